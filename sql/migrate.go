@@ -1,0 +1,128 @@
+package sql
+
+import (
+	"context"
+	stdsql "database/sql"
+	"fmt"
+
+	"gorm.io/gorm"
+)
+
+// Migrate creates the tables in the database db, or upgrades them. It can run
+// any number of times, also from several processes at once: a lock in the
+// database lets one work and the others wait, until ctx ends.
+//
+// MySQL and MariaDB commit each statement of a migration on its own. If one is
+// broken off half-way, [Check] says so, and Migrate run again completes it.
+func Migrate(ctx context.Context, db *gorm.DB) error {
+	dialect, err := dialectOf(db)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	version, _, err := installed(ctx, db)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	if version > Version {
+		return fmt.Errorf("migrate: schema version %d found, %d known: %w", version, Version, ErrNewer)
+	}
+	if Check(ctx, db) == nil {
+		return nil
+	}
+	statements, err := Statements(dialect)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	defer conn.Close()
+	if err := locked(ctx, conn, dialect, func() error { return run(ctx, conn, statements) }); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	if err := Check(ctx, db); err != nil {
+		return fmt.Errorf("migrate: after running every statement: %w", err)
+	}
+	return nil
+}
+
+func run(ctx context.Context, conn *stdsql.Conn, statements []string) error {
+	for _, statement := range statements {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("%w, in the statement:\n%s", err, statement)
+		}
+	}
+	return nil
+}
+
+// advisoryLock names the lock that lets one migration run at a time. The
+// number is for PostgreSQL, whose advisory locks have no names.
+const (
+	advisoryLock       = "tccsaga_migrate"
+	advisoryLockNumber = 7_229_017_431
+)
+
+// locked runs work on conn while no other process migrates. Where the dialect
+// has transactional DDL, work is one transaction.
+func locked(ctx context.Context, conn *stdsql.Conn, dialect string, work func() error) error {
+	// Whatever happened to ctx, the connection goes back to the pool clean.
+	after := context.WithoutCancel(ctx)
+	switch dialect {
+	case "mysql":
+		if err := lockMySQL(ctx, conn); err != nil {
+			return err
+		}
+		defer conn.ExecContext(after, "DO RELEASE_LOCK('"+advisoryLock+"')")
+		return work()
+	case "postgres":
+		return transactional(ctx, conn, "BEGIN", func() error {
+			if _, err := conn.ExecContext(ctx, fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", advisoryLockNumber)); err != nil {
+				return err
+			}
+			return work()
+		})
+	default:
+		// SQLite's write lock is the lock; wait for it as long as ctx allows,
+		// whatever busy timeout the DSN has set.
+		var before int
+		if err := conn.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&before); err != nil {
+			return err
+		}
+		if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 30000"); err != nil {
+			return err
+		}
+		defer conn.ExecContext(after, fmt.Sprintf("PRAGMA busy_timeout = %d", before))
+		return transactional(ctx, conn, "BEGIN IMMEDIATE", work)
+	}
+}
+
+func lockMySQL(ctx context.Context, conn *stdsql.Conn) error {
+	for {
+		var got stdsql.NullInt64
+		// In steps of a second, so that the end of ctx is seen between them.
+		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK('"+advisoryLock+"', 1)").Scan(&got); err != nil {
+			return fmt.Errorf("waiting for another migration: %w", err)
+		}
+		if got.Int64 == 1 {
+			return nil
+		}
+	}
+}
+
+func transactional(ctx context.Context, conn *stdsql.Conn, begin string, work func() error) error {
+	if _, err := conn.ExecContext(ctx, begin); err != nil {
+		return err
+	}
+	after := context.WithoutCancel(ctx)
+	if err := work(); err != nil {
+		conn.ExecContext(after, "ROLLBACK")
+		return err
+	}
+	_, err := conn.ExecContext(after, "COMMIT")
+	return err
+}

@@ -1,0 +1,94 @@
+package sql
+
+import (
+	"embed"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"gorm.io/gorm"
+)
+
+// Version is the version of the schema in this package.
+const Version = 1
+
+//go:embed mysql.sql postgres.sql sqlite.sql
+var files embed.FS
+
+// Statements returns the schema of a dialect ("mysql", which serves MariaDB
+// too, "postgres" or "sqlite") as SQL statements without their final
+// semicolons, in the order in which they have to run. Each may run again.
+func Statements(dialect string) ([]string, error) {
+	text, err := Script(dialect)
+	if err != nil {
+		return nil, err
+	}
+	var statements []string
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if trimmed := strings.TrimSpace(line); b.Len() == 0 && (trimmed == "" || strings.HasPrefix(trimmed, "--")) {
+			continue
+		}
+		b.WriteString(line)
+		if body, found := strings.CutSuffix(strings.TrimRight(b.String(), "\n"), ";"); found {
+			statements = append(statements, body)
+			b.Reset()
+		}
+	}
+	return statements, nil
+}
+
+// Script returns the schema of a dialect as one commented SQL script, for
+// people who run their own migrations.
+func Script(dialect string) (string, error) {
+	text, err := files.ReadFile(dialect + ".sql")
+	if err != nil {
+		return "", fmt.Errorf("no schema for the database dialect %q: use mysql, postgres or sqlite", dialect)
+	}
+	return string(text), nil
+}
+
+// dialectOf returns the dialect of db and refuses one without a schema.
+func dialectOf(db *gorm.DB) (string, error) {
+	if db == nil || db.Config == nil || db.Dialector == nil {
+		return "", fmt.Errorf("the database is nil: open it with gorm.Open first")
+	}
+	dialect := db.Dialector.Name()
+	_, err := Script(dialect)
+	return dialect, err
+}
+
+// table is a table as the schema declares it.
+type table struct {
+	name    string
+	columns []string
+}
+
+var (
+	createTable = regexp.MustCompile(`^CREATE TABLE IF NOT EXISTS (\w+) \(`)
+	columnLine  = regexp.MustCompile(`^  ([a-z]\w*) `)
+)
+
+// tables reads the declared tables and columns out of the schema itself, so
+// that there is no second list to keep in step.
+func tables(dialect string) ([]table, error) {
+	statements, err := Statements(dialect)
+	if err != nil {
+		return nil, err
+	}
+	var all []table
+	for _, statement := range statements {
+		head := createTable.FindStringSubmatch(statement)
+		if head == nil {
+			continue
+		}
+		t := table{name: head[1]}
+		for line := range strings.Lines(statement) {
+			if column := columnLine.FindStringSubmatch(line); column != nil {
+				t.columns = append(t.columns, column[1])
+			}
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}

@@ -1,0 +1,134 @@
+package sql_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"gorm.io/gorm"
+
+	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+)
+
+func TestMigrateTwice(t *testing.T) {
+	t.Parallel()
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		if err := sagasql.Migrate(t.Context(), db); err != nil {
+			t.Fatal(err)
+		}
+		if err := sagasql.Check(t.Context(), db); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestMigrateFromSeveralPoolsAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range sqltest.Dialects {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			database := sqltest.Create(t, dialect)
+			var wg sync.WaitGroup
+			for range 4 {
+				db := sqltest.Connect(t, database, &gorm.Config{})
+				wg.Go(func() {
+					if err := sagasql.Migrate(t.Context(), db); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if err := sagasql.Check(t.Context(), sqltest.Connect(t, database, &gorm.Config{})); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestCheckSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name, damage string
+		want         error
+		says         string
+	}{
+		{"empty", "", sagasql.ErrNotMigrated, "version 0 found"},
+		{"broken off", "UPDATE saga_schema SET complete = 0", sagasql.ErrNotMigrated, "broken off"},
+		{"newer", "UPDATE saga_schema SET version = 99", sagasql.ErrNewer, "version 99 found"},
+		{"table missing", "DROP TABLE saga_inbox", sagasql.ErrNotMigrated, "saga_inbox"},
+		{"column missing", "ALTER TABLE saga_barrier DROP COLUMN turned_away", sagasql.ErrNotMigrated, "saga_barrier.turned_away"},
+	}
+	for _, dialect := range sqltest.Dialects {
+		for _, c := range cases {
+			t.Run(dialect+"/"+c.name, func(t *testing.T) {
+				t.Parallel()
+				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{})
+				if c.damage != "" {
+					if err := sagasql.Migrate(t.Context(), db); err != nil {
+						t.Fatal(err)
+					}
+					if err := db.Exec(c.damage).Error; err != nil {
+						t.Fatal(err)
+					}
+				}
+				err := sagasql.Check(t.Context(), db)
+				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+					t.Fatalf("Check: %v, want %v that says %q", err, c.want, c.says)
+				}
+				again := sagasql.Migrate(t.Context(), db)
+				switch {
+				case c.want == sagasql.ErrNewer:
+					if !errors.Is(again, sagasql.ErrNewer) {
+						t.Errorf("Migrate over a newer schema: %v", again)
+					}
+				case c.name == "column missing":
+					// A hand-made change is reported, not guessed away.
+					if again == nil || !strings.Contains(again.Error(), "turned_away") {
+						t.Errorf("Migrate over a damaged table: %v", again)
+					}
+				case again != nil || sagasql.Check(t.Context(), db) != nil:
+					t.Errorf("Migrate did not mend it: %v", again)
+				}
+			})
+		}
+	}
+}
+
+func TestEveryColumnIsCommented(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range sqltest.Dialects {
+		script, err := sagasql.Script(dialect)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(script) {
+			if !strings.HasPrefix(line, "  ") || strings.HasPrefix(line, "  PRIMARY") || strings.HasPrefix(line, "  KEY") || strings.HasPrefix(line, "  CONSTRAINT") {
+				continue
+			}
+			column := strings.Fields(line)[0]
+			comment := map[string]string{"mysql": " COMMENT '", "sqlite": " -- ", "postgres": ""}[dialect]
+			if !strings.Contains(line, comment) || dialect == "postgres" && !strings.Contains(script, "."+column+" IS '") {
+				t.Errorf("%s: no comment on %s", dialect, strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+func TestStatementsOfUnknownDialect(t *testing.T) {
+	if _, err := sagasql.Statements("oracle"); err == nil || !strings.Contains(err.Error(), "oracle") {
+		t.Errorf("Statements: %v", err)
+	}
+}
+
+// People who run their own migrations take the script as it is.
+func ExampleScript() {
+	script, err := sagasql.Script("mysql")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(strings.SplitN(script, "\n", 2)[0])
+	// Output: -- Schema of tccsaga for MySQL 8.0.16+ and MariaDB 10.6+.
+}

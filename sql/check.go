@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 )
@@ -51,17 +51,14 @@ func Check(ctx context.Context, db *gorm.DB) error {
 
 // installed reads which version the database holds; 0 is none.
 func installed(ctx context.Context, db *gorm.DB) (version int, complete bool, err error) {
-	sqlDB, err := db.DB()
-	if err != nil {
-		return 0, false, fmt.Errorf("schema: %w", err)
-	}
-	if err := sqlDB.PingContext(ctx); err != nil {
+	pool := db.Statement.ConnPool
+	if _, err := pool.ExecContext(ctx, "SELECT 1"); err != nil {
 		return 0, false, fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
 	}
 	if !db.WithContext(ctx).Migrator().HasTable("saga_schema") {
 		return 0, false, nil
 	}
-	row := sqlDB.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0), COALESCE(MIN(complete), 0) FROM saga_schema")
+	row := pool.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0), COALESCE(MIN(complete), 0) FROM saga_schema")
 	var done int
 	if err := row.Scan(&version, &done); err != nil {
 		return 0, false, fmt.Errorf("reading the schema version: %w", err)
@@ -73,19 +70,13 @@ func checkTable(ctx context.Context, db *gorm.DB, t table) error {
 	if !db.WithContext(ctx).Migrator().HasTable(t.name) {
 		return fmt.Errorf("table %s is missing: %w", t.name, ErrNotMigrated)
 	}
-	rows, err := db.Statement.ConnPool.QueryContext(ctx, "SELECT * FROM "+t.name+" WHERE 1 = 0")
+	// Naming the columns, rather than asking for all, also keeps PostgreSQL
+	// drivers from answering out of a prepared statement's old description.
+	query := "SELECT " + strings.Join(t.columns, ", ") + " FROM " + t.name + " WHERE 1 = 0"
+	rows, err := db.Statement.ConnPool.QueryContext(ctx, query)
 	if err != nil {
-		return fmt.Errorf("table %s cannot be read: %w", t.name, err)
+		return fmt.Errorf("table %s is not as this version needs it (%v): %w", t.name, err, ErrNotMigrated)
 	}
 	defer rows.Close()
-	found, err := rows.Columns()
-	if err != nil {
-		return fmt.Errorf("table %s cannot be read: %w", t.name, err)
-	}
-	for _, column := range t.columns {
-		if !slices.Contains(found, column) {
-			return fmt.Errorf("column %s.%s is missing: %w", t.name, column, ErrNotMigrated)
-		}
-	}
 	return rows.Err()
 }

@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	stdsql "database/sql"
+	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
@@ -19,39 +20,34 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	version, _, err := installed(ctx, db)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	if version > Version {
-		return fmt.Errorf("migrate: schema version %d found, %d known: %w", version, Version, ErrNewer)
-	}
-	if Check(ctx, db) == nil {
-		return nil
-	}
 	statements, err := Statements(dialect)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	pool, err := db.DB()
+	err = Check(ctx, db)
+	if err == nil || errors.Is(err, ErrNewer) {
+		return err
+	}
+	err = db.WithContext(ctx).Connection(func(db *gorm.DB) error {
+		conn := db.Statement.ConnPool
+		return locked(ctx, conn, dialect, func() error {
+			// Another process may have done it while this one waited.
+			if err := Check(ctx, db); err == nil || errors.Is(err, ErrNewer) {
+				return err
+			}
+			if err := run(ctx, conn, statements); err != nil {
+				return err
+			}
+			return Check(ctx, db)
+		})
+	})
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
-	}
-	conn, err := pool.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	defer conn.Close()
-	if err := locked(ctx, conn, dialect, func() error { return run(ctx, conn, statements) }); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	if err := Check(ctx, db); err != nil {
-		return fmt.Errorf("migrate: after running every statement: %w", err)
 	}
 	return nil
 }
 
-func run(ctx context.Context, conn *stdsql.Conn, statements []string) error {
+func run(ctx context.Context, conn gorm.ConnPool, statements []string) error {
 	for _, statement := range statements {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("%w, in the statement:\n%s", err, statement)
@@ -69,7 +65,7 @@ const (
 
 // locked runs work on conn while no other process migrates. Where the dialect
 // has transactional DDL, work is one transaction.
-func locked(ctx context.Context, conn *stdsql.Conn, dialect string, work func() error) error {
+func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func() error) error {
 	// Whatever happened to ctx, the connection goes back to the pool clean.
 	after := context.WithoutCancel(ctx)
 	switch dialect {
@@ -101,7 +97,7 @@ func locked(ctx context.Context, conn *stdsql.Conn, dialect string, work func() 
 	}
 }
 
-func lockMySQL(ctx context.Context, conn *stdsql.Conn) error {
+func lockMySQL(ctx context.Context, conn gorm.ConnPool) error {
 	for {
 		var got stdsql.NullInt64
 		// In steps of a second, so that the end of ctx is seen between them.
@@ -114,7 +110,7 @@ func lockMySQL(ctx context.Context, conn *stdsql.Conn) error {
 	}
 }
 
-func transactional(ctx context.Context, conn *stdsql.Conn, begin string, work func() error) error {
+func transactional(ctx context.Context, conn gorm.ConnPool, begin string, work func() error) error {
 	if _, err := conn.ExecContext(ctx, begin); err != nil {
 		return err
 	}

@@ -13,8 +13,9 @@ import (
 // any number of times, also from several processes at once: a lock in the
 // database lets one work and the others wait, until ctx ends.
 //
-// MySQL and MariaDB commit each statement of a migration on its own. If one is
-// broken off half-way, [Check] says so, and Migrate run again completes it.
+// MySQL, MariaDB and PostgreSQL commit each statement of a migration on its
+// own. If one is broken off half-way, [Check] says so, and Migrate run again
+// completes it.
 func Migrate(ctx context.Context, db *gorm.DB) error {
 	dialect, err := dialectOf(db)
 	if err != nil {
@@ -63,8 +64,7 @@ const (
 	advisoryLockNumber = 7_229_017_431
 )
 
-// locked runs work on conn while no other process migrates. Where the dialect
-// has transactional DDL, work is one transaction.
+// locked runs work on conn while no other process migrates.
 func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func() error) error {
 	// Whatever happened to ctx, the connection goes back to the pool clean.
 	after := context.WithoutCancel(ctx)
@@ -76,12 +76,11 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 		defer conn.ExecContext(after, "DO RELEASE_LOCK('"+advisoryLock+"')")
 		return work()
 	case "postgres":
-		return transactional(ctx, conn, "BEGIN", func() error {
-			if _, err := conn.ExecContext(ctx, fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", advisoryLockNumber)); err != nil {
-				return err
-			}
-			return work()
-		})
+		if _, err := conn.ExecContext(ctx, fmt.Sprintf("SELECT pg_advisory_lock(%d)", advisoryLockNumber)); err != nil {
+			return fmt.Errorf("waiting for another migration: %w", err)
+		}
+		defer conn.ExecContext(after, fmt.Sprintf("SELECT pg_advisory_unlock(%d)", advisoryLockNumber))
+		return work()
 	default:
 		// SQLite's write lock is the lock; wait for it as long as ctx allows,
 		// whatever busy timeout the DSN has set.
@@ -93,7 +92,7 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 			return err
 		}
 		defer conn.ExecContext(after, fmt.Sprintf("PRAGMA busy_timeout = %d", before))
-		return transactional(ctx, conn, "BEGIN IMMEDIATE", work)
+		return immediately(ctx, conn, work)
 	}
 }
 
@@ -110,9 +109,9 @@ func lockMySQL(ctx context.Context, conn gorm.ConnPool) error {
 	}
 }
 
-func transactional(ctx context.Context, conn gorm.ConnPool, begin string, work func() error) error {
-	if _, err := conn.ExecContext(ctx, begin); err != nil {
-		return err
+func immediately(ctx context.Context, conn gorm.ConnPool, work func() error) error {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("waiting for another migration: %w", err)
 	}
 	after := context.WithoutCancel(ctx)
 	if err := work(); err != nil {

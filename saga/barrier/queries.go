@@ -1,0 +1,41 @@
+package barrier
+
+import "github.com/tccsaga/tccsaga/saga/internal/dialect"
+
+// queries are the statements on the barrier row in one dialect. Every query
+// takes gid and branch id, in this order.
+type queries struct {
+	insertTried     string
+	insertSuspended string
+	confirm         string
+	cancel          string
+	turnAway        string
+	stamp           string
+	state           string
+	look            string // takes the gid alone
+	affectedTells   bool   // the affected rows of an insert tell it from an update; else it returns turned_away
+}
+
+var statements = dialect.Each(func(d dialect.Dialect) queries {
+	const where = ` WHERE gid = ? AND branch_id = ?`
+	onConflict := ` ON CONFLICT (gid, branch_id) DO UPDATE SET turned_away = saga_barrier.turned_away + 1`
+	seen := ` RETURNING turned_away`
+	if d == dialect.MySQL {
+		onConflict, seen = ` ON DUPLICATE KEY UPDATE turned_away = turned_away + 1`, ``
+	}
+	return queries{
+		insertTried: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at, turned_away)
+			VALUES (?, ?, 'tried', {now}, 0)` + onConflict + seen),
+		insertSuspended: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, cancelled_at, turned_away)
+			VALUES (?, ?, 'suspended', {now}, 0)` + onConflict + seen),
+		confirm:  d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}` + where + ` AND state = 'tried'`),
+		cancel:   d.SQL(`UPDATE saga_barrier SET state = 'cancelled', cancelled_at = {now}, turned_away = turned_away - 1` + where + ` AND state = 'tried'`),
+		turnAway: d.SQL(`UPDATE saga_barrier SET turned_away = turned_away + 1` + where),
+		stamp:    d.SQL(`UPDATE saga_barrier SET turned_away_at = {now}` + where),
+		state:    d.SQL(`SELECT state FROM saga_barrier` + where),
+		look: d.SQL(`SELECT branch_id, state, COALESCE({micros tried_at}, 0), COALESCE({micros confirmed_at}, 0),
+			COALESCE({micros cancelled_at}, 0), turned_away, COALESCE({micros turned_away_at}, 0)
+			FROM saga_barrier WHERE gid = ? ORDER BY branch_id`),
+		affectedTells: d == dialect.MySQL,
+	}
+})

@@ -1,0 +1,85 @@
+package barrier
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Op is an operation of a branch.
+type Op string
+
+// The operations.
+const (
+	Try     Op = "try"     // reserves
+	Confirm Op = "confirm" // uses the reservation
+	Cancel  Op = "cancel"  // gives the reservation back
+)
+
+// Verdict says what a branch call has to do. The zero Verdict is none: it
+// comes with an error.
+type Verdict string
+
+// The verdicts.
+const (
+	// Run: do the work of the operation, in this local transaction.
+	Run Verdict = "run"
+	// Duplicate: the operation was done before; do nothing, and succeed.
+	Duplicate Verdict = "duplicate"
+	// Suspended: a Try that comes after its Cancel; do nothing, and fail. It
+	// comes with ErrSuspended.
+	Suspended Verdict = "suspended"
+	// EmptyRollback: a Cancel without a Try; there is nothing to give back. Do
+	// nothing, and succeed.
+	EmptyRollback Verdict = "empty rollback"
+	// Conflict: a Confirm without a Try or after a Cancel, or a Cancel after a
+	// Confirm; do nothing, and fail. It comes with ErrConflict.
+	Conflict Verdict = "conflict"
+)
+
+// ErrSuspended is wrapped by the error of a Try that came after its Cancel.
+var ErrSuspended = errors.New("the branch was cancelled before this Try came: it is suspended and the Try refused")
+
+// ErrConflict is wrapped by the error of a Confirm or Cancel that contradicts
+// what the branch has done. Repeating the call does not help; a person has to
+// look.
+var ErrConflict = errors.New("the call contradicts what the branch has done")
+
+// Key names a branch of a transaction.
+type Key struct {
+	GID      string // the transaction, at most MaxGID characters
+	BranchID string // the branch within it, at most MaxBranchID characters
+}
+
+// Limits of the parts of a [Key], in characters. Both are non-empty printable
+// ASCII without spaces, because they stand in logs, URLs and message ids.
+const (
+	MaxGID      = 128
+	MaxBranchID = 32
+)
+
+// String returns "gid/branch".
+func (k Key) String() string { return k.GID + "/" + k.BranchID }
+
+// Validate says what is wrong with the key, if anything.
+func (k Key) Validate() error {
+	if err := validateID("gid", k.GID, MaxGID); err != nil {
+		return err
+	}
+	return validateID("branch id", k.BranchID, MaxBranchID)
+}
+
+// ValidateGID says what is wrong with a transaction's gid, if anything.
+func ValidateGID(gid string) error { return validateID("gid", gid, MaxGID) }
+
+func validateID(what, id string, most int) error {
+	switch {
+	case id == "":
+		return fmt.Errorf("the %s is empty", what)
+	case len(id) > most:
+		return fmt.Errorf("the %s %.20q... has %d characters, %d are allowed", what, id, len(id), most)
+	case strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }):
+		return fmt.Errorf("the %s %q may hold printable ASCII characters only, without spaces and slashes", what, id)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+// Package dialect writes one SQL text for MySQL, PostgreSQL and SQLite where
+// they differ only in time arithmetic and in placeholders.
+package dialect
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// Dialect is a database dialect.
+type Dialect string
+
+// The dialects, by the names of their gorm drivers. MySQL serves MariaDB too.
+const (
+	MySQL    Dialect = "mysql"
+	Postgres Dialect = "postgres"
+	SQLite   Dialect = "sqlite"
+)
+
+// Of returns the dialect of db and refuses an unknown one.
+func Of(db *gorm.DB) (Dialect, error) {
+	if db == nil || db.Config == nil || db.Dialector == nil {
+		return "", fmt.Errorf("the database is nil: open it with gorm.Open first")
+	}
+	switch d := Dialect(db.Dialector.Name()); d {
+	case MySQL, Postgres, SQLite:
+		return d, nil
+	default:
+		return "", fmt.Errorf("the database dialect %q is not supported: use mysql, postgres or sqlite", d)
+	}
+}
+
+var (
+	placeholder = regexp.MustCompile(`\?`)
+	micros      = regexp.MustCompile(`\{micros (\w+)\}`)
+)
+
+// SQL completes a template:
+//
+//	{now}         the database's clock
+//	{after ?}     the database's clock plus a parameter in microseconds
+//	{micros col}  a time column as microseconds since 1970
+//	{lock}        the clause that locks the rows that a SELECT finds
+//	?             a parameter
+//
+// All times come from the database's clock, so that the clocks of the
+// processes do not matter.
+func (d Dialect) SQL(template string) string {
+	text := strings.NewReplacer("{now}", d.now(), "{after ?}", d.after(), "{lock}", d.lock()).Replace(template)
+	text = micros.ReplaceAllString(text, d.micros())
+	if d == Postgres {
+		n := 0
+		text = placeholder.ReplaceAllStringFunc(text, func(string) string { n++; return "$" + strconv.Itoa(n) })
+	}
+	return text
+}
+
+func (d Dialect) now() string {
+	switch d {
+	case MySQL:
+		return "UTC_TIMESTAMP(6)"
+	case Postgres:
+		return "clock_timestamp()"
+	default:
+		return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+	}
+}
+
+func (d Dialect) after() string {
+	switch d {
+	case MySQL:
+		return "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
+	case Postgres:
+		return "clock_timestamp() + CAST(? AS BIGINT) * INTERVAL '1 microsecond'"
+	default:
+		return "strftime('%Y-%m-%d %H:%M:%f', 'now', (? / 1000000.0) || ' seconds')"
+	}
+}
+
+func (d Dialect) micros() string {
+	switch d {
+	case MySQL:
+		return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', $1)"
+	case Postgres:
+		return "CAST(EXTRACT(EPOCH FROM $1) * 1000000 AS BIGINT)"
+	default:
+		return "(CAST(strftime('%s', $1) AS INTEGER) * 1000000 + CAST(substr($1, 21, 3) AS INTEGER) * 1000)"
+	}
+}
+
+// lock is empty on SQLite, where a writing transaction has locked everything.
+func (d Dialect) lock() string {
+	if d == SQLite {
+		return ""
+	}
+	return "FOR UPDATE"
+}
+
+// Each builds a value per dialect, once, at start-up.
+func Each[T any](build func(Dialect) T) map[Dialect]T {
+	all := make(map[Dialect]T)
+	for _, d := range []Dialect{MySQL, Postgres, SQLite} {
+		all[d] = build(d)
+	}
+	return all
+}
+
+// Time converts what {micros} read; 0 is NULL.
+func Time(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}

@@ -1,0 +1,121 @@
+// Package local runs local transactions: READ COMMITTED, with a bounded retry
+// of passing faults, and with an honest answer when a connection is lost during
+// COMMIT.
+package local
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+)
+
+// ErrCommitUnknown is wrapped by the error of a transaction whose COMMIT was
+// sent and not answered: it may have happened, or may happen yet. Whoever gets
+// it has to ask the rows that were written, with a locking read or by writing
+// them again.
+var ErrCommitUnknown = errors.New("the connection was lost during COMMIT: it may or may not have happened")
+
+// Bounds of the retry of passing faults.
+const (
+	maxRuns   = 10
+	firstWait = 4 * time.Millisecond
+	maxWait   = 400 * time.Millisecond
+)
+
+// Run runs work in a local transaction on db and commits it. A passing fault,
+// in work or at COMMIT, rolls back and runs work again, so work must keep
+// nothing from a run that failed. Every other error of work rolls back and is
+// returned as it is.
+//
+// The end of ctx ends the statement under way and rolls back, but does not
+// break into a COMMIT that was already sent.
+func Run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
+	var err error
+	for run := range maxRuns {
+		if run > 0 && !wait(ctx, run) {
+			break
+		}
+		if err = once(ctx, db, work); !Passing(err) || errors.Is(err, ErrCommitUnknown) {
+			return err
+		}
+	}
+	return fmt.Errorf("gave up after repeated faults of the database: %w", err)
+}
+
+// wait pauses before the run-th repetition; false says that ctx ended.
+func wait(ctx context.Context, run int) bool {
+	longest := min(firstWait<<run, maxWait)
+	timer := time.NewTimer(rand.N(longest) + 1)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func once(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
+	tx, end, err := begin(ctx, db)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer end()
+	finished := false
+	defer func() {
+		if !finished { // an error, or a panic of work
+			tx.Rollback()
+		}
+	}()
+	if err := work(tx.WithContext(ctx)); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	finished = true
+	if err := tx.Commit().Error; err != nil {
+		if answered(err) {
+			tx.Rollback()
+			return fmt.Errorf("commit: %w", err)
+		}
+		return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
+	}
+	return nil
+}
+
+// begin waits for a connection as long as ctx allows, and then takes the
+// transaction out of ctx's hands: database/sql would otherwise roll it back
+// from another goroutine at any moment, also during COMMIT. The caller calls
+// end when the transaction is over.
+func begin(ctx context.Context, db *gorm.DB) (tx *gorm.DB, end func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	session := db.Session(&gorm.Session{NewDB: true, Context: own})
+	if db.Dialector.Name() == string(dialect.SQLite) {
+		tx = session.Begin() // SQLite is serializable, and its drivers know no other level
+	} else {
+		tx = session.Begin(&sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	}
+	if err := tx.Error; err != nil {
+		stop()
+		cancel()
+		return nil, nil, err
+	}
+	if !stop() {
+		tx.Rollback()
+		cancel()
+		return nil, nil, ctx.Err()
+	}
+	return tx, cancel, nil
+}

@@ -45,6 +45,7 @@ var (
 //	{now}         the database's clock
 //	{after ?}     the database's clock plus a parameter in microseconds
 //	{micros col}  a time column as microseconds since 1970
+//	{micros now}  the database's clock likewise
 //	{lock}        the clause that locks the rows that a SELECT finds
 //	?             a parameter
 //
@@ -52,6 +53,7 @@ var (
 // processes do not matter.
 func (d Dialect) SQL(template string) string {
 	text := strings.NewReplacer("{now}", d.now(), "{after ?}", d.after(), "{lock}", d.lock()).Replace(template)
+	text = strings.ReplaceAll(text, "{micros now}", strings.ReplaceAll(d.micros(), "$1", d.now()))
 	text = micros.ReplaceAllString(text, d.micros())
 	if d == Postgres {
 		n := 0

@@ -1,0 +1,119 @@
+package saga
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Config configures an [Orchestrator]. The zero value works.
+type Config struct {
+	// Lease is how long the transactions of an instance remain its own after
+	// its last heartbeat. When an instance dies, others resume its work within
+	// Lease plus a second. The heartbeat comes every third of it; a lease much
+	// shorter than the database's slowest answers makes instances take over
+	// work that is not abandoned, which is safe but wasteful. Defaults to 5
+	// seconds; at least 100 milliseconds.
+	Lease time.Duration
+
+	// Poll is how often the log is asked for due transactions: deadlines,
+	// retries, and the work of instances that are gone. Defaults to 500
+	// milliseconds.
+	Poll time.Duration
+
+	// Timeout is how long a transaction with a known plan may stay undecided.
+	// Defaults to 30 seconds.
+	Timeout time.Duration
+
+	// OpenTimeout is how long an opened transaction may stay undecided.
+	// Defaults to 15 minutes.
+	OpenTimeout time.Duration
+
+	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
+	CallTimeout time.Duration
+
+	// FirstRetry and MaxRetry bound the time between two Confirms or Cancels
+	// of a branch: a random time up to FirstRetry doubled with each attempt and
+	// capped at MaxRetry ("full jitter", from M. Brooker, Exponential Backoff
+	// And Jitter, 2015). Default to 200 milliseconds and one minute.
+	FirstRetry, MaxRetry time.Duration
+
+	// Drivers is the most transactions that are driven in the background at
+	// once: retries, deadlines and recovery. Those that callers wait for are
+	// not counted. Defaults to 64.
+	Drivers int
+
+	// Drain is how long Run, when its context ends, waits for calls under way.
+	// Defaults to 10 seconds. Stop takes its own context.
+	Drain time.Duration
+
+	// MaxPayload is the most bytes that the input of a branch may have as JSON.
+	// Defaults to 1 MiB; at most 16,000,000.
+	MaxPayload int
+
+	// Logger takes what goes wrong. Defaults to [slog.Default].
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	for _, d := range []struct {
+		name     string
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{"Lease", &c.Lease, 5 * time.Second},
+		{"Poll", &c.Poll, 500 * time.Millisecond},
+		{"Timeout", &c.Timeout, 30 * time.Second},
+		{"OpenTimeout", &c.OpenTimeout, 15 * time.Minute},
+		{"CallTimeout", &c.CallTimeout, 10 * time.Second},
+		{"FirstRetry", &c.FirstRetry, 200 * time.Millisecond},
+		{"MaxRetry", &c.MaxRetry, time.Minute},
+		{"Drain", &c.Drain, 10 * time.Second},
+	} {
+		if *d.value < 0 {
+			return c, invalid("Config.%s is negative: %s", d.name, *d.value)
+		}
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+	}
+	if c.Lease < 100*time.Millisecond {
+		return c, invalid("Config.Lease is %s, at least 100ms is needed", c.Lease)
+	}
+	if c.FirstRetry > c.MaxRetry {
+		return c, invalid("Config.FirstRetry is %s, more than Config.MaxRetry, %s", c.FirstRetry, c.MaxRetry)
+	}
+	switch {
+	case c.Drivers < 0:
+		return c, invalid("Config.Drivers is negative: %d", c.Drivers)
+	case c.Drivers == 0:
+		c.Drivers = 64
+	}
+	switch {
+	case c.MaxPayload < 0 || c.MaxPayload > 16_000_000:
+		return c, invalid("Config.MaxPayload is %d, it must be between 0 and 16,000,000", c.MaxPayload)
+	case c.MaxPayload == 0:
+		c.MaxPayload = 1 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+// timeout checks the timeout of one transaction and applies the default.
+func (o Options) timeout(fallback time.Duration) (time.Duration, error) {
+	switch {
+	case o.Timeout < 0:
+		return 0, fmt.Errorf("the timeout is negative: %s", o.Timeout)
+	case o.Timeout == 0:
+		return fallback, nil
+	case o.Timeout > maxTimeout:
+		return 0, fmt.Errorf("the timeout is %s, at most %s is possible", o.Timeout, maxTimeout)
+	default:
+		return o.Timeout, nil
+	}
+}
+
+// maxTimeout keeps deadlines within what every database's dates can hold.
+const maxTimeout = 10 * 365 * 24 * time.Hour

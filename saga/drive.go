@@ -1,0 +1,283 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// drive calls Confirm, or Cancel, of every branch that is due, each once and
+// all in parallel, and writes what came of it: the end of the transaction, or
+// the failed attempts and when it is due again. It returns the state that the
+// transaction is known to be in then.
+func (o *Orchestrator) drive(ctx context.Context, t *txn) State {
+	r := &round{o: o, txn: t, op: barrier.Confirm, end: Confirmed}
+	if t.state == Cancelling {
+		r.op, r.end = barrier.Cancel, Cancelled
+	}
+	err := r.run(ctx)
+	if ctx.Err() != nil && !r.finished {
+		return t.state // interrupted; the log says all that others need
+	}
+	if err == nil && !r.finished {
+		err = r.conclude(ctx)
+	}
+	switch {
+	case r.finished:
+		return r.end
+	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
+		if record, err := o.log.Get(ctx, t.gid); err == nil {
+			return State(record.State)
+		}
+	case err != nil:
+		o.config.Logger.Error("saga: the log could not be written; the transaction will be resumed",
+			slog.String("gid", t.gid), slog.Any("error", err))
+	}
+	return t.state
+}
+
+// slack is how much too early a branch may be called again: less than asking
+// the log once more is worth.
+const slack = 20 * time.Millisecond
+
+// round is one call of each pending branch of a decided transaction.
+type round struct {
+	o   *Orchestrator
+	txn *txn
+	op  barrier.Op
+	end State
+
+	mu       sync.Mutex
+	failures map[*step]error
+	marked   map[*step]bool // done, and marked so in the log
+	finished bool           // the end is written
+}
+
+func (r *round) pending() (due, waiting []*step) {
+	pending, _ := split(r.txn.steps, func(s *step) bool { return !s.done })
+	return split(pending, func(s *step) bool { return s.wait <= slack })
+}
+
+// run calls the branches. Its error is of the log; a branch's is a failure.
+func (r *round) run(ctx context.Context) error {
+	r.failures, r.marked = make(map[*step]error), make(map[*step]bool)
+	due, waiting := r.pending()
+	known, unknown := split(due, func(s *step) bool { return s.branch != nil })
+	for _, s := range unknown {
+		_, err := r.o.branch(s.kind)
+		r.failed(s, err)
+	}
+	fused, apart := split(known, func(s *step) bool { return s.branch.endFused() })
+	var calls sync.WaitGroup
+	for _, s := range apart {
+		calls.Go(func() {
+			if err := r.o.callApart(ctx, s.branch, r.txn.call(s, r.op)); err != nil {
+				r.failed(s, err)
+			} else {
+				r.done(s, false)
+			}
+		})
+	}
+	err := r.runFused(ctx, fused, len(waiting)+len(unknown)+len(apart) == 0)
+	calls.Wait()
+	return err
+}
+
+func (r *round) failed(s *step, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failures[s] = err
+}
+
+func (r *round) done(s *step, marked bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.done = true
+	r.marked[s] = marked
+}
+
+// delivered is a fused step whose Outside part, if any, succeeded.
+type delivered struct {
+	*step
+	call Call
+	due  bool // the barrier said that the call was due, so that the Outside part ran
+}
+
+// runFused calls the branches in the orchestrator's own database in one local
+// transaction, with the end of the transaction if these are all. If one of them
+// fails there, each gets a transaction of its own, so that it holds up no other.
+func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
+	ready := r.deliver(ctx, steps)
+	if len(ready) == 0 {
+		return nil
+	}
+	all = all && len(ready) == len(steps)
+	err := r.commit(ctx, ready, all)
+	var failed *branchError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	if len(ready) == 1 {
+		r.failed(ready[0].step, failed.err)
+		return nil
+	}
+	var logged error
+	for _, d := range ready {
+		err := r.commit(ctx, []delivered{d}, false)
+		if errors.As(err, &failed) {
+			r.failed(d.step, failed.err)
+		} else {
+			logged = errors.Join(logged, err)
+		}
+	}
+	return logged
+}
+
+// deliver makes the Outside parts in parallel and returns the steps that are
+// ready for their commit.
+func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
+	all := make([]delivered, len(steps))
+	var calls sync.WaitGroup
+	for i, s := range steps {
+		all[i] = delivered{step: s, call: r.txn.call(s, r.op)}
+		if s.branch.Outside[r.op] == nil {
+			all[i].due = true
+			continue
+		}
+		calls.Go(func() {
+			due, receipt, err := r.o.actOutside(ctx, s.branch, all[i].call)
+			if err != nil {
+				r.failed(s, err)
+			}
+			all[i].due, all[i].call.Receipt = due, receipt
+		})
+	}
+	calls.Wait()
+	var ready []delivered
+	for _, d := range all {
+		if r.failures[d.step] == nil {
+			ready = append(ready, d)
+		}
+	}
+	return ready
+}
+
+// commit calls steps in one local transaction, and ends the transaction in it,
+// or marks them done. An unanswered COMMIT is made again; the barrier then
+// turns the calls away as duplicates.
+func (r *round) commit(ctx context.Context, steps []delivered, end bool) error {
+	o, t := r.o, r.txn
+	write := func(tx *gorm.DB) error {
+		ids := make([]string, len(steps))
+		for i, d := range steps {
+			ids[i] = d.id
+			if err := r.callInside(ctx, tx, d); err != nil {
+				if local.Passing(err) {
+					return err
+				}
+				return &branchError{index: i, kind: d.kind, err: err}
+			}
+		}
+		if end {
+			return o.log.Finish(ctx, tx, t.gid, t.epoch)
+		}
+		return o.log.Done(ctx, tx, t.gid, ids...)
+	}
+	err := local.Run(ctx, o.db, write)
+	for look := 1; look < maxLooks && errors.Is(err, local.ErrCommitUnknown); look++ {
+		err = local.Run(ctx, o.db, write)
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range steps {
+		r.done(d.step, true)
+	}
+	r.finished = end
+	return nil
+}
+
+func (r *round) callInside(ctx context.Context, tx *gorm.DB, d delivered) error {
+	verdict, err := barrier.Call(ctx, tx, d.call.Key(), r.op)
+	switch {
+	case err != nil || verdict != barrier.Run:
+		return err
+	case !d.due:
+		return errSlipped
+	default:
+		return r.o.inside(ctx, tx, d.branch, d.call)
+	}
+}
+
+// conclude writes what the round came to: the end, or the failures.
+func (r *round) conclude(ctx context.Context) error {
+	o, t := r.o, r.txn
+	due, waiting := r.pending()
+	if len(due)+len(waiting) == 0 {
+		err := local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Finish(ctx, tx, t.gid, t.epoch) })
+		r.finished = err == nil
+		return err
+	}
+	var failures []txlog.Failure
+	var attention string
+	next := o.config.MaxRetry
+	for _, s := range due {
+		cause := r.failures[s]
+		if cause == nil {
+			// The commit that it shared has failed for a reason of the log's.
+			continue
+		}
+		s.failed++
+		pause := o.backoff(s.failed)
+		next = min(next, pause)
+		if errors.Is(cause, barrier.ErrConflict) {
+			attention = clip(fmt.Sprintf("branch %s, %s: %v", s.id, s.kind, cause), maxReason)
+		}
+		failures = append(failures, txlog.Failure{BranchID: s.id, Operation: string(r.op), Attempt: s.failed,
+			Error: clip(cause.Error(), maxError), Instance: o.instance.ID, Next: pause})
+		o.config.Logger.Warn("saga: a branch call failed and will be repeated", slog.String("gid", t.gid),
+			slog.String("branch", s.id), slog.String("kind", s.kind), slog.String("operation", string(r.op)),
+			slog.Int("attempt", s.failed), slog.Duration("next", pause), slog.Any("error", cause))
+	}
+	if len(failures) == 0 && len(waiting) == 0 {
+		return nil // due again when the lease is
+	}
+	for _, s := range waiting {
+		next = min(next, s.wait)
+	}
+	var unmarked []string
+	for s, marked := range r.marked {
+		if !marked {
+			unmarked = append(unmarked, s.id)
+		}
+	}
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		if err := o.log.Done(ctx, tx, t.gid, unmarked...); err != nil {
+			return err
+		}
+		return o.log.Fail(ctx, tx, t.gid, t.epoch, next, attention, failures)
+	})
+	if err == nil {
+		o.wakeAfter(next)
+	}
+	return err
+}
+
+// backoff returns the pause after the n-th failed attempt: full jitter, capped.
+func (o *Orchestrator) backoff(n int) time.Duration {
+	longest := o.config.MaxRetry
+	if n < 32 && o.config.FirstRetry<<(n-1) < longest && o.config.FirstRetry<<(n-1) > 0 {
+		longest = o.config.FirstRetry << (n - 1)
+	}
+	return rand.N(longest) + 1
+}

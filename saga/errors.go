@@ -1,0 +1,122 @@
+package saga
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrCancelled is matched, with [errors.Is], by the error of every call
+	// that wanted a transaction confirmed which is cancelled, or is decided to
+	// be. The error is a [*CancelledError].
+	ErrCancelled = errors.New("saga: the transaction is cancelled")
+
+	// ErrConfirmed is wrapped by the error of a Cancel that comes after the
+	// decision to confirm.
+	ErrConfirmed = errors.New("saga: the transaction was decided to be confirmed")
+
+	// ErrUnknown is matched by the error of a call that ended before it could
+	// learn how its transaction is decided. The error is an [*UnknownError].
+	// The same call with the same gid, or Lookup, finds out.
+	ErrUnknown = errors.New("saga: the outcome is unknown")
+
+	// ErrNotFound is wrapped when a gid names no transaction in the log.
+	ErrNotFound = errors.New("saga: no such transaction")
+
+	// ErrMismatch is wrapped when a gid that is in use is started again with
+	// another plan, or a branch id is tried again with another payload.
+	ErrMismatch = errors.New("saga: in use with a different plan")
+
+	// ErrNotOpen is wrapped when a branch is added to a transaction, or a
+	// decision asked of it, that is not open for it: it is decided, or past its
+	// deadline, or is being executed by a plan of its own.
+	ErrNotOpen = errors.New("saga: the transaction is not open")
+
+	// ErrInvalid is wrapped by every refusal of bad input. Nothing was written.
+	ErrInvalid = errors.New("saga: invalid")
+
+	// ErrStopped is wrapped by calls to an orchestrator that is stopping, or
+	// has stopped. Nothing was written.
+	ErrStopped = errors.New("saga: the orchestrator has stopped")
+
+	// ErrNoLease is wrapped by calls to an orchestrator whose lease has run
+	// out, because Run was not called or because the database could not be
+	// reached. Nothing was written.
+	ErrNoLease = errors.New("saga: the orchestrator has no lease: is Run running, and the database reachable?")
+)
+
+// CancelledError says that a transaction is cancelled, and why. It matches
+// [ErrCancelled]. In the call in which a Try failed it also wraps that error;
+// later calls with the same gid know only the reason in words.
+type CancelledError struct {
+	GID    string
+	State  State // Cancelling or Cancelled
+	Reason string
+	cause  error
+}
+
+func (e *CancelledError) Error() string {
+	return fmt.Sprintf("saga: %s is %s: %s", e.GID, e.State, e.Reason)
+}
+
+// Is matches [ErrCancelled].
+func (e *CancelledError) Is(target error) bool { return target == ErrCancelled }
+
+// Unwrap returns the error of the Try that failed, if this call made it.
+func (e *CancelledError) Unwrap() error { return e.cause }
+
+// UnknownError says that the outcome of a transaction could not be learned. It
+// matches [ErrUnknown]: the transaction may be confirmed, may be cancelled, or
+// may never have begun.
+type UnknownError struct {
+	GID   string
+	cause error
+}
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("saga: the outcome of %s is unknown, ask again with the same gid: %v", e.GID, e.cause)
+}
+
+// Is matches [ErrUnknown].
+func (e *UnknownError) Is(target error) bool { return target == ErrUnknown }
+
+// Unwrap returns what kept the caller from learning the outcome.
+func (e *UnknownError) Unwrap() error { return e.cause }
+
+// Rejection is a branch's business "no": see [Reject].
+type Rejection struct{ err error }
+
+// Reject marks err as a business "no" of a Try, such as stock that is short.
+// The transaction is cancelled with err's text as its reason. Every other
+// error of a Try cancels too, but a passing fault of the database is tried
+// again first. Confirm and Cancel cannot say no: there, a Rejection is an
+// error like any other, and retried.
+func Reject(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Rejection{err}
+}
+
+func (r *Rejection) Error() string { return r.err.Error() }
+
+// Unwrap returns the error that was given to Reject.
+func (r *Rejection) Unwrap() error { return r.err }
+
+// Rejected keeps a Rejection from being taken for a passing fault, whatever it
+// wraps.
+func (r *Rejection) Rejected() bool { return true }
+
+// branchError says which branch an error came from.
+type branchError struct {
+	index int
+	kind  string
+	err   error
+}
+
+func (e *branchError) Error() string { return e.kind + ": " + e.err.Error() }
+func (e *branchError) Unwrap() error { return e.err }
+
+func invalid(format string, arguments ...any) error {
+	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, arguments...))
+}

@@ -1,0 +1,403 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// Who decided, as the log names them.
+const (
+	byCaller   = "caller"
+	byDeadline = "deadline"
+	byRecovery = "recovery"
+)
+
+// Execute runs a transaction whose branches are all known; see [Engine].
+//
+// Branches that live elsewhere are tried first, in the order of the plan; then
+// all branches in the orchestrator's own database are tried, in order, in one
+// local transaction with the decision. If all live there, that transaction also
+// begins it all, and a Try that fails leaves nothing to cancel.
+//
+// When ctx ends before the decision, the transaction is cancelled; after it,
+// Execute returns and the Confirms go on.
+func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
+	t, err := o.prepare(p)
+	if err != nil {
+		return Outcome{}, err
+	}
+	timeout, err := p.timeout(o.config.Timeout)
+	if err != nil {
+		return Outcome{}, invalid("%s: %w", p.GID, err)
+	}
+	ctx, leave, err := o.admit(ctx)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("execute %s: %w", p.GID, err)
+	}
+	defer leave()
+	digest := t.digest(p.Pattern)
+	flight, first := o.flights.start(t.gid)
+	switch {
+	case flight == nil:
+		return Outcome{}, fmt.Errorf("execute %s: %w", p.GID, ErrStopped)
+	case !first:
+		return o.follow(ctx, t.gid, digest, flight)
+	}
+	e := &execution{o: o, txn: t, start: txlog.Start{
+		GID: t.gid, Pattern: p.Pattern, Digest: digest, Owner: o.instance.ID, Deadline: timeout, Branches: t.rows(),
+	}}
+	cause := e.decide(ctx)
+	switch {
+	case errors.Is(cause, txlog.ErrExists):
+		o.flights.land(flight)
+		return o.follow(ctx, t.gid, digest, nil)
+	case !t.state.Decided():
+		o.flights.land(flight)
+		return Outcome{GID: t.gid}, &UnknownError{GID: t.gid, cause: cause}
+	}
+	if e.lost {
+		o.flights.land(flight)
+		outcome := Outcome{GID: t.gid, State: t.state, Reason: e.reason}
+		return outcome, outcome.err(nil)
+	}
+	outcome := o.finish(ctx, t, flight, e.reason, p.ReturnDecided)
+	return outcome, outcome.err(cause)
+}
+
+// finish drives a decided transaction once, in the background as soon as the
+// caller does not want to wait, and lands its flight.
+func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, reason string, returnDecided bool) Outcome {
+	outcome := Outcome{GID: t.gid, State: t.state, Reason: reason}
+	if t.state.Finished() {
+		o.flights.land(flight)
+		return outcome
+	}
+	driven := make(chan State, 1)
+	go func() {
+		defer o.flights.land(flight)
+		ctx, cancel := o.detach(ctx)
+		defer cancel()
+		driven <- o.drive(ctx, t)
+	}()
+	if returnDecided {
+		return outcome
+	}
+	select {
+	case outcome.State = <-driven:
+	case <-ctx.Done():
+	}
+	return outcome
+}
+
+// detach returns a context with the values of ctx that ends when Stop has run
+// out of patience, or when cancel is called, which has to be.
+func (o *Orchestrator) detach(ctx context.Context) (detached context.Context, cancel func()) {
+	detached, end := context.WithCancel(context.WithoutCancel(ctx))
+	unlink := context.AfterFunc(o.work, end)
+	return detached, func() { unlink(); end() }
+}
+
+// detachFor is detach with the time limit of a branch call.
+func (o *Orchestrator) detachFor(ctx context.Context) (detached context.Context, cancel func()) {
+	whole, end := o.detach(ctx)
+	detached, stop := context.WithTimeout(whole, o.config.CallTimeout)
+	return detached, func() { stop(); end() }
+}
+
+// execution is the first phase of Execute.
+type execution struct {
+	o      *Orchestrator
+	txn    *txn
+	start  txlog.Start
+	reason string // why it is cancelled, once it is
+	lost   bool   // somebody else has taken the transaction over
+}
+
+// decide brings the transaction to its decision: afterwards its state is
+// decided, or the error says why it is not. After a decision to cancel, the
+// error is the cause.
+func (e *execution) decide(ctx context.Context) error {
+	fused, apart := split(e.txn.steps, func(s *step) bool { return s.branch.tryFused() })
+	if len(apart) == 0 {
+		return e.decideAtOnce(ctx)
+	}
+	if err := e.begin(ctx); err != nil {
+		return err
+	}
+	// The deadline counts from a moment before the database's does.
+	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, fmt.Errorf("its deadline passed after %s", e.start.Deadline))
+	defer cancel()
+	for _, s := range apart {
+		if err := e.o.callApart(trying, s.branch, e.txn.call(s, barrier.Try)); err != nil {
+			return e.cancel(ctx, s, causeOf(trying, err))
+		}
+	}
+	err := e.confirm(trying, fused)
+	if err == nil || e.txn.state.Decided() {
+		return err
+	}
+	var failed *branchError
+	if errors.As(err, &failed) {
+		return e.cancel(ctx, fused[failed.index], causeOf(trying, failed.err))
+	}
+	return e.cancel(ctx, nil, causeOf(trying, err))
+}
+
+// causeOf adds why ctx ended to an error that followed from it.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// decideAtOnce writes the transaction as decided, and tries every branch, in
+// one local transaction. Whether it was committed is certain in the end: the
+// gid's row is written again if need be, and waits for an unanswered COMMIT.
+func (e *execution) decideAtOnce(ctx context.Context) error {
+	o, t := e.o, e.txn
+	start := e.start
+	start.State, start.DecidedBy, start.Due = txlog.Confirming, byCaller, o.config.Lease
+	err := o.settle(ctx, t.gid, func(ctx context.Context) error {
+		return local.Run(ctx, o.db, func(tx *gorm.DB) error {
+			if err := o.log.Insert(ctx, tx, start); err != nil {
+				return err
+			}
+			return o.tryAll(ctx, tx, t, t.steps)
+		})
+	}, e.isOurs)
+	if err == nil {
+		t.state = Confirming
+		return nil
+	}
+	var failed *branchError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	// Everything was rolled back: nothing was reserved, and what is left to
+	// write is that, and why.
+	start.State, start.Due = txlog.Cancelled, -1
+	start.Reason = reasonOf(failed)
+	recording, cancel := o.detachFor(ctx)
+	defer cancel()
+	if err := o.settle(recording, t.gid, func(ctx context.Context) error {
+		return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
+	}, e.isOurs); err != nil {
+		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", failed, err)
+	}
+	t.state, e.reason = Cancelled, start.Reason
+	return failed.err
+}
+
+// begin writes the transaction as undecided, before any branch that lives
+// elsewhere is called.
+func (e *execution) begin(ctx context.Context) error {
+	o := e.o
+	start := e.start
+	start.State, start.Due = txlog.Trying, min(o.config.Lease, start.Deadline)
+	return o.settle(ctx, start.GID, func(ctx context.Context) error {
+		return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
+	}, e.isOurs)
+}
+
+// isOurs recognises the row that this execution has written: nobody else in
+// this instance writes the gid while its flight lasts.
+func (e *execution) isOurs(r txlog.Record) bool {
+	return r.Owner == e.o.instance.ID && r.Digest == e.start.Digest && r.Epoch == e.txn.epoch
+}
+
+// confirm tries the branches in the orchestrator's own database and decides,
+// in one local transaction.
+func (e *execution) confirm(ctx context.Context, fused []*step) error {
+	o, t := e.o, e.txn
+	decision := txlog.Decision{GID: t.gid, Epoch: t.epoch, State: txlog.Confirming, By: byCaller, Owner: o.instance.ID, Due: o.config.Lease}
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		if err := o.tryAll(ctx, tx, t, fused); err != nil {
+			return err
+		}
+		return o.log.Decide(ctx, tx, decision)
+	})
+	if err == nil {
+		t.state = Confirming
+		return nil
+	}
+	if errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown) {
+		return e.readBack(ctx, err)
+	}
+	return err
+}
+
+// cancel decides to cancel because of cause, which came from the step s, if it
+// came from one.
+func (e *execution) cancel(ctx context.Context, s *step, cause error) error {
+	o, t := e.o, e.txn
+	// The caller may be gone; the decision is made all the same.
+	deciding, stop := o.detachFor(ctx)
+	defer stop()
+	reason := cause
+	var failures []txlog.Failure
+	if s != nil {
+		reason = &branchError{kind: s.kind, err: cause}
+		failures = []txlog.Failure{{BranchID: s.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(cause.Error(), maxError), Instance: o.instance.ID, Next: -1}}
+	}
+	e.reason = reasonOf(reason)
+	decision := txlog.Decision{GID: t.gid, Epoch: t.epoch, State: txlog.Cancelling, Reason: e.reason, By: byCaller, Owner: o.instance.ID, Due: o.config.Lease}
+	err := local.Run(deciding, o.db, func(tx *gorm.DB) error {
+		if err := o.log.Decide(deciding, tx, decision); err != nil {
+			return err
+		}
+		return o.log.Fail(deciding, tx, t.gid, t.epoch, o.config.Lease, "", failures)
+	})
+	if err == nil {
+		t.state = Cancelling
+		return cause
+	}
+	if errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown) {
+		return e.readBack(deciding, cause)
+	}
+	return fmt.Errorf("%w; and the decision to cancel could not be written, so it will be made at the deadline: %w", cause, err)
+}
+
+// readBack learns how the transaction was decided, by this execution without
+// its knowing, or by somebody else. It returns cause if it was not to confirm.
+func (e *execution) readBack(ctx context.Context, cause error) error {
+	o, t := e.o, e.txn
+	record, err := o.readLocked(ctx, t.gid)
+	if err != nil {
+		return fmt.Errorf("%w; and reading it back failed: %w", cause, err)
+	}
+	if e.lost = record.Epoch != t.epoch; e.lost {
+		if record, err = o.awaitDecision(ctx, t.gid); err != nil {
+			return err
+		}
+	}
+	t.state, e.reason = State(record.State), record.Reason
+	if t.state == Confirming || t.state == Confirmed {
+		return nil
+	}
+	return cause
+}
+
+// settle runs write, which writes the row of gid, until it is certain how it
+// went. An unanswered COMMIT makes it run again: the row, if it was written,
+// is found then, and ours tells it from another's. ErrExists is of another's.
+func (o *Orchestrator) settle(ctx context.Context, gid string, write func(context.Context) error, ours func(txlog.Record) bool) error {
+	unanswered := false
+	for look := 1; ; look++ {
+		err := write(ctx)
+		switch {
+		case errors.Is(err, local.ErrCommitUnknown) && look < maxLooks:
+			unanswered = true
+			continue
+		case errors.Is(err, txlog.ErrExists) && unanswered:
+			record, getErr := o.log.Get(ctx, gid)
+			if getErr == nil && ours(record) {
+				return nil
+			}
+			return errors.Join(err, getErr)
+		}
+		return err
+	}
+}
+
+// tryAll tries steps in the local transaction tx.
+func (o *Orchestrator) tryAll(ctx context.Context, tx *gorm.DB, t *txn, steps []*step) error {
+	for i, s := range steps {
+		call := t.call(s, barrier.Try)
+		verdict, err := barrier.Call(ctx, tx, call.Key(), barrier.Try)
+		if err == nil && verdict == barrier.Run {
+			err = o.inside(ctx, tx, s.branch, call)
+		}
+		if local.Passing(err) {
+			return err
+		}
+		if err != nil {
+			return &branchError{index: i, kind: s.kind, err: err}
+		}
+	}
+	return nil
+}
+
+// follow gives the outcome of a transaction that was started before, here or
+// elsewhere. It waits for the decision, and for the flight, if there is one.
+func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *flight) (Outcome, error) {
+	if other != nil {
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return Outcome{GID: gid}, &UnknownError{GID: gid, cause: ctx.Err()}
+		}
+	}
+	record, err := o.log.Get(ctx, gid)
+	if err == nil {
+		if record.Digest != digest {
+			return Outcome{}, fmt.Errorf("execute: the gid %s: %w", gid, ErrMismatch)
+		}
+		record, err = o.awaitDecision(ctx, gid)
+	}
+	if err != nil {
+		return Outcome{GID: gid}, &UnknownError{GID: gid, cause: err}
+	}
+	outcome := Outcome{GID: gid, State: State(record.State), Reason: record.Reason}
+	return outcome, outcome.err(nil)
+}
+
+// awaitDecision reads the log until the transaction is decided.
+func (o *Orchestrator) awaitDecision(ctx context.Context, gid string) (txlog.Record, error) {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, o.config.Poll) {
+		record, err := o.log.Get(ctx, gid)
+		if err != nil || State(record.State).Decided() {
+			return record, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return record, fmt.Errorf("it is still undecided: %w", ctx.Err())
+		}
+	}
+}
+
+// readLocked reads a transaction with a locking read.
+func (o *Orchestrator) readLocked(ctx context.Context, gid string) (record txlog.Record, err error) {
+	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		record, err = o.log.GetLocked(ctx, tx, gid)
+		return err
+	})
+	return record, err
+}
+
+// Longest texts that the log holds, in characters.
+const (
+	maxReason = 1000
+	maxError  = 2000
+)
+
+func reasonOf(err error) string { return clip(err.Error(), maxReason) }
+
+// clip shortens text to at most n characters, at a character's boundary, and
+// replaces what is not UTF-8, which databases refuse.
+func clip(text string, n int) string {
+	valid := make([]rune, 0, min(len(text), n))
+	for _, r := range text {
+		if len(valid) == n {
+			valid[n-1] = '…'
+			break
+		}
+		if r == 0 {
+			r = utf8.RuneError
+		}
+		valid = append(valid, r)
+	}
+	return string(valid)
+}

@@ -1,0 +1,260 @@
+// Package txlog is the durable log of global transactions: the tables
+// saga_transactions, saga_branches, saga_attempts and saga_instances.
+//
+// It knows no policy. Every write that belongs to a driver names the epoch
+// under which it drives, and has no effect if another driver has raised it.
+// All times are the database's.
+package txlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+)
+
+// States of a transaction, as the table holds them.
+const (
+	Trying     = "trying"
+	Confirming = "confirming"
+	Confirmed  = "confirmed"
+	Cancelling = "cancelling"
+	Cancelled  = "cancelled"
+)
+
+// Errors of the log.
+var (
+	ErrExists   = errors.New("the gid is in use")
+	ErrNotFound = errors.New("no such transaction")
+	// ErrStale says that the transaction is no longer in the state and epoch
+	// that the writer believed: somebody else has decided or taken over.
+	ErrStale = errors.New("the transaction was decided or taken over by somebody else")
+)
+
+// Record is a row of saga_transactions.
+type Record struct {
+	GID, Pattern, State, Digest  string
+	Reason, DecidedBy, Attention string
+	Owner                        string
+	Epoch                        int64
+	Failures                     int
+	CreatedAt, DeadlineAt        time.Time
+	DueAt, DecidedAt, FinishedAt time.Time // zero where the column is NULL
+	Expired                      bool      // the deadline had passed when the row was read
+}
+
+// Branch is a row of saga_branches.
+type Branch struct {
+	GID, ID, Kind, Payload string
+	DoneAt                 time.Time // zero where the column is NULL
+}
+
+// Attempt is a row of saga_attempts.
+type Attempt struct {
+	GID, BranchID, Operation string
+	Number                   int
+	Error, Instance          string
+	FailedAt, NextAt         time.Time
+	Wait                     time.Duration // until NextAt, when the row was read
+}
+
+// Log is the log in one database. It is safe for concurrent use; a method that
+// takes a tx runs in that local transaction, the others in their own.
+type Log struct {
+	db  *gorm.DB
+	sql queries
+}
+
+// New returns the log in db.
+func New(db *gorm.DB) (*Log, error) {
+	d, err := dialect.Of(db)
+	if err != nil {
+		return nil, err
+	}
+	return &Log{db: db, sql: statements[d]}, nil
+}
+
+// Start is a new transaction.
+type Start struct {
+	GID, Pattern, Digest string
+	State                string // Trying; or Confirming or Cancelled if it is decided with its first commit
+	Reason, DecidedBy    string
+	Owner                string
+	Deadline             time.Duration // from now
+	Due                  time.Duration // from now; negative is never, for a finished transaction
+	Branches             []Branch
+}
+
+// Insert writes a new transaction with its branches, at epoch 1. If the gid is
+// in use, now or by a local transaction that is about to commit, it returns
+// ErrExists, and the caller rolls back.
+func (l *Log) Insert(ctx context.Context, tx *gorm.DB, s Start) error {
+	pool := tx.Statement.ConnPool
+	insert := l.sql.insert[s.State]
+	arguments := []any{s.GID, s.Pattern, s.State, s.Digest, s.Reason, s.DecidedBy, s.Owner, s.Deadline.Microseconds()}
+	if s.Due >= 0 {
+		arguments = append(arguments, s.Due.Microseconds())
+	}
+	if _, err := pool.ExecContext(ctx, insert, arguments...); err != nil {
+		if local.Duplicate(err) {
+			return ErrExists
+		}
+		return fmt.Errorf("log: writing transaction %s: %w", s.GID, err)
+	}
+	return l.insertBranches(ctx, pool, s.GID, s.Branches)
+}
+
+func (l *Log) insertBranches(ctx context.Context, pool gorm.ConnPool, gid string, branches []Branch) error {
+	if len(branches) == 0 {
+		return nil
+	}
+	arguments := make([]any, 0, 4*len(branches))
+	for _, b := range branches {
+		arguments = append(arguments, gid, b.ID, b.Kind, b.Payload)
+	}
+	if _, err := pool.ExecContext(ctx, l.sql.insertBranches(len(branches)), arguments...); err != nil {
+		return fmt.Errorf("log: writing the branches of %s: %w", gid, err)
+	}
+	return nil
+}
+
+// Join locks an undecided transaction, so that no decision can come before tx
+// ends, and names a further branch of it. If the branch is named already, with
+// the same kind and payload, that is fine; with others, it returns ErrExists.
+func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) error {
+	held, err := scan(ctx, tx, l.sql.hold, []any{branch.GID}, func(row scanner) (gid string, err error) {
+		err = row.Scan(&gid)
+		return gid, err
+	})
+	if err != nil {
+		return err
+	}
+	if len(held) == 0 {
+		return ErrStale
+	}
+	named, err := scan(ctx, tx, l.sql.branch, []any{branch.GID, branch.ID}, func(row scanner) (b Branch, err error) {
+		err = row.Scan(&b.Kind, &b.Payload)
+		return b, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(named) == 0:
+		return l.insertBranches(ctx, tx.Statement.ConnPool, branch.GID, []Branch{branch})
+	case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:
+		return ErrExists
+	default:
+		return nil
+	}
+}
+
+// Decision moves a transaction out of Trying.
+type Decision struct {
+	GID        string
+	Epoch      int64  // the epoch to decide under; 0 for any, which raises it
+	State      string // Confirming or Cancelling
+	Reason, By string
+	Owner      string        // who drives it from now on
+	Due        time.Duration // when somebody else looks at it, unless it is finished by then
+}
+
+// Decide is the decision: one compare-and-set from Trying to Confirming or
+// Cancelling. A Confirming has no effect once the deadline has passed. If the
+// set had no effect it returns ErrStale.
+func (l *Log) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
+	query := l.sql.decide
+	if d.State == Confirming {
+		query = l.sql.decideInTime
+	}
+	raise := 0
+	if d.Epoch == 0 {
+		raise = 1
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, query,
+		d.State, d.Reason, d.By, d.Owner, raise, d.Due.Microseconds(), d.GID, d.Epoch, d.Epoch)
+	return l.guarded(d.GID, "deciding", result, err)
+}
+
+// Finish moves a transaction from Confirming or Cancelling to its end, if it
+// is still driven under the epoch; else it returns ErrStale.
+func (l *Log) Finish(ctx context.Context, tx *gorm.DB, gid string, epoch int64) error {
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.finish, gid, epoch)
+	return l.guarded(gid, "finishing", result, err)
+}
+
+// Done marks branches that are confirmed or cancelled before their transaction
+// is finished as a whole. A mark only saves a call, which the barrier would
+// turn away; it needs no guard.
+func (l *Log) Done(ctx context.Context, tx *gorm.DB, gid string, branchIDs ...string) error {
+	for _, id := range branchIDs {
+		if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.done, gid, id); err != nil {
+			return fmt.Errorf("log: marking %s/%s done: %w", gid, id, err)
+		}
+	}
+	return nil
+}
+
+// KeptAttempts is the number of failed attempts kept per branch and operation.
+const KeptAttempts = 20
+
+// Failure is a failed branch call.
+type Failure struct {
+	BranchID, Operation string
+	Attempt             int // from 1
+	Error, Instance     string
+	Next                time.Duration // from now, when to call again; negative is never
+}
+
+// Fail writes failed attempts, and when the transaction is due again, if it is
+// still driven under the epoch; else it returns ErrStale. An empty attention
+// leaves what is there.
+func (l *Log) Fail(ctx context.Context, tx *gorm.DB, gid string, epoch int64, due time.Duration, attention string, failures []Failure) error {
+	pool := tx.Statement.ConnPool
+	result, err := pool.ExecContext(ctx, l.sql.fail, len(failures), attention, attention, due.Microseconds(), gid, epoch)
+	if err := l.guarded(gid, "recording failures", result, err); err != nil {
+		return err
+	}
+	for _, f := range failures {
+		query, arguments := l.sql.attemptLast, []any{gid, f.BranchID, f.Operation, f.Attempt, f.Error, f.Instance}
+		if f.Next >= 0 {
+			query, arguments = l.sql.attempt, append(arguments, f.Next.Microseconds())
+		}
+		if _, err := pool.ExecContext(ctx, query, arguments...); err != nil {
+			return fmt.Errorf("log: recording an attempt of %s/%s: %w", gid, f.BranchID, err)
+		}
+		if f.Attempt > KeptAttempts {
+			if _, err := pool.ExecContext(ctx, l.sql.forget, gid, f.BranchID, f.Operation, f.Attempt-KeptAttempts); err != nil {
+				return fmt.Errorf("log: thinning the attempts of %s/%s: %w", gid, f.BranchID, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Log) guarded(gid, doing string, result interface{ RowsAffected() (int64, error) }, err error) error {
+	ok, err := changed(result, err)
+	if err != nil {
+		return fmt.Errorf("log: %s %s: %w", doing, gid, err)
+	}
+	if !ok {
+		return ErrStale
+	}
+	return nil
+}
+
+func changed(result interface{ RowsAffected() (int64, error) }, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+// in returns "(?, ?, ...)" with n places.
+func in(n int) string { return "(?" + strings.Repeat(", ?", n-1) + ")" }

@@ -1,0 +1,105 @@
+package txlog
+
+import (
+	"strings"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+)
+
+const selectRecords = `SELECT gid, pattern, state, digest, reason, decided_by, attention, owner, epoch, failures,
+	{micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
+	COALESCE({micros finished_at}, 0), deadline_at <= {now} FROM saga_transactions`
+
+// queries are the log's statements in one dialect. Those with a number of
+// places are functions of that number.
+type queries struct {
+	dialect        dialect.Dialect
+	insert         map[string]string // by state
+	insertBranches func(int) string
+	hold, branch   string
+	decide         string
+	decideInTime   string
+	finish, done   string
+	fail           string
+	attempt        string
+	attemptLast    string
+	forget         string
+	get, getLocked string
+	branches       func(int) string
+	attempts       func(int) string
+	renew, resign  string
+	bury           string
+	hurry          func(int) string
+	due            string
+	postpone, take func(int) string
+}
+
+var statements = dialect.Each(func(d dialect.Dialect) queries {
+	many := func(before, after string) func(int) string {
+		return func(n int) string { return d.SQL(before + in(n) + after) }
+	}
+	const insert = `INSERT INTO saga_transactions (gid, pattern, state, digest, reason, decided_by, owner, deadline_at,
+		due_at, created_at, decided_at, finished_at, attention, epoch, failures) VALUES (?, ?, ?, ?, ?, ?, ?, {after ?}, `
+	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
+		decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
+	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, instance, failed_at, next_at)
+		VALUES (?, ?, ?, ?, ?, ?, {now}, `
+	// An attempt that a stale driver had written already is written over: the
+	// newer epoch counts.
+	overwrite := ` ON CONFLICT (gid, branch_id, operation, attempt) DO UPDATE SET error = excluded.error,
+		instance = excluded.instance, failed_at = excluded.failed_at, next_at = excluded.next_at`
+	extend := ` ON CONFLICT (instance) DO UPDATE SET lease_until = {after ?}`
+	skip := ` FOR UPDATE SKIP LOCKED`
+	if d == dialect.MySQL {
+		overwrite = ` ON DUPLICATE KEY UPDATE error = VALUES(error), instance = VALUES(instance),
+			failed_at = VALUES(failed_at), next_at = VALUES(next_at)`
+		extend = ` ON DUPLICATE KEY UPDATE lease_until = {after ?}`
+	}
+	hold := `SELECT gid FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
+	if d == dialect.SQLite {
+		// SQLite locks by writing.
+		hold = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now} RETURNING gid`
+		skip = ``
+	}
+	return queries{
+		dialect: d,
+		insert: map[string]string{
+			Trying:     d.SQL(insert + `{after ?}, {now}, NULL, NULL, '', 1, 0)`),
+			Confirming: d.SQL(insert + `{after ?}, {now}, {now}, NULL, '', 1, 0)`),
+			Cancelled:  d.SQL(insert + `NULL, {now}, {now}, {now}, '', 1, 0)`),
+		},
+		insertBranches: func(n int) string {
+			return d.SQL(`INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES (?, ?, ?, ?)` +
+				strings.Repeat(`, (?, ?, ?, ?)`, n-1))
+		},
+		hold:         d.SQL(hold),
+		branch:       d.SQL(`SELECT kind, payload FROM saga_branches WHERE gid = ? AND branch_id = ?`),
+		decide:       d.SQL(decide),
+		decideInTime: d.SQL(decide + ` AND deadline_at > {now}`),
+		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
+			due_at = NULL, finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
+		done: d.SQL(`UPDATE saga_branches SET done_at = {now} WHERE gid = ? AND branch_id = ? AND done_at IS NULL`),
+		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
+			due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
+		attempt:     d.SQL(attempt + `{after ?})` + overwrite),
+		attemptLast: d.SQL(attempt + `NULL)` + overwrite),
+		forget:      d.SQL(`DELETE FROM saga_attempts WHERE gid = ? AND branch_id = ? AND operation = ? AND attempt <= ?`),
+		get:         d.SQL(selectRecords + ` WHERE gid = ?`),
+		getLocked:   d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
+		branches: many(`SELECT gid, branch_id, kind, payload, COALESCE({micros done_at}, 0) FROM saga_branches WHERE gid IN `,
+			` ORDER BY gid, branch_id`),
+		attempts: many(`SELECT gid, branch_id, operation, attempt, error, instance, {micros failed_at},
+			COALESCE({micros next_at}, 0), {micros now} FROM saga_attempts WHERE gid IN `,
+			` ORDER BY gid, branch_id, operation, attempt`),
+		renew: d.SQL(`INSERT INTO saga_instances (instance, host, pid, started_at, lease_until)
+			VALUES (?, ?, ?, {now}, {after ?})` + extend),
+		resign: d.SQL(`DELETE FROM saga_instances WHERE instance = ?`),
+		bury:   d.SQL(`DELETE FROM saga_instances WHERE lease_until < {after ?}`),
+		hurry:  many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
+		due: d.SQL(selectRecords + ` WHERE due_at <= {now} AND (owner = ? OR owner NOT IN
+			(SELECT instance FROM saga_instances WHERE lease_until > {now})) ORDER BY due_at LIMIT ?` + skip),
+		postpone: many(`UPDATE saga_transactions SET due_at = {after ?} WHERE due_at IS NOT NULL AND gid IN `, ``),
+		take: many(`UPDATE saga_transactions SET owner = ?, epoch = epoch + 1, due_at = {after ?}
+			WHERE due_at IS NOT NULL AND gid IN `, ``),
+	}
+})

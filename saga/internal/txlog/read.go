@@ -1,0 +1,168 @@
+package txlog
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+)
+
+// Get reads a transaction, or returns ErrNotFound.
+func (l *Log) Get(ctx context.Context, gid string) (Record, error) {
+	return l.get(ctx, l.db, l.sql.get, gid)
+}
+
+// GetLocked reads a transaction with a locking read, in the local transaction
+// tx. It waits for a local transaction whose COMMIT is under way, so what it
+// reads is certain even if nobody was told how that COMMIT went.
+func (l *Log) GetLocked(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
+	return l.get(ctx, tx, l.sql.getLocked, gid)
+}
+
+func (l *Log) get(ctx context.Context, db *gorm.DB, query, gid string) (Record, error) {
+	records, err := l.records(ctx, db, query, gid)
+	if err != nil {
+		return Record{}, err
+	}
+	if len(records) == 0 {
+		return Record{}, ErrNotFound
+	}
+	return records[0], nil
+}
+
+func (l *Log) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
+	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
+		var created, deadline, due, decided, finished int64
+		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
+			&r.Failures, &created, &deadline, &due, &decided, &finished, &r.Expired)
+		r.CreatedAt, r.DeadlineAt, r.DueAt = dialect.Time(created), dialect.Time(deadline), dialect.Time(due)
+		r.DecidedAt, r.FinishedAt = dialect.Time(decided), dialect.Time(finished)
+		return r, err
+	})
+}
+
+// Branches reads the branches of transactions, in order.
+func (l *Log) Branches(ctx context.Context, gids ...string) (map[string][]Branch, error) {
+	all := make(map[string][]Branch, len(gids))
+	branches, err := byGID(ctx, l, l.sql.branches, gids, func(row scanner) (b Branch, err error) {
+		var done int64
+		err = row.Scan(&b.GID, &b.ID, &b.Kind, &b.Payload, &done)
+		b.DoneAt = dialect.Time(done)
+		return b, err
+	})
+	for _, b := range branches {
+		all[b.GID] = append(all[b.GID], b)
+	}
+	return all, err
+}
+
+// Attempts reads the failed attempts of transactions, in order.
+func (l *Log) Attempts(ctx context.Context, gids ...string) (map[string][]Attempt, error) {
+	all := make(map[string][]Attempt, len(gids))
+	attempts, err := byGID(ctx, l, l.sql.attempts, gids, func(row scanner) (a Attempt, err error) {
+		var failed, next, now int64
+		err = row.Scan(&a.GID, &a.BranchID, &a.Operation, &a.Number, &a.Error, &a.Instance, &failed, &next, &now)
+		a.FailedAt, a.NextAt = dialect.Time(failed), dialect.Time(next)
+		a.Wait = time.Duration(next-now) * time.Microsecond
+		return a, err
+	})
+	for _, a := range attempts {
+		all[a.GID] = append(all[a.GID], a)
+	}
+	return all, err
+}
+
+func byGID[T any](ctx context.Context, l *Log, query func(n int) string, gids []string, each func(scanner) (T, error)) ([]T, error) {
+	if len(gids) == 0 {
+		return nil, nil
+	}
+	arguments := make([]any, len(gids))
+	for i, gid := range gids {
+		arguments[i] = gid
+	}
+	return scan(ctx, l.db, query(len(gids)), arguments, each)
+}
+
+// Filter narrows a List.
+type Filter struct {
+	States        []string // any of these; none is all
+	Pattern       string
+	Prefix        string // of the gid
+	Unfinished    bool   // only those that somebody has to look at again
+	Attention     bool   // only those raised to attention
+	CreatedAfter  time.Time
+	CreatedBefore time.Time
+	After         string // gids greater than this one, to page on
+	Limit         int
+}
+
+// List reads transactions by gid.
+func (l *Log) List(ctx context.Context, f Filter) ([]Record, error) {
+	var where []string
+	var arguments []any
+	add := func(condition string, values ...any) {
+		where = append(where, condition)
+		arguments = append(arguments, values...)
+	}
+	if f.After != "" {
+		add("gid > ?", f.After)
+	}
+	if f.Prefix != "" {
+		// "~" sorts after every character of a gid but itself.
+		add("gid >= ? AND SUBSTR(gid, 1, ?) = ?", f.Prefix, len(f.Prefix), f.Prefix)
+	}
+	if len(f.States) > 0 {
+		states := make([]any, len(f.States))
+		for i, state := range f.States {
+			states[i] = state
+		}
+		add("state IN "+in(len(states)), states...)
+	}
+	if f.Pattern != "" {
+		add("pattern = ?", f.Pattern)
+	}
+	if f.Unfinished {
+		add("due_at IS NOT NULL")
+	}
+	if f.Attention {
+		add("attention <> ''")
+	}
+	if !f.CreatedAfter.IsZero() {
+		add("{micros created_at} > ?", f.CreatedAfter.UnixMicro())
+	}
+	if !f.CreatedBefore.IsZero() {
+		add("{micros created_at} < ?", f.CreatedBefore.UnixMicro())
+	}
+	query := selectRecords
+	if len(where) > 0 {
+		query += " WHERE " + strings.Join(where, " AND ")
+	}
+	query += fmt.Sprintf(" ORDER BY gid LIMIT %d", f.Limit)
+	return l.records(ctx, l.db, l.sql.dialect.SQL(query), arguments...)
+}
+
+type scanner interface{ Scan(...any) error }
+
+func scan[T any](ctx context.Context, db *gorm.DB, query string, arguments []any, each func(scanner) (T, error)) ([]T, error) {
+	rows, err := db.Statement.ConnPool.QueryContext(ctx, query, arguments...)
+	if err != nil {
+		return nil, fmt.Errorf("log: reading: %w", err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		one, err := each(rows)
+		if err != nil {
+			return nil, fmt.Errorf("log: reading: %w", err)
+		}
+		all = append(all, one)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("log: reading: %w", err)
+	}
+	return all, nil
+}

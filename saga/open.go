@@ -1,0 +1,229 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// Begin opens a transaction whose decision comes later; see [Engine]. It
+// belongs to no process: any instance may add branches and decide, and at the
+// deadline whichever is there cancels it.
+func (o *Orchestrator) Begin(ctx context.Context, opening Opening) error {
+	gid := opening.GID
+	if err := barrier.ValidateGID(gid); err != nil {
+		return invalid("begin: %w", err)
+	}
+	timeout, err := opening.timeout(o.config.OpenTimeout)
+	if err != nil {
+		return invalid("begin %s: %w", gid, err)
+	}
+	ctx, leave, err := o.admit(ctx)
+	if err != nil {
+		return fmt.Errorf("begin %s: %w", gid, err)
+	}
+	defer leave()
+	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout}
+	err = local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
+	if errors.Is(err, local.ErrCommitUnknown) {
+		// Waits for the unanswered COMMIT.
+		err = local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
+	}
+	if errors.Is(err, txlog.ErrExists) {
+		record, err := o.log.Get(ctx, gid)
+		switch {
+		case err != nil:
+			return fmt.Errorf("saga: begin %s: %w", gid, err)
+		case record.Digest != "" || record.Pattern != opening.Pattern:
+			return fmt.Errorf("begin: the gid %s: %w", gid, ErrMismatch)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("saga: begin %s: %w", gid, err)
+	}
+	return nil
+}
+
+// Try adds a branch to an open transaction and tries it; see [Engine]. The name
+// of the branch is in the log before, or with, whatever its Try does.
+//
+// After an error other than [ErrInvalid] a branch that lives elsewhere may have
+// reserved something. It is named in the log, so that cancelling gives back
+// what there is; do not confirm.
+func (o *Orchestrator) Try(ctx context.Context, gid, branchID string, request Step) error {
+	s, err := o.newStep(gid, branchID, request)
+	if err != nil {
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+	}
+	ctx, leave, err := o.admit(ctx)
+	if err != nil {
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+	}
+	defer leave()
+	t := &txn{gid: gid, steps: []*step{s}}
+	for look := 1; ; look++ {
+		err = o.tryOpen(ctx, t, s)
+		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+			break
+		}
+	}
+	var failed *branchError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failed):
+		return fmt.Errorf("try %s/%s, %s: %w", gid, branchID, s.kind, failed.err)
+	case errors.Is(err, txlog.ErrExists):
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, ErrMismatch)
+	case errors.Is(err, txlog.ErrStale):
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, o.whyNotOpen(ctx, gid))
+	default:
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+	}
+}
+
+func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		if err := o.log.Join(ctx, tx, s.row(t.gid)); err != nil {
+			return err
+		}
+		if !s.branch.tryFused() {
+			return nil
+		}
+		return o.tryAll(ctx, tx, t, t.steps)
+	})
+	if err != nil || s.branch.tryFused() {
+		return err
+	}
+	if err := o.callApart(ctx, s.branch, t.call(s, barrier.Try)); err != nil {
+		return &branchError{kind: s.kind, err: err}
+	}
+	return nil
+}
+
+func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {
+	record, err := o.log.Get(ctx, gid)
+	switch {
+	case errors.Is(err, txlog.ErrNotFound):
+		return fmt.Errorf("%s: %w", gid, ErrNotFound)
+	case err != nil:
+		return err
+	case State(record.State).Decided():
+		return fmt.Errorf("it is %s: %w", record.State, ErrNotOpen)
+	default:
+		return fmt.Errorf("its deadline has passed: %w", ErrNotOpen)
+	}
+}
+
+// Confirm decides to confirm an open transaction, and drives it; see [Engine].
+// After the deadline it is refused, even if nobody has cancelled yet.
+func (o *Orchestrator) Confirm(ctx context.Context, gid string) (Outcome, error) {
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: byCaller})
+	if err != nil {
+		return outcome, fmt.Errorf("confirm %s: %w", gid, err)
+	}
+	return outcome, outcome.err(nil)
+}
+
+// Cancel decides to cancel a transaction that is undecided, and drives it; see
+// [Engine]. The reason is for people; at most 1,000 characters of it are kept.
+func (o *Orchestrator) Cancel(ctx context.Context, gid, reason string) (Outcome, error) {
+	if reason == "" {
+		reason = "cancelled by the caller"
+	}
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: byCaller, Reason: clip(reason, maxReason)})
+	if err == nil && (outcome.State == Confirming || outcome.State == Confirmed) {
+		err = ErrConfirmed
+	}
+	if err != nil {
+		return outcome, fmt.Errorf("cancel %s: %w", gid, err)
+	}
+	return outcome, nil
+}
+
+// decideOpen makes a decision, unless one was made, and drives what it decided.
+func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision) (Outcome, error) {
+	if err := barrier.ValidateGID(d.GID); err != nil {
+		return Outcome{}, invalid("%w", err)
+	}
+	ctx, leave, err := o.admit(ctx)
+	if err != nil {
+		return Outcome{GID: d.GID}, err
+	}
+	defer leave()
+	d.Owner, d.Due = o.instance.ID, o.config.Lease
+	record, decided, err := o.decideOnce(ctx, d)
+	if err != nil {
+		return Outcome{GID: d.GID}, err
+	}
+	outcome := Outcome{GID: d.GID, State: State(record.State), Reason: record.Reason}
+	if !decided {
+		return outcome, nil
+	}
+	txns, err := o.load(ctx, []txlog.Record{record})
+	if err != nil {
+		return outcome, nil // decided; it becomes due again
+	}
+	flight := o.flights.takeOver(d.GID)
+	if flight == nil {
+		return outcome, nil // stopping; it becomes due again
+	}
+	return o.finish(ctx, txns[0], flight, record.Reason, false), nil
+}
+
+// decideOnce makes the decision d, or finds the one that was made. A Confirm
+// that comes after the deadline makes the decision to cancel.
+func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision) (record txlog.Record, decided bool, err error) {
+	for look := 1; ; look++ {
+		record, decided, err = o.decideOrRead(ctx, d)
+		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, txlog.ErrNotFound):
+		return record, false, ErrNotFound
+	case err != nil:
+		return record, false, &UnknownError{GID: d.GID, cause: err}
+	case decided || State(record.State).Decided():
+		return record, decided, nil
+	case record.Digest != "":
+		return record, false, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", ErrNotOpen)
+	case d.State == txlog.Confirming && record.Expired:
+		d.State, d.By, d.Reason = txlog.Cancelling, byDeadline, "it was undecided at its deadline"
+		return o.decideOnce(ctx, d)
+	default:
+		return record, false, &UnknownError{GID: d.GID, cause: txlog.ErrStale}
+	}
+}
+
+// decideOrRead makes the decision and reads the row, locked, in one local
+// transaction. A transaction with a plan is not confirmed from outside.
+func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision) (record txlog.Record, decided bool, err error) {
+	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		decided = false
+		if record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
+			return err
+		}
+		if State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
+			return nil
+		}
+		switch err := o.log.Decide(ctx, tx, d); {
+		case errors.Is(err, txlog.ErrStale):
+			return nil
+		case err != nil:
+			return err
+		}
+		decided = true
+		record, err = o.log.GetLocked(ctx, tx, d.GID)
+		return err
+	})
+	return record, decided, err
+}

@@ -1,0 +1,179 @@
+package saga
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	sagasql "github.com/tccsaga/tccsaga/sql"
+)
+
+// Orchestrator is the [Engine] that lives in the user's own process and
+// database. Open one per process and database, register the branches, and keep
+// Run going. It is safe for concurrent use.
+type Orchestrator struct {
+	config   Config
+	db       *gorm.DB
+	pool     *sql.DB // of db, to recognise branches that live in the same database
+	log      *txlog.Log
+	instance txlog.Instance
+	lease    *lease
+	flights  flights
+	wake     chan struct{} // capacity 1: something may be due
+
+	mu       sync.RWMutex
+	branches map[string]*branch
+
+	work     context.Context // of everything driven; ends when Stop runs out of patience
+	halt     context.CancelFunc
+	stopping chan struct{} // closed when Stop begins
+	stopOnce sync.Once
+	running  chan struct{} // closed when Run returns; nil before Run
+}
+
+var _ Engine = (*Orchestrator)(nil)
+
+// Open returns an orchestrator whose log is in db. It checks that the schema is
+// complete and takes the first lease; nothing is driven before [Orchestrator.Run].
+//
+// For SQLite, open db with _txlock=immediate, a busy timeout and the WAL
+// journal, as the examples do.
+func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := sagasql.Check(ctx, db); err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
+	}
+	log, err := txlog.New(db)
+	if err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	o := &Orchestrator{
+		config:   config,
+		db:       db,
+		pool:     pool,
+		log:      log,
+		instance: txlog.Instance{ID: uuid.NewString(), Host: host, PID: os.Getpid()},
+		branches: make(map[string]*branch),
+		wake:     make(chan struct{}, 1),
+		stopping: make(chan struct{}),
+	}
+	o.lease = newLease(config.Lease, func(ctx context.Context) error {
+		return log.Renew(ctx, o.instance, config.Lease)
+	})
+	o.work, o.halt = context.WithCancel(context.WithoutCancel(ctx))
+	if err := o.lease.renew(ctx); err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
+	}
+	return o, nil
+}
+
+// Instance returns the id of this instance in the log, new at every Open.
+func (o *Orchestrator) Instance() string { return o.instance.ID }
+
+// Run renews the lease, meets deadlines, retries what failed, and resumes what
+// instances that are gone have left, until ctx ends or [Orchestrator.Stop] is
+// called. It then waits for what is under way, as Stop does, for at most
+// [Config.Drain], and returns nil, or an error if it had to interrupt
+// something. Call it once.
+func (o *Orchestrator) Run(ctx context.Context) error {
+	o.mu.Lock()
+	if o.running != nil {
+		o.mu.Unlock()
+		return errors.New("saga: Run was called twice")
+	}
+	o.running = make(chan struct{})
+	o.mu.Unlock()
+	defer close(o.running)
+
+	// The heart beats until the last work is done, not only until ctx ends.
+	beating, quiet := context.WithCancel(o.work)
+	var heart sync.WaitGroup
+	heart.Go(func() { o.beat(beating) })
+	defer heart.Wait()
+	defer quiet()
+
+	o.poll(ctx)
+
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.Drain)
+	defer cancel()
+	return o.drain(draining)
+}
+
+// Stop refuses new work, waits for what is under way until ctx ends, and gives
+// the lease back, so that other instances resume at once what is left. It
+// returns nil if everything came to its end, and otherwise an error after
+// interrupting the rest, which is as safe as a crash. It may be called more
+// than once, and without Run.
+func (o *Orchestrator) Stop(ctx context.Context) error {
+	err := o.drain(ctx)
+	o.mu.RLock()
+	running := o.running
+	o.mu.RUnlock()
+	if running != nil {
+		select {
+		case <-running:
+		case <-ctx.Done():
+		}
+	}
+	return err
+}
+
+// grace is what an interrupted branch call gets to notice it.
+const grace = time.Second
+
+func (o *Orchestrator) drain(ctx context.Context) error {
+	o.stopOnce.Do(func() { close(o.stopping) })
+	interrupted, idle := o.flights.drain(ctx)
+	var err error
+	if !idle {
+		err = fmt.Errorf("saga: stop: %d transactions were interrupted and will be resumed: %w", len(interrupted), context.Cause(ctx))
+		o.halt()
+		noticing, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		o.flights.drain(noticing)
+		cancel()
+	}
+	o.halt()
+	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.Lease)
+	defer cancel()
+	if e := o.lease.resign(func() error { return o.log.Resign(resigning, o.instance.ID, interrupted) }); e != nil {
+		// The lease runs out by itself.
+		o.config.Logger.Warn("saga: giving the lease back failed", slog.Any("error", e))
+	}
+	return err
+}
+
+// admit lets a call of the user in, if the instance can answer for it. The
+// context that it returns also ends when Stop runs out of patience; leave has
+// to be called when the call is over.
+func (o *Orchestrator) admit(ctx context.Context) (admitted context.Context, leave func(), err error) {
+	if !o.flights.enter() {
+		return nil, nil, ErrStopped
+	}
+	if err := o.lease.wait(ctx); err != nil {
+		o.flights.leave()
+		return nil, nil, err
+	}
+	admitted, cancel := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(o.work, func() { cancel(ErrStopped) })
+	return admitted, func() { unlink(); cancel(nil); o.flights.leave() }, nil
+}

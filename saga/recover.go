@@ -1,0 +1,165 @@
+package saga
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// claimBatch is the most transactions that one claim takes over.
+const claimBatch = 100
+
+// poll claims due transactions and drives them, until ctx ends or Stop begins.
+func (o *Orchestrator) poll(ctx context.Context) {
+	slots := make(chan struct{}, o.config.Drivers)
+	for {
+		more := o.claim(ctx, slots)
+		pause := time.Duration(0)
+		if !more {
+			// Jitter keeps instances that started together from asking together.
+			pause = o.config.Poll/2 + rand.N(o.config.Poll/2+1)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-o.stopping:
+			timer.Stop()
+			return
+		case <-o.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// wakeAfter lets poll look at the log after d, not only at its next turn.
+func (o *Orchestrator) wakeAfter(d time.Duration) {
+	time.AfterFunc(d, func() {
+		select {
+		case o.wake <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// claim takes over what is due, as far as there are free slots, and begins to
+// drive it. It reports whether there may be more.
+func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more bool) {
+	limit := min(claimBatch, cap(slots)-len(slots))
+	if limit == 0 {
+		// Whoever frees a slot wakes us.
+		return false
+	}
+	claimed, err := o.log.Claim(ctx, o.instance.ID, limit, o.config.Lease, o.flights.inFlight)
+	if err != nil {
+		o.warn(ctx, "saga: asking the log for due transactions", err)
+		return false
+	}
+	txns, err := o.load(ctx, claimed)
+	if err != nil {
+		o.warn(ctx, "saga: reading due transactions, which will be due again", err)
+		return false
+	}
+	for i, record := range claimed {
+		flight := o.flights.takeOver(record.GID)
+		if flight == nil {
+			return false // stopping; they become due again
+		}
+		slots <- struct{}{}
+		go func() {
+			defer func() {
+				<-slots
+				if len(slots) == cap(slots)-1 {
+					o.wakeAfter(0)
+				}
+				o.flights.land(flight)
+			}()
+			ctx, cancel := o.detach(ctx)
+			defer cancel()
+			o.resume(ctx, record, txns[i])
+		}()
+	}
+	return len(claimed) == limit
+}
+
+func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
+	if ctx.Err() == nil {
+		o.config.Logger.Warn(message, slog.Any("error", err))
+	}
+}
+
+// load reads what driving the records takes.
+func (o *Orchestrator) load(ctx context.Context, records []txlog.Record) ([]*txn, error) {
+	gids := make([]string, len(records))
+	var failing []string
+	for i, r := range records {
+		gids[i] = r.GID
+		if r.Failures > 0 {
+			failing = append(failing, r.GID)
+		}
+	}
+	branches, err := o.log.Branches(ctx, gids...)
+	if err != nil {
+		return nil, err
+	}
+	attempts, err := o.log.Attempts(ctx, failing...)
+	if err != nil {
+		return nil, err
+	}
+	txns := make([]*txn, len(records))
+	for i, r := range records {
+		txns[i] = o.assemble(r, branches[r.GID], attempts[r.GID])
+	}
+	return txns, nil
+}
+
+func (o *Orchestrator) assemble(r txlog.Record, branches []txlog.Branch, attempts []txlog.Attempt) *txn {
+	t := &txn{gid: r.GID, state: State(r.State), epoch: r.Epoch}
+	byID := make(map[string]*step, len(branches))
+	for _, b := range branches {
+		s := &step{id: b.ID, kind: b.Kind, payload: []byte(b.Payload), done: !b.DoneAt.IsZero()}
+		s.branch, _ = o.branch(b.Kind) // an unknown kind is a failed attempt
+		byID[b.ID] = s
+		t.steps = append(t.steps, s)
+	}
+	for _, a := range attempts {
+		// Attempts are in order: the last of each branch counts.
+		if s := byID[a.BranchID]; s != nil && a.Operation != string(barrier.Try) {
+			s.failed, s.wait = a.Number, a.Wait
+		}
+	}
+	return t
+}
+
+// resume brings a claimed transaction on: to its decision, if nobody has made
+// it, and then through one round of calls.
+func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn) {
+	if t.state == Trying {
+		if err := o.presumeAbort(ctx, record); err != nil {
+			o.warn(ctx, "saga: cancelling an undecided transaction", err)
+			return
+		}
+		t.state = Cancelling
+	}
+	o.drive(ctx, t)
+}
+
+// presumeAbort cancels a transaction that nobody decided: its deadline has
+// passed, or the process that executed it is gone.
+func (o *Orchestrator) presumeAbort(ctx context.Context, record txlog.Record) error {
+	decision := txlog.Decision{GID: record.GID, Epoch: record.Epoch, State: txlog.Cancelling,
+		By: byDeadline, Reason: "it was undecided at its deadline", Owner: o.instance.ID, Due: o.config.Lease}
+	if record.Owner != "" && !record.Expired {
+		decision.By, decision.Reason = byRecovery, "the process that executed it was gone before the decision"
+	}
+	return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Decide(ctx, tx, decision) })
+}

@@ -1,0 +1,42 @@
+package saga
+
+import "github.com/tccsaga/tccsaga/saga/internal/txlog"
+
+// State is where a transaction stands.
+type State string
+
+// The states. A transaction goes from Trying to Confirming and Confirmed, or
+// from Trying to Cancelling and Cancelled, and never back.
+const (
+	Trying     State = txlog.Trying     // undecided
+	Confirming State = txlog.Confirming // decided; branches are being confirmed until all are
+	Confirmed  State = txlog.Confirmed  // every branch is confirmed
+	Cancelling State = txlog.Cancelling // decided; branches are being cancelled until all are
+	Cancelled  State = txlog.Cancelled  // every branch is cancelled
+)
+
+// Finished reports whether nothing is left to do.
+func (s State) Finished() bool { return s == Confirmed || s == Cancelled }
+
+// Decided reports whether the decision has been made.
+func (s State) Decided() bool { return s != Trying && s != "" }
+
+// Outcome is what is known of a transaction when a call returns.
+type Outcome struct {
+	GID    string
+	State  State
+	Reason string // why it was cancelled; empty otherwise
+}
+
+// err is the error that goes with the outcome for a caller who wanted it
+// confirmed: nil if it is or will be.
+func (o Outcome) err(cause error) error {
+	switch o.State {
+	case Confirming, Confirmed:
+		return nil
+	case Cancelling, Cancelled:
+		return &CancelledError{GID: o.GID, State: o.State, Reason: o.Reason, cause: cause}
+	default:
+		return &UnknownError{GID: o.GID, cause: cause}
+	}
+}

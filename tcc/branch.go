@@ -1,0 +1,187 @@
+package tcc
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+)
+
+// Payload is the input of a branch: a struct of the user's own whose exported
+// fields say what to reserve. It is stored as JSON, and a branch is called with
+// what JSON gives back, in every call alike.
+type Payload interface {
+	// Branch returns the kind of branch that takes this payload, the same for
+	// every value of the type.
+	Branch() string
+}
+
+// Branch is a kind of branch that works in a database.
+//
+// Each method is called in a local transaction of the framework, after the
+// barrier, and so at most once with effect per branch of a transaction; Confirm
+// and Cancel only after a Try that was committed, and only one of the two. The
+// methods use tx for all they do, and neither commit nor roll back; plain SQL,
+// sqlx and sqlc find their connection in tx.Statement.ConnPool. When a local
+// transaction is run again, after a deadlock for example, a method is too.
+//
+// The methods are called from several goroutines, with different transactions.
+type Branch[P Payload] interface {
+	// Try reserves what in asks for, or returns Reject to say that it cannot.
+	// Any other error also cancels the transaction.
+	Try(ctx context.Context, tx *gorm.DB, in P) error
+
+	// Confirm uses the reservation. An error is retried until there is none.
+	Confirm(ctx context.Context, tx *gorm.DB, in P) error
+
+	// Cancel gives the reservation back. An error is retried until there is
+	// none.
+	Cancel(ctx context.Context, tx *gorm.DB, in P) error
+}
+
+// Located is implemented by a Branch whose database is not the engine's own.
+// The schema of package sql has to be installed there, for the barrier.
+type Located interface {
+	Database() *gorm.DB
+}
+
+// Deliverer is implemented by a Branch whose Confirm also acts on something
+// other than a database, such as a message broker.
+type Deliverer[P Payload] interface {
+	// Deliver acts before Confirm, outside any local transaction, after a Try
+	// that was committed and the decision to confirm. It may be called more
+	// than once: use CallOf(ctx).Key() where the other side asks for an
+	// idempotency key. The receipt is handed to Confirm, as
+	// CallOf(ctx).Receipt. An error is retried until there is none.
+	Deliver(ctx context.Context, in P) (receipt any, err error)
+}
+
+// External is a kind of branch without a database of its own, such as a call
+// of a payment gateway.
+//
+// Its Try is marked in the barrier of the engine's database before it is
+// called, so that Cancel runs whenever Try may have had an effect, also when
+// the process dies during the call. Confirm and Cancel may be called more than
+// once. Use CallOf(ctx).Key() as the idempotency key of all three.
+//
+// A context that ends, at the latest at the transaction's deadline, has to end
+// the call: the framework cannot take back a request that is still on its way
+// when Cancel overtakes it.
+type External[P Payload] interface {
+	// Try reserves, or returns Reject. It is called at most once; after any
+	// error the transaction is cancelled, and Cancel is called.
+	Try(ctx context.Context, in P) error
+
+	// Confirm uses the reservation. An error is retried until there is none.
+	Confirm(ctx context.Context, in P) error
+
+	// Cancel gives the reservation back, if there is one: Try may have failed,
+	// or may never have arrived. An error is retried until there is none.
+	Cancel(ctx context.Context, in P) error
+}
+
+// Register makes a kind of branch known to the engine. Call it at start-up,
+// before the engine runs. It refuses a payload type that JSON does not give
+// back as it was, and a kind that is registered already.
+func Register[P Payload](engine saga.Engine, b Branch[P]) error {
+	kind, err := kindOf[P]()
+	if err != nil {
+		return err
+	}
+	if isNil(b) {
+		return fmt.Errorf("tcc: register %s: the branch is nil: %w", kind, saga.ErrInvalid)
+	}
+	erased := saga.Branch{Kind: kind, Encode: encode[P], Inside: inside(b)}
+	if located, ok := b.(Located); ok {
+		erased.Database = located.Database()
+	}
+	if deliverer, ok := b.(Deliverer[P]); ok {
+		erased.Outside = map[barrier.Op]outsideFunc{barrier.Confirm: outside(deliverer.Deliver)}
+	}
+	return engine.Register(erased)
+}
+
+// RegisterExternal makes a kind of branch without a database known to the
+// engine; see [Register].
+func RegisterExternal[P Payload](engine saga.Engine, b External[P]) error {
+	kind, err := kindOf[P]()
+	if err != nil {
+		return err
+	}
+	if isNil(b) {
+		return fmt.Errorf("tcc: register %s: the branch is nil: %w", kind, saga.ErrInvalid)
+	}
+	plain := func(call func(context.Context, P) error) outsideFunc {
+		return outside(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) })
+	}
+	return engine.Register(saga.Branch{Kind: kind, Encode: encode[P], Outside: map[barrier.Op]outsideFunc{
+		barrier.Try: plain(b.Try), barrier.Confirm: plain(b.Confirm), barrier.Cancel: plain(b.Cancel),
+	}})
+}
+
+type outsideFunc = func(ctx context.Context, call saga.Call) (receipt any, err error)
+
+func outside[P Payload](act func(context.Context, P) (any, error)) outsideFunc {
+	return func(ctx context.Context, call saga.Call) (any, error) {
+		in, err := decode[P](call)
+		if err != nil {
+			return nil, err
+		}
+		return act(withCall(ctx, call), in)
+	}
+}
+
+func inside[P Payload](b Branch[P]) func(context.Context, *gorm.DB, saga.Call) error {
+	return func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
+		in, err := decode[P](call)
+		if err != nil {
+			return err
+		}
+		ctx = withCall(ctx, call)
+		tx = tx.WithContext(ctx)
+		switch call.Op {
+		case barrier.Try:
+			return b.Try(ctx, tx, in)
+		case barrier.Confirm:
+			return b.Confirm(ctx, tx, in)
+		case barrier.Cancel:
+			return b.Cancel(ctx, tx, in)
+		}
+		return fmt.Errorf("tcc: unknown operation %q", string(call.Op))
+	}
+}
+
+func encode[P Payload](input any) ([]byte, error) {
+	in, ok := input.(P)
+	if !ok {
+		return nil, fmt.Errorf("the payload is a %T, but the branch takes a %T", input, in)
+	}
+	return json.Marshal(in)
+}
+
+func decode[P Payload](call saga.Call) (in P, err error) {
+	if err := json.Unmarshal(call.Payload, &in); err != nil {
+		return in, fmt.Errorf("tcc: the stored payload does not fit the type %T any more: %w", in, err)
+	}
+	return in, nil
+}
+
+// Reject marks err as a business "no" of a Try; see [saga.Reject].
+func Reject(err error) error { return saga.Reject(err) }
+
+type callKey struct{}
+
+func withCall(ctx context.Context, call saga.Call) context.Context {
+	return context.WithValue(ctx, callKey{}, call)
+}
+
+// CallOf returns the branch call that ctx, as a method of a branch got it,
+// belongs to; the zero Call for any other context.
+func CallOf(ctx context.Context) saga.Call {
+	call, _ := ctx.Value(callKey{}).(saga.Call)
+	return call
+}

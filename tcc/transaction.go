@@ -1,0 +1,96 @@
+package tcc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tccsaga/tccsaga/saga"
+)
+
+// Transaction is an open transaction: its branches are added one by one, and
+// its decision comes later, perhaps in another process, or never; then it is
+// cancelled at its deadline. It is not safe for concurrent use; the transaction
+// behind it is, and any number of processes may hold one.
+type Transaction struct {
+	engine saga.Engine
+	gid    string
+	next   int   // number of the next branch
+	failed error // of the last Try that failed and was not repeated with success
+}
+
+// Begin opens a transaction. Beginning the same gid again gives the same
+// transaction, from its start: repeated Trys, in the same order, are recognised
+// and do nothing new. So a request that is repeated can simply run again.
+func Begin(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
+	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Options: options}); err != nil {
+		return nil, err
+	}
+	return &Transaction{engine: engine, gid: gid, next: 1}, nil
+}
+
+// Resume returns an open transaction that was begun before, here or in another
+// process, so that further branches can be added or the decision made. If it
+// is decided by now, Confirm and Cancel tell. An unknown gid matches
+// [saga.ErrNotFound].
+func Resume(ctx context.Context, engine saga.Engine, gid string) (*Transaction, error) {
+	found, err := engine.Lookup(ctx, gid)
+	if err != nil {
+		return nil, fmt.Errorf("tcc: resume: %w", err)
+	}
+	if found.Pattern != pattern {
+		return nil, fmt.Errorf("tcc: resume %s: it follows the pattern %q: %w", gid, found.Pattern, saga.ErrMismatch)
+	}
+	return &Transaction{engine: engine, gid: gid, next: len(found.Branches) + 1}, nil
+}
+
+// GID returns the transaction's global id.
+func (t *Transaction) GID() string { return t.gid }
+
+// Try adds a branch and tries it. After an error it may be called again with
+// the same payload, unless the branch rejected it; the other way out is Cancel.
+// A transaction that is decided, or past its deadline, matches
+// [saga.ErrNotOpen].
+func (t *Transaction) Try(ctx context.Context, payload Payload) error {
+	step, err := stepOf(payload)
+	if err != nil {
+		return fmt.Errorf("tcc: try in %s: %w", t.gid, err)
+	}
+	if t.next > saga.MaxBranches {
+		return fmt.Errorf("tcc: try in %s: it has %d branches already: %w", t.gid, saga.MaxBranches, saga.ErrInvalid)
+	}
+	if rejected(t.failed) {
+		return fmt.Errorf("tcc: try in %s: a branch has rejected, only Cancel is left: %w", t.gid, saga.ErrNotOpen)
+	}
+	err = t.engine.Try(ctx, t.gid, saga.BranchID(t.next), step)
+	if errors.Is(err, saga.ErrInvalid) {
+		return err // nothing was written
+	}
+	if t.failed = err; err == nil {
+		t.next++
+	}
+	return err
+}
+
+func rejected(err error) bool {
+	var rejection *saga.Rejection
+	return errors.As(err, &rejection)
+}
+
+// Confirm decides to confirm, and confirms every branch. The error is nil only
+// if the transaction is decided so, by this call or an earlier one; a deadline
+// that has passed, or another decision, matches [saga.ErrCancelled]. After a
+// Try that failed it is refused.
+func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
+	if t.failed != nil {
+		return saga.Outcome{GID: t.gid, State: saga.Trying}, fmt.Errorf("tcc: confirm %s: a Try has failed, repeat it or cancel: %w", t.gid, t.failed)
+	}
+	return t.engine.Confirm(ctx, t.gid)
+}
+
+// Cancel decides to cancel, and cancels every branch. The error is nil only if
+// the transaction is decided so, by this call or an earlier one, or by the
+// deadline; after a decision to confirm it matches [saga.ErrConfirmed].
+func (t *Transaction) Cancel(ctx context.Context, reason string) (saga.Outcome, error) {
+	return t.engine.Cancel(ctx, t.gid, reason)
+}

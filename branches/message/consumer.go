@@ -1,0 +1,276 @@
+package message
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/propagation"
+	"gorm.io/gorm"
+)
+
+// Received is a message as a handler gets it.
+type Received struct {
+	ID       string // logical id: gid/branch, for messages of a Publisher
+	Subject  string
+	Data     []byte
+	Headers  map[string][]string
+	Stream   string
+	Sequence uint64
+	Attempt  int // from 1
+}
+
+// Handler does the work of a message in the local transaction tx, which it
+// neither commits nor rolls back. An error, or a panic, rolls back, and the
+// message comes again. What a handler does outside tx may happen more than
+// once.
+type Handler func(ctx context.Context, tx *gorm.DB, m Received) error
+
+// ConsumerConfig configures [Consume]. Stream and Name are needed.
+type ConsumerConfig struct {
+	// Stream to consume from. It has to exist.
+	Stream string
+
+	// Name is the consumer's durable name: letters, digits, dashes and
+	// underscores, at most 64. Processes with the same name share the
+	// messages; each name gets all of them.
+	Name string
+
+	// Subjects narrows what is consumed. Defaults to all of the stream.
+	Subjects []string
+
+	// Attempts is how often a message is handled before it goes to the dead
+	// letters. Defaults to 10.
+	Attempts int
+
+	// FirstRetry and MaxRetry bound the pause between attempts, which doubles.
+	// Default to 200 milliseconds and 30 seconds.
+	FirstRetry, MaxRetry time.Duration
+
+	// Timeout bounds one attempt. Another delivery does not come before it.
+	// Defaults to 30 seconds.
+	Timeout time.Duration
+
+	// DeadLetters is the stream for messages that failed to the last attempt.
+	// It is created if it does not exist, with the subjects "dead.STREAM.>".
+	// Defaults to STREAM_dead.
+	DeadLetters string
+
+	// Propagator takes the trace context out of the headers. Defaults to W3C
+	// trace context and baggage.
+	Propagator propagation.TextMapPropagator
+
+	// Logger takes what goes wrong. Defaults to [slog.Default].
+	Logger *slog.Logger
+}
+
+// Consumer handles messages until it is stopped.
+type Consumer struct {
+	db      *gorm.DB
+	js      jetstream.JetStream
+	config  ConsumerConfig
+	handle  Handler
+	ctx     context.Context
+	cancel  context.CancelFunc
+	consume jetstream.ConsumeContext
+}
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// Consume begins to handle messages, one at a time and in order, except for
+// those that have to be repeated. The inbox is in db, where the schema of
+// package sql is installed; it is the database that the handler works in.
+func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config ConsumerConfig, handle Handler) (*Consumer, error) {
+	if db == nil || js == nil || handle == nil {
+		return nil, fmt.Errorf("message: consume: the database, the JetStream context or the handler is nil: %w", ErrInvalid)
+	}
+	if config.Stream == "" || !validName.MatchString(config.Name) {
+		return nil, fmt.Errorf("message: consume: ConsumerConfig.Stream and Name are needed, the name with 1 to 64 letters, digits, dashes and underscores: %w", ErrInvalid)
+	}
+	config = config.withDefaults()
+	if err := ensureStream(ctx, js, jetstream.StreamConfig{
+		Name: config.DeadLetters, Subjects: []string{deadPrefix + config.Stream + ".>"}, Storage: jetstream.FileStorage,
+	}); err != nil {
+		return nil, fmt.Errorf("message: consume: stream %s: %w", config.DeadLetters, err)
+	}
+	consumer, err := js.CreateOrUpdateConsumer(ctx, config.Stream, jetstream.ConsumerConfig{
+		Durable:        config.Name,
+		FilterSubjects: config.Subjects,
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        config.Timeout + 10*time.Second,
+		MaxDeliver:     -1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("message: consume: consumer %s of stream %s: %w", config.Name, config.Stream, err)
+	}
+	c := &Consumer{db: db, js: js, config: config, handle: handle}
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	c.consume, err = consumer.Consume(c.receive, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		config.Logger.Warn("message: consuming", slog.String("consumer", config.Name), slog.Any("error", err))
+	}))
+	if err != nil {
+		c.cancel()
+		return nil, fmt.Errorf("message: consume: %w", err)
+	}
+	return c, nil
+}
+
+func (c ConsumerConfig) withDefaults() ConsumerConfig {
+	if c.Attempts <= 0 {
+		c.Attempts = 10
+	}
+	if c.FirstRetry <= 0 {
+		c.FirstRetry = 200 * time.Millisecond
+	}
+	if c.MaxRetry <= 0 {
+		c.MaxRetry = 30 * time.Second
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 30 * time.Second
+	}
+	if c.DeadLetters == "" {
+		c.DeadLetters = c.Stream + "_dead"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Propagator = propagatorOr(c.Propagator)
+	return c
+}
+
+// Stop takes no further messages and waits for the handler under way until ctx
+// ends; it then interrupts it, and the message comes again.
+func (c *Consumer) Stop(ctx context.Context) error {
+	c.consume.Stop()
+	defer c.cancel()
+	select {
+	case <-c.consume.Closed():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("message: stopping consumer %s: %w", c.config.Name, ctx.Err())
+	}
+}
+
+// receive handles one delivery and tells the broker how it went. If the broker
+// cannot be told, the message comes again, and the inbox knows it.
+func (c *Consumer) receive(msg jetstream.Msg) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		c.warn(msg, "reading the metadata of a message", err)
+		return
+	}
+	m := Received{Subject: msg.Subject(), Data: msg.Data(), Headers: msg.Headers(), Stream: meta.Stream,
+		Sequence: meta.Sequence.Stream, Attempt: int(meta.NumDelivered)}
+	m.ID = logicalID(m)
+	ctx, cancel := context.WithTimeout(c.ctx, c.config.Timeout)
+	defer cancel()
+	if err = c.once(c.config.Propagator.Extract(ctx, propagation.HeaderCarrier(m.Headers)), m); err == nil {
+		if err := msg.DoubleAck(ctx); err != nil {
+			c.warn(msg, "acknowledging a message, which will come again", err)
+		}
+		return
+	}
+	if c.ctx.Err() != nil {
+		return // interrupted, which is not the message's fault
+	}
+	c.warn(msg, "handling a message", err)
+	if m.Attempt >= c.config.Attempts {
+		if err = c.bury(ctx, m, err); err == nil {
+			if err := msg.DoubleAck(ctx); err != nil {
+				c.warn(msg, "acknowledging a dead letter, which will come again", err)
+			}
+			return
+		}
+		c.warn(msg, "writing a dead letter", err)
+	}
+	if err := msg.NakWithDelay(c.pause(m.Attempt)); err != nil {
+		c.warn(msg, "asking for a message again", err)
+	}
+}
+
+// pause before the attempt after the n-th: doubled each time and capped, with
+// the last half of it random.
+func (c *Consumer) pause(n int) time.Duration {
+	longest := c.config.MaxRetry
+	if n < 32 && c.config.FirstRetry<<(n-1) > 0 {
+		longest = min(longest, c.config.FirstRetry<<(n-1))
+	}
+	return longest/2 + rand.N(longest/2+1)
+}
+
+func (c *Consumer) warn(msg jetstream.Msg, doing string, err error) {
+	c.config.Logger.Warn("message: "+doing, slog.String("consumer", c.config.Name),
+		slog.String("subject", msg.Subject()), slog.Any("error", err))
+}
+
+// once runs the handler and writes the inbox row in one local transaction,
+// unless the row is there.
+func (c *Consumer) once(ctx context.Context, m Received) error {
+	options := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	if c.db.Dialector.Name() == "sqlite" {
+		options = &sql.TxOptions{} // SQLite is serializable, and its drivers know no other level
+	}
+	return c.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		// Two deliveries of one message at once meet on the primary key: the
+		// later one fails, comes again, and finds the row.
+		insert := tx.Exec(`INSERT INTO saga_inbox (consumer, message_id, handled_at) SELECT ?, ?, `+now(tx)+from(tx)+
+			` WHERE NOT EXISTS (SELECT 1 FROM saga_inbox WHERE consumer = ? AND message_id = ?)`, c.config.Name, m.ID, c.config.Name, m.ID)
+		if insert.Error != nil || insert.RowsAffected == 0 {
+			return insert.Error
+		}
+		return c.call(ctx, tx, m)
+	}, options)
+}
+
+// from is what MySQL before 8.0 and MariaDB want between SELECT and WHERE.
+func from(db *gorm.DB) string {
+	if db.Dialector.Name() == "mysql" {
+		return " FROM DUAL"
+	}
+	return ""
+}
+
+func (c *Consumer) call(ctx context.Context, tx *gorm.DB, m Received) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			c.config.Logger.Error("message: a handler panicked", slog.String("consumer", c.config.Name),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	return c.handle(ctx, tx.WithContext(ctx), m)
+}
+
+// maxID is what the inbox holds of an id.
+const maxID = 200
+
+// logicalID is the id under which the inbox knows a message.
+func logicalID(m Received) string {
+	for _, name := range []string{HeaderID, jetstream.MsgIDHeader} {
+		if id := nats.Header(m.Headers).Get(name); id != "" && len(id) <= maxID && printable(id) {
+			return id
+		}
+	}
+	return m.Stream + "/" + strconv.FormatUint(m.Sequence, 10)
+}
+
+func printable(id string) bool {
+	for _, b := range []byte(id) {
+		if b <= ' ' || b > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// ErrNoDeadLetters is returned by [Resend] when the stream does not exist.
+var ErrNoDeadLetters = errors.New("message: there is no such dead-letter stream")

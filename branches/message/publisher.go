@@ -1,0 +1,243 @@
+package message
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/propagation"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// Publish asks for a message to be published if, and only if, the transaction
+// is confirmed.
+type Publish struct {
+	Subject string              `json:"subject"`           // one that the stream carries, without wildcards
+	Data    []byte              `json:"data"`              // the message
+	Headers map[string][]string `json:"headers,omitempty"` // names that begin with Nats- or Tccsaga- are not allowed
+}
+
+// Branch returns "message.publish".
+func (Publish) Branch() string { return "message.publish" }
+
+// Headers that every published message carries.
+const (
+	// HeaderID is the logical id, gid/branch: the same however often the
+	// message is published, and after it was resent from the dead letters.
+	HeaderID = "Tccsaga-Id"
+)
+
+// ErrInvalid is wrapped when a message or a configuration cannot work.
+var ErrInvalid = errors.New("invalid message")
+
+// Config configures a [Publisher]. Stream and Subjects are needed.
+type Config struct {
+	// Stream is the JetStream stream that takes the messages. It is created,
+	// with file storage, if it does not exist, and otherwise checked for
+	// carrying the subjects; nothing else of it is changed.
+	Stream string
+
+	// Subjects that the stream carries, wildcards allowed. A message on any
+	// other subject is rejected.
+	Subjects []string
+
+	// Replicas of a stream that is created. Defaults to 1; use 3 in a cluster.
+	Replicas int
+
+	// AckTimeout bounds the wait for the acknowledgement of one publish.
+	// Defaults to 5 seconds.
+	AckTimeout time.Duration
+
+	// Propagator takes the trace context into the headers. Defaults to W3C
+	// trace context and baggage.
+	Propagator propagation.TextMapPropagator
+}
+
+// Publisher is the branch. It is safe for concurrent use.
+type Publisher struct {
+	db     *gorm.DB
+	js     jetstream.JetStream
+	config Config
+}
+
+var (
+	_ tcc.Branch[Publish]    = (*Publisher)(nil)
+	_ tcc.Located            = (*Publisher)(nil)
+	_ tcc.Deliverer[Publish] = (*Publisher)(nil)
+)
+
+// NewPublisher returns the branch with its outbox in db, where the schema of
+// package sql is installed, and creates or checks the stream.
+func NewPublisher(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config Config) (*Publisher, error) {
+	if db == nil || js == nil {
+		return nil, fmt.Errorf("message: the database or the JetStream context is nil: %w", ErrInvalid)
+	}
+	if config.Stream == "" || len(config.Subjects) == 0 {
+		return nil, fmt.Errorf("message: Config.Stream and Config.Subjects are needed: %w", ErrInvalid)
+	}
+	if config.AckTimeout == 0 {
+		config.AckTimeout = 5 * time.Second
+	}
+	config.Propagator = propagatorOr(config.Propagator)
+	if err := ensureStream(ctx, js, jetstream.StreamConfig{
+		Name: config.Stream, Subjects: config.Subjects, Storage: jetstream.FileStorage, Replicas: max(1, config.Replicas),
+	}); err != nil {
+		return nil, fmt.Errorf("message: stream %s: %w", config.Stream, err)
+	}
+	return &Publisher{db: db, js: js, config: config}, nil
+}
+
+// propagatorOr returns p, or the default.
+func propagatorOr(p propagation.TextMapPropagator) propagation.TextMapPropagator {
+	if p != nil {
+		return p
+	}
+	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+}
+
+// Database returns the database that the outbox is in.
+func (p *Publisher) Database() *gorm.DB { return p.db }
+
+// Try writes the message into the outbox. It rejects what could never be
+// published.
+func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
+	if err := p.check(in); err != nil {
+		return tcc.Reject(err)
+	}
+	headers := nats.Header(maps.Clone(in.Headers))
+	if headers == nil {
+		headers = nats.Header{}
+	}
+	p.config.Propagator.Inject(ctx, propagation.HeaderCarrier(headers))
+	text, err := json.Marshal(headers)
+	if err != nil {
+		return fmt.Errorf("encoding the headers: %w", err)
+	}
+	if most := p.js.Conn().MaxPayload(); most > 0 && int64(len(in.Data)+len(text)) > most-overhead {
+		return tcc.Reject(fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", ErrInvalid, len(in.Data)+len(text), most-overhead))
+	}
+	call := tcc.CallOf(ctx)
+	data := in.Data
+	if data == nil {
+		data = []byte{}
+	}
+	return tx.Exec(`INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence)
+		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`, '', 0)`, call.GID, call.BranchID, in.Subject, string(text), data).Error
+}
+
+// overhead is room for the headers that are added when publishing.
+const overhead = 1024
+
+// Deliver publishes the message and waits for the acknowledgement.
+func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err error) {
+	call := tcc.CallOf(ctx)
+	var rows []struct {
+		Subject, Headers string
+		Data             []byte
+	}
+	err = p.db.WithContext(ctx).Raw("SELECT subject, headers, data FROM saga_outbox WHERE gid = ? AND branch_id = ?", call.GID, call.BranchID).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("reading the outbox: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil, errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
+	}
+	msg := &nats.Msg{Subject: rows[0].Subject, Data: rows[0].Data}
+	if err := json.Unmarshal([]byte(rows[0].Headers), &msg.Header); err != nil {
+		return nil, fmt.Errorf("decoding the headers: %w", err)
+	}
+	id := call.Key().String()
+	msg.Header.Set(HeaderID, id)
+	return p.publish(ctx, msg, id)
+}
+
+func (p *Publisher) publish(ctx context.Context, msg *nats.Msg, id string) (*jetstream.PubAck, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
+	defer cancel()
+	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(p.config.Stream))
+	if err != nil {
+		return nil, fmt.Errorf("publishing on %s: %w", msg.Subject, err)
+	}
+	return ack, nil
+}
+
+// Confirm marks the message published.
+func (p *Publisher) Confirm(ctx context.Context, tx *gorm.DB, in Publish) error {
+	call := tcc.CallOf(ctx)
+	ack, ok := call.Receipt.(*jetstream.PubAck)
+	if !ok {
+		return errors.New("the message was not delivered")
+	}
+	return mark(tx, "UPDATE saga_outbox SET state = 'published', published_at = "+now(tx)+
+		", stream = ?, sequence = ? WHERE gid = ? AND branch_id = ? AND state = 'prepared'", ack.Stream, ack.Sequence, call.GID, call.BranchID)
+}
+
+// Cancel marks the message discarded.
+func (p *Publisher) Cancel(ctx context.Context, tx *gorm.DB, in Publish) error {
+	call := tcc.CallOf(ctx)
+	return mark(tx, "UPDATE saga_outbox SET state = 'discarded', discarded_at = "+now(tx)+
+		" WHERE gid = ? AND branch_id = ? AND state = 'prepared'", call.GID, call.BranchID)
+}
+
+func mark(tx *gorm.DB, statement string, arguments ...any) error {
+	result := tx.Exec(statement, arguments...)
+	if result.Error == nil && result.RowsAffected != 1 {
+		return errors.New("the message is not prepared in the outbox: was saga_outbox changed by hand?")
+	}
+	return result.Error
+}
+
+// check says why a message could never be published.
+func (p *Publisher) check(in Publish) error {
+	switch {
+	case in.Subject == "" || len(in.Subject) > 255 || strings.ContainsAny(in.Subject, "*> \t\r\n") ||
+		strings.HasPrefix(in.Subject, ".") || strings.HasSuffix(in.Subject, ".") || strings.Contains(in.Subject, ".."):
+		return fmt.Errorf("%w: the subject %.80q must be tokens separated by dots, without wildcards, at most 255 bytes", ErrInvalid, in.Subject)
+	case !carried(p.config.Subjects, in.Subject):
+		return fmt.Errorf("%w: the stream %s does not carry the subject %q, only %s", ErrInvalid, p.config.Stream, in.Subject, strings.Join(p.config.Subjects, ", "))
+	}
+	size := 0
+	for name, values := range in.Headers {
+		if name == "" || strings.ContainsAny(name, ": \t\r\n") || reserved(name) {
+			return fmt.Errorf("%w: the header name %q is empty, reserved, or holds a colon or space", ErrInvalid, name)
+		}
+		for _, value := range values {
+			size += len(name) + len(value)
+			if strings.ContainsAny(value, "\r\n") {
+				return fmt.Errorf("%w: the header %s holds a line break", ErrInvalid, name)
+			}
+		}
+	}
+	if size > maxHeaders {
+		return fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, size, maxHeaders)
+	}
+	return nil
+}
+
+// maxHeaders keeps the headers, as JSON, within their column.
+const maxHeaders = 16 << 10
+
+func reserved(name string) bool {
+	lower := strings.ToLower(name)
+	return strings.HasPrefix(lower, "nats-") || strings.HasPrefix(lower, "tccsaga-")
+}
+
+// now is the database's clock in UTC.
+func now(db *gorm.DB) string {
+	switch db.Dialector.Name() {
+	case "mysql":
+		return "UTC_TIMESTAMP(6)"
+	case "postgres":
+		return "clock_timestamp()"
+	default:
+		return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+	}
+}

@@ -154,9 +154,13 @@ func (g *gateway) act(ctx context.Context, op barrier.Op, state string) error {
 	return nil
 }
 
-func (g *gateway) Try(ctx context.Context, in holdOut) error     { return g.act(ctx, barrier.Try, "held") }
-func (g *gateway) Confirm(ctx context.Context, in holdOut) error { return g.act(ctx, barrier.Confirm, "spent") }
-func (g *gateway) Cancel(ctx context.Context, in holdOut) error  { return g.act(ctx, barrier.Cancel, "free") }
+func (g *gateway) Try(ctx context.Context, in holdOut) error { return g.act(ctx, barrier.Try, "held") }
+func (g *gateway) Confirm(ctx context.Context, in holdOut) error {
+	return g.act(ctx, barrier.Confirm, "spent")
+}
+func (g *gateway) Cancel(ctx context.Context, in holdOut) error {
+	return g.act(ctx, barrier.Cancel, "free")
+}
 
 func (g *gateway) at(key string) string {
 	g.mu.Lock()

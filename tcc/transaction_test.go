@@ -1,0 +1,234 @@
+package tcc_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// open begins a transaction and tries one branch of each sort in it.
+func (b *bench) begin(gid string, options saga.Options) *tcc.Transaction {
+	b.t.Helper()
+	tx, err := tcc.Begin(b.t.Context(), b.orch, gid, options)
+	must(b.t, err)
+	must(b.t, tx.Try(b.t.Context(), hold{1, 30}))
+	must(b.t, tx.Try(b.t.Context(), holdAway{1, 20}))
+	must(b.t, tx.Try(b.t.Context(), holdOut{1, 10}))
+	return tx
+}
+
+func TestDecisionThatComesLater(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		ctx := t.Context()
+
+		confirmed := newGID()
+		b.begin(confirmed, saga.Options{})
+		b.books(b.db, 1, 70, 30, 0)
+		b.books(b.other, 1, 80, 20, 0)
+		// The decision comes from another instance, and twice.
+		other := b.open(quick)
+		b.run(other)
+		for range 2 {
+			tx, err := tcc.Resume(ctx, other, confirmed)
+			must(t, err)
+			outcome, err := tx.Confirm(ctx)
+			if err != nil || outcome.State != saga.Confirmed {
+				t.Fatalf("%+v, %v", outcome, err)
+			}
+		}
+		b.books(b.db, 1, 70, 0, 30)
+		b.books(b.other, 1, 80, 0, 20)
+
+		tx, err := tcc.Resume(ctx, b.orch, confirmed)
+		must(t, err)
+		if _, err := tx.Cancel(ctx, "too late"); !errors.Is(err, saga.ErrConfirmed) {
+			t.Errorf("Cancel after Confirm: %v", err)
+		}
+		if err := tx.Try(ctx, hold{1, 1}); !errors.Is(err, saga.ErrNotOpen) {
+			t.Errorf("Try after the decision: %v", err)
+		}
+
+		cancelled := newGID()
+		tx = b.begin(cancelled, saga.Options{})
+		for range 2 {
+			outcome, err := tx.Cancel(ctx, "the customer left")
+			if err != nil || outcome.State != saga.Cancelled || outcome.Reason != "the customer left" {
+				t.Fatalf("%+v, %v", outcome, err)
+			}
+		}
+		if _, err := tx.Confirm(ctx); !errors.Is(err, saga.ErrCancelled) {
+			t.Errorf("Confirm after Cancel: %v", err)
+		}
+		b.books(b.db, 1, 70, 0, 30)
+		b.books(b.other, 1, 80, 0, 20)
+		if got := b.out.at(cancelled + "/03"); got != "free" {
+			t.Errorf("the gateway says %q", got)
+		}
+	})
+}
+
+func TestDeadlineCancels(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		gid := newGID()
+		tx := b.begin(gid, saga.Options{Timeout: 300 * time.Millisecond})
+		found := b.reaches(gid, saga.Cancelled)
+		if found.DecidedBy != "deadline" {
+			t.Errorf("decided by %q", found.DecidedBy)
+		}
+		b.books(b.db, 1, 100, 0, 0)
+		b.books(b.other, 1, 100, 0, 0)
+		if _, err := tx.Confirm(t.Context()); !errors.Is(err, saga.ErrCancelled) {
+			t.Errorf("Confirm after the deadline: %v", err)
+		}
+	})
+}
+
+// Once the deadline has passed, a Confirm is too late even if no instance has
+// been there to cancel.
+func TestConfirmAfterTheDeadlineWithNobodyThere(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		slow := quick
+		slow.Poll, slow.Lease = time.Hour, time.Hour
+		b := newBench(t, db, slow)
+		gid := newGID()
+		tx := b.begin(gid, saga.Options{Timeout: time.Hour})
+		past := map[string]string{"mysql": "'2020-01-01 00:00:00'", "postgres": "'2020-01-01 00:00:00+00'", "sqlite": "'2020-01-01 00:00:00.000'"}
+		exec(t, db, "UPDATE saga_transactions SET deadline_at = "+past[db.Dialector.Name()]+" WHERE gid = ?", gid)
+		if err := tx.Try(t.Context(), hold{2, 1}); !errors.Is(err, saga.ErrNotOpen) {
+			t.Errorf("Try after the deadline: %v", err)
+		}
+		tx, err := tcc.Resume(t.Context(), b.orch, gid)
+		must(t, err)
+		outcome, err := tx.Confirm(t.Context())
+		if !errors.Is(err, saga.ErrCancelled) || outcome.State != saga.Cancelled {
+			t.Errorf("%+v, %v", outcome, err)
+		}
+		b.books(b.db, 1, 100, 0, 0)
+	})
+}
+
+// A request that is repeated runs again from its start and changes nothing.
+func TestBeginAndTryAreRepeatable(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		gid := newGID()
+		for range 3 {
+			tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+			must(t, err)
+			must(t, tx.Try(t.Context(), hold{1, 30}))
+			must(t, tx.Try(t.Context(), holdAway{1, 20}))
+		}
+		b.books(b.db, 1, 70, 30, 0)
+		b.books(b.other, 1, 80, 20, 0)
+
+		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		must(t, err)
+		if err := tx.Try(t.Context(), hold{1, 31}); !errors.Is(err, saga.ErrMismatch) {
+			t.Errorf("another payload under the same branch id: %v", err)
+		}
+		resumed, err := tcc.Resume(t.Context(), b.orch, gid)
+		must(t, err)
+		must(t, resumed.Try(t.Context(), hold{2, 5})) // goes on after what is there
+		b.books(b.db, 2, 95, 5, 0)
+	})
+}
+
+func TestRejectedTryOfAnOpenTransaction(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
+	gid := newGID()
+	tx := b.begin(gid, saga.Options{})
+	if err := tx.Try(t.Context(), hold{2, 101}); !errors.Is(err, errShort) {
+		t.Fatal(err)
+	}
+	if _, err := tx.Confirm(t.Context()); !errors.Is(err, errShort) {
+		t.Errorf("Confirm after a Try that was rejected: %v", err)
+	}
+	outcome, err := tx.Cancel(t.Context(), "short")
+	if err != nil || outcome.State != saga.Cancelled {
+		t.Errorf("%+v, %v", outcome, err)
+	}
+	b.books(b.db, 1, 100, 0, 0)
+	b.books(b.db, 2, 100, 0, 0)
+}
+
+func TestOpenTransactionRefusals(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
+	ctx := t.Context()
+	if _, err := tcc.Resume(ctx, b.orch, "nobody"); !errors.Is(err, saga.ErrNotFound) {
+		t.Errorf("Resume: %v", err)
+	}
+	if _, err := b.orch.Confirm(ctx, "nobody"); !errors.Is(err, saga.ErrNotFound) {
+		t.Errorf("Confirm: %v", err)
+	}
+	if _, err := tcc.Begin(ctx, b.orch, "", saga.Options{}); !errors.Is(err, saga.ErrInvalid) {
+		t.Errorf("Begin: %v", err)
+	}
+	planned := newGID()
+	_, err := tcc.Execute(ctx, b.orch, planned, hold{1, 1})
+	must(t, err)
+	if _, err := tcc.Begin(ctx, b.orch, planned, saga.Options{}); !errors.Is(err, saga.ErrMismatch) {
+		t.Errorf("Begin with a gid that has a plan: %v", err)
+	}
+	open := newGID()
+	tx := b.begin(open, saga.Options{})
+	if _, err := tcc.Execute(ctx, b.orch, open, hold{1, 1}); !errors.Is(err, saga.ErrMismatch) {
+		t.Errorf("Execute with a gid that is open: %v", err)
+	}
+	if err := tx.Try(ctx, nil); !errors.Is(err, saga.ErrInvalid) {
+		t.Errorf("Try of nil: %v", err)
+	}
+	if err := tx.Try(ctx, unknown{}); !errors.Is(err, saga.ErrInvalid) {
+		t.Errorf("Try of an unknown kind: %v", err)
+	}
+	if _, err := tx.Confirm(ctx); err != nil {
+		t.Errorf("bad input must not spoil the transaction: %v", err)
+	}
+}
+
+// A plan decides by itself: nobody confirms it from outside before its Trys
+// are done, but anybody may cancel it.
+func TestTransactionWithAPlanFromOutside(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		gate := b.away.hold(barrier.Try)
+		gid := newGID()
+		answered := make(chan error)
+		go func() {
+			_, err := tcc.Execute(t.Context(), b.orch, gid, holdAway{1, 30}, hold{1, 30})
+			answered <- err
+		}()
+		eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > 0 })
+		if _, err := b.orch.Confirm(t.Context(), gid); !errors.Is(err, saga.ErrNotOpen) {
+			t.Errorf("Confirm from outside: %v", err)
+		}
+		outcome := make(chan error)
+		go func() {
+			_, err := b.orch.Cancel(t.Context(), gid, "the operator said so")
+			outcome <- err
+		}()
+		eventually(t, "the decision", func() bool {
+			found, err := b.orch.Lookup(t.Context(), gid)
+			return err == nil && found.State.Decided()
+		})
+		close(gate) // the Try goes on after the Cancel was decided
+		must(t, <-outcome)
+		if err := <-answered; !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "the operator said so") {
+			t.Errorf("Execute: %v", err)
+		}
+		b.reaches(gid, saga.Cancelled)
+		b.books(b.db, 1, 100, 0, 0)
+		b.books(b.other, 1, 100, 0, 0)
+	})
+}

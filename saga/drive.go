@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -114,33 +115,20 @@ type delivered struct {
 }
 
 // runFused calls the branches in the orchestrator's own database in one local
-// transaction, with the end of the transaction if these are all. If one of them
-// fails there, each gets a transaction of its own, so that it holds up no other.
+// transaction, with the end of the transaction if these are all. One that fails
+// there is left out of the next try, so that it holds up no other.
 func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
 	ready := r.deliver(ctx, steps)
-	if len(ready) == 0 {
-		return nil
-	}
-	all = all && len(ready) == len(steps)
-	err := r.commit(ctx, ready, all)
-	var failed *branchError
-	if !errors.As(err, &failed) {
-		return err
-	}
-	if len(ready) == 1 {
-		r.failed(ready[0].step, failed.err)
-		return nil
-	}
-	var logged error
-	for _, d := range ready {
-		err := r.commit(ctx, []delivered{d}, false)
-		if errors.As(err, &failed) {
-			r.failed(d.step, failed.err)
-		} else {
-			logged = errors.Join(logged, err)
+	for len(ready) > 0 {
+		err := r.commit(ctx, ready, all && len(ready) == len(steps))
+		var failed *branchError
+		if !errors.As(err, &failed) {
+			return err
 		}
+		r.failed(ready[failed.index].step, failed.err)
+		ready = slices.Delete(ready, failed.index, failed.index+1)
 	}
-	return logged
+	return nil
 }
 
 // deliver makes the Outside parts in parallel and returns the steps that are

@@ -40,3 +40,21 @@ func (o Outcome) err(cause error) error {
 		return &UnknownError{GID: o.GID, cause: cause}
 	}
 }
+
+// Explain says in words where a transaction in this state stands.
+func (s State) Explain() string {
+	switch s {
+	case Trying:
+		return "undecided: branches may still be added; at the deadline it is cancelled"
+	case Confirming:
+		return "decided to be confirmed: every branch is called until its Confirm succeeds"
+	case Confirmed:
+		return "finished: every branch is confirmed"
+	case Cancelling:
+		return "decided to be cancelled: every branch is called until its Cancel succeeds"
+	case Cancelled:
+		return "finished: every branch is cancelled, and nothing is left reserved"
+	default:
+		return "unknown state " + string(s)
+	}
+}

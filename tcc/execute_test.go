@@ -114,7 +114,7 @@ func TestExternalTryIsCancelledWheneverItMayHaveHadAnEffect(t *testing.T) {
 func TestConfirmIsRetriedAndHoldsUpNoOther(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		b.here.fail(barrier.Confirm, 4, errors.New("on purpose")) // the fused commit, then each alone
+		b.here.fail(barrier.Confirm, 4, errors.New("on purpose"))
 		gid := newGID()
 		outcome, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 30}, holdAway{1, 30}, hold{2, 20}, holdOut{1, 1})
 		if err != nil || outcome.State != saga.Confirming {

@@ -21,6 +21,7 @@ import (
 func dying() saga.Config {
 	config := quick
 	config.FirstRetry, config.MaxRetry = time.Hour, time.Hour
+	config.CallTimeout = 2 * time.Second // when the database gives up the locks of a lost connection
 	return config
 }
 

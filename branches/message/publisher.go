@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,13 +21,48 @@ import (
 // Publish asks for a message to be published if, and only if, the transaction
 // is confirmed.
 type Publish struct {
-	Subject string              `json:"subject"`           // one that the stream carries, without wildcards
-	Data    []byte              `json:"data"`              // the message
-	Headers map[string][]string `json:"headers,omitempty"` // names that begin with Nats- or Tccsaga- are not allowed
+	Subject string              // one that the stream carries, without wildcards
+	Data    []byte              // the message
+	Headers map[string][]string // names that begin with Nats- or Tccsaga- are not allowed
 }
 
 // Branch returns "message.publish".
 func (Publish) Branch() string { return "message.publish" }
+
+// stored is how the log holds a Publish: with its data as text where it is
+// text, because people read the log.
+type stored struct {
+	Subject string              `json:"subject"`
+	Text    *string             `json:"text,omitempty"`
+	Data    []byte              `json:"data,omitempty"`
+	Headers map[string][]string `json:"headers,omitempty"`
+}
+
+// MarshalJSON writes the data as "text" if it is UTF-8, and else, in base64, as
+// "data".
+func (p Publish) MarshalJSON() ([]byte, error) {
+	s := stored{Subject: p.Subject, Headers: p.Headers}
+	if utf8.Valid(p.Data) {
+		text := string(p.Data)
+		s.Text = &text
+	} else {
+		s.Data = p.Data
+	}
+	return json.Marshal(s)
+}
+
+// UnmarshalJSON reads what MarshalJSON has written.
+func (p *Publish) UnmarshalJSON(text []byte) error {
+	var s stored
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	*p = Publish{Subject: s.Subject, Data: s.Data, Headers: s.Headers}
+	if s.Text != nil {
+		p.Data = []byte(*s.Text)
+	}
+	return nil
+}
 
 // Headers that every published message carries.
 const (
@@ -162,6 +198,10 @@ func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err e
 func (p *Publisher) publish(ctx context.Context, msg *nats.Msg, id string) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
 	defer cancel()
+	if conn := p.js.Conn(); !conn.IsConnected() {
+		// The client would keep the message and send it at some later time.
+		return nil, fmt.Errorf("publishing on %s: the connection to the broker is %s", msg.Subject, strings.ToLower(conn.Status().String()))
+	}
 	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(p.config.Stream))
 	if err != nil {
 		return nil, fmt.Errorf("publishing on %s: %w", msg.Subject, err)

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/stock"
+)
+
+// Faults are the switches of POST /faults.
+type Faults struct {
+	// BrokerUnreachable cuts every connection to the broker, and lets none
+	// come up, until it is set to false.
+	BrokerUnreachable bool `json:"broker_unreachable"`
+	// FailConfirms lets the next n Confirms of the stock fail.
+	FailConfirms int `json:"fail_confirms"`
+	// DieAfterDecision kills the process right after the next decision to
+	// confirm, before anything is confirmed.
+	DieAfterDecision bool `json:"die_after_decision"`
+}
+
+type faults struct {
+	cable *cable
+	mu    sync.Mutex
+	now   Faults
+}
+
+func (f *faults) get() Faults {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
+func (f *faults) set(to Faults) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = to
+	f.cable.set(to.BrokerUnreachable)
+}
+
+// decided is called first thing after a decision to confirm.
+func (f *faults) decided() {
+	if f.get().DieAfterDecision {
+		die()
+	}
+}
+
+// die ends this process as kill -9 does: nothing is flushed, closed or drained.
+func die() {
+	if process, err := os.FindProcess(os.Getpid()); err == nil {
+		process.Kill()
+	}
+	select {}
+}
+
+func (f *faults) confirm() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now.FailConfirms == 0 {
+		return nil
+	}
+	f.now.FailConfirms--
+	return errors.New("this Confirm fails, as POST /faults asked for")
+}
+
+// faultyStock and faultyPublisher are the ready-made branches with the switches
+// in front of what comes after the decision.
+type faultyStock struct {
+	*stock.Stock
+	faults *faults
+}
+
+func (s faultyStock) Confirm(ctx context.Context, tx *gorm.DB, in stock.Lock) error {
+	s.faults.decided()
+	if err := s.faults.confirm(); err != nil {
+		return err
+	}
+	return s.Stock.Confirm(ctx, tx, in)
+}
+
+type faultyPublisher struct {
+	*message.Publisher
+	faults *faults
+}
+
+func (p faultyPublisher) Deliver(ctx context.Context, in message.Publish) (any, error) {
+	p.faults.decided()
+	return p.Publisher.Deliver(ctx, in)
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	mysqldriver "github.com/go-sql-driver/mysql"
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+)
+
+// binary builds the command once.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "order-test")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "order")
+	if out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return file, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if file, err := binary(); err == nil {
+		os.RemoveAll(filepath.Dir(file))
+	}
+	os.Exit(code)
+}
+
+// process is the service as a process of its own, which can be killed.
+type process struct {
+	t         *testing.T
+	arguments []string
+	mu        sync.Mutex
+	command   *exec.Cmd
+}
+
+func startProcess(t *testing.T, arguments ...string) (*process, client) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	listener.Close()
+	p := &process{t: t, arguments: append([]string{"-addr", addr}, arguments...)}
+	p.start()
+	t.Cleanup(p.kill)
+	return p, client{t, "http://" + addr}
+}
+
+// start returns when the process has printed that it serves.
+func (p *process) start() {
+	file, err := binary()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.command = exec.Command(file, p.arguments...)
+	output, err := p.command.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var complaints strings.Builder
+	p.command.Stderr = &complaints
+	if err := p.command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(output)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "Stop with Ctrl-C") {
+			go io.Copy(io.Discard, output)
+			return
+		}
+	}
+	p.command.Wait()
+	p.t.Fatalf("the service did not start: %s", complaints.String())
+}
+
+// kill is kill -9.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.command.Process.Kill()
+	p.command.Wait()
+}
+
+func (p *process) restart() {
+	p.kill()
+	p.start()
+}
+
+// exited waits until the process has ended by itself.
+func (p *process) exited() {
+	p.command.Wait()
+}
+
+// placed is what the callers were told in the end.
+type placed struct {
+	mu       sync.Mutex
+	statuses map[string]int
+	answers  atomic.Int64
+}
+
+const (
+	manyOrders = 2000
+	callers    = 32
+	pieces     = 5000
+)
+
+// number describes the i-th order: every seventh asks for too much.
+func number(i int) (id string, quantity int) {
+	if i%7 == 3 {
+		return fmt.Sprintf("n-%d", i), pieces + 1
+	}
+	return fmt.Sprintf("n-%d", i), 1 + i%3
+}
+
+// place sends all orders from many callers, every fifth twice, and each again
+// until there is an answer.
+func (p *placed) place(c client) {
+	p.statuses = map[string]int{}
+	work := make(chan int)
+	go func() {
+		defer close(work)
+		for i := range manyOrders {
+			work <- i
+			if i%5 == 0 {
+				work <- i
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for i := range work {
+				id, quantity := number(i)
+				p.note(c.t, id, c.insist(id, quantity))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// insist sends an order again while the service is down or does not know.
+func (c client) insist(id string, quantity int) int {
+	body := fmt.Sprintf(`{"order_id":%q,"sku":"phone","quantity":%d}`, id, quantity)
+	status := 0
+	c.eventually("an answer for "+id, func() bool {
+		response, err := http.Post(c.base+"/orders", "application/json", strings.NewReader(body))
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		io.Copy(io.Discard, response.Body)
+		status = response.StatusCode
+		return status != http.StatusServiceUnavailable
+	})
+	return status
+}
+
+func (p *placed) note(t *testing.T, id string, status int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if before, known := p.statuses[id]; known && before != status {
+		t.Errorf("%s: answered %d and then %d", id, before, status)
+	}
+	p.statuses[id] = status
+	p.answers.Add(1)
+}
+
+// balance compares what the callers were told with stock and consumer.
+func (p *placed) balance(c client) {
+	sold, confirmed := 0, map[string]int{}
+	for i := range manyOrders {
+		id, quantity := number(i)
+		switch status := p.statuses[id]; {
+		case status == http.StatusCreated && quantity <= pieces:
+			sold += quantity
+			confirmed[id] = 1
+		case status == http.StatusConflict && quantity > pieces:
+		default:
+			c.t.Errorf("%s: answered %d", id, status)
+		}
+	}
+	handled := map[string]int{}
+	c.eventually("every confirmed order is handled", func() bool {
+		clear(handled)
+		for _, n := range c.notifications() {
+			handled[n.OrderID]++
+		}
+		return len(handled) >= len(confirmed)
+	})
+	c.eventually("nothing is locked any more", func() bool {
+		_, level := c.call("GET", "/stock/phone", "")
+		return fmt.Sprint(level["locked"]) == "0"
+	})
+	clear(handled)
+	for _, n := range c.notifications() {
+		handled[n.OrderID]++
+	}
+	if !maps.Equal(handled, confirmed) {
+		c.t.Errorf("handled %d orders, confirmed %d, or one more than once", len(handled), len(confirmed))
+	}
+	c.stock(pieces-sold, 0, sold)
+}
+
+// The service's books balance on what it runs on by default and on servers.
+func setups(t *testing.T, test func(t *testing.T, arguments []string)) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, []string{"-data", t.TempDir()})
+	})
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		dsn, err := mysqldriver.ParseDSN(sqltest.Create(t, "mysql").DSN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		location := url.URL{Scheme: "mysql", User: url.UserPassword(dsn.User, dsn.Passwd), Host: dsn.Addr, Path: "/" + dsn.DBName}
+		test(t, []string{"-data", t.TempDir(), "-db", location.String(), "-nats", broker(t)})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, []string{"-data", t.TempDir(), "-db", sqltest.Create(t, "postgres").DSN, "-nats", broker(t)})
+	})
+}
+
+// broker starts a NATS server that outlives the service.
+func broker(t *testing.T) string {
+	t.Helper()
+	server, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT,
+		NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	if !server.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the NATS server did not start")
+	}
+	t.Cleanup(func() { server.Shutdown(); server.WaitForShutdown() })
+	return server.ClientURL()
+}
+
+func TestManyOrdersFromManyCallers(t *testing.T) {
+	setups(t, func(t *testing.T, arguments []string) {
+		_, c := startProcess(t, arguments...)
+		c.expect("PUT", "/stock/phone", fmt.Sprintf(`{"available":%d}`, pieces), 200, nil)
+		var p placed
+		p.place(c)
+		p.balance(c)
+	})
+}
+
+// The same with the process killed, and started again, ten times on the way.
+func TestManyOrdersWithKills(t *testing.T) {
+	setups(t, func(t *testing.T, arguments []string) {
+		service, c := startProcess(t, arguments...)
+		c.expect("PUT", "/stock/phone", fmt.Sprintf(`{"available":%d}`, pieces), 200, nil)
+		var p placed
+		placing := make(chan struct{})
+		go func() {
+			defer close(placing)
+			p.place(c)
+		}()
+		const kills = 10
+		for n := range kills {
+			c.eventually("some more answers", func() bool { return p.answers.Load() > int64(manyOrders*(n+1)/(kills+2)) })
+			service.restart()
+		}
+		<-placing
+		p.balance(c)
+	})
+}
+
+// The process dies right after the decision; restarted, it finishes.
+func TestDeathAfterTheDecision(t *testing.T) {
+	t.Parallel()
+	service, c := startProcess(t, "-data", t.TempDir())
+	c.expect("PUT", "/stock/phone", `{"available":10}`, 200, nil)
+	c.expect("POST", "/faults", `{"die_after_decision":true}`, 200, nil)
+	_, err := http.Post(c.base+"/orders", "application/json", strings.NewReader(`{"order_id":"1","sku":"phone","quantity":1}`))
+	if err == nil {
+		t.Fatal("the process answered")
+	}
+	service.exited()
+	service.start()
+	c.stock(9, 1, 0) // decided, and not confirmed yet
+	c.notified("1")
+	c.stock(9, 0, 1)
+	var answer Answer
+	_, text := c.raw("POST", "/orders", `{"order_id":"1","sku":"phone","quantity":1}`)
+	if err := json.Unmarshal(text, &answer); err != nil || answer.Status != "confirmed" {
+		t.Errorf("%s, %v", text, err)
+	}
+}

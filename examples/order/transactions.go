@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+)
+
+// TransactionView is a transaction for somebody who asks what happened.
+type TransactionView struct {
+	GID        string       `json:"gid"`
+	State      string       `json:"state"`
+	Explained  string       `json:"explained"`
+	Reason     string       `json:"reason,omitempty"`
+	DecidedBy  string       `json:"decided_by,omitempty"`
+	Attention  string       `json:"attention,omitempty"`
+	Owner      string       `json:"owner,omitempty"`
+	Epoch      int64        `json:"epoch"`
+	CreatedAt  *time.Time   `json:"created_at"`
+	DeadlineAt *time.Time   `json:"deadline_at"`
+	DecidedAt  *time.Time   `json:"decided_at,omitempty"`
+	FinishedAt *time.Time   `json:"finished_at,omitempty"`
+	NextAt     *time.Time   `json:"next_at,omitempty"` // when it is looked at next
+	Branches   []BranchView `json:"branches"`
+}
+
+// BranchView is a branch, its barrier row and its failed attempts.
+type BranchView struct {
+	ID       string          `json:"branch_id"`
+	Kind     string          `json:"kind"`
+	Payload  json.RawMessage `json:"payload"`
+	Barrier  BarrierView     `json:"barrier"`
+	Attempts []AttemptView   `json:"failed_attempts"`
+}
+
+// BarrierView is a barrier row, in words.
+type BarrierView struct {
+	State       string     `json:"state"`
+	Explained   string     `json:"explained"`
+	TriedAt     *time.Time `json:"tried_at,omitempty"`
+	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"`
+	CancelledAt *time.Time `json:"cancelled_at,omitempty"`
+	TurnedAway  int        `json:"turned_away"`
+}
+
+// AttemptView is a failed branch call.
+type AttemptView struct {
+	Operation string     `json:"operation"`
+	Attempt   int        `json:"attempt"`
+	Error     string     `json:"error"`
+	FailedAt  *time.Time `json:"failed_at"`
+	NextAt    *time.Time `json:"next_at,omitempty"`
+}
+
+func (s *Service) getTransaction(c *gin.Context) {
+	found, err := s.orch.Lookup(c.Request.Context(), c.Param("gid"))
+	switch {
+	case errors.Is(err, saga.ErrNotFound):
+		fail(c, http.StatusNotFound, "no such transaction; orders are order-ID, reservations reservation-ID")
+		return
+	case errors.Is(err, saga.ErrInvalid):
+		fail(c, http.StatusBadRequest, err.Error())
+		return
+	case err != nil:
+		fail(c, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	view := TransactionView{GID: found.GID, State: string(found.State), Explained: found.State.Explain(), Reason: found.Reason,
+		DecidedBy: found.DecidedBy, Attention: found.Attention, Owner: found.Owner, Epoch: found.Epoch,
+		CreatedAt: at(found.CreatedAt), DeadlineAt: at(found.DeadlineAt), DecidedAt: at(found.DecidedAt),
+		FinishedAt: at(found.FinishedAt), NextAt: at(found.DueAt), Branches: []BranchView{}}
+	for _, branch := range found.Branches {
+		view.Branches = append(view.Branches, branchView(branch))
+	}
+	c.IndentedJSON(http.StatusOK, view)
+}
+
+func branchView(b saga.BranchView) BranchView {
+	view := BranchView{ID: b.ID, Kind: b.Kind, Payload: b.Payload, Barrier: barrierView(b.Barrier), Attempts: []AttemptView{}}
+	if b.BarrierError != nil {
+		view.Barrier = BarrierView{State: "unknown", Explained: b.BarrierError.Error()}
+	}
+	for _, a := range b.Attempts {
+		view.Attempts = append(view.Attempts, AttemptView{Operation: string(a.Operation), Attempt: a.Number, Error: a.Error,
+			FailedAt: at(a.FailedAt), NextAt: at(a.NextAt)})
+	}
+	return view
+}
+
+func barrierView(row *barrier.Row) BarrierView {
+	if row == nil {
+		return BarrierView{State: "none", Explained: "no row: Try never ran, or its local transaction was rolled back, so nothing was reserved"}
+	}
+	return BarrierView{State: string(row.State), Explained: row.Explain(), TriedAt: at(row.TriedAt),
+		ConfirmedAt: at(row.ConfirmedAt), CancelledAt: at(row.CancelledAt), TurnedAway: row.TurnedAway}
+}
+
+// at is nil for a time that has not come.
+func at(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

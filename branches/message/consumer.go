@@ -56,8 +56,8 @@ type ConsumerConfig struct {
 	// Default to 200 milliseconds and 30 seconds.
 	FirstRetry, MaxRetry time.Duration
 
-	// Timeout bounds one attempt. Another delivery does not come before it.
-	// Defaults to 30 seconds.
+	// Timeout bounds one attempt. While it lasts, the broker is told so, and
+	// delivers the message to nobody else. Defaults to 30 seconds.
 	Timeout time.Duration
 
 	// DeadLetters is the stream for messages that failed to the last attempt.
@@ -106,7 +106,7 @@ func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config Co
 		Durable:        config.Name,
 		FilterSubjects: config.Subjects,
 		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        config.Timeout + 10*time.Second,
+		AckWait:        ackWait,
 		MaxDeliver:     -1,
 	})
 	if err != nil {
@@ -114,7 +114,8 @@ func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config Co
 	}
 	c := &Consumer{db: db, js: js, config: config, handle: handle}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	c.consume, err = consumer.Consume(c.receive, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+	// No message waits here while another one is handled: its time would run.
+	c.consume, err = consumer.Consume(c.receive, jetstream.PullMaxMessages(1), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		config.Logger.Warn("message: consuming", slog.String("consumer", config.Name), slog.Any("error", err))
 	}))
 	if err != nil {
@@ -173,6 +174,7 @@ func (c *Consumer) receive(msg jetstream.Msg) {
 	m.ID = logicalID(m)
 	ctx, cancel := context.WithTimeout(c.ctx, c.config.Timeout)
 	defer cancel()
+	defer stillHandling(msg)()
 	if err = c.once(c.config.Propagator.Extract(ctx, propagation.HeaderCarrier(m.Headers)), m); err == nil {
 		if err := msg.DoubleAck(ctx); err != nil {
 			c.warn(msg, "acknowledging a message, which will come again", err)
@@ -195,6 +197,29 @@ func (c *Consumer) receive(msg jetstream.Msg) {
 	if err := msg.NakWithDelay(c.pause(m.Attempt)); err != nil {
 		c.warn(msg, "asking for a message again", err)
 	}
+}
+
+// ackWait is how long a message of a process that died stays undelivered.
+const ackWait = 5 * time.Second
+
+// stillHandling tells the broker, until the returned function is called, that
+// the message is being handled.
+func stillHandling(msg jetstream.Msg) (stop func()) {
+	ticker, stopped := time.NewTicker(ackWait/3), make(chan struct{})
+	go func() {
+		defer ticker.Stop()
+		for {
+			select {
+			case <-stopped:
+				return
+			case <-ticker.C:
+				// If it does not arrive, another delivery comes, and the
+				// inbox knows the message.
+				_ = msg.InProgress()
+			}
+		}
+	}()
+	return func() { close(stopped) }
 }
 
 // pause before the attempt after the n-th: doubled each time and capped, with

@@ -34,8 +34,6 @@ func (t *txn) call(s *step, op barrier.Op) Call {
 	return Call{GID: t.gid, BranchID: s.id, Kind: s.kind, Op: op, Attempt: s.failed + 1, Payload: s.payload}
 }
 
-func (t *txn) key(s *step) barrier.Key { return barrier.Key{GID: t.gid, BranchID: s.id} }
-
 // rows are the branches as the log holds them.
 func (t *txn) rows() []txlog.Branch {
 	rows := make([]txlog.Branch, len(t.steps))

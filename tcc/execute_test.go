@@ -37,9 +37,9 @@ func TestExecuteConfirms(t *testing.T) {
 				}
 			}
 			for i, p := range plan {
-				switch p.(type) {
+				switch p := p.(type) {
 				case hold:
-					if p.(hold).Account == 1 {
+					if p.Account == 1 {
 						here -= 30
 					}
 				case holdAway:

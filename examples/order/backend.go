@@ -101,7 +101,7 @@ func dialectorOf(config Config) (dialector gorm.Dialector, name string, err erro
 	}
 	location, err := url.Parse(config.DB)
 	if err != nil {
-		return nil, "", errors.New("-db is not a URL: use mysql://user:password@host:port/database or postgres://...")
+		return nil, "", errors.New("-db is not a URL: use mysql://user:password@host:port/database or postgres://user:password@host:port/database")
 	}
 	database := strings.TrimPrefix(location.Path, "/")
 	if location.Host == "" || database == "" {
@@ -198,10 +198,4 @@ func (c *cable) set(cut bool) {
 		conn.Close()
 	}
 	c.conns = nil
-}
-
-func (c *cable) isCut() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cut
 }

@@ -134,7 +134,7 @@ func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
 // deliver makes the Outside parts in parallel and returns the steps that are
 // ready for their commit.
 func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
-	all := make([]delivered, len(steps))
+	all, failures := make([]delivered, len(steps)), make([]error, len(steps))
 	var calls sync.WaitGroup
 	for i, s := range steps {
 		all[i] = delivered{step: s, call: r.txn.call(s, r.op)}
@@ -143,17 +143,15 @@ func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
 			continue
 		}
 		calls.Go(func() {
-			due, receipt, err := r.o.actOutside(ctx, s.branch, all[i].call)
-			if err != nil {
-				r.failed(s, err)
-			}
-			all[i].due, all[i].call.Receipt = due, receipt
+			all[i].due, all[i].call.Receipt, failures[i] = r.o.actOutside(ctx, s.branch, all[i].call)
 		})
 	}
 	calls.Wait()
 	var ready []delivered
-	for _, d := range all {
-		if r.failures[d.step] == nil {
+	for i, d := range all {
+		if failures[i] != nil {
+			r.failed(d.step, failures[i])
+		} else {
 			ready = append(ready, d)
 		}
 	}

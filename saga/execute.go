@@ -130,12 +130,12 @@ func (e *execution) decide(ctx context.Context) error {
 	if len(apart) == 0 {
 		return e.decideAtOnce(ctx)
 	}
+	// It counts from a moment before the database begins to count.
+	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, errDeadline)
+	defer cancel()
 	if err := e.begin(ctx); err != nil {
 		return err
 	}
-	// The deadline counts from a moment before the database's does.
-	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, fmt.Errorf("its deadline passed after %s", e.start.Deadline))
-	defer cancel()
 	for _, s := range apart {
 		if err := e.o.callApart(trying, s.branch, e.txn.call(s, barrier.Try)); err != nil {
 			return e.cancel(ctx, s, causeOf(trying, err))
@@ -151,6 +151,9 @@ func (e *execution) decide(ctx context.Context) error {
 	}
 	return e.cancel(ctx, nil, causeOf(trying, err))
 }
+
+// errDeadline is why the Trys of a transaction end at its deadline.
+var errDeadline = errors.New("the deadline of the transaction has passed")
 
 // causeOf adds why ctx ended to an error that followed from it.
 func causeOf(ctx context.Context, err error) error {

@@ -90,22 +90,25 @@ func (o *Orchestrator) Try(ctx context.Context, gid, branchID string, request St
 }
 
 func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
-	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
-		if err := o.log.Join(ctx, tx, s.row(t.gid)); err != nil {
+	var joined txlog.Joined
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+		if joined, err = o.log.Join(ctx, tx, s.row(t.gid)); err != nil || !s.branch.tryFused() {
 			return err
-		}
-		if !s.branch.tryFused() {
-			return nil
 		}
 		return o.tryAll(ctx, tx, t, t.steps)
 	})
-	if err != nil || s.branch.tryFused() {
+	if err != nil || s.branch.tryFused() || joined.Tried {
 		return err
 	}
-	if err := o.callApart(ctx, s.branch, t.call(s, barrier.Try)); err != nil {
-		return &branchError{kind: s.kind, err: err}
+	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, errDeadline)
+	defer cancel()
+	if err := o.callApart(trying, s.branch, t.call(s, barrier.Try)); err != nil {
+		return &branchError{kind: s.kind, err: causeOf(trying, err)}
 	}
-	return nil
+	if s.branch.Outside[barrier.Try] == nil {
+		return nil
+	}
+	return o.log.Tried(ctx, t.gid, s.id)
 }
 
 func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {

@@ -35,8 +35,10 @@ type Orchestrator struct {
 
 	work     context.Context // of everything driven; ends when Stop runs out of patience
 	halt     context.CancelFunc
-	stopping chan struct{} // closed when Stop begins
+	stopping chan struct{} // closed when Stop begins, or Run drains
 	stopOnce sync.Once
+	drained  chan struct{} // closed when nothing is under way any more
+	left     error         // what could not be drained; readable after drained
 	running  chan struct{} // closed when Run returns; nil before Run
 }
 
@@ -76,6 +78,7 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 		branches: make(map[string]*branch),
 		wake:     make(chan struct{}, 1),
 		stopping: make(chan struct{}),
+		drained:  make(chan struct{}),
 	}
 	o.lease = newLease(config.Lease, func(ctx context.Context) error {
 		return log.Renew(ctx, o.instance, config.Lease)
@@ -123,7 +126,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 // the lease back, so that other instances resume at once what is left. It
 // returns nil if everything came to its end, and otherwise an error after
 // interrupting the rest, which is as safe as a crash. It may be called more
-// than once, and without Run.
+// than once, and without Run; the first call's context counts.
 func (o *Orchestrator) Stop(ctx context.Context) error {
 	err := o.drain(ctx)
 	o.mu.RLock()
@@ -141,8 +144,19 @@ func (o *Orchestrator) Stop(ctx context.Context) error {
 // grace is what an interrupted branch call gets to notice it.
 const grace = time.Second
 
+// drain does what Stop says, once; whoever comes later waits for the first.
 func (o *Orchestrator) drain(ctx context.Context) error {
-	o.stopOnce.Do(func() { close(o.stopping) })
+	first := false
+	o.stopOnce.Do(func() { first = true; close(o.stopping) })
+	if first {
+		o.left = o.drainOnce(ctx)
+		close(o.drained)
+	}
+	<-o.drained
+	return o.left
+}
+
+func (o *Orchestrator) drainOnce(ctx context.Context) error {
 	interrupted, idle := o.flights.drain(ctx)
 	var err error
 	if !idle {

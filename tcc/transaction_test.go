@@ -127,6 +127,10 @@ func TestBeginAndTryAreRepeatable(t *testing.T) {
 			must(t, err)
 			must(t, tx.Try(t.Context(), hold{1, 30}))
 			must(t, tx.Try(t.Context(), holdAway{1, 20}))
+			must(t, tx.Try(t.Context(), holdOut{1, 10}))
+		}
+		if calls := b.out.called(barrier.Try); calls != 1 {
+			t.Errorf("the gateway was called %d times", calls)
 		}
 		b.books(b.db, 1, 70, 30, 0)
 		b.books(b.other, 1, 80, 20, 0)

@@ -124,34 +124,49 @@ func (l *Log) insertBranches(ctx context.Context, pool gorm.ConnPool, gid string
 	return nil
 }
 
+// Joined is what Join found.
+type Joined struct {
+	Left  time.Duration // until the deadline
+	Tried bool          // the branch was named before, and marked by Tried
+}
+
 // Join locks an undecided transaction, so that no decision can come before tx
 // ends, and names a further branch of it. If the branch is named already, with
 // the same kind and payload, that is fine; with others, it returns ErrExists.
-func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) error {
-	held, err := scan(ctx, tx, l.sql.hold, []any{branch.GID}, func(row scanner) (gid string, err error) {
-		err = row.Scan(&gid)
-		return gid, err
+func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) (Joined, error) {
+	held, err := scan(ctx, tx, l.sql.hold, []any{branch.GID}, func(row scanner) (left int64, err error) {
+		err = row.Scan(&left)
+		return left, err
 	})
 	if err != nil {
-		return err
+		return Joined{}, err
 	}
 	if len(held) == 0 {
-		return ErrStale
+		return Joined{}, ErrStale
 	}
+	joined := Joined{Left: time.Duration(held[0]) * time.Microsecond}
 	named, err := scan(ctx, tx, l.sql.branch, []any{branch.GID, branch.ID}, func(row scanner) (b Branch, err error) {
-		err = row.Scan(&b.Kind, &b.Payload)
+		err = row.Scan(&b.Kind, &b.Payload, &joined.Tried)
 		return b, err
 	})
 	switch {
 	case err != nil:
-		return err
+		return Joined{}, err
 	case len(named) == 0:
-		return l.insertBranches(ctx, tx.Statement.ConnPool, branch.GID, []Branch{branch})
+		return joined, l.insertBranches(ctx, tx.Statement.ConnPool, branch.GID, []Branch{branch})
 	case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:
-		return ErrExists
+		return Joined{}, ErrExists
 	default:
-		return nil
+		return joined, nil
 	}
+}
+
+// Tried marks a branch whose Try had succeeded, where no barrier row can tell.
+func (l *Log) Tried(ctx context.Context, gid, branchID string) error {
+	if _, err := l.db.Statement.ConnPool.ExecContext(ctx, l.sql.tried, gid, branchID); err != nil {
+		return fmt.Errorf("log: marking %s/%s tried: %w", gid, branchID, err)
+	}
+	return nil
 }
 
 // Decision moves a transaction out of Trying.

@@ -20,6 +20,7 @@ type queries struct {
 	decide         string
 	decideInTime   string
 	finish, done   string
+	tried          string
 	fail           string
 	attempt        string
 	attemptLast    string
@@ -55,10 +56,11 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			failed_at = VALUES(failed_at), next_at = VALUES(next_at)`
 		extend = ` ON DUPLICATE KEY UPDATE lease_until = {after ?}`
 	}
-	hold := `SELECT gid FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
+	hold := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
 	if d == dialect.SQLite {
 		// SQLite locks by writing.
-		hold = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now} RETURNING gid`
+		hold = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now}
+			RETURNING {micros deadline_at} - {micros now}`
 		skip = ``
 	}
 	return queries{
@@ -73,12 +75,13 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 				strings.Repeat(`, (?, ?, ?, ?)`, n-1))
 		},
 		hold:         d.SQL(hold),
-		branch:       d.SQL(`SELECT kind, payload FROM saga_branches WHERE gid = ? AND branch_id = ?`),
+		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
 		decide:       d.SQL(decide),
 		decideInTime: d.SQL(decide + ` AND deadline_at > {now}`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
-		done: d.SQL(`UPDATE saga_branches SET done_at = {now} WHERE gid = ? AND branch_id = ? AND done_at IS NULL`),
+		tried: d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
+		done:  d.SQL(`UPDATE saga_branches SET done_at = {now} WHERE gid = ? AND branch_id = ? AND done_at IS NULL`),
 		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
 			due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
 		attempt:     d.SQL(attempt + `{after ?})` + overwrite),

@@ -168,9 +168,6 @@ func (r *round) commit(ctx context.Context, steps []delivered, end bool) error {
 		for i, d := range steps {
 			ids[i] = d.id
 			if err := r.callInside(ctx, tx, d); err != nil {
-				if local.Passing(err) {
-					return err
-				}
 				return &branchError{index: i, kind: d.kind, err: err}
 			}
 		}

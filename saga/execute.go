@@ -170,14 +170,7 @@ func (e *execution) decideAtOnce(ctx context.Context) error {
 	o, t := e.o, e.txn
 	start := e.start
 	start.State, start.DecidedBy, start.Due = txlog.Confirming, byCaller, o.config.Lease
-	err := o.settle(ctx, t.gid, func(ctx context.Context) error {
-		return local.Run(ctx, o.db, func(tx *gorm.DB) error {
-			if err := o.log.Insert(ctx, tx, start); err != nil {
-				return err
-			}
-			return o.tryAll(ctx, tx, t, t.steps)
-		})
-	}, e.isOurs)
+	err := e.insert(ctx, start, func(tx *gorm.DB) error { return o.tryAll(ctx, tx, t, t.steps) })
 	if err == nil {
 		t.state = Confirming
 		return nil
@@ -192,9 +185,7 @@ func (e *execution) decideAtOnce(ctx context.Context) error {
 	start.Reason = reasonOf(failed)
 	recording, cancel := o.detachFor(ctx)
 	defer cancel()
-	if err := o.settle(recording, t.gid, func(ctx context.Context) error {
-		return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
-	}, e.isOurs); err != nil {
+	if err := e.insert(recording, start, nil); err != nil {
 		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", failed, err)
 	}
 	t.state, e.reason = Cancelled, start.Reason
@@ -207,9 +198,35 @@ func (e *execution) begin(ctx context.Context) error {
 	o := e.o
 	start := e.start
 	start.State, start.Due = txlog.Trying, min(o.config.Lease, start.Deadline)
-	return o.settle(ctx, start.GID, func(ctx context.Context) error {
-		return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
-	}, e.isOurs)
+	return e.insert(ctx, start, nil)
+}
+
+// insert writes the row of the transaction, and does more in the same local
+// transaction, until it is certain how that went. An unanswered COMMIT makes it
+// run again: that waits for the COMMIT, and finds the row if it was written.
+// ErrExists is of somebody else's.
+func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx *gorm.DB) error) error {
+	o, unanswered := e.o, false
+	for look := 1; ; look++ {
+		err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+			if err := o.log.Insert(ctx, tx, start); err != nil || more == nil {
+				return err
+			}
+			return more(tx)
+		})
+		switch {
+		case errors.Is(err, local.ErrCommitUnknown) && look < maxLooks:
+			unanswered = true
+			continue
+		case errors.Is(err, txlog.ErrExists) && unanswered:
+			record, getErr := o.log.Get(ctx, start.GID)
+			if getErr == nil && e.isOurs(record) {
+				return nil
+			}
+			return errors.Join(err, getErr)
+		}
+		return err
+	}
 }
 
 // isOurs recognises the row that this execution has written: nobody else in
@@ -219,24 +236,17 @@ func (e *execution) isOurs(r txlog.Record) bool {
 }
 
 // confirm tries the branches in the orchestrator's own database and decides,
-// in one local transaction.
+// in one local transaction. Without an error the state is decided, though it
+// may be to cancel, by somebody else.
 func (e *execution) confirm(ctx context.Context, fused []*step) error {
 	o, t := e.o, e.txn
 	decision := txlog.Decision{GID: t.gid, Epoch: t.epoch, State: txlog.Confirming, By: byCaller, Owner: o.instance.ID, Due: o.config.Lease}
-	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+	return e.settle(ctx, Confirming, func(tx *gorm.DB) error {
 		if err := o.tryAll(ctx, tx, t, fused); err != nil {
 			return err
 		}
 		return o.log.Decide(ctx, tx, decision)
 	})
-	if err == nil {
-		t.state = Confirming
-		return nil
-	}
-	if errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown) {
-		return e.readBack(ctx, err)
-	}
-	return err
 }
 
 // cancel decides to cancel because of cause, which came from the step s, if it
@@ -254,62 +264,61 @@ func (e *execution) cancel(ctx context.Context, s *step, cause error) error {
 	}
 	e.reason = reasonOf(reason)
 	decision := txlog.Decision{GID: t.gid, Epoch: t.epoch, State: txlog.Cancelling, Reason: e.reason, By: byCaller, Owner: o.instance.ID, Due: o.config.Lease}
-	err := local.Run(deciding, o.db, func(tx *gorm.DB) error {
+	err := e.settle(deciding, Cancelling, func(tx *gorm.DB) error {
 		if err := o.log.Decide(deciding, tx, decision); err != nil {
 			return err
 		}
 		return o.log.Fail(deciding, tx, t.gid, t.epoch, o.config.Lease, "", failures)
 	})
-	if err == nil {
-		t.state = Cancelling
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; and the decision to cancel could not be written, so it will be made at the deadline: %w", cause, err)
+	case e.lost || t.state == Confirming:
+		return nil
+	default:
 		return cause
 	}
-	if errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown) {
-		return e.readBack(deciding, cause)
-	}
-	return fmt.Errorf("%w; and the decision to cancel could not be written, so it will be made at the deadline: %w", cause, err)
 }
 
-// readBack learns how the transaction was decided, by this execution without
-// its knowing, or by somebody else. It returns cause if it was not to confirm.
-func (e *execution) readBack(ctx context.Context, cause error) error {
+// settle runs write, which makes the decision for state, until it is certain
+// how the transaction is decided: so, or otherwise by somebody else.
+func (e *execution) settle(ctx context.Context, state State, write func(tx *gorm.DB) error) error {
 	o, t := e.o, e.txn
-	record, err := o.readLocked(ctx, t.gid)
-	if err != nil {
-		return fmt.Errorf("%w; and reading it back failed: %w", cause, err)
-	}
-	if e.lost = record.Epoch != t.epoch; e.lost {
-		if record, err = o.awaitDecision(ctx, t.gid); err != nil {
+	for look := 1; ; look++ {
+		err := local.Run(ctx, o.db, write)
+		if err == nil {
+			t.state = state
+			return nil
+		}
+		if !errors.Is(err, txlog.ErrStale) && !errors.Is(err, local.ErrCommitUnknown) {
+			return err
+		}
+		record, readErr := o.readLocked(ctx, t.gid)
+		switch {
+		case readErr != nil:
+			return fmt.Errorf("%w; and reading it back failed: %w", err, readErr)
+		case record.Epoch != t.epoch:
+			return e.yield(ctx)
+		case State(record.State).Decided():
+			t.state, e.reason = State(record.State), record.Reason
+			return nil
+		case record.Expired && state == Confirming:
+			return errDeadline
+		case look == maxLooks:
 			return err
 		}
 	}
-	t.state, e.reason = State(record.State), record.Reason
-	if t.state == Confirming || t.state == Confirmed {
-		return nil
-	}
-	return cause
 }
 
-// settle runs write, which writes the row of gid, until it is certain how it
-// went. An unanswered COMMIT makes it run again: the row, if it was written,
-// is found then, and ours tells it from another's. ErrExists is of another's.
-func (o *Orchestrator) settle(ctx context.Context, gid string, write func(context.Context) error, ours func(txlog.Record) bool) error {
-	unanswered := false
-	for look := 1; ; look++ {
-		err := write(ctx)
-		switch {
-		case errors.Is(err, local.ErrCommitUnknown) && look < maxLooks:
-			unanswered = true
-			continue
-		case errors.Is(err, txlog.ErrExists) && unanswered:
-			record, getErr := o.log.Get(ctx, gid)
-			if getErr == nil && ours(record) {
-				return nil
-			}
-			return errors.Join(err, getErr)
-		}
+// yield leaves the transaction to whoever has taken it over, and learns how it
+// is decided there.
+func (e *execution) yield(ctx context.Context) error {
+	record, err := e.o.awaitDecision(ctx, e.txn.gid)
+	if err != nil {
 		return err
 	}
+	e.lost, e.txn.state, e.reason = true, State(record.State), record.Reason
+	return nil
 }
 
 // tryAll tries steps in the local transaction tx.
@@ -319,9 +328,6 @@ func (o *Orchestrator) tryAll(ctx context.Context, tx *gorm.DB, t *txn, steps []
 		verdict, err := barrier.Call(ctx, tx, call.Key(), barrier.Try)
 		if err == nil && verdict == barrier.Run {
 			err = o.inside(ctx, tx, s.branch, call)
-		}
-		if local.Passing(err) {
-			return err
 		}
 		if err != nil {
 			return &branchError{index: i, kind: s.kind, err: err}

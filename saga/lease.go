@@ -41,8 +41,8 @@ func (l *lease) renew(ctx context.Context) error {
 }
 
 // wait returns when the lease holds. If it does not, and Run is renewing it,
-// it waits for that until ctx ends.
-func (l *lease) wait(ctx context.Context) error {
+// it waits for that until ctx ends, or until stopping is closed.
+func (l *lease) wait(ctx context.Context, stopping <-chan struct{}) error {
 	for {
 		l.mu.Lock()
 		holds, attended, renewed := time.Now().Before(l.until) && !l.resigned, l.attended && !l.resigned, l.renewed
@@ -55,6 +55,8 @@ func (l *lease) wait(ctx context.Context) error {
 		}
 		select {
 		case <-renewed:
+		case <-stopping:
+			return ErrStopped
 		case <-ctx.Done():
 			return ErrNoLease
 		}

@@ -183,7 +183,7 @@ func (o *Orchestrator) admit(ctx context.Context) (admitted context.Context, lea
 	if !o.flights.enter() {
 		return nil, nil, ErrStopped
 	}
-	if err := o.lease.wait(ctx); err != nil {
+	if err := o.lease.wait(ctx, o.stopping); err != nil {
 		o.flights.leave()
 		return nil, nil, err
 	}

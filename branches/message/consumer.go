@@ -82,6 +82,7 @@ type Consumer struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	consume jetstream.ConsumeContext
+	closed  <-chan struct{} // closed when no handler is under way any more
 }
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -122,6 +123,9 @@ func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config Co
 		c.cancel()
 		return nil, fmt.Errorf("message: consume: %w", err)
 	}
+	// Asked for now: once the subscription has ended, the client gives a
+	// channel that is closed although a handler may still be under way.
+	c.closed = c.consume.Closed()
 	return c, nil
 }
 
@@ -154,7 +158,7 @@ func (c *Consumer) Stop(ctx context.Context) error {
 	c.consume.Stop()
 	defer c.cancel()
 	select {
-	case <-c.consume.Closed():
+	case <-c.closed:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("message: stopping consumer %s: %w", c.config.Name, ctx.Err())
@@ -175,25 +179,40 @@ func (c *Consumer) receive(msg jetstream.Msg) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.config.Timeout)
 	defer cancel()
 	defer stillHandling(msg)()
-	if err = c.once(c.config.Propagator.Extract(ctx, propagation.HeaderCarrier(m.Headers)), m); err == nil {
-		if err := msg.DoubleAck(ctx); err != nil {
-			c.warn(msg, "acknowledging a message, which will come again", err)
-		}
-		return
-	}
-	if c.ctx.Err() != nil {
+	err = c.once(c.config.Propagator.Extract(ctx, carrier(m.Headers)), m)
+	if err != nil && c.ctx.Err() != nil {
 		return // interrupted, which is not the message's fault
 	}
-	c.warn(msg, "handling a message", err)
-	if m.Attempt >= c.config.Attempts {
-		if err = c.bury(ctx, m, err); err == nil {
-			if err := msg.DoubleAck(ctx); err != nil {
-				c.warn(msg, "acknowledging a dead letter, which will come again", err)
-			}
+	c.settle(msg, m, err)
+}
+
+// settleTimeout bounds what follows an attempt: a dead letter, and the
+// acknowledgement.
+const settleTimeout = 10 * time.Second
+
+// settle tells the broker how an attempt went. It has a time of its own,
+// because that of the attempt may be over.
+func (c *Consumer) settle(msg jetstream.Msg, m Received, failure error) {
+	ctx, cancel := context.WithTimeout(c.ctx, settleTimeout)
+	defer cancel()
+	if failure != nil {
+		c.warn(msg, "handling a message", failure)
+		if m.Attempt < c.config.Attempts {
+			c.again(msg, m)
 			return
 		}
-		c.warn(msg, "writing a dead letter", err)
+		if err := c.bury(ctx, m, failure); err != nil {
+			c.warn(msg, "writing a dead letter", err)
+			c.again(msg, m)
+			return
+		}
 	}
+	if err := msg.DoubleAck(ctx); err != nil {
+		c.warn(msg, "acknowledging a message, which will come again", err)
+	}
+}
+
+func (c *Consumer) again(msg jetstream.Msg, m Received) {
 	if err := msg.NakWithDelay(c.pause(m.Attempt)); err != nil {
 		c.warn(msg, "asking for a message again", err)
 	}

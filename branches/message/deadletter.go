@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,9 +28,13 @@ const maxReason = 1000
 
 // bury publishes a message that failed to the last attempt as a dead letter.
 func (c *Consumer) bury(ctx context.Context, m Received, reason error) error {
-	headers := nats.Header(maps.Clone(m.Headers))
-	if headers == nil {
-		headers = nats.Header{}
+	headers := nats.Header{}
+	for name, values := range m.Headers {
+		// What the broker reads was for the first publishing: an expected
+		// sequence, for example, would not fit here.
+		if !strings.HasPrefix(strings.ToLower(name), "nats-") {
+			headers[name] = values
+		}
 	}
 	headers.Set(HeaderID, m.ID)
 	headers.Set(HeaderReason, oneLine(reason.Error()))
@@ -68,7 +73,8 @@ func Resend(ctx context.Context, js jetstream.JetStream, deadLetters string, lim
 	if err != nil {
 		return 0, fmt.Errorf("message: resend: %w", err)
 	}
-	next := stream.CachedInfo().State.FirstSeq
+	state := stream.CachedInfo().State
+	next := state.FirstSeq
 	for sent < limit {
 		letter, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(">"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -76,6 +82,9 @@ func Resend(ctx context.Context, js jetstream.JetStream, deadLetters string, lim
 		}
 		if err != nil {
 			return sent, fmt.Errorf("message: resend: reading dead letters: %w", err)
+		}
+		if letter.Sequence > state.LastSeq {
+			return sent, nil // it came meanwhile, perhaps of one that was just sent
 		}
 		if err := resend(ctx, js, stream, deadLetters, letter); err != nil {
 			return sent, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -119,7 +120,7 @@ func NewPublisher(ctx context.Context, db *gorm.DB, js jetstream.JetStream, conf
 	if config.Stream == "" || len(config.Subjects) == 0 {
 		return nil, fmt.Errorf("message: Config.Stream and Config.Subjects are needed: %w", ErrInvalid)
 	}
-	if config.AckTimeout == 0 {
+	if config.AckTimeout <= 0 {
 		config.AckTimeout = 5 * time.Second
 	}
 	config.Propagator = propagatorOr(config.Propagator)
@@ -129,14 +130,6 @@ func NewPublisher(ctx context.Context, db *gorm.DB, js jetstream.JetStream, conf
 		return nil, fmt.Errorf("message: stream %s: %w", config.Stream, err)
 	}
 	return &Publisher{db: db, js: js, config: config}, nil
-}
-
-// propagatorOr returns p, or the default.
-func propagatorOr(p propagation.TextMapPropagator) propagation.TextMapPropagator {
-	if p != nil {
-		return p
-	}
-	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 }
 
 // Database returns the database that the outbox is in.
@@ -152,13 +145,18 @@ func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
 	if headers == nil {
 		headers = nats.Header{}
 	}
-	p.config.Propagator.Inject(ctx, propagation.HeaderCarrier(headers))
+	p.config.Propagator.Inject(ctx, carrier(headers))
 	text, err := json.Marshal(headers)
 	if err != nil {
 		return fmt.Errorf("encoding the headers: %w", err)
 	}
-	if most := p.js.Conn().MaxPayload(); most > 0 && int64(len(in.Data)+len(text)) > most-overhead {
-		return tcc.Reject(fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", ErrInvalid, len(in.Data)+len(text), most-overhead))
+	size := wireSize(headers)
+	if n := max(size, len(text)); n > maxHeaders {
+		return tcc.Reject(fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, n, maxHeaders))
+	}
+	size += len(in.Data)
+	if most := p.js.Conn().MaxPayload(); most > 0 && int64(size) > most-overhead {
+		return tcc.Reject(fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", ErrInvalid, size, most-overhead))
 	}
 	call := tcc.CallOf(ctx)
 	data := in.Data
@@ -169,8 +167,25 @@ func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
 		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`, '', 0)`, call.GID, call.BranchID, in.Subject, string(text), data).Error
 }
 
-// overhead is room for the headers that are added when publishing.
-const overhead = 1024
+// overhead is room for the headers that are added when publishing, also as a
+// dead letter.
+const overhead = 4 << 10
+
+// maxHeaders keeps the headers within their column and within what JetStream
+// takes, 64 KiB each, with room for those that are added.
+const maxHeaders = 48 << 10
+
+// wireSize is how many bytes the headers have when they are sent: each value
+// on a line with its name.
+func wireSize(headers nats.Header) int {
+	size := 0
+	for name, values := range headers {
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return size
+}
 
 // Deliver publishes the message and waits for the acknowledgement.
 func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err error) {
@@ -244,26 +259,22 @@ func (p *Publisher) check(in Publish) error {
 	case !carried(p.config.Subjects, in.Subject):
 		return fmt.Errorf("%w: the stream %s does not carry the subject %q, only %s", ErrInvalid, p.config.Stream, in.Subject, strings.Join(p.config.Subjects, ", "))
 	}
-	size := 0
 	for name, values := range in.Headers {
-		if name == "" || strings.ContainsAny(name, ": \t\r\n") || reserved(name) {
-			return fmt.Errorf("%w: the header name %q is empty, reserved, or holds a colon or space", ErrInvalid, name)
+		if !validHeader.MatchString(name) || reserved(name) {
+			return fmt.Errorf("%w: the header name %.80q is reserved, or has other characters than letters, digits and !#$%%&'*+-.^_`|~", ErrInvalid, name)
 		}
 		for _, value := range values {
-			size += len(name) + len(value)
 			if strings.ContainsAny(value, "\r\n") {
 				return fmt.Errorf("%w: the header %s holds a line break", ErrInvalid, name)
 			}
 		}
 	}
-	if size > maxHeaders {
-		return fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, size, maxHeaders)
-	}
 	return nil
 }
 
-// maxHeaders keeps the headers, as JSON, within their column.
-const maxHeaders = 16 << 10
+// validHeader matches the names that the NATS client sends: it leaves out a
+// header with any other, and says nothing.
+var validHeader = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 func reserved(name string) bool {
 	lower := strings.ToLower(name)

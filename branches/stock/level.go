@@ -15,7 +15,8 @@ type Level struct {
 	Sold      int64  `json:"sold"`      // taken by confirmed transactions
 }
 
-// MaxLevel is the most pieces of an article that there can be.
+// MaxLevel is the most pieces of an article that there can be: available,
+// locked and sold together.
 const MaxLevel = int64(1) << 53
 
 // Put sets how many pieces of an article are available, and creates the article
@@ -45,7 +46,14 @@ func (s *Stock) change(ctx context.Context, doing, sku string, n int64, set stri
 		if err := tx.Exec(insert, sku).Error; err != nil {
 			return err
 		}
-		return tx.Exec("UPDATE saga_stock SET "+set+" WHERE sku = ?", n, sku).Error
+		if err := tx.Exec("UPDATE saga_stock SET "+set+" WHERE sku = ?", n, sku).Error; err != nil {
+			return err
+		}
+		level, err := get(tx, sku)
+		if err == nil && level.Available+level.Locked+level.Sold > MaxLevel {
+			return fmt.Errorf("%w: there would be more than %d", ErrInvalid, MaxLevel)
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("stock: %s %d of %s: %w", doing, n, sku, err)

@@ -16,6 +16,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"gorm.io/gorm"
@@ -166,7 +167,7 @@ func (l Lock) merged() ([]Item, error) {
 
 func checkSKU(sku string) error {
 	if n := utf8.RuneCountInString(sku); n == 0 || n > MaxSKU || !utf8.ValidString(sku) ||
-		strings.ContainsFunc(sku, func(r rune) bool { return r < ' ' }) || strings.TrimSpace(sku) != sku {
+		strings.ContainsFunc(sku, unicode.IsControl) || strings.TrimSpace(sku) != sku {
 		return fmt.Errorf("%w: the SKU %.80q must have 1 to %d characters, without control characters or spaces at its ends", ErrInvalid, sku, MaxSKU)
 	}
 	return nil

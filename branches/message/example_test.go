@@ -1,0 +1,81 @@
+package message_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/glebarez/sqlite"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/saga"
+	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+func Example() {
+	dir, err := os.MkdirTemp("", "message")
+	ok(err)
+	defer os.RemoveAll(dir)
+	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: filepath.Join(dir, "nats")})
+	ok(err)
+	broker.Start()
+	defer broker.WaitForShutdown()
+	defer broker.Shutdown()
+	if !broker.ReadyForConnections(10 * time.Second) {
+		panic("the broker did not start")
+	}
+	conn, err := nats.Connect(broker.ClientURL())
+	ok(err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	ok(err)
+	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "shop.db")+
+		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"), &gorm.Config{Logger: logger.Discard})
+	ok(err)
+	ctx, stop := context.WithCancel(context.Background())
+	ok(sagasql.Migrate(ctx, db))
+
+	// The publishing side.
+	publisher, err := message.NewPublisher(ctx, db, js, message.Config{Stream: "ORDERS", Subjects: []string{"orders.>"}})
+	ok(err)
+	orch, err := saga.Open(ctx, db, saga.Config{})
+	ok(err)
+	ok(tcc.Register(orch, publisher))
+	ended := make(chan error)
+	go func() { ended <- orch.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+
+	// The consuming side, commonly in another process, with its own database.
+	handled := make(chan message.Received, 1)
+	consumer, err := message.Consume(ctx, db, js, message.ConsumerConfig{Stream: "ORDERS", Name: "mailer"},
+		func(ctx context.Context, tx *gorm.DB, m message.Received) error {
+			// Here the work would be done, with tx.
+			handled <- m
+			return nil
+		})
+	ok(err)
+	defer consumer.Stop(ctx)
+
+	outcome, err := tcc.Execute(ctx, orch, "order-1", message.Publish{Subject: "orders.placed", Data: []byte("a phone")})
+	fmt.Println(outcome.State, err)
+	m := <-handled
+	fmt.Printf("%s on %s: %s\n", m.ID, m.Subject, m.Data)
+	// Output:
+	// confirmed <nil>
+	// order-1/01 on orders.placed: a phone
+}
+
+func ok(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

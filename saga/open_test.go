@@ -1,0 +1,110 @@
+package saga_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+)
+
+func TestOpenRefusesAHalfMigratedDatabase(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range sqltest.Dialects {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{})
+			open := func() error {
+				_, err := saga.Open(t.Context(), db, saga.Config{})
+				return err
+			}
+			if err := open(); !errors.Is(err, sagasql.ErrNotMigrated) {
+				t.Errorf("an empty database: %v", err)
+			}
+			ok(sagasql.Migrate(t.Context(), db))
+			ok(open())
+			ok(db.Exec("UPDATE saga_schema SET complete = 0").Error)
+			if err := open(); !errors.Is(err, sagasql.ErrNotMigrated) {
+				t.Errorf("a migration that was broken off: %v", err)
+			}
+			ok(db.Exec("UPDATE saga_schema SET version = version + 1").Error)
+			if err := open(); !errors.Is(err, sagasql.ErrNewer) {
+				t.Errorf("a newer schema: %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenRefusesBadConfig(t *testing.T) {
+	t.Parallel()
+	db := sqltest.Open(t, "sqlite")
+	cases := map[string]saga.Config{
+		"Config.Lease is negative":       {Lease: -1},
+		"Config.Lease is 1ms":            {Lease: time.Millisecond},
+		"Config.Poll is negative":        {Poll: -1},
+		"Config.MaxRetry":                {FirstRetry: time.Hour},
+		"Config.Drivers is negative":     {Drivers: -1},
+		"Config.MaxPayload is":           {MaxPayload: 1 << 30},
+		"Config.CallTimeout is negative": {CallTimeout: -1},
+	}
+	for says, config := range cases {
+		if _, err := saga.Open(t.Context(), db, config); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%+v: %v, want %q", config, err, says)
+		}
+	}
+	if _, err := saga.Open(t.Context(), nil, saga.Config{}); err == nil || !strings.Contains(err.Error(), "nil") {
+		t.Errorf("no database: %v", err)
+	}
+}
+
+func TestRegisterRefusesABranchThatCannotWork(t *testing.T) {
+	t.Parallel()
+	orch, err := saga.Open(t.Context(), sqltest.Open(t, "sqlite"), saga.Config{})
+	ok(err)
+	encode := func(any) ([]byte, error) { return nil, nil }
+	inside := func(context.Context, *gorm.DB, saga.Call) error { return nil }
+	outside := func(context.Context, saga.Call) (any, error) { return nil, nil }
+	type outsides = map[barrier.Op]func(context.Context, saga.Call) (any, error)
+	unmigrated := sqltest.Connect(t, sqltest.Create(t, "sqlite"), &gorm.Config{})
+	cases := map[string]saga.Branch{
+		"kind of branch":    {Kind: "a b", Encode: encode, Inside: inside},
+		"Encode is nil":     {Kind: "k", Inside: inside},
+		"without Inside":    {Kind: "k", Encode: encode, Outside: outsides{barrier.Try: outside}},
+		"Inside or Outside": {Kind: "k", Encode: encode, Inside: inside, Outside: outsides{barrier.Try: outside}},
+		"run sql.Migrate":   {Kind: "k", Encode: encode, Inside: inside, Database: unmigrated},
+	}
+	for says, branch := range cases {
+		if err := orch.Register(branch); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	ok(orch.Stop(t.Context()))
+}
+
+func TestRunOnce(t *testing.T) {
+	t.Parallel()
+	orch, err := saga.Open(t.Context(), sqltest.Open(t, "sqlite"), saga.Config{})
+	ok(err)
+	ctx, stop := context.WithCancel(t.Context())
+	first, second := make(chan error), make(chan error)
+	go func() { first <- orch.Run(ctx) }()
+	go func() { second <- orch.Run(ctx) }()
+	select { // whichever came later is refused at once; the other runs
+	case err = <-first:
+		first = second
+	case err = <-second:
+	}
+	if err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("Run twice: %v", err)
+	}
+	stop()
+	ok(<-first)
+	ok(orch.Stop(t.Context()))
+}

@@ -17,6 +17,17 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
+// fly drives a transaction, lands its flight, and then lets poll look at it
+// again when it is due: not before, because what is in flight is put off.
+func (o *Orchestrator) fly(ctx context.Context, t *txn, flight *flight) State {
+	state := o.drive(ctx, t)
+	o.flights.land(flight)
+	if t.next > 0 {
+		o.wakeAfter(t.next)
+	}
+	return state
+}
+
 // drive calls Confirm, or Cancel, of every branch that is due, each once and
 // all in parallel, and writes what came of it: the end of the transaction, or
 // the failed attempts and when it is due again. It returns the state that the
@@ -26,12 +37,16 @@ func (o *Orchestrator) drive(ctx context.Context, t *txn) State {
 	if t.state == Cancelling {
 		r.op, r.end = barrier.Cancel, Cancelled
 	}
+	// Each call and commit is bounded; so that a connection that says nothing
+	// any more does not keep the transaction for ever, all of it is too.
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(t.steps)+4)*o.config.CallTimeout)
+	defer cancel()
 	err := r.run(ctx)
 	if ctx.Err() != nil && !r.finished {
 		return t.state // interrupted; the log says all that others need
 	}
-	if err == nil && !r.finished {
-		err = r.conclude(ctx)
+	if !r.finished && !errors.Is(err, txlog.ErrStale) {
+		err = errors.Join(err, r.conclude(ctx))
 	}
 	switch {
 	case r.finished:
@@ -41,7 +56,7 @@ func (o *Orchestrator) drive(ctx context.Context, t *txn) State {
 			return State(record.State)
 		}
 	case err != nil:
-		o.config.Logger.Error("saga: the log could not be written; the transaction will be resumed",
+		o.config.Logger.Error("saga: what a round of calls came to could not be written; the transaction will be resumed",
 			slog.String("gid", t.gid), slog.Any("error", err))
 	}
 	return t.state
@@ -62,6 +77,7 @@ type round struct {
 	failures map[*step]error
 	marked   map[*step]bool // done, and marked so in the log
 	finished bool           // the end is written
+	release  bool           // an instance that knows more kinds has to take over
 }
 
 func (r *round) pending() (due, waiting []*step) {
@@ -77,6 +93,7 @@ func (r *round) run(ctx context.Context) error {
 	for _, s := range unknown {
 		_, err := r.o.branch(s.kind)
 		r.failed(s, err)
+		r.release = true
 	}
 	fused, apart := split(known, func(s *step) bool { return s.branch.endFused() })
 	var calls sync.WaitGroup
@@ -122,11 +139,35 @@ func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
 	for len(ready) > 0 {
 		err := r.commit(ctx, ready, all && len(ready) == len(steps))
 		var failed *branchError
-		if !errors.As(err, &failed) {
+		switch {
+		case local.Poisoned(err):
+			return r.runAlone(ctx, ready)
+		case errors.As(err, &failed):
+			r.failed(ready[failed.index].step, failed.err)
+			ready = slices.Delete(ready, failed.index, failed.index+1)
+		case errors.Is(err, local.ErrCommitRefused):
+			return r.runAlone(ctx, ready)
+		default:
 			return err
 		}
-		r.failed(ready[failed.index].step, failed.err)
-		ready = slices.Delete(ready, failed.index, failed.index+1)
+	}
+	return nil
+}
+
+// runAlone gives each step a commit of its own, after the database has refused
+// the shared one without saying whose fault that was.
+func (r *round) runAlone(ctx context.Context, ready []delivered) error {
+	for _, d := range ready {
+		err := r.commit(ctx, []delivered{d}, false)
+		var failed *branchError
+		switch {
+		case errors.As(err, &failed):
+			r.failed(d.step, failed.err)
+		case errors.Is(err, local.ErrCommitRefused), local.Poisoned(err):
+			r.failed(d.step, err)
+		case err != nil:
+			return err
+		}
 	}
 	return nil
 }
@@ -248,10 +289,10 @@ func (r *round) conclude(ctx context.Context) error {
 		if err := o.log.Done(ctx, tx, t.gid, unmarked...); err != nil {
 			return err
 		}
-		return o.log.Fail(ctx, tx, t.gid, t.epoch, next, attention, failures)
+		return o.log.Fail(ctx, tx, txlog.Retry{GID: t.gid, Epoch: t.epoch, Due: next, Attention: attention, Release: r.release}, failures)
 	})
 	if err == nil {
-		o.wakeAfter(next)
+		t.next = next
 	}
 	return err
 }

@@ -32,6 +32,11 @@ var (
 	// deadline, or is being executed by a plan of its own.
 	ErrNotOpen = errors.New("saga: the transaction is not open")
 
+	// ErrNotTried is wrapped by a Confirm of an open transaction with a branch
+	// whose Try is under way, or has failed, or was never answered: try the
+	// branch again, or cancel.
+	ErrNotTried = errors.New("saga: a branch has not been tried with success")
+
 	// ErrInvalid is wrapped by every refusal of bad input. Nothing was written.
 	ErrInvalid = errors.New("saga: invalid")
 

@@ -46,11 +46,16 @@ func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
 	defer leave()
 	digest := t.digest(p.Pattern)
 	flight, first := o.flights.start(t.gid)
-	switch {
-	case flight == nil:
+	for flight != nil && !first {
+		outcome, err := o.follow(ctx, t.gid, digest, flight)
+		if !errors.Is(err, txlog.ErrNotFound) {
+			return outcome, err
+		}
+		// The other caller went away before anything was written.
+		flight, first = o.flights.start(t.gid)
+	}
+	if flight == nil {
 		return Outcome{}, fmt.Errorf("execute %s: %w", p.GID, ErrStopped)
-	case !first:
-		return o.follow(ctx, t.gid, digest, flight)
 	}
 	e := &execution{o: o, txn: t, start: txlog.Start{
 		GID: t.gid, Pattern: p.Pattern, Digest: digest, Owner: o.instance.ID, Deadline: timeout, Branches: t.rows(),
@@ -83,10 +88,9 @@ func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, reaso
 	}
 	driven := make(chan State, 1)
 	go func() {
-		defer o.flights.land(flight)
 		ctx, cancel := o.detach(ctx)
 		defer cancel()
-		driven <- o.drive(ctx, t)
+		driven <- o.fly(ctx, t, flight)
 	}()
 	if returnDecided {
 		return outcome
@@ -170,26 +174,33 @@ func (e *execution) decideAtOnce(ctx context.Context) error {
 	o, t := e.o, e.txn
 	start := e.start
 	start.State, start.DecidedBy, start.Due = txlog.Confirming, byCaller, o.config.Lease
-	err := e.insert(ctx, start, func(tx *gorm.DB) error { return o.tryAll(ctx, tx, t, t.steps) })
+	trying, stop := context.WithTimeoutCause(ctx, start.Deadline, errDeadline)
+	defer stop()
+	err := e.insert(trying, start, func(tx *gorm.DB) error { return o.tryAll(trying, tx, t, t.steps) })
 	if err == nil {
 		t.state = Confirming
 		return nil
 	}
 	var failed *branchError
-	if !errors.As(err, &failed) {
+	switch {
+	case errors.As(err, &failed):
+		err = causeOf(trying, failed.err)
+		start.Reason = reasonOf(&branchError{kind: failed.kind, err: err})
+	case errors.Is(err, local.ErrCommitRefused):
+		start.Reason = reasonOf(err)
+	default:
 		return err
 	}
 	// Everything was rolled back: nothing was reserved, and what is left to
 	// write is that, and why.
 	start.State, start.Due = txlog.Cancelled, -1
-	start.Reason = reasonOf(failed)
 	recording, cancel := o.detachFor(ctx)
 	defer cancel()
-	if err := e.insert(recording, start, nil); err != nil {
-		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", failed, err)
+	if e := e.insert(recording, start, nil); e != nil {
+		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", err, e)
 	}
 	t.state, e.reason = Cancelled, start.Reason
-	return failed.err
+	return err
 }
 
 // begin writes the transaction as undecided, before any branch that lives
@@ -268,7 +279,7 @@ func (e *execution) cancel(ctx context.Context, s *step, cause error) error {
 		if err := o.log.Decide(deciding, tx, decision); err != nil {
 			return err
 		}
-		return o.log.Fail(deciding, tx, t.gid, t.epoch, o.config.Lease, "", failures)
+		return o.log.Fail(deciding, tx, txlog.Retry{GID: t.gid, Epoch: t.epoch, Due: o.config.Lease}, failures)
 	})
 	switch {
 	case err != nil:

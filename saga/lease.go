@@ -26,7 +26,9 @@ func newLease(length time.Duration, beat func(context.Context) error) *lease {
 }
 
 func (l *lease) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.length)
+	// Shorter than the lease, so that one connection that says nothing any
+	// more does not forfeit it.
+	ctx, cancel := context.WithTimeout(ctx, l.length/2)
 	defer cancel()
 	sent := time.Now()
 	if err := l.beat(ctx); err != nil {
@@ -109,7 +111,10 @@ func (o *Orchestrator) beat(ctx context.Context) {
 		if err := o.lease.renew(ctx); err != nil {
 			o.config.Logger.Warn("saga: heartbeat failed; without one, other instances take over", slog.Any("error", err))
 		} else if beats%100 == 0 {
-			if err := o.log.Bury(ctx, buryAfter); err != nil {
+			burying, cancel := context.WithTimeout(ctx, o.config.Lease/3)
+			err := o.log.Bury(burying, buryAfter)
+			cancel()
+			if err != nil {
 				o.config.Logger.Warn("saga: removing instances that are gone", slog.Any("error", err))
 			}
 		}

@@ -20,6 +20,9 @@ func (o *Orchestrator) Begin(ctx context.Context, opening Opening) error {
 	if err := barrier.ValidateGID(gid); err != nil {
 		return invalid("begin: %w", err)
 	}
+	if err := checkPattern(opening.Pattern); err != nil {
+		return invalid("begin %s: %w", gid, err)
+	}
 	timeout, err := opening.timeout(o.config.OpenTimeout)
 	if err != nil {
 		return invalid("begin %s: %w", gid, err)
@@ -95,7 +98,10 @@ func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
 		if joined, err = o.log.Join(ctx, tx, s.row(t.gid)); err != nil || !s.branch.tryFused() {
 			return err
 		}
-		return o.tryAll(ctx, tx, t, t.steps)
+		if err := o.tryAll(ctx, tx, t, t.steps); err != nil {
+			return err
+		}
+		return o.log.Tried(ctx, tx, t.gid, s.id)
 	})
 	if err != nil || s.branch.tryFused() || joined.Tried {
 		return err
@@ -105,10 +111,7 @@ func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
 	if err := o.callApart(trying, s.branch, t.call(s, barrier.Try)); err != nil {
 		return &branchError{kind: s.kind, err: causeOf(trying, err)}
 	}
-	if s.branch.Outside[barrier.Try] == nil {
-		return nil
-	}
-	return o.log.Tried(ctx, t.gid, s.id)
+	return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Tried(ctx, tx, t.gid, s.id) })
 }
 
 func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {
@@ -193,6 +196,8 @@ func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision) (record
 	switch {
 	case errors.Is(err, txlog.ErrNotFound):
 		return record, false, ErrNotFound
+	case errors.Is(err, ErrNotTried):
+		return record, false, err
 	case err != nil:
 		return record, false, &UnknownError{GID: d.GID, cause: err}
 	case decided || State(record.State).Decided():
@@ -217,6 +222,15 @@ func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision) (reco
 		}
 		if State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
 			return nil
+		}
+		if d.State == txlog.Confirming {
+			untried, err := o.log.Untried(ctx, tx, d.GID)
+			if err != nil {
+				return err
+			}
+			if len(untried) > 0 {
+				return fmt.Errorf("branch %s, %s: %w", untried[0].ID, untried[0].Kind, ErrNotTried)
+			}
 		}
 		switch err := o.log.Decide(ctx, tx, d); {
 		case errors.Is(err, txlog.ErrStale):

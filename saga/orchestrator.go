@@ -160,7 +160,7 @@ func (o *Orchestrator) drainOnce(ctx context.Context) error {
 	interrupted, idle := o.flights.drain(ctx)
 	var err error
 	if !idle {
-		err = fmt.Errorf("saga: stop: %d transactions were interrupted and will be resumed: %w", len(interrupted), context.Cause(ctx))
+		err = fmt.Errorf("saga: stop: calls under way were interrupted, and what they left will be resumed: %w", context.Cause(ctx))
 		o.halt()
 		noticing, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		o.flights.drain(noticing)

@@ -27,6 +27,7 @@ type txn struct {
 	state State
 	epoch int64
 	steps []*step
+	next  time.Duration // after a round that failed: until it is due again
 }
 
 // call is the next call of a step.
@@ -87,6 +88,9 @@ func (o *Orchestrator) prepare(p Plan) (*txn, error) {
 	if err := barrier.ValidateGID(p.GID); err != nil {
 		return nil, invalid("%w", err)
 	}
+	if err := checkPattern(p.Pattern); err != nil {
+		return nil, invalid("%s: %w", p.GID, err)
+	}
 	if len(p.Steps) == 0 || len(p.Steps) > MaxBranches {
 		return nil, invalid("%s: the plan has %d branches, it needs 1 to %d", p.GID, len(p.Steps), MaxBranches)
 	}
@@ -99,6 +103,14 @@ func (o *Orchestrator) prepare(p Plan) (*txn, error) {
 		t.steps = append(t.steps, prepared)
 	}
 	return t, nil
+}
+
+// checkPattern keeps the name of a pattern within its column.
+func checkPattern(pattern string) error {
+	if len(pattern) > 16 {
+		return fmt.Errorf("the pattern %q has %d characters, 16 are allowed", pattern, len(pattern))
+	}
+	return nil
 }
 
 // digest identifies a plan: pattern, kinds and payloads, in order. Each part

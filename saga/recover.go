@@ -59,6 +59,10 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more boo
 		// Whoever frees a slot wakes us.
 		return false
 	}
+	// Bounded, so that a connection that says nothing any more does not end
+	// recovery.
+	ctx, cancel := context.WithTimeout(ctx, o.config.Lease)
+	defer cancel()
 	claimed, err := o.log.Claim(ctx, o.instance.ID, limit, o.config.Lease, o.flights.inFlight)
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
@@ -81,11 +85,10 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more boo
 				if len(slots) == cap(slots)-1 {
 					o.wakeAfter(0)
 				}
-				o.flights.land(flight)
 			}()
 			ctx, cancel := o.detach(ctx)
 			defer cancel()
-			o.resume(ctx, record, txns[i])
+			o.resume(ctx, record, txns[i], flight)
 		}()
 	}
 	return len(claimed) == limit
@@ -142,15 +145,16 @@ func (o *Orchestrator) assemble(r txlog.Record, branches []txlog.Branch, attempt
 
 // resume brings a claimed transaction on: to its decision, if nobody has made
 // it, and then through one round of calls.
-func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn) {
+func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn, flight *flight) {
 	if t.state == Trying {
 		if err := o.presumeAbort(ctx, record); err != nil {
+			o.flights.land(flight)
 			o.warn(ctx, "saga: cancelling an undecided transaction", err)
 			return
 		}
 		t.state = Cancelling
 	}
-	o.drive(ctx, t)
+	o.fly(ctx, t, flight)
 }
 
 // presumeAbort cancels a transaction that nobody decided: its deadline has
@@ -161,5 +165,7 @@ func (o *Orchestrator) presumeAbort(ctx context.Context, record txlog.Record) er
 	if record.Owner != "" && !record.Expired {
 		decision.By, decision.Reason = byRecovery, "the process that executed it was gone before the decision"
 	}
+	ctx, cancel := context.WithTimeout(ctx, o.config.CallTimeout)
+	defer cancel()
 	return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Decide(ctx, tx, decision) })
 }

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS saga_branches (
   branch_id VARCHAR(32) NOT NULL COMMENT 'the branch within it: 01, 02, ...',
   kind VARCHAR(64) NOT NULL COMMENT 'kind of branch, as registered: stock.lock, message.publish, ...',
   payload MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'what Try, Confirm and Cancel are called with, JSON',
-  tried_at DATETIME(6) NULL COMMENT 'when the Try of a branch without a database had succeeded; NULL for the others, whose barrier rows tell',
+  tried_at DATETIME(6) NULL COMMENT 'when its Try had succeeded, in an open transaction, which cannot be confirmed before; NULL in one with a plan',
   done_at DATETIME(6) NULL COMMENT 'when it was confirmed or cancelled, if that was before its transaction finished as a whole',
   PRIMARY KEY (gid, branch_id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='the branches of each transaction, named before they are called';

@@ -66,7 +66,7 @@ COMMENT ON COLUMN saga_branches.gid IS 'the transaction';
 COMMENT ON COLUMN saga_branches.branch_id IS 'the branch within it: 01, 02, ...';
 COMMENT ON COLUMN saga_branches.kind IS 'kind of branch, as registered: stock.lock, message.publish, ...';
 COMMENT ON COLUMN saga_branches.payload IS 'what Try, Confirm and Cancel are called with, JSON';
-COMMENT ON COLUMN saga_branches.tried_at IS 'when the Try of a branch without a database had succeeded; NULL for the others, whose barrier rows tell';
+COMMENT ON COLUMN saga_branches.tried_at IS 'when its Try had succeeded, in an open transaction, which cannot be confirmed before; NULL in one with a plan';
 COMMENT ON COLUMN saga_branches.done_at IS 'when it was confirmed or cancelled, if that was before its transaction finished as a whole';
 
 CREATE TABLE IF NOT EXISTS saga_attempts (

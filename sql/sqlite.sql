@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS saga_branches ( -- the branches of each transaction, 
   branch_id TEXT NOT NULL, -- the branch within it: 01, 02, ...
   kind TEXT NOT NULL, -- kind of branch, as registered: stock.lock, message.publish, ...
   payload TEXT NOT NULL, -- what Try, Confirm and Cancel are called with, JSON
-  tried_at TEXT, -- when the Try of a branch without a database had succeeded; NULL for the others, whose barrier rows tell
+  tried_at TEXT, -- when its Try had succeeded, in an open transaction, which cannot be confirmed before; NULL in one with a plan
   done_at TEXT, -- when it was confirmed or cancelled, if that was before its transaction finished as a whole
   PRIMARY KEY (gid, branch_id)
 );

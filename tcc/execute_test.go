@@ -2,10 +2,12 @@ package tcc_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -135,6 +137,72 @@ func TestConfirmIsRetriedAndHoldsUpNoOther(t *testing.T) {
 				t.Errorf("attempt %+v", attempt)
 			}
 		}
+	})
+}
+
+// poison is a branch that overlooks the failure of a statement, which PostgreSQL
+// does not: it refuses to commit.
+type poison struct{}
+
+func (poison) Branch() string { return "test.poison" }
+
+type poisonous struct{ nothing[poison] }
+
+func (poisonous) Confirm(_ context.Context, tx *gorm.DB, _ poison) error {
+	tx.Exec("SELECT nothing FROM nowhere")
+	return nil
+}
+
+// One branch whose Confirm never succeeds holds up no other, whatever it is
+// that fails: a fault that looks as if it would pass, or the commit itself.
+func TestABadConfirmHoldsUpNoOther(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		must(t, tcc.Register(b.orch, poisonous{}))
+		always := &credit[long]{db: db, read: func(long) (int, int) { return 2, 1 }}
+		always.fail(barrier.Confirm, 1<<30, driver.ErrBadConn)
+		must(t, tcc.Register(b.orch, always))
+		bad := map[string][]tcc.Payload{
+			"passing, first": {long{}, hold{1, 10}},
+			"passing, last":  {hold{1, 10}, long{}},
+		}
+		if db.Dialector.Name() == "postgres" {
+			bad["poison, first"] = []tcc.Payload{poison{}, hold{1, 10}}
+			bad["poison, last"] = []tcc.Payload{hold{1, 10}, poison{}}
+		}
+		spent := 0
+		for name, plan := range bad {
+			gid := newGID()
+			outcome, err := tcc.Execute(t.Context(), b.orch, gid, plan...)
+			if err != nil || outcome.State != saga.Confirming {
+				t.Fatalf("%s: %+v, %v", name, outcome, err)
+			}
+			spent += 10
+			b.books(b.db, 1, 100-spent, 0, spent)
+			found, err := b.orch.Lookup(t.Context(), gid)
+			must(t, err)
+			for _, branch := range found.Branches {
+				if failed := len(branch.Attempts) > 0; failed == (branch.Kind == "credit.hold") {
+					t.Errorf("%s: attempts of %s: %+v", name, branch.Kind, branch.Attempts)
+				}
+			}
+		}
+	})
+}
+
+// A plan that is tried for longer than its timeout is cancelled.
+func TestTimeoutOfAPlan(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		for _, plan := range [][]tcc.Payload{{hold{1, 10}}, {holdAway{1, 10}, hold{1, 10}}} {
+			b.here.hold(barrier.Try)
+			b.away.hold(barrier.Try)
+			_, err := tcc.ExecuteWith(t.Context(), b.orch, newGID(), saga.Options{Timeout: 50 * time.Millisecond}, plan...)
+			if !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "deadline") {
+				t.Errorf("%v: %v", plan, err)
+			}
+		}
+		b.books(b.db, 1, 100, 0, 0)
 	})
 }
 

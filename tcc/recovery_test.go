@@ -169,6 +169,30 @@ func TestStopInterrupts(t *testing.T) {
 	b.books(b.other, 1, 70, 0, 30)
 }
 
+// A call that waits for a lease which cannot be renewed ends with Stop.
+func TestStopEndsTheWaitForALease(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
+	orch := b.open(quick)
+	b.run(orch)
+	exec(t, b.db, "ALTER TABLE saga_instances RENAME TO saga_gone") // the heartbeat fails
+	answered := make(chan error)
+	go func() {
+		for {
+			_, err := tcc.Execute(context.Background(), orch, newGID(), holdAway{1, 1})
+			if err != nil && !errors.Is(err, saga.ErrUnknown) && !errors.Is(err, saga.ErrCancelled) {
+				answered <- err
+				return
+			}
+		}
+	}()
+	must(t, orch.Stop(t.Context()))
+	if err := <-answered; !errors.Is(err, saga.ErrStopped) {
+		t.Errorf("Execute: %v", err)
+	}
+	exec(t, b.db, "ALTER TABLE saga_gone RENAME TO saga_instances")
+}
+
 func TestWithoutRunTheLeaseRunsOut(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
@@ -205,11 +229,12 @@ func TestUnknownKindIsAFailedAttempt(t *testing.T) {
 	tx := b.begin(gid, saga.Options{})
 	bare, err := saga.Open(t.Context(), b.db, quick)
 	must(t, err)
+	b.run(bare)
 	outcome, err := bare.Confirm(t.Context(), tx.GID())
 	if err != nil || outcome.State != saga.Confirming {
 		t.Fatalf("%+v, %v", outcome, err)
 	}
-	b.reaches(gid, saga.Confirmed) // by the one that knows it, after the lease
+	b.reaches(gid, saga.Confirmed) // by the one that knows it, though the other one lives
 	b.books(b.db, 1, 70, 0, 30)
 }
 

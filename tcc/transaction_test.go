@@ -201,6 +201,59 @@ func TestOpenTransactionRefusals(t *testing.T) {
 	}
 }
 
+// A Try that failed, or is under way, keeps everybody from confirming, not only
+// the handle that made it.
+func TestConfirmNeedsEveryTry(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		failing := map[string]struct {
+			payload tcc.Payload
+			arm     func()
+		}{
+			"away, rejected":     {holdAway{1, 101}, func() {}},
+			"away, failed":       {holdAway{1, 1}, func() { b.away.fail(barrier.Try, 1, errors.New("no")) }},
+			"external, rejected": {holdOut{1, 1}, func() { b.out.fail(barrier.Try, 1, tcc.Reject(errShort)) }},
+		}
+		for name, f := range failing {
+			gid := newGID()
+			tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+			must(t, err)
+			must(t, tx.Try(t.Context(), hold{1, 10}))
+			f.arm()
+			if err := tx.Try(t.Context(), f.payload); err == nil {
+				t.Fatalf("%s: the Try succeeded", name)
+			}
+			resumed, err := tcc.Resume(t.Context(), b.orch, gid)
+			must(t, err)
+			if _, err := resumed.Confirm(t.Context()); !errors.Is(err, saga.ErrNotTried) {
+				t.Errorf("%s: Confirm: %v", name, err)
+			}
+			_, err = resumed.Cancel(t.Context(), "it failed")
+			must(t, err)
+			b.reaches(gid, saga.Cancelled)
+			b.books(b.db, 1, 100, 0, 0)
+			b.books(b.other, 1, 100, 0, 0)
+		}
+
+		gate := b.away.hold(barrier.Try)
+		gid := newGID()
+		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		must(t, err)
+		before := b.away.called(barrier.Try)
+		tried := make(chan error)
+		go func() { tried <- tx.Try(t.Context(), holdAway{1, 10}) }()
+		eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > before })
+		if _, err := b.orch.Confirm(t.Context(), gid); !errors.Is(err, saga.ErrNotTried) {
+			t.Errorf("Confirm while a Try is under way: %v", err)
+		}
+		close(gate)
+		must(t, <-tried)
+		_, err = b.orch.Confirm(t.Context(), gid)
+		must(t, err)
+		b.books(b.other, 1, 90, 0, 10)
+	})
+}
+
 // A plan decides by itself: nobody confirms it from outside before its Trys
 // are done, but anybody may cancel it.
 func TestTransactionWithAPlanFromOutside(t *testing.T) {

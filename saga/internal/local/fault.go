@@ -48,6 +48,14 @@ func Duplicate(err error) bool {
 	return ok && (code == 1555 || code == 2067)
 }
 
+// Poisoned says whether err only follows from a statement that had failed in
+// the same transaction before, so that it says nothing of who made it:
+// PostgreSQL's 25P02, in_failed_sql_transaction.
+func Poisoned(err error) bool {
+	state, ok := sqlState(err)
+	return ok && state == "25P02"
+}
+
 // answered says whether the server itself sent err, so that what it says of a
 // COMMIT is certain.
 func answered(err error) bool {
@@ -57,8 +65,12 @@ func answered(err error) bool {
 	if _, ok := sqlState(err); ok {
 		return true
 	}
-	_, ok := sqliteCode(err)
-	return ok || errors.Is(err, sql.ErrTxDone)
+	if _, ok := sqliteCode(err); ok {
+		return true
+	}
+	// The last is pgx's, for a transaction in which a statement had failed and
+	// nobody had noticed; it carries no code.
+	return errors.Is(err, sql.ErrTxDone) || strings.Contains(err.Error(), "commit unexpectedly resulted in rollback")
 }
 
 func mysqlNumber(err error) (uint16, bool) {

@@ -22,6 +22,10 @@ import (
 // them again.
 var ErrCommitUnknown = errors.New("the connection was lost during COMMIT: it may or may not have happened")
 
+// ErrCommitRefused is wrapped by the error of a transaction that the database
+// refused to commit, for a reason that does not pass: it is rolled back.
+var ErrCommitRefused = errors.New("the database refused to commit")
+
 // Bounds of the retry of passing faults.
 const (
 	maxRuns   = 10
@@ -82,9 +86,11 @@ func once(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error 
 	}
 	finished = true
 	if err := tx.Commit().Error; err != nil {
-		if answered(err) {
-			tx.Rollback()
+		switch {
+		case Passing(err) && answered(err):
 			return fmt.Errorf("commit: %w", err)
+		case answered(err):
+			return fmt.Errorf("commit: %w: %w", ErrCommitRefused, err)
 		}
 		return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
 	}

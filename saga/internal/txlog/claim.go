@@ -88,7 +88,7 @@ func (l *Log) postpone(ctx context.Context, tx *gorm.DB, due time.Duration, gids
 	if len(gids) == 0 {
 		return nil
 	}
-	arguments := []any{due.Microseconds()}
+	arguments := []any{due.Microseconds(), due.Microseconds()}
 	for _, gid := range gids {
 		arguments = append(arguments, gid)
 	}

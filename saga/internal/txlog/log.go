@@ -161,12 +161,21 @@ func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) (Joined, err
 	}
 }
 
-// Tried marks a branch whose Try had succeeded, where no barrier row can tell.
-func (l *Log) Tried(ctx context.Context, gid, branchID string) error {
-	if _, err := l.db.Statement.ConnPool.ExecContext(ctx, l.sql.tried, gid, branchID); err != nil {
+// Tried marks a branch of an open transaction whose Try had succeeded.
+func (l *Log) Tried(ctx context.Context, tx *gorm.DB, gid, branchID string) error {
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.tried, gid, branchID); err != nil {
 		return fmt.Errorf("log: marking %s/%s tried: %w", gid, branchID, err)
 	}
 	return nil
+}
+
+// Untried returns the branches of an open transaction that Tried has not
+// marked. In a local transaction that has locked it, none can join meanwhile.
+func (l *Log) Untried(ctx context.Context, tx *gorm.DB, gid string) ([]Branch, error) {
+	return scan(ctx, tx, l.sql.untried, []any{gid}, func(row scanner) (b Branch, err error) {
+		err = row.Scan(&b.ID, &b.Kind)
+		return b, err
+	})
 }
 
 // Decision moves a transaction out of Trying.
@@ -226,12 +235,24 @@ type Failure struct {
 	Next                time.Duration // from now, when to call again; negative is never
 }
 
+// Retry says what becomes of a transaction after failed attempts.
+type Retry struct {
+	GID       string
+	Epoch     int64         // under which it is driven
+	Due       time.Duration // from now
+	Attention string        // empty leaves what is there
+	Release   bool          // any instance may drive it from then on
+}
+
 // Fail writes failed attempts, and when the transaction is due again, if it is
-// still driven under the epoch; else it returns ErrStale. An empty attention
-// leaves what is there.
-func (l *Log) Fail(ctx context.Context, tx *gorm.DB, gid string, epoch int64, due time.Duration, attention string, failures []Failure) error {
-	pool := tx.Statement.ConnPool
-	result, err := pool.ExecContext(ctx, l.sql.fail, len(failures), attention, attention, due.Microseconds(), gid, epoch)
+// still driven under the epoch; else it returns ErrStale.
+func (l *Log) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Failure) error {
+	pool, gid := tx.Statement.ConnPool, r.GID
+	release := 0
+	if r.Release {
+		release = 1
+	}
+	result, err := pool.ExecContext(ctx, l.sql.fail, len(failures), r.Attention, r.Attention, release, r.Due.Microseconds(), gid, r.Epoch)
 	if err := l.guarded(gid, "recording failures", result, err); err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (b bench) finish(gid string, epoch int64) error {
 
 func (b bench) fail(gid string, epoch int64, attempt int) error {
 	return b.run(func(ctx context.Context, tx *gorm.DB) error {
-		return b.log.Fail(ctx, tx, gid, epoch, time.Hour, "", []txlog.Failure{{BranchID: "01", Operation: "confirm", Attempt: attempt, Error: "no", Instance: "me", Next: time.Hour}})
+		return b.log.Fail(ctx, tx, txlog.Retry{GID: gid, Epoch: epoch, Due: time.Hour}, []txlog.Failure{{BranchID: "01", Operation: "confirm", Attempt: attempt, Error: "no", Instance: "me", Next: time.Hour}})
 	})
 }
 

@@ -20,7 +20,7 @@ type queries struct {
 	decide         string
 	decideInTime   string
 	finish, done   string
-	tried          string
+	tried, untried string
 	fail           string
 	attempt        string
 	attemptLast    string
@@ -80,10 +80,11 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		decideInTime: d.SQL(decide + ` AND deadline_at > {now}`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
-		tried: d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
-		done:  d.SQL(`UPDATE saga_branches SET done_at = {now} WHERE gid = ? AND branch_id = ? AND done_at IS NULL`),
+		tried:   d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
+		untried: d.SQL(`SELECT branch_id, kind FROM saga_branches WHERE gid = ? AND tried_at IS NULL ORDER BY branch_id`),
+		done:    d.SQL(`UPDATE saga_branches SET done_at = {now} WHERE gid = ? AND branch_id = ? AND done_at IS NULL`),
 		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
-			due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
+			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
 		attempt:     d.SQL(attempt + `{after ?})` + overwrite),
 		attemptLast: d.SQL(attempt + `NULL)` + overwrite),
 		forget:      d.SQL(`DELETE FROM saga_attempts WHERE gid = ? AND branch_id = ? AND operation = ? AND attempt <= ?`),
@@ -101,7 +102,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		hurry:  many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
 		due: d.SQL(selectRecords + ` WHERE due_at <= {now} AND (owner = ? OR owner NOT IN
 			(SELECT instance FROM saga_instances WHERE lease_until > {now})) ORDER BY due_at LIMIT ?` + skip),
-		postpone: many(`UPDATE saga_transactions SET due_at = {after ?} WHERE due_at IS NOT NULL AND gid IN `, ``),
+		postpone: many(`UPDATE saga_transactions SET due_at = CASE WHEN state = 'trying' AND deadline_at < {after ?}
+			THEN deadline_at ELSE {after ?} END WHERE due_at IS NOT NULL AND gid IN `, ``),
 		take: many(`UPDATE saga_transactions SET owner = ?, epoch = epoch + 1, due_at = {after ?}
 			WHERE due_at IS NOT NULL AND gid IN `, ``),
 	}

@@ -75,14 +75,15 @@ type ConsumerConfig struct {
 
 // Consumer handles messages until it is stopped.
 type Consumer struct {
-	db      *gorm.DB
-	js      jetstream.JetStream
-	config  ConsumerConfig
-	handle  Handler
-	ctx     context.Context
-	cancel  context.CancelFunc
-	consume jetstream.ConsumeContext
-	closed  <-chan struct{} // closed when no handler is under way any more
+	db        *gorm.DB
+	js        jetstream.JetStream
+	config    ConsumerConfig
+	handle    Handler
+	ctx       context.Context // of the handlers
+	interrupt context.CancelFunc
+	asking    context.Context // of asking for messages
+	stop      context.CancelFunc
+	stopped   chan struct{} // closed when the last handler has returned
 }
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -113,20 +114,48 @@ func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config Co
 	if err != nil {
 		return nil, fmt.Errorf("message: consume: consumer %s of stream %s: %w", config.Name, config.Stream, err)
 	}
-	c := &Consumer{db: db, js: js, config: config, handle: handle}
-	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	// No message waits here while another one is handled: its time would run.
-	c.consume, err = consumer.Consume(c.receive, jetstream.PullMaxMessages(1), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		config.Logger.Warn("message: consuming", slog.String("consumer", config.Name), slog.Any("error", err))
-	}))
-	if err != nil {
-		c.cancel()
-		return nil, fmt.Errorf("message: consume: %w", err)
-	}
-	// Asked for now: once the subscription has ended, the client gives a
-	// channel that is closed although a handler may still be under way.
-	c.closed = c.consume.Closed()
+	c := &Consumer{db: db, js: js, config: config, handle: handle, stopped: make(chan struct{})}
+	c.ctx, c.interrupt = context.WithCancel(context.WithoutCancel(ctx))
+	c.asking, c.stop = context.WithCancel(c.ctx)
+	go c.run(consumer)
 	return c, nil
+}
+
+const (
+	// heartbeat is how often the broker says that it has noted our asking; if
+	// it says nothing twice, we ask again.
+	heartbeat = time.Second
+
+	// askAgain is the pause before asking again when asking has failed.
+	askAgain = 500 * time.Millisecond
+)
+
+// run asks for messages, one at a time: one that waited here while another one
+// is handled would run out of its time. It does not use the client's Consume,
+// which, for one at a time, sometimes forgets to ask and then notices only
+// after half a minute.
+func (c *Consumer) run(consumer jetstream.Consumer) {
+	defer close(c.stopped)
+	var last string
+	for c.asking.Err() == nil {
+		msg, err := consumer.Next(jetstream.FetchContext(c.asking), jetstream.FetchHeartbeat(heartbeat))
+		if err == nil {
+			last = ""
+			c.receive(msg)
+			continue
+		}
+		if c.asking.Err() != nil || errors.Is(err, nats.ErrTimeout) {
+			continue // nothing came
+		}
+		if err.Error() != last { // once, and not with every repetition
+			last = err.Error()
+			c.config.Logger.Warn("message: asking for messages", slog.String("consumer", c.config.Name), slog.Any("error", err))
+		}
+		select {
+		case <-c.asking.Done():
+		case <-time.After(askAgain):
+		}
+	}
 }
 
 func (c ConsumerConfig) withDefaults() ConsumerConfig {
@@ -155,10 +184,10 @@ func (c ConsumerConfig) withDefaults() ConsumerConfig {
 // Stop takes no further messages and waits for the handler under way until ctx
 // ends; it then interrupts it, and the message comes again.
 func (c *Consumer) Stop(ctx context.Context) error {
-	c.consume.Stop()
-	defer c.cancel()
+	c.stop()
+	defer c.interrupt()
 	select {
-	case <-c.closed:
+	case <-c.stopped:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("message: stopping consumer %s: %w", c.config.Name, ctx.Err())

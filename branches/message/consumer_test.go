@@ -292,15 +292,15 @@ func TestTraceContext(t *testing.T) {
 	})
 }
 
-// Stop waits for the handler under way, whose work is then committed.
+// Stop waits for the handler under way, whose work is then committed, and takes
+// no further message.
 func TestStopWaits(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	b.effects()
-	before := b.js.Conn().NumSubscriptions()
-	begun, release := make(chan struct{}), make(chan struct{})
+	begun, release := make(chan struct{}, 2), make(chan struct{})
 	c := b.consume(message.ConsumerConfig{}, func(ctx context.Context, tx *gorm.DB, m message.Received) error {
-		close(begun)
+		begun <- struct{}{}
 		select {
 		case <-release:
 		case <-ctx.Done():
@@ -312,13 +312,14 @@ func TestStopWaits(t *testing.T) {
 	<-begun
 	stopped := make(chan error)
 	go func() { stopped <- c.Stop(t.Context()) }()
-	eventually(t, "the subscription has ended", func() bool { return b.js.Conn().NumSubscriptions() == before })
-	b.send("a", "x", nats.Header{message.HeaderID: {"m2"}}) // not for this consumer any more
 	close(release)
 	must(t, <-stopped)
-	b.had("worker", "m1", 1)
-	b.had("worker", "m2", 0)
 	must(t, c.Stop(t.Context())) // once more does no harm
+	b.had("worker", "m1", 1)
+	b.send("a", "x", nats.Header{message.HeaderID: {"m2"}})
+	b.consume(message.ConsumerConfig{Name: "other"}, func(context.Context, *gorm.DB, message.Received) error { return nil })
+	b.settled("other")
+	b.had("worker", "m2", 0)
 }
 
 // When the patience of a Stop ends, the handler is interrupted, and the message
@@ -327,7 +328,6 @@ func TestStopInterrupts(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	b.effects()
-	before := b.js.Conn().NumSubscriptions()
 	begun, ended := make(chan struct{}), make(chan error, 1)
 	c := b.consume(message.ConsumerConfig{Attempts: 1}, func(ctx context.Context, tx *gorm.DB, m message.Received) error {
 		err := effect(tx, "worker", m.ID)
@@ -340,8 +340,6 @@ func TestStopInterrupts(t *testing.T) {
 	<-begun
 	patient := make(chan error)
 	go func() { patient <- c.Stop(t.Context()) }()
-	// The end of the subscription is not the end of the handler.
-	eventually(t, "the subscription has ended", func() bool { return b.js.Conn().NumSubscriptions() == before })
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := c.Stop(impatient); !errors.Is(err, context.DeadlineExceeded) {
@@ -390,6 +388,41 @@ func TestBrokerDownAtAck(t *testing.T) {
 	b.settled("worker")
 	b.had("worker", "m1", 1)
 	b.had("worker", "m2", 1)
+}
+
+// The broker is away for a while, and somebody deletes the consumer: it goes on
+// when they are back.
+func TestConsumerComesBack(t *testing.T) {
+	t.Parallel()
+	broker := newBroker(t)
+	js := connectTo(t, broker.server.ClientURL())
+	db := sqltest.Open(t, "sqlite")
+	b := newBenchOn(t, db, db, js)
+	var seen journal
+	handle := func(_ context.Context, _ *gorm.DB, m message.Received) error {
+		seen.note(m)
+		return nil
+	}
+	b.consume(message.ConsumerConfig{}, handle)
+	b.send("a", "1", nil)
+	seen.reaches(t, 1)
+	broker.stop()
+	eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
+	broker.start()
+	eventually(t, "the connection is back", js.Conn().IsConnected)
+	b.send("a", "2", nil)
+	seen.reaches(t, 2)
+
+	must(t, js.DeleteConsumer(t.Context(), b.name, "worker"))
+	_, err := js.CreateConsumer(t.Context(), b.name, jetstream.ConsumerConfig{Durable: "worker", AckPolicy: jetstream.AckExplicitPolicy})
+	must(t, err)
+	b.send("a", "3", nil)
+	// It begins at the start again, and the inbox knows what was handled.
+	entries := seen.reaches(t, 3)
+	b.settled("worker")
+	if last := entries[2]; string(last.Data) != "3" || len(seen.all()) != 3 {
+		t.Errorf("handled %+v", seen.all())
+	}
 }
 
 func TestConsumeRefusesBadInput(t *testing.T) {

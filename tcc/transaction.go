@@ -80,7 +80,8 @@ func rejected(err error) bool {
 // Confirm decides to confirm, and confirms every branch. The error is nil only
 // if the transaction is decided so, by this call or an earlier one; a deadline
 // that has passed, or another decision, matches [saga.ErrCancelled]. After a
-// Try that failed it is refused.
+// Try that failed it is refused; if the Try failed, or is still under way, in
+// another process or before Resume, the error matches [saga.ErrNotTried].
 func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
 	if t.failed != nil {
 		return saga.Outcome{GID: t.gid, State: saga.Trying}, fmt.Errorf("tcc: confirm %s: a Try has failed, repeat it or cancel: %w", t.gid, t.failed)

@@ -99,7 +99,14 @@ func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config Co
 		return nil, fmt.Errorf("message: consume: ConsumerConfig.Stream and Name are needed, the name with 1 to 64 letters, digits, dashes and underscores: %w", ErrInvalid)
 	}
 	config = config.withDefaults()
-	if err := ensureStream(ctx, js, jetstream.StreamConfig{
+	stream, err := js.Stream(ctx, config.Stream)
+	if err == nil {
+		err = checkCarries(stream.CachedInfo().Config, config.Subjects)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("message: consume: stream %s: %w", config.Stream, err)
+	}
+	if _, err := ensureStream(ctx, js, jetstream.StreamConfig{
 		Name: config.DeadLetters, Subjects: []string{deadPrefix + config.Stream + ".>"}, Storage: jetstream.FileStorage,
 	}); err != nil {
 		return nil, fmt.Errorf("message: consume: stream %s: %w", config.DeadLetters, err)

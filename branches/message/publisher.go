@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"strings"
 	"time"
@@ -100,9 +101,10 @@ type Config struct {
 
 // Publisher is the branch. It is safe for concurrent use.
 type Publisher struct {
-	db     *gorm.DB
-	js     jetstream.JetStream
-	config Config
+	db         *gorm.DB
+	js         jetstream.JetStream
+	config     Config
+	streamMost int64 // bytes of a message that the stream takes; not positive is any
 }
 
 var (
@@ -124,12 +126,13 @@ func NewPublisher(ctx context.Context, db *gorm.DB, js jetstream.JetStream, conf
 		config.AckTimeout = 5 * time.Second
 	}
 	config.Propagator = propagatorOr(config.Propagator)
-	if err := ensureStream(ctx, js, jetstream.StreamConfig{
+	stream, err := ensureStream(ctx, js, jetstream.StreamConfig{
 		Name: config.Stream, Subjects: config.Subjects, Storage: jetstream.FileStorage, Replicas: max(1, config.Replicas),
-	}); err != nil {
+	})
+	if err != nil {
 		return nil, fmt.Errorf("message: stream %s: %w", config.Stream, err)
 	}
-	return &Publisher{db: db, js: js, config: config}, nil
+	return &Publisher{db: db, js: js, config: config, streamMost: int64(stream.MaxMsgSize)}, nil
 }
 
 // Database returns the database that the outbox is in.
@@ -155,8 +158,8 @@ func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
 		return tcc.Reject(fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, n, maxHeaders))
 	}
 	size += len(in.Data)
-	if most := p.js.Conn().MaxPayload(); most > 0 && int64(size) > most-overhead {
-		return tcc.Reject(fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", ErrInvalid, size, most-overhead))
+	if most := p.most(); int64(size) > most {
+		return tcc.Reject(fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", ErrInvalid, size, most))
 	}
 	call := tcc.CallOf(ctx)
 	data := in.Data
@@ -166,6 +169,22 @@ func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
 	return tx.Exec(`INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence)
 		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`, '', 0)`, call.GID, call.BranchID, in.Subject, string(text), data).Error
 }
+
+// most is how many bytes a message may have with its headers, so that broker
+// and stream take it.
+func (p *Publisher) most() int64 {
+	most := int64(math.MaxInt32) // what the broker takes is known once it was there
+	if broker := p.js.Conn().MaxPayload(); broker > 0 {
+		most = broker - overhead
+	}
+	if p.streamMost > 0 {
+		most = min(most, p.streamMost-added)
+	}
+	return max(most, 0)
+}
+
+// added is room for the headers that are added when publishing.
+const added = 1 << 10
 
 // overhead is room for the headers that are added when publishing, also as a
 // dead letter.

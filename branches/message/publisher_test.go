@@ -1,6 +1,7 @@
 package message_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -263,6 +264,28 @@ func (b *bench) again(gid string) {
 		exec(b.t, b.db, statement, gid)
 	}
 	b.reaches(gid, saga.Confirmed)
+}
+
+// A stream may take less than the broker does.
+func TestMessageTooLargeForItsStream(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"))
+	name := b.name + "_small"
+	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, MaxMsgSize: 4096})
+	must(t, err)
+	t.Cleanup(func() { b.js.DeleteStream(context.Background(), name) })
+	publisher, err := message.NewPublisher(t.Context(), b.db, b.js, message.Config{Stream: name, Subjects: []string{name + ".>"}})
+	must(t, err)
+	orch, err := saga.Open(t.Context(), b.db, saga.Config{Logger: quiet})
+	must(t, err)
+	must(t, tcc.Register(orch, publisher))
+	for size, want := range map[int]error{3000: nil, 3500: saga.ErrCancelled} {
+		payload := message.Publish{Subject: name + ".a", Data: bytes.Repeat([]byte("x"), size)}
+		if _, err := tcc.Execute(t.Context(), orch, fmt.Sprintf("%s-%d", name, size), payload); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	must(t, orch.Stop(t.Context()))
 }
 
 func TestRepeatedPublishIsDroppedByTheBroker(t *testing.T) {

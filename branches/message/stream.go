@@ -10,8 +10,8 @@ import (
 )
 
 // ensureStream creates the stream, or checks that the one that is there carries
-// the subjects.
-func ensureStream(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig) error {
+// the subjects. It returns how the stream is configured.
+func ensureStream(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig) (jetstream.StreamConfig, error) {
 	stream, err := js.Stream(ctx, config.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = js.CreateStream(ctx, config)
@@ -20,12 +20,16 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, config jetstream.
 		stream, err = js.Stream(ctx, config.Name)
 	}
 	if err != nil {
-		return fmt.Errorf("creating or reading it: is the NATS server running, with JetStream: %w", err)
+		return config, fmt.Errorf("creating or reading it: is the NATS server running, with JetStream: %w", err)
 	}
-	carries := stream.CachedInfo().Config.Subjects
-	for _, subject := range config.Subjects {
-		if !carried(carries, subject) {
-			return fmt.Errorf("%w: it carries %s, not %s: change the stream or the configuration", ErrInvalid, strings.Join(carries, ", "), subject)
+	found := stream.CachedInfo().Config
+	return found, checkCarries(found, config.Subjects)
+}
+
+func checkCarries(stream jetstream.StreamConfig, subjects []string) error {
+	for _, subject := range subjects {
+		if !carried(stream.Subjects, subject) {
+			return fmt.Errorf("%w: it carries %s, not %s: change the stream or the configuration", ErrInvalid, strings.Join(stream.Subjects, ", "), subject)
 		}
 	}
 	return nil

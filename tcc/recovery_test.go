@@ -203,13 +203,14 @@ func TestWithoutRunTheLeaseRunsOut(t *testing.T) {
 	})
 }
 
-// A conflict cannot be mended by repeating; it is raised to attention.
+// A conflict cannot be mended by repeating; it is raised to attention. A branch
+// that acts on something other than a database does not act then.
 func TestConflictIsRaisedToAttention(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		gid := newGID()
 		tx := b.begin(gid, saga.Options{})
-		exec(t, db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ? AND branch_id = '01'", gid)
+		exec(t, db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ? AND branch_id IN ('01', '03')", gid)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
@@ -218,6 +219,10 @@ func TestConflictIsRaisedToAttention(t *testing.T) {
 			found, err := b.orch.List(t.Context(), saga.Filter{Attention: true, States: []saga.State{saga.Confirming}})
 			return err == nil && len(found) == 1 && found[0].GID == gid
 		})
+		if n := b.out.called(barrier.Confirm); n != 0 {
+			t.Errorf("the gateway was called %d times although its branch is cancelled", n)
+		}
+		b.books(b.other, 1, 80, 0, 20) // the one without a conflict is done
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
@@ -262,7 +262,7 @@ func (r *round) conclude(ctx context.Context) error {
 			continue
 		}
 		s.failed++
-		pause := o.backoff(s.failed)
+		pause := o.backoff(ctx, s.failed)
 		next = min(next, pause)
 		if errors.Is(cause, barrier.ErrConflict) {
 			attention = clip(fmt.Sprintf("branch %s, %s: %v", s.id, s.kind, cause), maxReason)
@@ -280,8 +280,8 @@ func (r *round) conclude(ctx context.Context) error {
 		next = min(next, s.wait)
 	}
 	var unmarked []string
-	for s, marked := range r.marked {
-		if !marked {
+	for _, s := range t.steps {
+		if marked, done := r.marked[s]; done && !marked {
 			unmarked = append(unmarked, s.id)
 		}
 	}
@@ -298,10 +298,10 @@ func (r *round) conclude(ctx context.Context) error {
 }
 
 // backoff returns the pause after the n-th failed attempt: full jitter, capped.
-func (o *Orchestrator) backoff(n int) time.Duration {
+func (o *Orchestrator) backoff(ctx context.Context, n int) time.Duration {
 	longest := o.config.MaxRetry
 	if n < 32 && o.config.FirstRetry<<(n-1) < longest && o.config.FirstRetry<<(n-1) > 0 {
 		longest = o.config.FirstRetry << (n - 1)
 	}
-	return rand.N(longest) + 1
+	return jitter.UpTo(ctx, longest)
 }

@@ -2,6 +2,8 @@ package saga
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -120,8 +122,5 @@ func (f *flights) drain(ctx context.Context) (left []string, idle bool) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for gid := range f.byGID {
-		left = append(left, gid)
-	}
-	return left, false
+	return slices.Sorted(maps.Keys(f.byGID)), false
 }

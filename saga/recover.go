@@ -3,12 +3,12 @@ package saga
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
@@ -24,7 +24,7 @@ func (o *Orchestrator) poll(ctx context.Context) {
 		pause := time.Duration(0)
 		if !more {
 			// Jitter keeps instances that started together from asking together.
-			pause = o.config.Poll/2 + rand.N(o.config.Poll/2+1)
+			pause = o.config.Poll/2 + jitter.UpTo(ctx, o.config.Poll/2+1)
 		}
 		timer := time.NewTimer(pause)
 		select {

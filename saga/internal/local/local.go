@@ -8,12 +8,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 )
 
 // ErrCommitUnknown is wrapped by the error of a transaction whose COMMIT was
@@ -55,8 +55,7 @@ func Run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
 
 // wait pauses before the run-th repetition; false says that ctx ended.
 func wait(ctx context.Context, run int) bool {
-	longest := min(firstWait<<run, maxWait)
-	timer := time.NewTimer(rand.N(longest) + 1)
+	timer := time.NewTimer(jitter.UpTo(ctx, min(firstWait<<run, maxWait)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -17,6 +17,7 @@ import (
 type branch struct {
 	Branch
 	resident bool // its database is the orchestrator's own
+	valve    *valve
 }
 
 // tryFused reports whether its Try can share a commit with the log.
@@ -45,7 +46,7 @@ func (o *Orchestrator) Register(b Branch) error {
 	case b.Inside != nil && b.Outside[barrier.Try] != nil:
 		return invalid("register %s: a Try acts either Inside or Outside", b.Kind)
 	}
-	registered := &branch{Branch: b}
+	registered := &branch{Branch: b, valve: newValve(b.Kind, o.config)}
 	if b.Database == nil {
 		registered.Database = o.db
 	}

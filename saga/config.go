@@ -1,8 +1,10 @@
 package saga
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 )
 
@@ -47,6 +49,34 @@ type Config struct {
 	// Defaults to 10 seconds. Stop takes its own context.
 	Drain time.Duration
 
+	// Limits hold back repeated calls of branches, for each kind on its own;
+	// KindLimits replace them for single kinds. The zero Limits are the
+	// defaults.
+	Limits     Limits
+	KindLimits map[string]Limits
+
+	// AttentionAttempts and AttentionAge raise a transaction to attention when
+	// a branch has failed so often, or when it is decided for so long and not
+	// finished. Default to 10 and 10 minutes. Attention does not end the
+	// retries. A conflict raises it at once.
+	AttentionAttempts int
+	AttentionAge      time.Duration
+
+	// OnAttention is called, in a goroutine of its own and for at most
+	// CallTimeout, when this instance has raised a transaction to attention. A
+	// process that dies just then calls nobody: List with Filter.Attention has
+	// them all. Defaults to none; the Logger is told in any case.
+	OnAttention func(context.Context, Attention)
+
+	// Retention is how long a finished transaction stays in the log, counted
+	// from its end and from its deadline; then it is removed, in small batches,
+	// with its barrier rows in every database and with what its branches keep
+	// of it. Until then its gid gives the same outcome again; afterwards it is
+	// a new transaction. Choose it longer than any late call can take to
+	// arrive. Defaults to 7 days; at least twice CallTimeout; [Forever] keeps
+	// all.
+	Retention time.Duration
+
 	// MaxPayload is the most bytes that the input of a branch may have as JSON.
 	// Defaults to 1 MiB; at most 16,000,000.
 	MaxPayload int
@@ -54,6 +84,9 @@ type Config struct {
 	// Logger takes what goes wrong. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
+
+// Forever is a [Config.Retention] that removes nothing.
+const Forever = time.Duration(math.MaxInt64)
 
 func (c Config) withDefaults() (Config, error) {
 	for _, d := range []struct {
@@ -69,6 +102,8 @@ func (c Config) withDefaults() (Config, error) {
 		{"FirstRetry", &c.FirstRetry, 200 * time.Millisecond},
 		{"MaxRetry", &c.MaxRetry, time.Minute},
 		{"Drain", &c.Drain, 10 * time.Second},
+		{"AttentionAge", &c.AttentionAge, 10 * time.Minute},
+		{"Retention", &c.Retention, 7 * 24 * time.Hour},
 	} {
 		if *d.value < 0 {
 			return c, invalid("Config.%s is negative: %s", d.name, *d.value)
@@ -83,6 +118,26 @@ func (c Config) withDefaults() (Config, error) {
 	if c.FirstRetry > c.MaxRetry {
 		return c, invalid("Config.FirstRetry is %s, more than Config.MaxRetry, %s", c.FirstRetry, c.MaxRetry)
 	}
+	if c.Retention < 2*c.CallTimeout {
+		return c, invalid("Config.Retention is %s, it must be at least twice Config.CallTimeout, %s, so that no late Try comes after it", c.Retention, c.CallTimeout)
+	}
+	switch {
+	case c.AttentionAttempts < 0:
+		return c, invalid("Config.AttentionAttempts is negative: %d", c.AttentionAttempts)
+	case c.AttentionAttempts == 0:
+		c.AttentionAttempts = 10
+	}
+	var err error
+	if c.Limits, err = c.Limits.withDefaults(); err != nil {
+		return c, invalid("Config.Limits: %w", err)
+	}
+	kinds := make(map[string]Limits, len(c.KindLimits)) // not the caller's map
+	for kind, limits := range c.KindLimits {
+		if kinds[kind], err = limits.withDefaults(); err != nil {
+			return c, invalid("Config.KindLimits of %q: %w", kind, err)
+		}
+	}
+	c.KindLimits = kinds
 	switch {
 	case c.Drivers < 0:
 		return c, invalid("Config.Drivers is negative: %d", c.Drivers)

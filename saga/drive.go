@@ -3,7 +3,6 @@ package saga
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -88,6 +87,7 @@ func (r *round) pending() (due, waiting []*step) {
 // run calls the branches. Its error is of the log; a branch's is a failure.
 func (r *round) run(ctx context.Context) error {
 	r.failures, r.marked = make(map[*step]error), make(map[*step]bool)
+	r.holdBack(ctx)
 	due, waiting := r.pending()
 	known, unknown := split(due, func(s *step) bool { return s.branch != nil })
 	for _, s := range unknown {
@@ -111,13 +111,34 @@ func (r *round) run(ctx context.Context) error {
 	return err
 }
 
+// holdBack puts off branches of paused kinds, and repeated calls beyond the
+// limits of their kinds.
+func (r *round) holdBack(ctx context.Context) {
+	o := r.o
+	due, _ := r.pending()
+	for _, s := range due {
+		switch {
+		case o.paused.has(s.kind):
+			s.wait, s.held = jitter.UpTo(ctx, o.config.MaxRetry)+slack, "an operator has paused the kind of branch "+s.kind
+		case s.branch != nil && s.failed > 0:
+			if hold := s.branch.valve.hold(ctx, o.config.MaxRetry); hold > 0 {
+				s.wait, s.held = hold+slack, "too many calls of "+s.kind+" fail, or are repeated: see Config.Limits"
+			}
+		}
+	}
+}
+
 func (r *round) failed(s *step, err error) {
+	if s.branch != nil && !errors.Is(err, barrier.ErrConflict) {
+		s.branch.valve.failure(r.txn.gid)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failures[s] = err
 }
 
 func (r *round) done(s *step, marked bool) {
+	s.branch.valve.success()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.done = true
@@ -253,7 +274,6 @@ func (r *round) conclude(ctx context.Context) error {
 		return err
 	}
 	var failures []txlog.Failure
-	var attention string
 	next := o.config.MaxRetry
 	for _, s := range due {
 		cause := r.failures[s]
@@ -264,9 +284,6 @@ func (r *round) conclude(ctx context.Context) error {
 		s.failed++
 		pause := o.backoff(ctx, s.failed)
 		next = min(next, pause)
-		if errors.Is(cause, barrier.ErrConflict) {
-			attention = clip(fmt.Sprintf("branch %s, %s: %v", s.id, s.kind, cause), maxReason)
-		}
 		failures = append(failures, txlog.Failure{BranchID: s.id, Operation: string(r.op), Attempt: s.failed,
 			Error: clip(cause.Error(), maxError), Instance: o.instance.ID, Next: pause})
 		o.config.Logger.Warn("saga: a branch call failed and will be repeated", slog.String("gid", t.gid),
@@ -285,16 +302,22 @@ func (r *round) conclude(ctx context.Context) error {
 			unmarked = append(unmarked, s.id)
 		}
 	}
+	attention := r.attention()
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		if err := o.log.Done(ctx, tx, t.gid, unmarked...); err != nil {
 			return err
 		}
 		return o.log.Fail(ctx, tx, txlog.Retry{GID: t.gid, Epoch: t.epoch, Due: next, Attention: attention, Release: r.release}, failures)
 	})
-	if err == nil {
-		t.next = next
+	if err != nil {
+		return err
 	}
-	return err
+	t.next = next
+	if attention != "" {
+		t.attention = attention
+		o.alarm(t)
+	}
+	return nil
 }
 
 // backoff returns the pause after the n-th failed attempt: full jitter, capped.

@@ -126,4 +126,9 @@ type Branch struct {
 	// Cancel is called first, and only if the barrier says that it is due; then
 	// Inside, if any, is called with its receipt and the two are committed.
 	Outside map[barrier.Op]func(ctx context.Context, call Call) (receipt any, err error)
+
+	// Clean, if it is not nil, removes what the branch keeps of transactions
+	// that are finished and past [Config.Retention], in a local transaction in
+	// Database, with their barrier rows. The gids are at most a few hundred.
+	Clean func(ctx context.Context, tx *gorm.DB, gids []string) error
 }

@@ -44,6 +44,10 @@ var (
 	// has stopped. Nothing was written.
 	ErrStopped = errors.New("saga: the orchestrator has stopped")
 
+	// ErrPaused is wrapped by calls that would try a branch of a kind that an
+	// operator has paused. Nothing was written.
+	ErrPaused = errors.New("saga: an operator has paused the kind of branch")
+
 	// ErrNoLease is wrapped by calls to an orchestrator whose lease has run
 	// out, because Run was not called or because the database could not be
 	// reached. Nothing was written.

@@ -45,6 +45,12 @@ func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
 	}
 	defer leave()
 	digest := t.digest(p.Pattern)
+	if err := o.refusePaused(t.steps); err != nil {
+		if outcome, followErr := o.follow(ctx, t.gid, digest, nil); !errors.Is(followErr, txlog.ErrNotFound) {
+			return outcome, followErr
+		}
+		return Outcome{}, fmt.Errorf("execute %s: %w", t.gid, err)
+	}
 	flight, first := o.flights.start(t.gid)
 	for flight != nil && !first {
 		outcome, err := o.follow(ctx, t.gid, digest, flight)
@@ -85,6 +91,9 @@ func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, reaso
 	if t.state.Finished() {
 		o.flights.land(flight)
 		return outcome
+	}
+	if t.decided.IsZero() {
+		t.decided = time.Now()
 	}
 	driven := make(chan State, 1)
 	go func() {

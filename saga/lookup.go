@@ -21,7 +21,7 @@ type Summary struct {
 	Pattern    string
 	State      State
 	Reason     string // why it is cancelled; empty otherwise
-	DecidedBy  string // caller, deadline or recovery; empty before the decision
+	DecidedBy  string // caller, deadline, recovery or operator; empty before the decision
 	Attention  string // why a person should look at it; empty when nobody has to
 	Owner      string // the instance that drives it; empty while it is open
 	Epoch      int64  // goes up with every change of driver
@@ -31,12 +31,21 @@ type Summary struct {
 	DueAt      time.Time // when somebody looks at it next; zero once it is finished
 	DecidedAt  time.Time
 	FinishedAt time.Time
+	PausedAt   time.Time // since when an operator has paused it
 }
 
 // Transaction is all that is known of a transaction.
 type Transaction struct {
 	Summary
 	Branches []BranchView
+	Acts     []Act // what operators have done, in order
+}
+
+// Act is what an operator has done to a transaction, or to a kind of branch.
+type Act struct {
+	Name string // retry, pause, resume, confirm or cancel
+	Operator
+	At time.Time
 }
 
 // BranchView is all that is known of a branch of a transaction.
@@ -85,7 +94,14 @@ func (o *Orchestrator) Lookup(ctx context.Context, gid string) (*Transaction, er
 	if err != nil {
 		return nil, fmt.Errorf("saga: lookup %s: %w", gid, err)
 	}
+	acts, err := o.log.Acts(ctx, gid, "")
+	if err != nil {
+		return nil, fmt.Errorf("saga: lookup %s: %w", gid, err)
+	}
 	t := &Transaction{Summary: summary(record)}
+	for _, a := range acts {
+		t.Acts = append(t.Acts, Act{Name: a.Name, Operator: Operator{Who: a.Who, Why: a.Why}, At: a.At})
+	}
 	rows := barrierRows{ctx: ctx, gid: gid}
 	for _, b := range branches[gid] {
 		view := BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt}
@@ -179,5 +195,5 @@ func (o *Orchestrator) List(ctx context.Context, f Filter) ([]Summary, error) {
 func summary(r txlog.Record) Summary {
 	return Summary{GID: r.GID, Pattern: r.Pattern, State: State(r.State), Reason: r.Reason, DecidedBy: r.DecidedBy,
 		Attention: r.Attention, Owner: r.Owner, Epoch: r.Epoch, Failures: r.Failures, CreatedAt: r.CreatedAt,
-		DeadlineAt: r.DeadlineAt, DueAt: r.DueAt, DecidedAt: r.DecidedAt, FinishedAt: r.FinishedAt}
+		DeadlineAt: r.DeadlineAt, DueAt: r.DueAt, DecidedAt: r.DecidedAt, FinishedAt: r.FinishedAt, PausedAt: r.PausedAt}
 }

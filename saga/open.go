@@ -71,6 +71,9 @@ func (o *Orchestrator) Try(ctx context.Context, gid, branchID string, request St
 	}
 	defer leave()
 	t := &txn{gid: gid, steps: []*step{s}}
+	if err := o.refusePaused(t.steps); err != nil {
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+	}
 	for look := 1; ; look++ {
 		err = o.tryOpen(ctx, t, s)
 		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
@@ -131,11 +134,7 @@ func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {
 // Confirm decides to confirm an open transaction, and drives it; see [Engine].
 // After the deadline it is refused, even if nobody has cancelled yet.
 func (o *Orchestrator) Confirm(ctx context.Context, gid string) (Outcome, error) {
-	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: byCaller})
-	if err != nil {
-		return outcome, fmt.Errorf("confirm %s: %w", gid, err)
-	}
-	return outcome, outcome.err(nil)
+	return o.confirmOpen(ctx, gid, byCaller, nil)
 }
 
 // Cancel decides to cancel a transaction that is undecided, and drives it; see
@@ -144,7 +143,21 @@ func (o *Orchestrator) Cancel(ctx context.Context, gid, reason string) (Outcome,
 	if reason == "" {
 		reason = "cancelled by the caller"
 	}
-	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: byCaller, Reason: clip(reason, maxReason)})
+	return o.cancelOpen(ctx, gid, byCaller, reason, nil)
+}
+
+// confirmOpen and cancelOpen decide, for whom by says, and record the act of an
+// operator, if it is one, with the decision.
+func (o *Orchestrator) confirmOpen(ctx context.Context, gid, by string, act *txlog.Act) (Outcome, error) {
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act)
+	if err != nil {
+		return outcome, fmt.Errorf("confirm %s: %w", gid, err)
+	}
+	return outcome, outcome.err(nil)
+}
+
+func (o *Orchestrator) cancelOpen(ctx context.Context, gid, by, reason string, act *txlog.Act) (Outcome, error) {
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: clip(reason, maxReason)}, act)
 	if err == nil && (outcome.State == Confirming || outcome.State == Confirmed) {
 		err = ErrConfirmed
 	}
@@ -155,7 +168,7 @@ func (o *Orchestrator) Cancel(ctx context.Context, gid, reason string) (Outcome,
 }
 
 // decideOpen makes a decision, unless one was made, and drives what it decided.
-func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision) (Outcome, error) {
+func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *txlog.Act) (Outcome, error) {
 	if err := barrier.ValidateGID(d.GID); err != nil {
 		return Outcome{}, invalid("%w", err)
 	}
@@ -165,12 +178,12 @@ func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision) (Outcom
 	}
 	defer leave()
 	d.Owner, d.Due = o.instance.ID, o.config.Lease
-	record, decided, err := o.decideOnce(ctx, d)
+	record, decided, err := o.decideOnce(ctx, d, act)
 	if err != nil {
 		return Outcome{GID: d.GID}, err
 	}
 	outcome := Outcome{GID: d.GID, State: State(record.State), Reason: record.Reason}
-	if !decided {
+	if !decided || record.Paused() {
 		return outcome, nil
 	}
 	txns, err := o.load(ctx, []txlog.Record{record})
@@ -186,9 +199,9 @@ func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision) (Outcom
 
 // decideOnce makes the decision d, or finds the one that was made. A Confirm
 // that comes after the deadline makes the decision to cancel.
-func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision) (record txlog.Record, decided bool, err error) {
+func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
 	for look := 1; ; look++ {
-		record, decided, err = o.decideOrRead(ctx, d)
+		record, decided, err = o.decideOrRead(ctx, d, act)
 		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
@@ -206,7 +219,7 @@ func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision) (record
 		return record, false, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", ErrNotOpen)
 	case d.State == txlog.Confirming && record.Expired:
 		d.State, d.By, d.Reason = txlog.Cancelling, byDeadline, "it was undecided at its deadline"
-		return o.decideOnce(ctx, d)
+		return o.decideOnce(ctx, d, nil)
 	default:
 		return record, false, &UnknownError{GID: d.GID, cause: txlog.ErrStale}
 	}
@@ -214,7 +227,7 @@ func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision) (record
 
 // decideOrRead makes the decision and reads the row, locked, in one local
 // transaction. A transaction with a plan is not confirmed from outside.
-func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision) (record txlog.Record, decided bool, err error) {
+func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
 	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		decided = false
 		if record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
@@ -239,6 +252,11 @@ func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision) (reco
 			return err
 		}
 		decided = true
+		if act != nil {
+			if err := o.log.Record(ctx, tx, *act); err != nil {
+				return err
+			}
+		}
 		record, err = o.log.GetLocked(ctx, tx, d.GID)
 		return err
 	})

@@ -32,6 +32,7 @@ type Orchestrator struct {
 
 	mu       sync.RWMutex
 	branches map[string]*branch
+	paused   pausedKinds
 
 	work     context.Context // of everything driven; ends when Stop runs out of patience
 	halt     context.CancelFunc
@@ -87,32 +88,32 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 	if err := o.lease.renew(ctx); err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
+	if err := o.readPausedKinds(ctx); err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
+	}
 	return o, nil
 }
 
 // Instance returns the id of this instance in the log, new at every Open.
 func (o *Orchestrator) Instance() string { return o.instance.ID }
 
-// Run renews the lease, meets deadlines, retries what failed, and resumes what
-// instances that are gone have left, until ctx ends or [Orchestrator.Stop] is
+// Run renews the lease, meets deadlines, retries what failed, resumes what
+// instances that are gone have left, and removes what is old, until ctx ends or [Orchestrator.Stop] is
 // called. It then waits for what is under way, as Stop does, for at most
 // [Config.Drain], and returns nil, or an error if it had to interrupt
 // something. Call it once.
 func (o *Orchestrator) Run(ctx context.Context) error {
-	o.mu.Lock()
-	if o.running != nil {
-		o.mu.Unlock()
-		return errors.New("saga: Run was called twice")
+	if err := o.startRunning(); err != nil {
+		return err
 	}
-	o.running = make(chan struct{})
-	o.mu.Unlock()
 	defer close(o.running)
 
 	// The heart beats until the last work is done, not only until ctx ends.
 	beating, quiet := context.WithCancel(o.work)
-	var heart sync.WaitGroup
-	heart.Go(func() { o.beat(beating) })
-	defer heart.Wait()
+	var background sync.WaitGroup
+	background.Go(func() { o.beat(beating) })
+	background.Go(func() { o.cleaning(beating) })
+	defer background.Wait()
 	defer quiet()
 
 	o.poll(ctx)
@@ -120,6 +121,21 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.Drain)
 	defer cancel()
 	return o.drain(draining)
+}
+
+func (o *Orchestrator) startRunning() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.running != nil {
+		return errors.New("saga: Run was called twice")
+	}
+	for kind := range o.config.KindLimits {
+		if o.branches[kind] == nil {
+			return invalid("Config.KindLimits names the kind %q, which is not registered", kind)
+		}
+	}
+	o.running = make(chan struct{})
+	return nil
 }
 
 // Stop refuses new work, waits for what is under way until ctx ends, and gives

@@ -19,6 +19,7 @@ type step struct {
 	done    bool          // confirmed or cancelled
 	failed  int           // attempts of the operation under way that have failed
 	wait    time.Duration // until it is to be called again
+	held    string        // why it waits, if it is not for its next attempt
 }
 
 // txn is a transaction that is being driven.
@@ -28,6 +29,9 @@ type txn struct {
 	epoch int64
 	steps []*step
 	next  time.Duration // after a round that failed: until it is due again
+
+	decided   time.Time // about when, on this process's clock
+	attention string    // why it was raised to attention; empty if it was not
 }
 
 // call is the next call of a step.
@@ -103,6 +107,16 @@ func (o *Orchestrator) prepare(p Plan) (*txn, error) {
 		t.steps = append(t.steps, prepared)
 	}
 	return t, nil
+}
+
+// refusePaused refuses to try steps of which an operator has paused the kind.
+func (o *Orchestrator) refusePaused(steps []*step) error {
+	for _, s := range steps {
+		if o.paused.has(s.kind) {
+			return fmt.Errorf("branch %s, %s: %w", s.id, s.kind, ErrPaused)
+		}
+	}
+	return nil
 }
 
 // checkPattern keeps the name of a pattern within its column.

@@ -63,6 +63,10 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more boo
 	// recovery.
 	ctx, cancel := context.WithTimeout(ctx, o.config.Lease)
 	defer cancel()
+	if err := o.readPausedKinds(ctx); err != nil {
+		o.warn(ctx, "saga: asking which kinds of branch are paused", err)
+		return false
+	}
 	claimed, err := o.log.Claim(ctx, o.instance.ID, limit, o.config.Lease, o.flights.inFlight)
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
@@ -126,7 +130,7 @@ func (o *Orchestrator) load(ctx context.Context, records []txlog.Record) ([]*txn
 }
 
 func (o *Orchestrator) assemble(r txlog.Record, branches []txlog.Branch, attempts []txlog.Attempt) *txn {
-	t := &txn{gid: r.GID, state: State(r.State), epoch: r.Epoch}
+	t := &txn{gid: r.GID, state: State(r.State), epoch: r.Epoch, decided: time.Now().Add(-r.SinceDecision), attention: r.Attention}
 	byID := make(map[string]*step, len(branches))
 	for _, b := range branches {
 		s := &step{id: b.ID, kind: b.Kind, payload: []byte(b.Payload), done: !b.DoneAt.IsZero()}
@@ -153,6 +157,10 @@ func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn, 
 			return
 		}
 		t.state = Cancelling
+		if record.Paused() {
+			o.flights.land(flight)
+			return
+		}
 	}
 	o.fly(ctx, t, flight)
 }

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   state VARCHAR(16) NOT NULL COMMENT 'trying, then confirming and confirmed, or cancelling and cancelled',
   digest VARCHAR(64) NOT NULL COMMENT 'SHA-256 of the plan, which a repeated start must match; empty when begun without a plan',
   reason VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why it was cancelled; empty otherwise',
-  decided_by VARCHAR(16) NOT NULL COMMENT 'who decided: caller, deadline or recovery; empty before the decision',
+  decided_by VARCHAR(16) NOT NULL COMMENT 'who decided: caller, deadline, recovery or operator; empty before the decision',
   attention VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why a person should look at it; empty when nobody has to',
   owner VARCHAR(64) NOT NULL COMMENT 'instance that drives it, see saga_instances; empty while an open transaction waits for its decision',
   epoch BIGINT NOT NULL COMMENT 'goes up with every change of driver; a write by a driver with an older epoch has no effect',
@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   due_at DATETIME(6) NULL COMMENT 'when somebody has to look at it next; NULL once it is finished',
   decided_at DATETIME(6) NULL COMMENT 'when it was decided',
   finished_at DATETIME(6) NULL COMMENT 'when the last branch was confirmed or cancelled',
+  paused_at DATETIME(6) NULL COMMENT 'since when an operator has paused it; NULL otherwise',
   PRIMARY KEY (gid),
   KEY saga_transactions_due (due_at)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='one row per global transaction: its state and its decision';
@@ -62,6 +63,32 @@ CREATE TABLE IF NOT EXISTS saga_instances (
   lease_until DATETIME(6) NOT NULL COMMENT 'until when its transactions are its own; renewed by its heartbeat',
   PRIMARY KEY (instance)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='running orchestrators and their leases';
+
+CREATE TABLE IF NOT EXISTS saga_kinds (
+  kind VARCHAR(64) NOT NULL COMMENT 'the kind of branch',
+  paused_at DATETIME(6) NOT NULL COMMENT 'since when it is paused',
+  PRIMARY KEY (kind)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='kinds of branch that an operator has paused';
+
+CREATE TABLE IF NOT EXISTS saga_acts (
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction; empty when it was done to a kind of branch',
+  kind VARCHAR(64) NOT NULL COMMENT 'the kind of branch; empty when it was done to a transaction',
+  number INT NOT NULL COMMENT 'number of the act on it, from 1',
+  act VARCHAR(16) NOT NULL COMMENT 'what was done: retry, pause, resume, confirm or cancel',
+  who VARCHAR(128) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who did it',
+  why VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why',
+  acted_at DATETIME(6) NOT NULL COMMENT 'when',
+  PRIMARY KEY (gid, kind, number)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='what operators have done, and why';
+
+CREATE TABLE IF NOT EXISTS saga_cleaning (
+  id TINYINT NOT NULL COMMENT 'always 1, so that there is one row',
+  after_gid VARCHAR(128) NOT NULL COMMENT 'transactions up to this gid have been looked at in this round',
+  next_at DATETIME(6) NOT NULL COMMENT 'when the next batch may be taken, by any instance',
+  PRIMARY KEY (id)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='how far the removal of old transactions has come; one row';
+
+INSERT INTO saga_cleaning (id, after_gid, next_at) VALUES (1, '', UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE id = 1;
 
 CREATE TABLE IF NOT EXISTS saga_barrier (
   gid VARCHAR(128) NOT NULL COMMENT 'the transaction',

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   due_at TIMESTAMPTZ,
   decided_at TIMESTAMPTZ,
   finished_at TIMESTAMPTZ,
+  paused_at TIMESTAMPTZ,
   PRIMARY KEY (gid)
 );
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
@@ -41,7 +42,7 @@ COMMENT ON COLUMN saga_transactions.pattern IS 'the pattern it follows: tcc';
 COMMENT ON COLUMN saga_transactions.state IS 'trying, then confirming and confirmed, or cancelling and cancelled';
 COMMENT ON COLUMN saga_transactions.digest IS 'SHA-256 of the plan, which a repeated start must match; empty when begun without a plan';
 COMMENT ON COLUMN saga_transactions.reason IS 'why it was cancelled; empty otherwise';
-COMMENT ON COLUMN saga_transactions.decided_by IS 'who decided: caller, deadline or recovery; empty before the decision';
+COMMENT ON COLUMN saga_transactions.decided_by IS 'who decided: caller, deadline, recovery or operator; empty before the decision';
 COMMENT ON COLUMN saga_transactions.attention IS 'why a person should look at it; empty when nobody has to';
 COMMENT ON COLUMN saga_transactions.owner IS 'instance that drives it, see saga_instances; empty while an open transaction waits for its decision';
 COMMENT ON COLUMN saga_transactions.epoch IS 'goes up with every change of driver; a write by a driver with an older epoch has no effect';
@@ -51,6 +52,7 @@ COMMENT ON COLUMN saga_transactions.deadline_at IS 'when it is cancelled if it i
 COMMENT ON COLUMN saga_transactions.due_at IS 'when somebody has to look at it next; NULL once it is finished';
 COMMENT ON COLUMN saga_transactions.decided_at IS 'when it was decided';
 COMMENT ON COLUMN saga_transactions.finished_at IS 'when the last branch was confirmed or cancelled';
+COMMENT ON COLUMN saga_transactions.paused_at IS 'since when an operator has paused it; NULL otherwise';
 
 CREATE TABLE IF NOT EXISTS saga_branches (
   gid VARCHAR(128) NOT NULL,
@@ -104,6 +106,47 @@ COMMENT ON COLUMN saga_instances.host IS 'machine it runs on';
 COMMENT ON COLUMN saga_instances.pid IS 'process it runs in';
 COMMENT ON COLUMN saga_instances.started_at IS 'when it started';
 COMMENT ON COLUMN saga_instances.lease_until IS 'until when its transactions are its own; renewed by its heartbeat';
+
+CREATE TABLE IF NOT EXISTS saga_kinds (
+  kind VARCHAR(64) NOT NULL,
+  paused_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (kind)
+);
+COMMENT ON TABLE saga_kinds IS 'kinds of branch that an operator has paused';
+COMMENT ON COLUMN saga_kinds.kind IS 'the kind of branch';
+COMMENT ON COLUMN saga_kinds.paused_at IS 'since when it is paused';
+
+CREATE TABLE IF NOT EXISTS saga_acts (
+  gid VARCHAR(128) NOT NULL,
+  kind VARCHAR(64) NOT NULL,
+  number INT NOT NULL,
+  act VARCHAR(16) NOT NULL,
+  who VARCHAR(128) NOT NULL,
+  why VARCHAR(1024) NOT NULL,
+  acted_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (gid, kind, number)
+);
+COMMENT ON TABLE saga_acts IS 'what operators have done, and why';
+COMMENT ON COLUMN saga_acts.gid IS 'the transaction; empty when it was done to a kind of branch';
+COMMENT ON COLUMN saga_acts.kind IS 'the kind of branch; empty when it was done to a transaction';
+COMMENT ON COLUMN saga_acts.number IS 'number of the act on it, from 1';
+COMMENT ON COLUMN saga_acts.act IS 'what was done: retry, pause, resume, confirm or cancel';
+COMMENT ON COLUMN saga_acts.who IS 'who did it';
+COMMENT ON COLUMN saga_acts.why IS 'why';
+COMMENT ON COLUMN saga_acts.acted_at IS 'when';
+
+CREATE TABLE IF NOT EXISTS saga_cleaning (
+  id SMALLINT NOT NULL,
+  after_gid VARCHAR(128) NOT NULL,
+  next_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (id)
+);
+COMMENT ON TABLE saga_cleaning IS 'how far the removal of old transactions has come; one row';
+COMMENT ON COLUMN saga_cleaning.id IS 'always 1, so that there is one row';
+COMMENT ON COLUMN saga_cleaning.after_gid IS 'transactions up to this gid have been looked at in this round';
+COMMENT ON COLUMN saga_cleaning.next_at IS 'when the next batch may be taken, by any instance';
+
+INSERT INTO saga_cleaning (id, after_gid, next_at) VALUES (1, '', CURRENT_TIMESTAMP) ON CONFLICT (id) DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS saga_barrier (
   gid VARCHAR(128) NOT NULL,

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   state TEXT NOT NULL, -- trying, then confirming and confirmed, or cancelling and cancelled
   digest TEXT NOT NULL, -- SHA-256 of the plan, which a repeated start must match; empty when begun without a plan
   reason TEXT NOT NULL, -- why it was cancelled; empty otherwise
-  decided_by TEXT NOT NULL, -- who decided: caller, deadline or recovery; empty before the decision
+  decided_by TEXT NOT NULL, -- who decided: caller, deadline, recovery or operator; empty before the decision
   attention TEXT NOT NULL, -- why a person should look at it; empty when nobody has to
   owner TEXT NOT NULL, -- instance that drives it, see saga_instances; empty while an open transaction waits for its decision
   epoch INTEGER NOT NULL, -- goes up with every change of driver; a write by a driver with an older epoch has no effect
@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   due_at TEXT, -- when somebody has to look at it next; NULL once it is finished
   decided_at TEXT, -- when it was decided
   finished_at TEXT, -- when the last branch was confirmed or cancelled
+  paused_at TEXT, -- since when an operator has paused it; NULL otherwise
   PRIMARY KEY (gid)
 );
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
@@ -62,6 +63,32 @@ CREATE TABLE IF NOT EXISTS saga_instances ( -- running orchestrators and their l
   lease_until TEXT NOT NULL, -- until when its transactions are its own; renewed by its heartbeat
   PRIMARY KEY (instance)
 );
+
+CREATE TABLE IF NOT EXISTS saga_kinds ( -- kinds of branch that an operator has paused
+  kind TEXT NOT NULL, -- the kind of branch
+  paused_at TEXT NOT NULL, -- since when it is paused
+  PRIMARY KEY (kind)
+);
+
+CREATE TABLE IF NOT EXISTS saga_acts ( -- what operators have done, and why
+  gid TEXT NOT NULL, -- the transaction; empty when it was done to a kind of branch
+  kind TEXT NOT NULL, -- the kind of branch; empty when it was done to a transaction
+  number INTEGER NOT NULL, -- number of the act on it, from 1
+  act TEXT NOT NULL, -- what was done: retry, pause, resume, confirm or cancel
+  who TEXT NOT NULL, -- who did it
+  why TEXT NOT NULL, -- why
+  acted_at TEXT NOT NULL, -- when
+  PRIMARY KEY (gid, kind, number)
+);
+
+CREATE TABLE IF NOT EXISTS saga_cleaning ( -- how far the removal of old transactions has come; one row
+  id INTEGER NOT NULL, -- always 1, so that there is one row
+  after_gid TEXT NOT NULL, -- transactions up to this gid have been looked at in this round
+  next_at TEXT NOT NULL, -- when the next batch may be taken, by any instance
+  PRIMARY KEY (id)
+);
+
+INSERT INTO saga_cleaning (id, after_gid, next_at) VALUES (1, '', strftime('%Y-%m-%d %H:%M:%f', 'now')) ON CONFLICT (id) DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS saga_barrier ( -- what each branch has done, written in its own local transaction
   gid TEXT NOT NULL, -- the transaction

@@ -60,6 +60,15 @@ type Deliverer[P Payload] interface {
 	Deliver(ctx context.Context, in P) (receipt any, err error)
 }
 
+// Cleaner is implemented by a Branch that keeps rows of its own per
+// transaction, such as reservations, which nobody needs after a while.
+type Cleaner interface {
+	// Clean removes what the branch keeps of transactions that are finished and
+	// past the retention of the engine, by gid, in the local transaction in
+	// which their barrier rows go too. The gids are at most a few hundred.
+	Clean(ctx context.Context, tx *gorm.DB, gids []string) error
+}
+
 // External is a kind of branch without a database of its own, such as a call
 // of a payment gateway.
 //
@@ -101,6 +110,9 @@ func Register[P Payload](engine saga.Engine, b Branch[P]) error {
 	}
 	if deliverer, ok := b.(Deliverer[P]); ok {
 		erased.Outside = map[barrier.Op]outsideFunc{barrier.Confirm: outside(deliverer.Deliver)}
+	}
+	if cleaner, ok := b.(Cleaner); ok {
+		erased.Clean = cleaner.Clean
 	}
 	return engine.Register(erased)
 }

@@ -111,6 +111,7 @@ var (
 	_ tcc.Branch[Publish]    = (*Publisher)(nil)
 	_ tcc.Located            = (*Publisher)(nil)
 	_ tcc.Deliverer[Publish] = (*Publisher)(nil)
+	_ tcc.Cleaner            = (*Publisher)(nil)
 )
 
 // NewPublisher returns the branch with its outbox in db, where the schema of
@@ -259,6 +260,11 @@ func (p *Publisher) Cancel(ctx context.Context, tx *gorm.DB, in Publish) error {
 	call := tcc.CallOf(ctx)
 	return mark(tx, "UPDATE saga_outbox SET state = 'discarded', discarded_at = "+now(tx)+
 		" WHERE gid = ? AND branch_id = ? AND state = 'prepared'", call.GID, call.BranchID)
+}
+
+// Clean removes what the outbox holds of old transactions.
+func (p *Publisher) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
+	return tx.Exec("DELETE FROM saga_outbox WHERE gid IN ?", gids).Error
 }
 
 func mark(tx *gorm.DB, statement string, arguments ...any) error {

@@ -80,7 +80,7 @@ func once(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error 
 	if err := work(tx.WithContext(ctx)); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := over(ctx); err != nil {
 		return err
 	}
 	finished = true
@@ -94,6 +94,15 @@ func once(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error 
 		return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
 	}
 	return nil
+}
+
+// over says whether ctx has ended, or should have: in a process that was stopped
+// for a while, its timer may not have come yet.
+func over(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // begin waits for a connection as long as ctx allows, and then takes the

@@ -46,8 +46,13 @@ type Record struct {
 	Failures                     int
 	CreatedAt, DeadlineAt        time.Time
 	DueAt, DecidedAt, FinishedAt time.Time // zero where the column is NULL
-	Expired                      bool      // the deadline had passed when the row was read
+	PausedAt                     time.Time
+	Expired                      bool          // the deadline had passed when the row was read
+	SinceDecision                time.Duration // when the row was read; 0 if it is undecided
 }
+
+// Paused says whether an operator has paused the transaction.
+func (r Record) Paused() bool { return !r.PausedAt.IsZero() }
 
 // Branch is a row of saga_branches.
 type Branch struct {

@@ -8,7 +8,7 @@ import (
 
 const selectRecords = `SELECT gid, pattern, state, digest, reason, decided_by, attention, owner, epoch, failures,
 	{micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
-	COALESCE({micros finished_at}, 0), deadline_at <= {now} FROM saga_transactions`
+	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), {micros now}, deadline_at <= {now} FROM saga_transactions`
 
 // queries are the log's statements in one dialect. Those with a number of
 // places are functions of that number.
@@ -33,12 +33,12 @@ type queries struct {
 	hurry          func(int) string
 	due            string
 	postpone, take func(int) string
+	operator       operatorQueries
+	clean          cleanQueries
 }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
-	many := func(before, after string) func(int) string {
-		return func(n int) string { return d.SQL(before + in(n) + after) }
-	}
+	many := func(before, after string) func(int) string { return withPlaces(d, before, after) }
 	const insert = `INSERT INTO saga_transactions (gid, pattern, state, digest, reason, decided_by, owner, deadline_at,
 		due_at, created_at, decided_at, finished_at, attention, epoch, failures) VALUES (?, ?, ?, ?, ?, ?, ?, {after ?}, `
 	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
@@ -79,7 +79,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		decide:       d.SQL(decide),
 		decideInTime: d.SQL(decide + ` AND deadline_at > {now}`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
-			due_at = NULL, finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
+			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
 		tried:   d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
 		untried: d.SQL(`SELECT branch_id, kind FROM saga_branches WHERE gid = ? AND tried_at IS NULL ORDER BY branch_id`),
 		done:    d.SQL(`UPDATE saga_branches SET done_at = {now} WHERE gid = ? AND branch_id = ? AND done_at IS NULL`),
@@ -101,10 +101,18 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		bury:   d.SQL(`DELETE FROM saga_instances WHERE lease_until < {after ?}`),
 		hurry:  many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
 		due: d.SQL(selectRecords + ` WHERE due_at <= {now} AND (owner = ? OR owner NOT IN
-			(SELECT instance FROM saga_instances WHERE lease_until > {now})) ORDER BY due_at LIMIT ?` + skip),
+			(SELECT instance FROM saga_instances WHERE lease_until > {now}))
+			AND (paused_at IS NULL OR state = 'trying') ORDER BY due_at LIMIT ?` + skip),
 		postpone: many(`UPDATE saga_transactions SET due_at = CASE WHEN state = 'trying' AND deadline_at < {after ?}
 			THEN deadline_at ELSE {after ?} END WHERE due_at IS NOT NULL AND gid IN `, ``),
 		take: many(`UPDATE saga_transactions SET owner = ?, epoch = epoch + 1, due_at = {after ?}
 			WHERE due_at IS NOT NULL AND gid IN `, ``),
+		operator: operatorStatements(d),
+		clean:    cleanStatements(d),
 	}
 })
+
+// withPlaces returns a statement with a list of n places in its midst.
+func withPlaces(d dialect.Dialect, before, after string) func(n int) string {
+	return func(n int) string { return d.SQL(before + in(n) + after) }
+}

@@ -36,11 +36,14 @@ func (l *Log) get(ctx context.Context, db *gorm.DB, query, gid string) (Record, 
 
 func (l *Log) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
 	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
-		var created, deadline, due, decided, finished int64
+		var created, deadline, due, decided, finished, paused, now int64
 		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
-			&r.Failures, &created, &deadline, &due, &decided, &finished, &r.Expired)
+			&r.Failures, &created, &deadline, &due, &decided, &finished, &paused, &now, &r.Expired)
 		r.CreatedAt, r.DeadlineAt, r.DueAt = dialect.Time(created), dialect.Time(deadline), dialect.Time(due)
-		r.DecidedAt, r.FinishedAt = dialect.Time(decided), dialect.Time(finished)
+		r.DecidedAt, r.FinishedAt, r.PausedAt = dialect.Time(decided), dialect.Time(finished), dialect.Time(paused)
+		if decided != 0 {
+			r.SinceDecision = time.Duration(now-decided) * time.Microsecond
+		}
 		return r, err
 	})
 }

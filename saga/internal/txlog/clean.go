@@ -1,0 +1,93 @@
+package txlog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+)
+
+type cleanQueries struct {
+	take, advance string
+	cursor, page  string
+	remove        []func(int) string
+}
+
+func cleanStatements(d dialect.Dialect) cleanQueries {
+	q := cleanQueries{
+		take:    d.SQL(`UPDATE saga_cleaning SET next_at = {after ?} WHERE id = 1 AND next_at <= {now}`),
+		advance: d.SQL(`UPDATE saga_cleaning SET after_gid = ?, next_at = {after ?} WHERE id = 1`),
+		cursor:  d.SQL(`SELECT after_gid FROM saga_cleaning WHERE id = 1`),
+		page: d.SQL(`SELECT gid, COALESCE({micros finished_at}, 0), {micros deadline_at}, {micros now}
+			FROM saga_transactions WHERE gid > ? ORDER BY gid LIMIT ?`),
+	}
+	// The transaction first: its row keeps a new one of the same gid waiting
+	// until the rest is gone.
+	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_acts"} {
+		q.remove = append(q.remove, withPlaces(d, `DELETE FROM `+table+` WHERE gid IN `, ``))
+	}
+	return q
+}
+
+// TakeCleaning reserves the next batch of cleaning for the caller until hold
+// has passed; false says that it is not yet time, or another instance's turn.
+func (l *Log) TakeCleaning(ctx context.Context, hold time.Duration) (bool, error) {
+	taken, err := changed(l.db.Statement.ConnPool.ExecContext(ctx, l.sql.clean.take, hold.Microseconds()))
+	if err != nil {
+		return false, fmt.Errorf("log: taking a turn at cleaning: %w", err)
+	}
+	return taken, nil
+}
+
+// Aged looks at up to limit transactions after those of the last batch, by gid,
+// and returns the gids of those that finished, and whose deadlines passed,
+// longer than age ago. Last is where the next batch begins; it is empty when
+// this one came to the end of the log. It reads along the primary key, so that
+// cleaning needs no index of its own.
+func (l *Log) Aged(ctx context.Context, limit int, age time.Duration) (aged []string, last string, err error) {
+	cursor, err := scan(ctx, l.db, l.sql.clean.cursor, nil, func(row scanner) (gid string, err error) {
+		err = row.Scan(&gid)
+		return gid, err
+	})
+	if err != nil || len(cursor) == 0 {
+		return nil, "", err
+	}
+	seen, err := scan(ctx, l.db, l.sql.clean.page, []any{cursor[0], limit}, func(row scanner) (gid string, err error) {
+		var finished, deadline, now int64
+		err = row.Scan(&gid, &finished, &deadline, &now)
+		if before := now - age.Microseconds(); finished != 0 && finished <= before && deadline <= before {
+			aged = append(aged, gid)
+		}
+		return gid, err
+	})
+	if err != nil || len(seen) < limit {
+		return aged, "", err
+	}
+	return aged, seen[len(seen)-1], nil
+}
+
+// Remove deletes transactions that are finished, with all that the log holds
+// of them.
+func (l *Log) Remove(ctx context.Context, tx *gorm.DB, gids []string) error {
+	arguments := make([]any, len(gids))
+	for i, gid := range gids {
+		arguments[i] = gid
+	}
+	for _, remove := range l.sql.clean.remove {
+		if _, err := tx.Statement.ConnPool.ExecContext(ctx, remove(len(gids)), arguments...); err != nil {
+			return fmt.Errorf("log: removing finished transactions: %w", err)
+		}
+	}
+	return nil
+}
+
+// AdvanceCleaning says where the next batch begins, and after which pause.
+func (l *Log) AdvanceCleaning(ctx context.Context, last string, pause time.Duration) error {
+	if _, err := l.db.Statement.ConnPool.ExecContext(ctx, l.sql.clean.advance, last, pause.Microseconds()); err != nil {
+		return fmt.Errorf("log: noting how far cleaning has come: %w", err)
+	}
+	return nil
+}

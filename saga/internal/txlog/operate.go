@@ -1,0 +1,115 @@
+package txlog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+)
+
+// Act is a row of saga_acts: what an operator did to a transaction or, with an
+// empty GID, to a kind of branch.
+type Act struct {
+	GID, Kind string
+	Name      string // retry, pause, resume, confirm or cancel
+	Who, Why  string
+	At        time.Time // set when it is read
+}
+
+type operatorQueries struct {
+	act, acts             string
+	retry, retryBranches  string
+	pause, resume         string
+	pauseKind, resumeKind string
+	pausedKinds           string
+}
+
+func operatorStatements(d dialect.Dialect) operatorQueries {
+	pauseKind := `INSERT INTO saga_kinds (kind, paused_at) VALUES (?, {now}) ON CONFLICT (kind) DO UPDATE SET kind = excluded.kind`
+	if d == dialect.MySQL {
+		pauseKind = `INSERT INTO saga_kinds (kind, paused_at) VALUES (?, {now}) ON DUPLICATE KEY UPDATE kind = kind`
+	}
+	return operatorQueries{
+		// Whoever writes an act has locked what it was done to.
+		act: d.SQL(`INSERT INTO saga_acts (gid, kind, number, act, who, why, acted_at)
+			SELECT ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, {now} FROM saga_acts WHERE gid = ? AND kind = ?`),
+		acts: d.SQL(`SELECT gid, kind, act, who, why, {micros acted_at} FROM saga_acts WHERE gid = ? AND kind = ? ORDER BY number`),
+		retry: d.SQL(`UPDATE saga_transactions SET due_at = {now}, attention = '' WHERE gid = ?
+			AND state IN ('confirming', 'cancelling')`),
+		retryBranches: d.SQL(`UPDATE saga_attempts SET next_at = {now} WHERE gid = ? AND next_at > {now}`),
+		pause:         d.SQL(`UPDATE saga_transactions SET paused_at = {now} WHERE gid = ?`),
+		resume: d.SQL(`UPDATE saga_transactions SET paused_at = NULL,
+			due_at = CASE WHEN state IN ('confirming', 'cancelling') THEN {now} ELSE due_at END WHERE gid = ?`),
+		pauseKind:   d.SQL(pauseKind),
+		resumeKind:  d.SQL(`DELETE FROM saga_kinds WHERE kind = ?`),
+		pausedKinds: d.SQL(`SELECT kind FROM saga_kinds`),
+	}
+}
+
+// Record writes down an act, in the local transaction that does it.
+func (l *Log) Record(ctx context.Context, tx *gorm.DB, a Act) error {
+	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.GID, a.Kind)
+	if err != nil {
+		return fmt.Errorf("log: recording the %s of %s%s: %w", a.Name, a.GID, a.Kind, err)
+	}
+	return nil
+}
+
+// Acts reads what operators have done to a transaction or, with an empty gid,
+// to a kind of branch, in order.
+func (l *Log) Acts(ctx context.Context, gid, kind string) ([]Act, error) {
+	return scan(ctx, l.db, l.sql.operator.acts, []any{gid, kind}, func(row scanner) (a Act, err error) {
+		var at int64
+		err = row.Scan(&a.GID, &a.Kind, &a.Name, &a.Who, &a.Why, &at)
+		a.At = dialect.Time(at)
+		return a, err
+	})
+}
+
+// Retry makes a decided transaction, and each of its branches, due now, and
+// takes back its attention.
+func (l *Log) Retry(ctx context.Context, tx *gorm.DB, gid string) error {
+	if err := l.act(ctx, tx, gid, l.sql.operator.retry); err != nil {
+		return err
+	}
+	return l.act(ctx, tx, gid, l.sql.operator.retryBranches)
+}
+
+// Pause keeps a transaction from being driven; its deadline stays. The caller
+// has locked it.
+func (l *Log) Pause(ctx context.Context, tx *gorm.DB, gid string) error {
+	return l.act(ctx, tx, gid, l.sql.operator.pause)
+}
+
+// Resume undoes Pause. A decided transaction is due at once.
+func (l *Log) Resume(ctx context.Context, tx *gorm.DB, gid string) error {
+	return l.act(ctx, tx, gid, l.sql.operator.resume)
+}
+
+// PauseKind notes that a kind of branch is paused.
+func (l *Log) PauseKind(ctx context.Context, tx *gorm.DB, kind string) error {
+	return l.act(ctx, tx, kind, l.sql.operator.pauseKind)
+}
+
+// ResumeKind undoes PauseKind; false says that the kind was not paused.
+func (l *Log) ResumeKind(ctx context.Context, tx *gorm.DB, kind string) (bool, error) {
+	return changed(tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.resumeKind, kind))
+}
+
+// PausedKinds reads the kinds of branch that are paused.
+func (l *Log) PausedKinds(ctx context.Context) ([]string, error) {
+	return scan(ctx, l.db, l.sql.operator.pausedKinds, nil, func(row scanner) (kind string, err error) {
+		err = row.Scan(&kind)
+		return kind, err
+	})
+}
+
+func (l *Log) act(ctx context.Context, tx *gorm.DB, on, query string) error {
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, query, on); err != nil {
+		return fmt.Errorf("log: acting on %s: %w", on, err)
+	}
+	return nil
+}

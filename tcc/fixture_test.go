@@ -181,7 +181,7 @@ type bench struct {
 // quick keeps tests short: leases, polls and retries of milliseconds.
 var quick = saga.Config{
 	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond,
-	FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond,
+	FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Retention: saga.Forever,
 	Logger: slog.New(slog.DiscardHandler),
 }
 

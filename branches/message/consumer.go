@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -64,6 +65,12 @@ type ConsumerConfig struct {
 	// It is created if it does not exist, with the subjects "dead.STREAM.>".
 	// Defaults to STREAM_dead.
 	DeadLetters string
+
+	// Retention is how long the inbox knows a message that was handled. A
+	// message that comes again later, from a stream that is replayed or resent
+	// from the dead letters, is handled again; so choose it longer than that.
+	// Defaults to 30 days.
+	Retention time.Duration
 
 	// Propagator takes the trace context out of the headers. Defaults to W3C
 	// trace context and baggage.
@@ -124,7 +131,10 @@ func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config Co
 	c := &Consumer{db: db, js: js, config: config, handle: handle, stopped: make(chan struct{})}
 	c.ctx, c.interrupt = context.WithCancel(context.WithoutCancel(ctx))
 	c.asking, c.stop = context.WithCancel(c.ctx)
-	go c.run(consumer)
+	var background sync.WaitGroup
+	background.Go(func() { c.run(consumer) })
+	background.Go(func() { c.cleanInbox(c.asking) })
+	go func() { background.Wait(); close(c.stopped) }()
 	return c, nil
 }
 
@@ -142,7 +152,6 @@ const (
 // which, for one at a time, sometimes forgets to ask and then notices only
 // after half a minute.
 func (c *Consumer) run(consumer jetstream.Consumer) {
-	defer close(c.stopped)
 	var last string
 	for c.asking.Err() == nil {
 		msg, err := consumer.Next(jetstream.FetchContext(c.asking), jetstream.FetchHeartbeat(heartbeat))
@@ -177,6 +186,9 @@ func (c ConsumerConfig) withDefaults() ConsumerConfig {
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 30 * time.Second
+	}
+	if c.Retention <= 0 {
+		c.Retention = 30 * 24 * time.Hour
 	}
 	if c.DeadLetters == "" {
 		c.DeadLetters = c.Stream + "_dead"

@@ -305,15 +305,3 @@ func reserved(name string) bool {
 	lower := strings.ToLower(name)
 	return strings.HasPrefix(lower, "nats-") || strings.HasPrefix(lower, "tccsaga-")
 }
-
-// now is the database's clock in UTC.
-func now(db *gorm.DB) string {
-	switch db.Dialector.Name() {
-	case "mysql":
-		return "UTC_TIMESTAMP(6)"
-	case "postgres":
-		return "clock_timestamp()"
-	default:
-		return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
-	}
-}

@@ -1,0 +1,118 @@
+package tcc_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// alarmed returns a quick config whose alarms arrive in the channel.
+func alarmed() (saga.Config, chan saga.Attention) {
+	config, alarms := quick, make(chan saga.Attention, 100)
+	config.OnAttention = func(ctx context.Context, a saga.Attention) { alarms <- a }
+	return config, alarms
+}
+
+// alarm waits for the next alarm.
+func alarm(t *testing.T, alarms chan saga.Attention) saga.Attention {
+	t.Helper()
+	select {
+	case a := <-alarms:
+		return a
+	case <-time.After(20 * time.Second):
+		t.Fatal("no alarm came")
+		return saga.Attention{}
+	}
+}
+
+func TestAttentionAfterAttempts(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		config, alarms := alarmed()
+		config.AttentionAttempts = 3
+		b := newBench(t, db, config)
+		b.away.fail(barrier.Confirm, 5, errOnPurpose)
+		gid := newGID()
+		_, err := tcc.Execute(t.Context(), b.orch, gid, holdAway{1, 30})
+		must(t, err)
+		got := alarm(t, alarms)
+		if got.GID != gid || got.State != saga.Confirming || !strings.HasPrefix(got.Why, "attempts: branch 01, credit.away, has failed 3 times") {
+			t.Errorf("%+v", got)
+		}
+		// The retries go on, and nobody is called twice.
+		if found := b.reaches(gid, saga.Confirmed); found.Attention != "" || found.Failures != 5 {
+			t.Errorf("finished with attention %q, %d failures", found.Attention, found.Failures)
+		}
+		if len(alarms) != 0 {
+			t.Errorf("one more alarm: %+v", <-alarms)
+		}
+	})
+}
+
+func TestAttentionOfAge(t *testing.T) {
+	t.Parallel()
+	config, alarms := alarmed()
+	config.AttentionAge = 50 * time.Millisecond
+	b := newBench(t, sqltest.Open(t, "sqlite"), config)
+	gate := b.away.hold(barrier.Confirm)
+	b.away.fail(barrier.Confirm, 1, errOnPurpose)
+	gid := newGID()
+	_, err := tcc.ExecuteWith(t.Context(), b.orch, gid, saga.Options{ReturnDecided: true}, holdAway{1, 30})
+	must(t, err)
+	must(t, b.orch.PauseKind(t.Context(), "credit.away", alice))
+	close(gate)
+	if got := alarm(t, alarms); !strings.HasPrefix(got.Why, "age: decided ") {
+		t.Errorf("%+v", got)
+	}
+	listed, err := b.orch.List(t.Context(), saga.Filter{Attention: true})
+	must(t, err)
+	if len(listed) != 1 || listed[0].GID != gid {
+		t.Errorf("listed: %+v", listed)
+	}
+}
+
+// A conflict cannot be helped by retrying: it is raised at the first call.
+func TestAttentionOfAConflict(t *testing.T) {
+	t.Parallel()
+	config, alarms := alarmed()
+	b := newBench(t, sqltest.Open(t, "sqlite"), config)
+	gid := newGID()
+	tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+	must(t, err)
+	must(t, tx.Try(t.Context(), hold{1, 30}))
+	exec(t, b.db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?", gid)
+	_, err = tx.Confirm(t.Context())
+	must(t, err)
+	if got := alarm(t, alarms); !strings.HasPrefix(got.Why, "conflict: branch 01, credit.hold") {
+		t.Errorf("%+v", got)
+	}
+	exec(t, b.db, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", gid) // a person has looked
+	must(t, b.orch.Retry(t.Context(), gid, alice))
+	b.reaches(gid, saga.Confirmed)
+	b.books(b.db, 1, 70, 0, 30)
+}
+
+// A hook that panics, or takes for ever, harms nothing.
+func TestBadHook(t *testing.T) {
+	t.Parallel()
+	config := quick
+	config.AttentionAttempts, config.CallTimeout = 1, 100*time.Millisecond
+	config.OnAttention = func(ctx context.Context, a saga.Attention) {
+		<-ctx.Done()
+		panic("on purpose")
+	}
+	b := newBench(t, sqltest.Open(t, "sqlite"), config)
+	b.away.fail(barrier.Confirm, 1, errOnPurpose)
+	gid := newGID()
+	_, err := tcc.Execute(t.Context(), b.orch, gid, holdAway{1, 30})
+	must(t, err)
+	b.reaches(gid, saga.Confirmed)
+	must(t, b.orch.Stop(t.Context())) // waits for the hook
+}

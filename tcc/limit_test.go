@@ -1,0 +1,58 @@
+package tcc_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// A service that is down is not hammered by the retries of all transactions;
+// the first call that succeeds lets them through.
+func TestServiceThatIsDown(t *testing.T) {
+	t.Parallel()
+	config := quick
+	config.KindLimits = map[string]saga.Limits{"credit.out": {Failures: 5, Pause: time.Hour}}
+	b := newBench(t, sqltest.Open(t, "sqlite"), config)
+	const many = 50
+	b.out.fail(barrier.Confirm, 1000, errOnPurpose)
+	for range many {
+		_, err := tcc.Execute(t.Context(), b.orch, newGID(), hold{1, 1}, holdOut{1, 1})
+		must(t, err)
+	}
+	eventually(t, "each was looked at again", func() bool {
+		listed, err := b.orch.List(t.Context(), saga.Filter{Unfinished: true})
+		must(t, err)
+		for _, s := range listed {
+			if s.Epoch == 1 {
+				return false
+			}
+		}
+		return true
+	})
+	// At most those until the circuit opened, besides the first calls.
+	if n := b.out.called(barrier.Confirm); n > many+10 {
+		t.Errorf("%d calls for %d transactions", n, many)
+	}
+	b.books(b.db, 1, 100-many, 0, many) // the other kind is not held up
+	b.out.fail(barrier.Confirm, 0, nil)
+	_, err := tcc.Execute(t.Context(), b.orch, newGID(), holdOut{1, 1})
+	must(t, err)
+	eventually(t, "all are finished", func() bool {
+		left, err := b.orch.List(t.Context(), saga.Filter{Unfinished: true})
+		return err == nil && len(left) == 0
+	})
+}
+
+func TestLimitsOfAnUnknownKind(t *testing.T) {
+	t.Parallel()
+	config := quick
+	config.KindLimits = map[string]saga.Limits{"credit.typo": {}}
+	b := &bench{t: t, db: sqltest.Open(t, "sqlite"), other: sqltest.Open(t, "sqlite")}
+	if err := b.open(config).Run(t.Context()); err == nil {
+		t.Error("Run has accepted it")
+	}
+}

@@ -172,7 +172,11 @@ func encode[P Payload](input any) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("the payload is a %T, but the branch takes a %T", input, in)
 	}
-	return json.Marshal(in)
+	text, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	return text, checkUTF8(text)
 }
 
 func decode[P Payload](call saga.Call) (in P, err error) {

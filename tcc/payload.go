@@ -1,8 +1,10 @@
 package tcc
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -88,4 +90,20 @@ func marshalsItself(t reflect.Type) bool {
 func isNil(v any) bool {
 	value := reflect.ValueOf(v)
 	return !value.IsValid() || value.Kind() == reflect.Pointer && value.IsNil()
+}
+
+// checkUTF8 finds text that encoding/json has silently changed: it writes the
+// escape \ufffd for bytes that are not UTF-8, and only for these.
+func checkUTF8(text []byte) error {
+	for rest := text; ; {
+		i := bytes.Index(rest, []byte(`\ufffd`))
+		if i < 0 {
+			return nil
+		}
+		before := len(rest[:i]) - len(bytes.TrimRight(rest[:i], `\`))
+		if before%2 == 0 {
+			return errors.New("a string of the payload is not UTF-8, which JSON cannot hold: use []byte")
+		}
+		rest = rest[i+1:]
+	}
 }

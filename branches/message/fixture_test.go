@@ -29,7 +29,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // bench is an orchestrator with stock, of which there are ten phones, and a
 // publisher with a stream of its own, which carries the subjects name.>
 type bench struct {
-	t          *testing.T
+	t          testing.TB
 	db, outbox *gorm.DB
 	js         jetstream.JetStream
 	name       string // of the stream, and the first token of its subjects
@@ -37,12 +37,12 @@ type bench struct {
 }
 
 // newBench has the outbox in the orchestrator's database.
-func newBench(t *testing.T, db *gorm.DB) *bench {
+func newBench(t testing.TB, db *gorm.DB) *bench {
 	t.Helper()
 	return newBenchOn(t, db, db, connect(t))
 }
 
-func newBenchOn(t *testing.T, db, outbox *gorm.DB, js jetstream.JetStream) *bench {
+func newBenchOn(t testing.TB, db, outbox *gorm.DB, js jetstream.JetStream) *bench {
 	t.Helper()
 	b := &bench{t: t, db: db, outbox: outbox, js: js, name: newStream(t, js)}
 	must(t, stock.New(db).Put(t.Context(), "phone", 10))
@@ -55,7 +55,8 @@ func newBenchOn(t *testing.T, db, outbox *gorm.DB, js jetstream.JetStream) *benc
 	must(t, tcc.Register(orch, stock.New(db)))
 	b.orch = orch
 	ended := make(chan error, 1)
-	go func() { ended <- orch.Run(context.WithoutCancel(t.Context())) }()
+	running := context.WithoutCancel(t.Context())
+	go func() { ended <- orch.Run(running) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -201,14 +202,14 @@ func (j *journal) all() []message.Received {
 }
 
 // reaches waits until the handlers were called n times.
-func (j *journal) reaches(t *testing.T, n int) []message.Received {
+func (j *journal) reaches(t testing.TB, n int) []message.Received {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d calls of the handler", n), func() bool { return len(j.all()) >= n })
 	return j.all()
 }
 
 // connect returns a connection to the shared broker.
-func connect(t *testing.T) jetstream.JetStream {
+func connect(t testing.TB) jetstream.JetStream {
 	t.Helper()
 	url := os.Getenv("TCCSAGA_TEST_NATS")
 	if url == "" {
@@ -221,7 +222,7 @@ func connect(t *testing.T) jetstream.JetStream {
 	return connectTo(t, url)
 }
 
-func connectTo(t *testing.T, url string) jetstream.JetStream {
+func connectTo(t testing.TB, url string) jetstream.JetStream {
 	t.Helper()
 	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	must(t, err)
@@ -233,7 +234,7 @@ func connectTo(t *testing.T, url string) jetstream.JetStream {
 
 // newStream returns a name for a stream that the test creates; it and its dead
 // letters are removed after the test.
-func newStream(t *testing.T, js jetstream.JetStream) string {
+func newStream(t testing.TB, js jetstream.JetStream) string {
 	t.Helper()
 	name := "t" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	t.Cleanup(func() {
@@ -250,12 +251,12 @@ func newStream(t *testing.T, js jetstream.JetStream) string {
 
 // broker is an embedded broker that a test can shut down and start again.
 type broker struct {
-	t       *testing.T
+	t       testing.TB
 	options server.Options
 	server  *server.Server
 }
 
-func newBroker(t *testing.T) *broker {
+func newBroker(t testing.TB) *broker {
 	t.Helper()
 	b := &broker{t: t, options: server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()}}
 	b.start()
@@ -283,7 +284,7 @@ func (b *broker) stop() {
 }
 
 // count returns how many messages there are in a stream.
-func count(t *testing.T, js jetstream.JetStream, stream string) uint64 {
+func count(t testing.TB, js jetstream.JetStream, stream string) uint64 {
 	t.Helper()
 	s, err := js.Stream(t.Context(), stream)
 	must(t, err)
@@ -291,7 +292,7 @@ func count(t *testing.T, js jetstream.JetStream, stream string) uint64 {
 }
 
 // read returns a message of a stream.
-func read(t *testing.T, js jetstream.JetStream, stream string, sequence uint64) *jetstream.RawStreamMsg {
+func read(t testing.TB, js jetstream.JetStream, stream string, sequence uint64) *jetstream.RawStreamMsg {
 	t.Helper()
 	s, err := js.Stream(t.Context(), stream)
 	must(t, err)
@@ -302,7 +303,7 @@ func read(t *testing.T, js jetstream.JetStream, stream string, sequence uint64) 
 
 // eventually polls a condition: the end of something that other goroutines, the
 // database and the broker do is not to be had otherwise from outside.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
@@ -316,12 +317,12 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-func exec(t *testing.T, db *gorm.DB, statement string, arguments ...any) {
+func exec(t testing.TB, db *gorm.DB, statement string, arguments ...any) {
 	t.Helper()
 	must(t, db.Exec(statement, arguments...).Error)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

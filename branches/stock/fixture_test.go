@@ -17,7 +17,7 @@ import (
 
 // shop is a stock and an orchestrator that locks in it.
 type shop struct {
-	t     *testing.T
+	t     testing.TB
 	db    *gorm.DB
 	stock *stock.Stock
 	orch  *saga.Orchestrator
@@ -25,7 +25,7 @@ type shop struct {
 
 // newShop puts the articles into the stock of db and runs an orchestrator until
 // the test ends.
-func newShop(t *testing.T, db *gorm.DB, articles map[string]int64) *shop {
+func newShop(t testing.TB, db *gorm.DB, articles map[string]int64) *shop {
 	t.Helper()
 	s := &shop{t: t, db: db, stock: stock.New(db)}
 	for sku, pieces := range articles {
@@ -37,7 +37,8 @@ func newShop(t *testing.T, db *gorm.DB, articles map[string]int64) *shop {
 	must(t, tcc.Register(orch, s.stock))
 	s.orch = orch
 	ended := make(chan error, 1)
-	go func() { ended <- orch.Run(context.WithoutCancel(t.Context())) }()
+	running := context.WithoutCancel(t.Context())
+	go func() { ended <- orch.Run(running) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -77,7 +78,7 @@ func lock(items ...any) stock.Lock {
 	return l
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +87,7 @@ func must(t *testing.T, err error) {
 
 // eventually polls a condition: the end of something that other goroutines and
 // the database do is not to be had otherwise from outside.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()

@@ -277,6 +277,31 @@ func TestFaults(t *testing.T) {
 	c.stock(8, 0, 2)
 }
 
+func TestOperators(t *testing.T) {
+	t.Parallel()
+	c, _ := serve(t, t.TempDir())
+	c.expect("PUT", "/stock/phone", `{"available":10}`, 200, nil)
+	c.expect("POST", "/reservations", `{"order_id":"1","sku":"phone","quantity":1,"pay_within":"1h"}`, 201, nil)
+	by := `{"who":"alice","why":"the customer called"}`
+	c.expect("POST", "/transactions/reservation-1/retry", by, 409, nil) // there is nothing to retry
+	c.expect("POST", "/transactions/reservation-1/pause", `{"who":"alice"}`, 400, nil)
+	c.expect("POST", "/transactions/reservation-1/pause", by, 200, map[string]any{"state": "trying"})
+	c.expect("POST", "/transactions/reservation-1/cancel", by, 200, map[string]any{"state": "cancelling", "decided_by": "operator"})
+	c.expect("POST", "/transactions/reservation-1/confirm", by, 409, nil)
+	c.stock(9, 1, 0) // it is paused
+	found := c.expect("POST", "/transactions/reservation-1/resume", by, 200, nil)
+	if acts := fmt.Sprint(found["operators"]); strings.Count(acts, "alice") != 3 || !strings.Contains(acts, "the customer called") {
+		t.Errorf("acts: %s", acts)
+	}
+	c.eventually("it is cancelled", func() bool {
+		_, found := c.call("GET", "/transactions/reservation-1", "")
+		return found["state"] == "cancelled"
+	})
+	c.stock(10, 0, 0)
+	c.expect("POST", "/transactions/reservation-2/pause", by, 404, nil)
+	c.expect("POST", "/transactions/reservation-1/delete", by, 404, nil)
+}
+
 func TestWrongFlagsSayWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {

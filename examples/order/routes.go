@@ -30,6 +30,7 @@ func (s *Service) Routes() http.Handler {
 	r.PUT("/stock/:sku", s.putStock)
 	r.GET("/notifications", s.getNotifications)
 	r.GET("/transactions/:gid", s.getTransaction)
+	r.POST("/transactions/:gid/:act", s.postAct)
 	r.GET("/faults", func(c *gin.Context) { c.JSON(http.StatusOK, s.faults.get()) })
 	r.POST("/faults", s.postFaults)
 	r.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "no such page; GET / lists what there is") })

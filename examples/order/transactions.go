@@ -27,7 +27,17 @@ type TransactionView struct {
 	DecidedAt  *time.Time   `json:"decided_at,omitempty"`
 	FinishedAt *time.Time   `json:"finished_at,omitempty"`
 	NextAt     *time.Time   `json:"next_at,omitempty"` // when it is looked at next
+	PausedAt   *time.Time   `json:"paused_at,omitempty"`
 	Branches   []BranchView `json:"branches"`
+	Acts       []ActView    `json:"operators,omitempty"`
+}
+
+// ActView is what an operator has done.
+type ActView struct {
+	Act string     `json:"act"`
+	Who string     `json:"who"`
+	Why string     `json:"why"`
+	At  *time.Time `json:"at"`
 }
 
 // BranchView is a branch, its barrier row and its failed attempts.
@@ -74,11 +84,52 @@ func (s *Service) getTransaction(c *gin.Context) {
 	view := TransactionView{GID: found.GID, State: string(found.State), Explained: found.State.Explain(), Reason: found.Reason,
 		DecidedBy: found.DecidedBy, Attention: found.Attention, Owner: found.Owner, Epoch: found.Epoch,
 		CreatedAt: at(found.CreatedAt), DeadlineAt: at(found.DeadlineAt), DecidedAt: at(found.DecidedAt),
-		FinishedAt: at(found.FinishedAt), NextAt: at(found.DueAt), Branches: []BranchView{}}
+		FinishedAt: at(found.FinishedAt), NextAt: at(found.DueAt), PausedAt: at(found.PausedAt), Branches: []BranchView{}}
+	for _, act := range found.Acts {
+		view.Acts = append(view.Acts, ActView{Act: act.Name, Who: act.Who, Why: act.Why, At: at(act.At)})
+	}
 	for _, branch := range found.Branches {
 		view.Branches = append(view.Branches, branchView(branch))
 	}
 	c.IndentedJSON(http.StatusOK, view)
+}
+
+// postAct lets an operator act on a transaction, by the last part of the path.
+func (s *Service) postAct(c *gin.Context) {
+	var by struct{ Who, Why string }
+	if !decode(c, &by) {
+		return
+	}
+	ctx, gid, operator := c.Request.Context(), c.Param("gid"), saga.Operator{Who: by.Who, Why: by.Why}
+	var err error
+	switch c.Param("act") {
+	case "retry":
+		err = s.orch.Retry(ctx, gid, operator)
+	case "pause":
+		err = s.orch.Pause(ctx, gid, operator)
+	case "resume":
+		err = s.orch.Resume(ctx, gid, operator)
+	case "confirm":
+		_, err = s.orch.Decide(ctx, gid, saga.Confirming, operator)
+	case "cancel":
+		_, err = s.orch.Decide(ctx, gid, saga.Cancelling, operator)
+	default:
+		fail(c, http.StatusNotFound, "an operator can retry, pause, resume, confirm or cancel")
+		return
+	}
+	switch {
+	case err == nil:
+		s.getTransaction(c)
+	case errors.Is(err, saga.ErrNotFound):
+		fail(c, http.StatusNotFound, err.Error())
+	case errors.Is(err, saga.ErrInvalid):
+		fail(c, http.StatusBadRequest, err.Error())
+	case errors.Is(err, saga.ErrRefused), errors.Is(err, saga.ErrConfirmed), errors.Is(err, saga.ErrCancelled),
+		errors.Is(err, saga.ErrNotOpen), errors.Is(err, saga.ErrNotTried):
+		fail(c, http.StatusConflict, err.Error())
+	default:
+		fail(c, http.StatusServiceUnavailable, err.Error())
+	}
 }
 
 func branchView(b saga.BranchView) BranchView {

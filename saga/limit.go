@@ -35,11 +35,11 @@ type Limits struct {
 func (l Limits) withDefaults() (Limits, error) {
 	switch {
 	case !(l.Rate >= 0): // NaN too
-		return l, fmt.Errorf("Rate is %v, it must be positive", l.Rate)
+		return l, fmt.Errorf("its Rate is %v, it must be positive", l.Rate)
 	case l.Failures < 0:
-		return l, fmt.Errorf("Failures is negative: %d", l.Failures)
+		return l, fmt.Errorf("its Failures is negative: %d", l.Failures)
 	case l.Pause < 0:
-		return l, fmt.Errorf("Pause is negative: %s", l.Pause)
+		return l, fmt.Errorf("its Pause is negative: %s", l.Pause)
 	}
 	if l.Rate == 0 {
 		l.Rate = 100

@@ -47,19 +47,19 @@ func TestOpenRefusesBadConfig(t *testing.T) {
 	t.Parallel()
 	db := sqltest.Open(t, "sqlite")
 	cases := map[string]saga.Config{
-		"Config.Lease is negative":        {Lease: -1},
-		"Config.Lease is 1ms":             {Lease: time.Millisecond},
-		"Config.Poll is negative":         {Poll: -1},
-		"Config.MaxRetry":                 {FirstRetry: time.Hour},
-		"Config.Drivers is negative":      {Drivers: -1},
-		"Config.MaxPayload is":            {MaxPayload: 1 << 30},
-		"Config.CallTimeout is negative":  {CallTimeout: -1},
-		"Config.Retention is 15s":         {Retention: 15 * time.Second},
-		"Config.AttentionAge is":          {AttentionAge: -1},
-		"Config.AttentionAttempts is":     {AttentionAttempts: -1},
-		"Config.Limits: Rate is":          {Limits: saga.Limits{Rate: math.NaN()}},
-		"Config.Limits: Failures is":      {Limits: saga.Limits{Failures: -1}},
-		`Config.KindLimits of "k": Pause`: {KindLimits: map[string]saga.Limits{"k": {Pause: -1}}},
+		"Config.Lease is negative":            {Lease: -1},
+		"Config.Lease is 1ms":                 {Lease: time.Millisecond},
+		"Config.Poll is negative":             {Poll: -1},
+		"Config.MaxRetry":                     {FirstRetry: time.Hour},
+		"Config.Drivers is negative":          {Drivers: -1},
+		"Config.MaxPayload is":                {MaxPayload: 1 << 30},
+		"Config.CallTimeout is negative":      {CallTimeout: -1},
+		"Config.Retention is 15s":             {Retention: 15 * time.Second},
+		"Config.AttentionAge is":              {AttentionAge: -1},
+		"Config.AttentionAttempts is":         {AttentionAttempts: -1},
+		"Config.Limits: its Rate is":          {Limits: saga.Limits{Rate: math.NaN()}},
+		"Config.Limits: its Failures is":      {Limits: saga.Limits{Failures: -1}},
+		`Config.KindLimits of "k": its Pause`: {KindLimits: map[string]saga.Limits{"k": {Pause: -1}}},
 	}
 	for says, config := range cases {
 		if _, err := saga.Open(t.Context(), db, config); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), says) {

@@ -186,11 +186,11 @@ func (by Operator) check() error {
 	}{{"Who", by.Who, 128}, {"Why", by.Why, 1024}} {
 		switch n := utf8.RuneCountInString(text.value); {
 		case n == 0:
-			return fmt.Errorf("Operator.%s is empty: acts are recorded with who and why", text.name)
+			return fmt.Errorf("the Operator.%s is empty: acts are recorded with who and why", text.name)
 		case n > text.most:
-			return fmt.Errorf("Operator.%s has %d characters, %d are allowed", text.name, n, text.most)
+			return fmt.Errorf("the Operator.%s has %d characters, %d are allowed", text.name, n, text.most)
 		case clip(text.value, text.most) != text.value:
-			return fmt.Errorf("Operator.%s is not UTF-8 text", text.name)
+			return fmt.Errorf("the Operator.%s is not UTF-8 text", text.name)
 		}
 	}
 	return nil

@@ -108,6 +108,7 @@ Break it and watch it recover:
 
   curl -X POST ADDR/faults -d '{"broker_unreachable":true}'    # then order; then set it to false
   curl -X POST ADDR/faults -d '{"fail_confirms":3}'            # then order
+  curl -X POST ADDR/transactions/order-ID/retry -d '{"who":"me","why":"it works again"}'   # not only at its next attempt
   curl -X POST ADDR/faults -d '{"die_after_decision":true}'    # then order; then start the service again
 
 Stop with Ctrl-C; the data stays.

@@ -19,11 +19,13 @@ import (
 const (
 	// cleanPage is how many transactions a batch of cleaning looks at, and so
 	// the most that it deletes in one local transaction.
-	cleanPage = 200
+	cleanPage = 500
 
-	// cleanShare keeps cleaning to a small share of one connection's time: the
-	// pause after a batch is this many times what the batch took.
-	cleanShare = 20
+	// idleShare and busyShare keep cleaning to a share of one connection's
+	// time: the pause after a batch is this many times what the batch took,
+	// the one where nothing had to be removed and the other where all had, so
+	// that it looks around at ease and keeps up with a busy log.
+	idleShare, busyShare = 20, 2
 
 	// cleanRest is the longest rest after a round through the whole log. With
 	// a short retention it is a tenth of that.
@@ -77,7 +79,8 @@ func (o *Orchestrator) cleanBatch(ctx context.Context) time.Duration {
 		o.warn(ctx, "saga: cleaning, which will be repeated", err)
 		return cleanHold
 	}
-	pause := max(cleanShare*time.Since(began), o.config.Poll/10)
+	share := idleShare - (idleShare-busyShare)*len(aged)/cleanPage
+	pause := max(time.Duration(share)*time.Since(began), time.Millisecond)
 	if last == "" {
 		pause = rest
 	}

@@ -1,0 +1,45 @@
+package chaos
+
+import (
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"testing"
+	"time"
+)
+
+var (
+	faultsFor = flag.Duration("chaos.for", 40*time.Second, "how long there are faults")
+	seed      = flag.Uint64("chaos.seed", 0, "what is ordered and which faults come; 0 draws one")
+)
+
+// The books balance after faults of every kind.
+func TestChaos(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute: run it without -short")
+	}
+	if _, err := findMariaDB(); err != nil && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if *seed == 0 {
+		*seed = rand.Uint64N(1_000_000)
+	}
+	t.Logf("chaos for %s with the seed %d; again: make chaos FOR=%[1]s SEED=%[2]d", *faultsFor, *seed)
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer stop()
+	report, err := Run(ctx, Config{For: *faultsFor, Seed: *seed, Dir: t.TempDir()})
+	if report != nil {
+		t.Logf("\n%s", report)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if report != nil && !report.Balanced() {
+		t.Error("the books do not balance")
+	}
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"gorm.io/driver/mysql"
+	"gorm.io/gorm"
+	gormlogger "gorm.io/gorm/logger"
+
+	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/stock"
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/chaos"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// service is what a user of the library would write: an orchestrator with its
+// branches, a consumer, and HTTP in front.
+type service struct {
+	setup    chaos.Setup
+	orch     *saga.Orchestrator
+	consumer *message.Consumer
+	ran      chan error // what Run has returned
+	closers  []func()   // last first
+}
+
+// open opens everything, or, if it cannot, nothing.
+func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *service, err error) {
+	s := &service{setup: setup, ran: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	home, err := s.database(setup.Home)
+	if err != nil {
+		return nil, err
+	}
+	away, err := s.database(setup.Away)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := nats.Connect(setup.NATS, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.Timeout(2*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
+	}
+	s.closers = append(s.closers, conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	publisher, err := message.NewPublisher(ctx, home, js, message.Config{Stream: setup.Stream, Subjects: []string{setup.Stream + ".>"}, AckTimeout: 2 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	s.orch, err = saga.Open(ctx, home, saga.Config{Lease: setup.Lease, Poll: 100 * time.Millisecond, Timeout: 5 * time.Second,
+		CallTimeout: 3 * time.Second, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(
+		tcc.Register(s.orch, noted(stock.New(home))),
+		tcc.Register(s.orch, publisher),
+		tcc.Register(s.orch, noted[takePoints](points{away})),
+		tcc.RegisterExternal(s.orch, gateway{setup.Gateway}),
+	); err != nil {
+		return nil, err
+	}
+	s.consumer, err = message.Consume(ctx, away, js, message.ConsumerConfig{Stream: setup.Stream, Name: "effects",
+		// Faults are not the message's fault: none may go to the dead letters.
+		Attempts: 1 << 20, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Timeout: 5 * time.Second, Logger: logger}, effect)
+	if err != nil {
+		return nil, err
+	}
+	go func() { s.ran <- s.orch.Run(context.WithoutCancel(ctx)) }()
+	return s, nil
+}
+
+func (s *service) database(dsn string) (*gorm.DB, error) {
+	db, err := gorm.Open(mysql.Open(dsn), &gorm.Config{Logger: gormlogger.Discard, PrepareStmt: s.setup.Prepare})
+	if err != nil {
+		return nil, fmt.Errorf("opening a database: %w", err)
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(32)
+	pool.SetMaxIdleConns(32)
+	s.closers = append(s.closers, func() { pool.Close() })
+	return db, nil
+}
+
+func (s *service) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
+	}
+}
+
+// stop ends what is under way.
+func (s *service) stop(ctx context.Context) error {
+	defer s.close()
+	return errors.Join(s.consumer.Stop(ctx), s.orch.Stop(ctx), <-s.ran)
+}
+
+// effect is what the consumer does with a message: exactly once, if the library
+// is right.
+func effect(_ context.Context, tx *gorm.DB, m message.Received) error {
+	return tx.Exec("INSERT INTO effects (message_id) VALUES (?)", m.ID).Error
+}
+
+// ServeHTTP answers a chaos.Request.
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var request chaos.Request
+	if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	told, err := s.do(r.Context(), request)
+	answer := chaos.Answer{Told: told}
+	if err != nil {
+		answer.Text = s.setup.Name + ": " + err.Error()
+	}
+	json.NewEncoder(w).Encode(answer)
+}
+
+func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Told, error) {
+	o := r.Order
+	switch options := (saga.Options{Timeout: o.Timeout, ReturnDecided: o.Decided}); r.Act {
+	case chaos.Execute:
+		_, err := tcc.ExecuteWith(ctx, s.orch, o.GID, options, parts(o)...)
+		return told(err, chaos.Confirmed), err
+	case chaos.Try:
+		tx, err := tcc.Begin(ctx, s.orch, o.GID, options)
+		if err != nil {
+			return told(err, ""), err
+		}
+		for _, part := range parts(o)[:r.Parts] {
+			if err := tx.Try(ctx, part); err != nil {
+				return chaos.Failed, err
+			}
+		}
+		return chaos.Tried, nil
+	case chaos.Confirm:
+		tx, err := tcc.Resume(ctx, s.orch, o.GID)
+		if err == nil {
+			_, err = tx.Confirm(ctx)
+		}
+		return told(err, chaos.Confirmed), err
+	case chaos.Cancel:
+		tx, err := tcc.Resume(ctx, s.orch, o.GID)
+		if err == nil {
+			_, err = tx.Cancel(ctx, "the caller has changed its mind")
+		}
+		return told(err, chaos.Cancelled), err
+	}
+	return chaos.Wrong, fmt.Errorf("unknown act %q", r.Act)
+}
+
+// told translates the error of a call; without one, it was told success.
+func told(err error, success chaos.Told) chaos.Told {
+	switch {
+	case err == nil:
+		return success
+	case errors.Is(err, saga.ErrCancelled):
+		return chaos.Cancelled
+	case errors.Is(err, saga.ErrConfirmed):
+		return chaos.Confirmed
+	case errors.Is(err, saga.ErrNotFound):
+		return chaos.Missing
+	case errors.Is(err, saga.ErrNotTried):
+		return chaos.Failed
+	case errors.Is(err, saga.ErrMismatch), errors.Is(err, saga.ErrInvalid), errors.Is(err, saga.ErrNotOpen):
+		return chaos.Wrong
+	default:
+		// ErrUnknown, ErrNoLease and ErrStopped; and Begin and Resume, whose
+		// errors of the database come as they are.
+		return chaos.Unknown
+	}
+}
+
+// parts are the branches of an order.
+func parts(o chaos.Order) (all []tcc.Payload) {
+	if o.Cents > 0 {
+		all = append(all, pay{Cents: o.Cents})
+	}
+	if o.Points > 0 {
+		all = append(all, takePoints{Account: o.Account, Points: o.Points})
+	}
+	if o.Pieces > 0 {
+		all = append(all, stock.Lock{Items: []stock.Item{{SKU: o.SKU, Quantity: o.Pieces}}})
+	}
+	if o.Notify {
+		all = append(all, message.Publish{Subject: "chaos.orders", Data: []byte(o.GID)})
+	}
+	return all
+}

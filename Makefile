@@ -1,6 +1,9 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check race short fuzz cover clean
+.PHONY: help run test check race short fuzz cover chaos clean
+
+FOR = 10m
+SEED = 0
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +29,9 @@ fuzz: ## look for bad input that is not refused, FOR=20s for each entry point
 
 cover: ## test coverage by package, on private servers
 	CI=true .ci/servers go test -cover -coverpkg=./saga/...,./tcc/...,./branches/...,./sql/... ./...
+
+chaos: ## processes killed, paused and cut off, with wrong clocks, for FOR=10m; SEED=7 repeats what was drawn
+	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^TestChaos$$' ./saga/internal/chaos -chaos.for $(FOR) -chaos.seed $(SEED)
 
 clean: ## remove the data of the example
 	rm -rf order-data

@@ -29,7 +29,7 @@ type Config struct {
 
 const (
 	workers = 4
-	callers = 12
+	callers = 96
 
 	// calm is how long everything may take to come to its end after the last
 	// fault.
@@ -139,6 +139,11 @@ func (r *run) open(ctx context.Context) (err error) {
 	if r.js, err = r.broker.connect(); err != nil {
 		return err
 	}
+	// The broker forgets soon what it has taken, so that a message whose PubAck
+	// is lost is published twice, and the inbox has to find out.
+	if _, err := r.js.CreateStream(ctx, jetstream.StreamConfig{Name: stream, Subjects: []string{stream + ".>"}, Duplicates: 100 * time.Millisecond}); err != nil {
+		return err
+	}
 	source := rand.New(rand.NewPCG(r.config.Seed, 2))
 	var starts sync.WaitGroup
 	started := make([]error, workers)
@@ -187,8 +192,13 @@ func (r *run) database(ctx context.Context, name string, statements ...string) (
 	if err != nil {
 		return nil, nil, err
 	}
-	config.ParseTime = true
-	db, err := gorm.Open(gormmysql.Open(config.FormatDSN()), &gorm.Config{Logger: logger.Discard})
+	config.ParseTime, config.Logger = true, &mysql.NopLogger{} // it is cut off whenever the server is killed
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool := sql.OpenDB(connector)
+	db, err := gorm.Open(gormmysql.New(gormmysql.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -200,8 +210,7 @@ func (r *run) database(ctx context.Context, name string, statements ...string) (
 			return nil, nil, err
 		}
 	}
-	pool, err := db.DB()
-	return pool, db, err
+	return pool, db, nil
 }
 
 // close ends every process.

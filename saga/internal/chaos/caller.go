@@ -82,12 +82,13 @@ func (c *caller) execute(ctx context.Context, o Order, hopeless bool) {
 	s := c.told.begin(o, hopeless, "executed")
 	request := Request{Act: Execute, Order: o}
 	for {
-		var at []*worker
-		for range 1 + c.rng.IntN(5)/4*2 {
-			at = append(at, c.any())
+		atOnce := 1
+		if c.rng.IntN(5) == 0 {
+			atOnce = 3
 		}
 		var calls sync.WaitGroup
-		for _, w := range at {
+		for range atOnce {
+			w := c.any()
 			calls.Go(func() { s.note(request, w.ask(ctx, request)) })
 		}
 		calls.Wait()

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"math/rand/v2"
@@ -29,6 +30,12 @@ func TestChaos(t *testing.T) {
 	t.Logf("chaos for %s with the seed %d; again: make chaos FOR=%[1]s SEED=%[2]d", *faultsFor, *seed)
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
 	defer stop()
+	if deadline, ok := t.Deadline(); ok {
+		// What was started has to be ended, too.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-15*time.Second))
+		defer cancel()
+	}
 	report, err := Run(ctx, Config{For: *faultsFor, Seed: *seed, Dir: t.TempDir()})
 	if report != nil {
 		t.Logf("\n%s", report)

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -18,6 +19,7 @@ var faults = []fault{
 	{"worker killed at a COMMIT", 3, strike.killAtCommit},
 	{"worker paused past its lease", 3, strike.pauseWorker},
 	{"worker paused at a COMMIT", 3, strike.pauseAtCommit},
+	{"worker stopped", 1, strike.stopWorker},
 	{"MariaDB killed", 1, func(s strike) { s.killServer("MariaDB", s.mariadb.process, s.mariadb.start) }},
 	{"NATS killed", 1, func(s strike) { s.killServer("NATS", s.broker.process, s.broker.start) }},
 	{"COMMIT cut off before the server", 3, func(s strike) { s.trap(s.worker.database, commit, spring{cut: atOnce}) }},
@@ -55,6 +57,23 @@ func (s strike) killWorker() {
 		s.bury(s.worker.kill())
 		s.restart()
 	}
+}
+
+// stopWorker stops as a deployment does. While other faults keep it from ending
+// what is under way, it may say that it could not; but it has to stop.
+func (s strike) stopWorker() {
+	if !s.worker.busy.TryLock() {
+		return
+	}
+	s.happened()
+	s.lasting.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := s.worker.stop(ctx); errors.Is(err, context.DeadlineExceeded) {
+			s.tell(err)
+		}
+		s.restart()
+	})
 }
 
 // killAtCommit kills at the next COMMIT, before or after it is passed on.

@@ -12,6 +12,7 @@ type Report struct {
 	seed      uint64
 	took      time.Duration
 	faults    map[string]int
+	starts    int // of workers
 	deaths    []death
 	books     *books
 	found     []imbalance
@@ -32,6 +33,7 @@ func (r *Report) String() string {
 	for i, f := range faults {
 		line(heading(i, "faults"), "%5d  %s", r.faults[f.name], f.name)
 	}
+	line("clocks", "%d worker processes, each up to a day ahead or behind, up to 5 %% too fast or too slow, and jumping to and fro by up to an hour", r.starts)
 	for _, l := range r.transactions() {
 		line(l[0], "%s", l[1])
 	}

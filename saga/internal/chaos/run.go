@@ -69,6 +69,9 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 	if err := r.storm.err(); err != nil {
 		return nil, fmt.Errorf("chaos: %w", err)
 	}
+	for _, w := range r.workers {
+		report.starts += w.starts
+	}
 	ended := r.settle(ctx)
 	books, err := read(ctx, r.home, r.away, r.js, r.gateway, &r.told)
 	if err != nil {

@@ -26,8 +26,9 @@ type worker struct {
 	rng  *rand.Rand // used by start
 	skew skew
 
-	mu    sync.Mutex
-	ready Ready // of the process that runs; zero while there is none
+	mu     sync.Mutex
+	ready  Ready // of the process that runs; zero while there is none
+	starts int
 }
 
 // buildWorker builds the program with a clock that can be skewed.
@@ -105,6 +106,7 @@ func (w *worker) start(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ready = ready
+	w.starts++
 	return nil
 }
 
@@ -117,11 +119,23 @@ func (w *worker) serving() (Ready, bool) {
 
 // kill is kill -9. It returns the id of the instance that is dead.
 func (w *worker) kill() (instance string) {
+	instance = w.leave()
+	w.process.kill()
+	return instance
+}
+
+// stop lets the worker finish what is under way.
+func (w *worker) stop(ctx context.Context) error {
+	w.leave()
+	return w.process.stop(ctx)
+}
+
+// leave keeps callers away.
+func (w *worker) leave() (instance string) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	instance = w.ready.Instance
 	w.ready = Ready{}
-	w.mu.Unlock()
-	w.process.kill()
 	return instance
 }
 

@@ -32,9 +32,9 @@ var faults = []fault{
 	{"NATS slow", 1, func(s strike) { s.slow(s.worker.nats) }},
 	{"MariaDB silent", 1, func(s strike) { s.silence(s.worker.database) }},
 	{"NATS silent", 1, func(s strike) { s.silence(s.worker.nats) }},
-	{"gateway unwell", 2, func(s strike) { s.gateway.arm(unwell, s.happened) }},
-	{"gateway's answer lost", 3, func(s strike) { s.gateway.arm(forgetful, s.happened) }},
-	{"gateway slow", 1, func(s strike) { s.gateway.arm(slow, s.happened) }},
+	{"gateway unwell", 2, func(s strike) { s.gateway.arm(unwell, s.happenedToAll) }},
+	{"gateway's answer lost", 3, func(s strike) { s.gateway.arm(forgetful, s.happenedToAll) }},
+	{"gateway slow", 1, func(s strike) { s.gateway.arm(slow, s.happenedToAll) }},
 }
 
 // strike is a fault that comes to pass. It draws from a source of its own, so
@@ -46,7 +46,8 @@ type strike struct {
 	rng    *rand.Rand
 }
 
-func (s strike) happened() { s.count(s.fault.name) }
+func (s strike) happened()      { s.note(s.fault, " at "+s.worker.name) }
+func (s strike) happenedToAll() { s.note(s.fault, "") }
 
 // upTo is a random time.
 func (s strike) upTo(d time.Duration) time.Duration { return time.Duration(s.rng.Int64N(int64(d))) }
@@ -148,7 +149,7 @@ func (s strike) killServer(name string, server *process, start func(context.Cont
 	if !server.busy.TryLock() {
 		return
 	}
-	s.happened()
+	s.happenedToAll()
 	s.died(death{of: name, at: time.Now()})
 	server.kill()
 	s.lasting.Go(func() {

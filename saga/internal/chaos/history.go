@@ -15,6 +15,9 @@ import (
 func (r *run) history(ctx context.Context, gid string) string {
 	var text strings.Builder
 	part := func(title string, lines []string, err error) {
+		if len(lines) == 0 && err == nil {
+			return
+		}
 		fmt.Fprintf(&text, "  %s\n", title)
 		for _, line := range lines {
 			fmt.Fprintf(&text, "    %s\n", line)
@@ -26,22 +29,20 @@ func (r *run) history(ctx context.Context, gid string) string {
 	if s := r.told.stories[gid]; s != nil {
 		s.mu.Lock()
 		part("caller", append([]string{fmt.Sprintf("%s %+v hopeless=%t left=%t %v", s.manner, s.order, s.hopeless, s.left, s.counts)}, s.lines...), nil)
+		part("faults meanwhile", r.storm.between(s.began, s.latest), nil)
 		s.mu.Unlock()
 	}
-	for _, table := range []struct {
-		db          *sql.DB
-		name, order string
-	}{
-		{r.home, "saga_transactions", "gid"}, {r.home, "saga_branches", "branch_id"}, {r.home, "saga_barrier", "branch_id"},
-		{r.home, "saga_attempts", "failed_at"}, {r.home, "saga_outbox", "branch_id"}, {r.home, "notes", "id"},
-		{r.away, "saga_barrier", "branch_id"}, {r.away, "notes", "id"},
+	for _, table := range []struct{ in, name, order string }{
+		{home, "saga_transactions", "gid"}, {home, "saga_branches", "branch_id"}, {home, "saga_barrier", "branch_id"},
+		{home, "saga_attempts", "failed_at"}, {home, "saga_outbox", "branch_id"}, {home, "notes", "id"},
+		{away, "saga_barrier", "branch_id"}, {away, "notes", "id"},
 	} {
-		lines, err := dump(ctx, table.db, "SELECT * FROM "+table.name+" WHERE gid = ? ORDER BY "+table.order, gid)
-		part(table.name, lines, err)
+		lines, err := dump(ctx, r.home, "SELECT * FROM "+table.in+"."+table.name+" WHERE gid = ? ORDER BY "+table.order, gid)
+		part(table.name+" "+table.in, lines, err)
 	}
 	for _, name := range []string{"saga_inbox", "effects"} {
-		lines, err := dump(ctx, r.away, "SELECT * FROM "+name+" WHERE message_id LIKE CONCAT(?, '/%')", gid)
-		part(name, lines, err)
+		lines, err := dump(ctx, r.home, "SELECT * FROM "+away+"."+name+" WHERE message_id LIKE CONCAT(?, '/%')", gid)
+		part(name+" "+away, lines, err)
 	}
 	for _, key := range r.gateway.keys() {
 		if strings.HasPrefix(key, gid+"/") {

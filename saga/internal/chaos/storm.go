@@ -22,6 +22,7 @@ type storm struct {
 
 	mu       sync.Mutex
 	counts   map[string]int // by fault
+	journal  []incident
 	deaths   []death
 	failures []error
 }
@@ -69,10 +70,30 @@ func (s *storm) calm() {
 	}
 }
 
-func (s *storm) count(name string) {
+// incident is a fault that has happened.
+type incident struct {
+	at   time.Time
+	what string
+}
+
+func (s *storm) note(f fault, where string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counts[name]++
+	s.counts[f.name]++
+	s.journal = append(s.journal, incident{time.Now(), f.name + where})
+}
+
+// between are the faults that may have had to do with what happened then: also
+// those from a while before, because some of them last.
+func (s *storm) between(from, to time.Time) (lines []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.journal {
+		if i.at.After(from.Add(-5*time.Second)) && i.at.Before(to.Add(time.Second)) {
+			lines = append(lines, stamp(i.at)+" "+i.what)
+		}
+	}
+	return lines
 }
 
 func (s *storm) died(d death) {

@@ -18,15 +18,17 @@ type story struct {
 	order    Order
 	hopeless bool   // it asks for too much and cannot be confirmed
 	manner   string // executed, or opened
+	began    time.Time
 
 	mu     sync.Mutex
+	latest time.Time // answer
 	counts map[Told]int
 	lines  []string
 	left   bool // nobody has decided: the deadline will, or there is nothing
 }
 
 func (t *told) begin(o Order, hopeless bool, manner string) *story {
-	s := &story{order: o, hopeless: hopeless, manner: manner, counts: map[Told]int{}}
+	s := &story{order: o, hopeless: hopeless, manner: manner, began: time.Now(), counts: map[Told]int{}}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stories == nil {
@@ -41,9 +43,10 @@ func (s *story) note(r Request, a Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts[a.Told]++
+	s.latest = time.Now()
 	const most = 40 // a story of many unknowns needs no more
 	if len(s.lines) < most {
-		s.lines = append(s.lines, fmt.Sprintf("%s %s %d: told %s %s", stamp(time.Now()), r.Act, r.Parts, a.Told, a.Text))
+		s.lines = append(s.lines, fmt.Sprintf("%s %s %d: told %s %s", stamp(s.latest), r.Act, r.Parts, a.Told, a.Text))
 	}
 }
 

@@ -53,7 +53,7 @@ type run struct {
 // Run starts everything, calls for Config.For while there are faults, lets
 // everything come to its end, and balances the books. The error is of the run
 // itself, or of something that should have come to its end and did not; then
-// the report may be there, too. ctx ends the run early.
+// the report may be there, too. When ctx ends, so does the run, without a report.
 func Run(ctx context.Context, config Config) (*Report, error) {
 	if !supported {
 		return nil, fmt.Errorf("chaos: %w: it needs Linux, to pause processes and to end them with itself", errors.ErrUnsupported)
@@ -65,6 +65,9 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 	}
 	began := time.Now()
 	r.suffer(ctx)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("chaos: ended before its time: %w", context.Cause(ctx))
+	}
 	report := &Report{seed: config.Seed, took: time.Since(began), faults: r.storm.counts, deaths: r.storm.deaths}
 	if err := r.storm.err(); err != nil {
 		return nil, fmt.Errorf("chaos: %w", err)

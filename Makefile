@@ -2,9 +2,6 @@
 
 .PHONY: help run test check race short fuzz cover chaos clean
 
-FOR = 10m
-SEED = 0
-
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -22,7 +19,7 @@ race: ## all tests with the race detector, on private servers
 short: ## the tests that need no server; the others say that they skip
 	go test -short ./...
 
-FOR ?= 20s
+fuzz: FOR ?= 20s
 fuzz: ## look for bad input that is not refused, FOR=20s for each entry point
 	CI=true .ci/servers bash -c 'set -e; for test in $$(grep -rhoE "^func Fuzz\w+" --include=*_test.go . | cut -c6-); do \
 	  go test -run "^$$" -fuzz "^$$test\$$" -fuzztime $(FOR) ./$$(dirname $$(grep -rl "^func $$test(" --include=*_test.go .)); done'
@@ -30,7 +27,9 @@ fuzz: ## look for bad input that is not refused, FOR=20s for each entry point
 cover: ## test coverage by package, on private servers
 	CI=true .ci/servers go test -cover -coverpkg=./saga/...,./tcc/...,./branches/...,./sql/... ./...
 
-chaos: ## processes killed, paused and cut off, with wrong clocks, for FOR=10m; SEED=7 repeats what was drawn
+chaos: FOR ?= 10m
+chaos: SEED ?= 0
+chaos: ## kill, pause and cut off processes with wrong clocks, FOR=10m; SEED=7 draws the same faults again
 	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^TestChaos$$' ./saga/internal/chaos -chaos.for $(FOR) -chaos.seed $(SEED)
 
 clean: ## remove the data of the example

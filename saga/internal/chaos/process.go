@@ -98,7 +98,7 @@ func (p *process) start(watch bool) (io.ReadCloser, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.wanted && p.current == command {
-			p.fell = fmt.Errorf("%s has ended by itself: %v; see %s", p.name, err, p.output)
+			p.fell = fmt.Errorf("%s has ended by itself: %v; %s", p.name, err, p.lastWords())
 		}
 		close(ended)
 	}()
@@ -132,10 +132,10 @@ func (p *process) stop(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		return fmt.Errorf("%s does not stop: %w", p.name, context.Cause(ctx))
+		return fmt.Errorf("%s does not stop: %w; %s", p.name, context.Cause(ctx), p.lastWords())
 	}
 	if !current.ProcessState.Success() {
-		return fmt.Errorf("%s has stopped with %s; see %s", p.name, current.ProcessState, p.output)
+		return fmt.Errorf("%s has stopped with %s; %s", p.name, current.ProcessState, p.lastWords())
 	}
 	return nil
 }
@@ -162,6 +162,17 @@ func (p *process) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fell
+}
+
+// lastWords is the end of the output, for people: the file is removed with the
+// run.
+func (p *process) lastWords() string {
+	output, err := os.ReadFile(p.output)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 4000
+	return "its output ends with\n" + string(output[max(0, len(output)-most):])
 }
 
 // freeAddress returns a loopback address that nobody listens on. It is below the

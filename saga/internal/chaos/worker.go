@@ -91,7 +91,7 @@ func (w *worker) start(ctx context.Context) error {
 	select {
 	case line = <-lines:
 	case <-ctx.Done():
-		return fmt.Errorf("%s does not start: %w; see %s", w.name, context.Cause(ctx), w.output)
+		return fmt.Errorf("%s does not start: %w; %s", w.name, context.Cause(ctx), w.lastWords())
 	}
 	var ready Ready
 	if err := json.Unmarshal(line, &ready); err != nil {

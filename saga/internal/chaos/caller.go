@@ -25,7 +25,8 @@ func account(n int) string { return fmt.Sprintf("account-%d", n) }
 // became of it.
 type caller struct {
 	name    string
-	rng     *rand.Rand
+	seed    uint64
+	rng     *rand.Rand // of the order under way
 	workers []*worker
 	told    *told
 	calling *atomic.Bool // false once no new order is wanted
@@ -33,8 +34,10 @@ type caller struct {
 
 func (c *caller) run(ctx context.Context) {
 	for n := 1; c.calling.Load() && ctx.Err() == nil; n++ {
-		gid := fmt.Sprintf("%s-%d", c.name, n)
-		order, hopeless := c.draw(gid)
+		// Each order draws from a source of its own, so that what is ordered does
+		// not depend on how often the one before had to be asked for.
+		c.rng = rand.New(rand.NewPCG(c.seed, uint64(n)))
+		order, hopeless := c.draw(fmt.Sprintf("%s-%d", c.name, n))
 		if c.rng.IntN(5) == 0 {
 			c.open(ctx, order, hopeless)
 		} else {
@@ -108,13 +111,14 @@ func (c *caller) execute(ctx context.Context, o Order, hopeless bool) {
 // and then confirms it, cancels it, does both at once, or leaves it alone.
 func (c *caller) open(ctx context.Context, o Order, hopeless bool) {
 	o.Timeout = 4 * time.Second
+	end := c.rng.IntN(10)
 	s := c.told.begin(o, hopeless, "opened")
 	tried := true
 	for parts := 1; parts <= o.parts() && tried; parts++ {
 		tried = c.try(ctx, s, o, parts)
 	}
 	confirm, cancel := Request{Act: Confirm, Order: o}, Request{Act: Cancel, Order: o}
-	switch end := c.rng.IntN(10); {
+	switch {
 	case end == 0:
 		s.leave()
 	case end == 1 && tried:

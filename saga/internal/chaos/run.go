@@ -101,7 +101,7 @@ func (r *run) suffer(ctx context.Context) {
 	insisting, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	for n := range callers {
-		c := &caller{name: fmt.Sprintf("c%d", n), rng: rand.New(rand.NewPCG(source.Uint64(), source.Uint64())),
+		c := &caller{name: fmt.Sprintf("c%d", n), seed: source.Uint64(),
 			workers: r.workers, told: &r.told, calling: &calling}
 		calls.Go(func() { c.run(insisting) })
 	}

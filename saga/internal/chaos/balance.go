@@ -12,6 +12,13 @@ type imbalance struct {
 	what string
 }
 
+func (i imbalance) String() string {
+	if i.gid == "" {
+		return i.what
+	}
+	return i.gid + ": " + i.what
+}
+
 // balance compares everything with everything.
 func (b *books) balance() (found []imbalance) {
 	wrong := func(gid, format string, arguments ...any) {

@@ -51,7 +51,7 @@ func (r *Report) String() string {
 		if i.gid != "" && !known {
 			continue
 		}
-		fmt.Fprintf(&text, "\n%s: %s\n", i.gid, i.what)
+		fmt.Fprintf(&text, "\n%s\n", i)
 		if !shown[i.gid] {
 			shown[i.gid] = true
 			text.WriteString(history)

@@ -1,6 +1,6 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check race short fuzz cover chaos clean
+.PHONY: help run test check race short simulate fuzz cover chaos clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ fuzz: FOR ?= 20s
 fuzz: ## look for bad input that is not refused, FOR=20s for each entry point
 	CI=true .ci/servers bash -c 'set -e; for test in $$(grep -rhoE "^func Fuzz\w+" --include=*_test.go . | cut -c6-); do \
 	  go test -run "^$$" -fuzz "^$$test\$$" -fuzztime $(FOR) ./$$(dirname $$(grep -rl "^func $$test(" --include=*_test.go .)); done'
+
+simulate: ## the orchestrator in a simulated world, SEEDS=20000 of them
+	go test -timeout 0 ./saga/internal/simulation -sim.seeds=$(or $(SEEDS),20000) -v -run TestSeeds
 
 cover: ## test coverage by package, on private servers
 	CI=true .ci/servers go test -cover -coverpkg=./saga/...,./tcc/...,./branches/...,./sql/... ./...

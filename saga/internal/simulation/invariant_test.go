@@ -52,10 +52,14 @@ func (w *world) broken() (all []string) {
 func (w *world) checkHistory(complain func(string, ...any)) {
 	legal := []string{" trying", " confirming", " cancelled", " confirmed", "trying confirming", "trying cancelling", "confirming confirmed", "cancelling cancelled"}
 	decisions := map[string]int{}
-	w.query(w.log, "SELECT gid, old, state, old_epoch, epoch FROM history ORDER BY number", func(scan func(...any)) {
+	w.query(w.log, "SELECT gid, old, state, old_epoch, epoch, COALESCE(late, 0) FROM history ORDER BY number", func(scan func(...any)) {
 		var gid, old, state string
 		var oldEpoch, epoch int
-		scan(&gid, &old, &state, &oldEpoch, &epoch)
+		var late bool
+		scan(&gid, &old, &state, &oldEpoch, &epoch, &late)
+		if late && old == "trying" && state == "confirming" {
+			complain("%s was confirmed after its deadline", gid)
+		}
 		if old != state && !slices.Contains(legal, old+" "+state) {
 			complain("%s went from %s to %s", gid, old, state)
 		}

@@ -61,11 +61,11 @@ func openDatabase(t *testing.T, name string) *database {
 	must(t, sagasql.Migrate(t.Context(), db))
 	for _, statement := range []string{
 		`CREATE TABLE effects (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, branch TEXT, op TEXT)`,
-		`CREATE TABLE history (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, state TEXT, epoch INTEGER, old TEXT, old_epoch INTEGER)`,
+		`CREATE TABLE history (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, state TEXT, epoch INTEGER, old TEXT, old_epoch INTEGER, late INTEGER)`,
 		`CREATE TRIGGER begun AFTER INSERT ON saga_transactions BEGIN
-			INSERT INTO history (gid, state, epoch, old, old_epoch) VALUES (new.gid, new.state, new.epoch, '', 0); END`,
+			INSERT INTO history (gid, state, epoch, old, old_epoch, late) VALUES (new.gid, new.state, new.epoch, '', 0, 0); END`,
 		`CREATE TRIGGER moved AFTER UPDATE ON saga_transactions WHEN new.state <> old.state OR new.epoch <> old.epoch BEGIN
-			INSERT INTO history (gid, state, epoch, old, old_epoch) VALUES (new.gid, new.state, new.epoch, old.state, old.epoch); END`,
+			INSERT INTO history (gid, state, epoch, old, old_epoch, late) VALUES (new.gid, new.state, new.epoch, old.state, old.epoch, new.decided_at > new.deadline_at); END`,
 	} {
 		_, err := direct.Exec(statement)
 		must(t, err)

@@ -75,6 +75,65 @@
 // commit. If even that cannot be had, the call returns an [*UnknownError], and
 // never a cancel that may have been a confirm.
 //
+// # What can be lost
+//
+// Each row is a point where a process, a database, a broker or a reply is lost.
+// What the caller sees is for a caller that is still there; one whose process
+// died asks again with the same gid, from anywhere.
+//
+//	lost                          the caller sees        what happens next                     shown by
+//	----------------------------  ---------------------  ------------------------------------  ------------------------------------------
+//	process, before begin is      -                      nothing was written; asking again     simulation.TestEachCallInTurn
+//	durable                                              begins it
+//	database, before begin        ErrUnknown, or waits   nothing was written; asking again     tcc.TestUnansweredCommits
+//	                              for the lease          begins it                             chaos.TestChaos
+//	process, after begin          -                      cancelled by another instance within  tcc.TestUndecidedOfADeadInstanceIsCancelledAtOnce
+//	                                                     the lease                             simulation.TestSeeds
+//	process, in a Try             -                      rolled back or committed; Cancel      simulation.TestEachCallInTurn
+//	                                                     finds out through the barrier         order.TestManyOrdersWithKills
+//	process, in an outside Try    -                      Cancel is called whenever it may      tcc.TestExternalTryIsCancelledWheneverItMayHaveHadAnEffect
+//	                                                     have had an effect
+//	reply, after a Try's commit   what was decided       the Try is repeated and the barrier   tcc.TestUnansweredCommits
+//	                                                     turns it away
+//	process, after the Trys and   -                      cancelled: nobody has decided         simulation.TestEachCallInTurn
+//	before the decision
+//	process, after the decision   -                      another instance confirms             tcc.TestAnotherInstanceResumesWhatWasDecided
+//	                                                                                           order.TestDeathAfterTheDecision
+//	reply, of the decision's      what was decided       the row is written again, or read     tcc.TestUnansweredCommits
+//	COMMIT                                               with a lock, until it is certain      simulation.TestSeeds
+//	database, during COMMIT       ErrUnknown             asking again finds what the database  chaos.TestChaos
+//	                                                     has kept
+//	process, in a Confirm or      -                      rolled back or committed; called      simulation.TestEachCallInTurn
+//	Cancel                                               again, and the barrier turns it away
+//	                                                     if it was done
+//	service or database, in a     Confirming             retried with backoff; the other       tcc.TestConfirmIsRetriedAndHoldsUpNoOther
+//	Confirm                                              branches go on                        tcc.TestServiceThatIsDown
+//	broker, in a Confirm          Confirming             published when it is back             message.TestBrokerDownAtConfirm
+//	reply, of a publish           Confirming             published again with the same id;     message.TestRepeatedPublishIsHandledOnce
+//	                                                     the inbox handles it once             chaos.TestChaos
+//	process, between publish and  -                      published again with the same id      message.TestRepeatedPublishIsDroppedByTheBroker
+//	mark                                                                                       chaos.TestChaos
+//	process, between a handler    -                      delivered again; the inbox knows it   message.TestBrokerDownAtAck
+//	and its acknowledgement                                                                    order.TestManyOrdersWithKills
+//	every process, until the      -                      cancelled when one is back            order.TestDeadlineWhileDown
+//	deadline                                                                                   tcc.TestConfirmAfterTheDeadlineWithNobodyThere
+//	caller, before the decision   ErrUnknown or a        cancelled                             tcc.TestCallerGoesAway
+//	                              cancel
+//	caller, after it              Confirming             goes on without it                    tcc.TestCallerGoesAway
+//	process, during recovery      -                      claimed again under the next epoch    simulation.TestSeeds
+//	                                                                                           chaos.TestChaos
+//	a Try, until after its        ErrCancelled           refused by the barrier (hanging)      tcc.TestUndecidedOfADeadInstanceIsCancelledAtOnce
+//	Cancel                                                                                     barrier.TestTryAgainstCancelInFlight
+//	two instances believe that    what was decided       one decision wins; the stale one      tcc.TestAnotherInstanceResumesWhatWasDecided
+//	they own it: a process that                          writes nothing; the barrier turns     txlog.TestStaleDriverWritesNothing
+//	was paused past its lease                            its calls away                        chaos.TestChaos
+//	a caller and the deadline,    what was decided       one compare-and-set wins              txlog.TestOneDecision
+//	or an operator, at once                                                                    tcc.TestDecideWhileExecuting
+//	process, during cleaning      -                      other databases go first, the log's   tcc.TestCleaningBrokenOff
+//	                                                     rows last, so that it is repeated
+//	the clocks of the processes   -                      nothing: the database's clock counts  chaos.TestChaos
+//	                                                                                           simulation.TestSeeds
+//
 // # Time
 //
 // Deadlines, leases and due times are the database's clock. A process's own
@@ -86,4 +145,21 @@
 // it is open, its deadline; and NULL when it is finished. It is the only
 // secondary index on the log, so that finished and waiting transactions cost
 // nothing.
+//
+// # Attention, operators and limits
+//
+// A transaction is raised to attention when a branch has failed often, when it
+// is decided for long and not finished, or at a conflict, which no retry mends;
+// see [Config.OnAttention]. Operators can retry at once, pause a transaction or
+// a kind of branch, and decide what is stuck; each act is recorded in the commit
+// that does it, and refused if it would break a promise. Repeated calls of a
+// kind of branch are limited, and held back while all of them fail; see [Limits].
+//
+// # Cleaning
+//
+// A finished transaction goes after [Config.Retention], counted from its end and
+// from its deadline: until then a Try that is late may still come, and has to
+// find its barrier row. What is in other databases is removed first; as long as
+// the log's rows are there, they name it. Cleaning walks along the primary key,
+// instances take turns, and it needs no index.
 package saga

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	seeds   = flag.Int("sim.seeds", 2000, "how many seeds to run")
+	seeds   = flag.Int("sim.seeds", 2000/slower, "how many seeds to run")
 	oneSeed = flag.Uint64("sim.seed", 0, "the only seed to run; with -v its trace is printed")
 	first   = flag.Uint64("sim.first", 1, "the first seed to run")
 )
@@ -140,7 +140,7 @@ func report(t *testing.T, seed uint64, r result) {
 func TestSameSeedSameTrace(t *testing.T) {
 	t.Parallel()
 	log, other := openDatabase(t, "log"), openDatabase(t, "other")
-	for seed := range uint64(20) {
+	for seed := range uint64(max(2, 20/slower)) {
 		one, two := simulate(t, seed, log, other, 6, storm), simulate(t, seed, log, other, 6, storm)
 		if !slices.Equal(one.trace, two.trace) {
 			for i := range min(len(one.trace), len(two.trace)) {
@@ -153,6 +153,9 @@ func TestSameSeedSameTrace(t *testing.T) {
 	}
 }
 
+// turnSeed draws transactions with all kinds of branches.
+const turnSeed = 5
+
 // TestEachCallInTurn lets exactly one call fail, each in turn, in each way.
 func TestEachCallInTurn(t *testing.T) {
 	t.Parallel()
@@ -160,25 +163,20 @@ func TestEachCallInTurn(t *testing.T) {
 		t.Run(strings.ToLower(f.String()), func(t *testing.T) {
 			t.Parallel()
 			log, other := openDatabase(t, "log"), openDatabase(t, "other")
-			for seed := uint64(1); seed <= 2; seed++ {
-				for nth := 1; ; nth++ {
-					r := simulate(t, seed, log, other, 4, func(w *world) func(int, *call) fault {
-						return func(n int, _ *call) fault {
-							if n == nth && !w.isEnding() {
-								return f
-							}
-							return none
+			for nth := 1; ; nth += slower {
+				r := simulate(t, turnSeed, log, other, 4, func(w *world) func(int, *call) fault {
+					return func(n int, _ *call) fault {
+						if n == nth && !w.isEnding() {
+							return f
 						}
-					})
-					if len(r.broken) > 0 {
-						t.Fatalf("seed %d, call %d %s:\n  %s\n%s", seed, nth, f, strings.Join(r.broken, "\n  "), strings.Join(r.trace, "\n"))
+						return none
 					}
-					if r.faults[f] == 0 {
-						break
-					}
-					if testing.Short() {
-						nth += 7
-					}
+				})
+				if len(r.broken) > 0 {
+					t.Fatalf("call %d %s:\n  %s\n%s", nth, f, strings.Join(r.broken, "\n  "), strings.Join(r.trace, "\n"))
+				}
+				if r.faults[f] == 0 {
+					return // there are not so many calls
 				}
 			}
 		})

@@ -9,7 +9,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
-	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -55,30 +54,33 @@ func TestInboxIsCleaned(t *testing.T) {
 
 // What the outbox holds goes with its transaction, also from another database.
 func TestOutboxIsCleaned(t *testing.T) {
-	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		for name, outbox := range map[string]*gorm.DB{"here": db, "elsewhere": sqltest.Open(t, "sqlite")} {
-			js := connect(t)
-			stream := newStream(t, js)
-			orch, err := saga.Open(t.Context(), db, saga.Config{Poll: 20 * time.Millisecond, CallTimeout: time.Second, Retention: 2 * time.Second, Logger: quiet})
-			must(t, err)
-			publisher, err := message.NewPublisher(t.Context(), outbox, js, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
-			must(t, err)
-			must(t, tcc.Register(orch, publisher))
-			must(t, tcc.Register(orch, stock.New(db)))
-			running, stop := context.WithCancel(t.Context())
-			ended := make(chan error)
-			go func() { ended <- orch.Run(running) }()
-			_, err = tcc.Execute(t.Context(), orch, name, message.Publish{Subject: stream + ".a", Data: []byte("x")})
-			must(t, err)
-			past, _ := longAgo(db)
-			must(t, db.Exec("UPDATE saga_transactions SET deadline_at = "+past+", finished_at = "+past+" WHERE gid = ?", name).Error)
-			eventually(t, "the outbox "+name+" is empty", func() bool {
-				var n int
-				must(t, outbox.Raw("SELECT COUNT(*) FROM saga_outbox").Scan(&n).Error)
-				return n == 0
-			})
-			stop()
-			must(t, <-ended)
-		}
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) { outboxIsCleaned(t, db, db) })
+}
+
+func TestOutboxElsewhereIsCleaned(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) { outboxIsCleaned(t, db, sqltest.Open(t, "sqlite")) })
+}
+
+func outboxIsCleaned(t *testing.T, db, outbox *gorm.DB) {
+	js := connect(t)
+	stream := newStream(t, js)
+	orch, err := saga.Open(t.Context(), db, saga.Config{Poll: 20 * time.Millisecond, CallTimeout: time.Second, Retention: 2 * time.Second, Logger: quiet})
+	must(t, err)
+	publisher, err := message.NewPublisher(t.Context(), outbox, js, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
+	must(t, err)
+	must(t, tcc.Register(orch, publisher))
+	running, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- orch.Run(running) }()
+	_, err = tcc.Execute(t.Context(), orch, "order-1", message.Publish{Subject: stream + ".a", Data: []byte("x")})
+	must(t, err)
+	past, _ := longAgo(db)
+	must(t, db.Exec("UPDATE saga_transactions SET deadline_at = "+past+", finished_at = "+past).Error)
+	eventually(t, "the outbox is empty", func() bool {
+		var n int
+		must(t, outbox.Raw("SELECT COUNT(*) FROM saga_outbox").Scan(&n).Error)
+		return n == 0
 	})
+	stop()
+	must(t, <-ended)
 }

@@ -92,7 +92,7 @@ func TestDeadLetterAndResend(t *testing.T) {
 func TestDeadLetterOfTimeoutAndPanic(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
-	b.consume(message.ConsumerConfig{Attempts: 2, Timeout: 20 * time.Millisecond}, func(ctx context.Context, _ *gorm.DB, m message.Received) error {
+	b.consume(message.ConsumerConfig{Attempts: 2, Timeout: 500 * time.Millisecond}, func(ctx context.Context, _ *gorm.DB, m message.Received) error {
 		if string(m.Data) == "panic" {
 			panic("on purpose")
 		}

@@ -18,6 +18,13 @@ type branch struct {
 	Branch
 	resident bool // its database is the orchestrator's own
 	valve    *valve
+	pace     pace
+}
+
+// confirmsInside reports whether its Confirm acts on nothing but the
+// orchestrator's own database.
+func (b *branch) confirmsInside() bool {
+	return b.resident && b.Inside != nil && b.Outside[barrier.Confirm] == nil
 }
 
 // tryFused reports whether its Try can share a commit with the log.

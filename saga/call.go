@@ -40,7 +40,7 @@ func (o *Orchestrator) callOnce(ctx context.Context, b *branch, call Call) error
 	if call.Op == barrier.Try {
 		return o.tryOutside(ctx, b, call)
 	}
-	due, receipt, err := o.actOutside(ctx, b, call)
+	due, receipt, err := o.actOutside(ctx, b, call, false)
 	if err != nil {
 		return err
 	}
@@ -70,9 +70,13 @@ func (o *Orchestrator) tryOutside(ctx context.Context, b *branch, call Call) err
 }
 
 // actOutside makes the Outside part of a Confirm or Cancel, if the barrier says
-// that it is due. The barrier is only looked at here; the row is written with
-// the Inside part, afterwards.
-func (o *Orchestrator) actOutside(ctx context.Context, b *branch, call Call) (due bool, receipt any, err error) {
+// that it is due, which a fresh transaction is. The barrier is only looked at
+// here; the row is written with the Inside part, afterwards.
+func (o *Orchestrator) actOutside(ctx context.Context, b *branch, call Call, fresh bool) (due bool, receipt any, err error) {
+	if fresh {
+		receipt, err = o.outside(ctx, b, call)
+		return true, receipt, err
+	}
 	rows, err := barrier.Look(ctx, b.Database, call.GID)
 	if err != nil {
 		return false, nil, err

@@ -77,6 +77,12 @@ type Config struct {
 	// all.
 	Retention time.Duration
 
+	// MaxBatch is the most transactions that share a commit: callers at the
+	// same time whose branches are of the same kinds, all in the orchestrator's
+	// own database, and quick. 1 lets each commit by itself. Defaults to 128; at
+	// most 1,000.
+	MaxBatch int
+
 	// MaxPayload is the most bytes that the input of a branch may have as JSON.
 	// Defaults to 1 MiB; at most 16,000,000.
 	MaxPayload int
@@ -143,6 +149,12 @@ func (c Config) withDefaults() (Config, error) {
 		return c, invalid("Config.Drivers is negative: %d", c.Drivers)
 	case c.Drivers == 0:
 		c.Drivers = 64
+	}
+	switch {
+	case c.MaxBatch < 0 || c.MaxBatch > 1000:
+		return c, invalid("Config.MaxBatch is %d, it must be between 0 and 1,000", c.MaxBatch)
+	case c.MaxBatch == 0:
+		c.MaxBatch = 128
 	}
 	switch {
 	case c.MaxPayload < 0 || c.MaxPayload > 16_000_000:

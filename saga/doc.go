@@ -53,8 +53,9 @@
 // own is resident: it needs no commit of its own.
 //
 //	plan                  commits on the way to confirmed
-//	resident only         1: begin, every barrier row, every Try, the decision
-//	                      2: every Confirm, the end
+//	resident only         1: begin, every barrier row, every Try, the decision,
+//	                      every Confirm that acts on nothing else
+//	                      2: if a Confirm acts outside first: it, and the end
 //	with others           1: begin, naming every branch
 //	                      each other branch: its barrier row and Try
 //	                      2: every resident Try, the decision
@@ -66,6 +67,21 @@
 // and nothing has to be cancelled; the transaction is recorded as cancelled, so
 // that its gid gives the same answer next time. If a resident Confirm fails, it
 // is left out, and the others are committed without it.
+//
+// Callers share the commits of plans that are resident only and have the same
+// kinds of branches ("group commit", from D. J. DeWitt et al., Implementation
+// Techniques for Main Memory Database Systems, 1984). What gathers while two
+// batches are at work is the next batch, of at most [Config.MaxBatch]; nobody
+// waits when nothing is under way, and nobody is answered before the commit. A
+// branch with Together is called once per batch, others once per transaction.
+//
+// A failure in company hurts no other: whoever met with it leaves the batch and
+// is decided in a local transaction of its own, and the others are written
+// again. A batch waits for locks at most a second, and for a slow branch half a
+// second and 3 ms per call; then each goes alone, and kinds of branches that
+// kept others waiting go alone for 5 seconds, or longer if it happens again.
+// When a batch takes more than 20 ms, the next one does not wait for it. Plans
+// with more than 8 branches or 16 KiB of input always go alone.
 //
 // # When a COMMIT is not answered
 //

@@ -89,6 +89,11 @@ func (r *round) run(ctx context.Context) error {
 	r.failures, r.marked = make(map[*step]error), make(map[*step]bool)
 	r.holdBack(ctx)
 	due, waiting := r.pending()
+	early, due := split(due, func(s *step) bool { return s.early != nil })
+	for _, s := range early {
+		r.failed(s, s.early)
+		s.early = nil
+	}
 	known, unknown := split(due, func(s *step) bool { return s.branch != nil })
 	for _, s := range unknown {
 		_, err := r.o.branch(s.kind)
@@ -106,7 +111,7 @@ func (r *round) run(ctx context.Context) error {
 			}
 		})
 	}
-	err := r.runFused(ctx, fused, len(waiting)+len(unknown)+len(apart) == 0)
+	err := r.runFused(ctx, fused, len(early)+len(waiting)+len(unknown)+len(apart) == 0)
 	calls.Wait()
 	return err
 }
@@ -158,7 +163,12 @@ type delivered struct {
 func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
 	ready := r.deliver(ctx, steps)
 	for len(ready) > 0 {
-		err := r.commit(ctx, ready, all && len(ready) == len(steps))
+		var err error
+		if all && len(ready) == len(steps) {
+			err = r.arrive(ctx, ready)
+		} else {
+			err = r.commit(ctx, ready, false)
+		}
 		var failed *branchError
 		switch {
 		case local.Poisoned(err):
@@ -205,7 +215,7 @@ func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
 			continue
 		}
 		calls.Go(func() {
-			all[i].due, all[i].call.Receipt, failures[i] = r.o.actOutside(ctx, s.branch, all[i].call)
+			all[i].due, all[i].call.Receipt, failures[i] = r.o.actOutside(ctx, s.branch, all[i].call, r.txn.fresh)
 		})
 	}
 	calls.Wait()
@@ -245,11 +255,16 @@ func (r *round) commit(ctx context.Context, steps []delivered, end bool) error {
 	if err != nil {
 		return err
 	}
+	r.committed(steps, end)
+	return nil
+}
+
+// committed notes that steps are done, and whether that was the end.
+func (r *round) committed(steps []delivered, end bool) {
 	for _, d := range steps {
 		r.done(d.step, true)
 	}
 	r.finished = end
-	return nil
 }
 
 func (r *round) callInside(ctx context.Context, tx *gorm.DB, d delivered) error {

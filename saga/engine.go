@@ -78,7 +78,8 @@ type Options struct {
 
 	// ReturnDecided lets Execute and Confirm return as soon as the decision is
 	// durable, while the Confirms go on in the background. By default they
-	// return when each branch was called once.
+	// return when each branch was called once. Confirms that were part of the
+	// decision's own commit are done in either case.
 	ReturnDecided bool
 }
 
@@ -96,6 +97,14 @@ type Call struct {
 // Key is the identity of the branch, the same in every call: use it, as
 // "gid/branch", where another system asks for an idempotency key.
 func (c Call) Key() barrier.Key { return barrier.Key{GID: c.GID, BranchID: c.BranchID} }
+
+// JointCall is one of several calls that are made together.
+type JointCall struct {
+	// Context holds the values of the caller's context, such as a trace. It
+	// does not end; the context of the joint call does.
+	Context context.Context
+	Call
+}
 
 // Branch is a kind of branch as an engine runs it. Users write typed branches
 // with a pattern, such as package tcc, which makes these.
@@ -126,6 +135,13 @@ type Branch struct {
 	// Cancel is called first, and only if the barrier says that it is due; then
 	// Inside, if any, is called with its receipt and the two are committed.
 	Outside map[barrier.Op]func(ctx context.Context, call Call) (receipt any, err error)
+
+	// Together, if it is not nil, does the work of Inside for the same operation
+	// of several transactions at once, in tx: one statement for all instead of
+	// one each. It returns the failures in the order of the calls, or nil if
+	// there is none; a Try that failed has changed nothing. The error is of the
+	// database and fails them all, for now: each is then called by itself.
+	Together func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []JointCall) (failures []error, err error)
 
 	// Clean, if it is not nil, removes what the branch keeps of transactions
 	// that are finished and past [Config.Retention], in a local transaction in

@@ -26,7 +26,8 @@ const (
 // Branches that live elsewhere are tried first, in the order of the plan; then
 // all branches in the orchestrator's own database are tried, in order, in one
 // local transaction with the decision. If all live there, that transaction also
-// begins it all, and a Try that fails leaves nothing to cancel.
+// begins it all, and confirms those that act on nothing else; a Try that fails
+// leaves nothing to cancel; and callers at the same time share it.
 //
 // When ctx ends before the decision, the transaction is cancelled; after it,
 // Execute returns and the Confirms go on.
@@ -140,12 +141,12 @@ type execution struct {
 // error is the cause.
 func (e *execution) decide(ctx context.Context) error {
 	fused, apart := split(e.txn.steps, func(s *step) bool { return s.branch.tryFused() })
-	if len(apart) == 0 {
-		return e.decideAtOnce(ctx)
-	}
 	// It counts from a moment before the database begins to count.
 	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, errDeadline)
 	defer cancel()
+	if len(apart) == 0 {
+		return e.depart(trying)
+	}
 	if err := e.begin(ctx); err != nil {
 		return err
 	}
@@ -176,39 +177,43 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// decideAtOnce writes the transaction as decided, and tries every branch, in
-// one local transaction. Whether it was committed is certain in the end: the
-// gid's row is written again if need be, and waits for an unanswered COMMIT.
-func (e *execution) decideAtOnce(ctx context.Context) error {
+// decideAlone writes the transaction as decided, and tries every branch, in a
+// local transaction of its own. Whether it was committed is certain in the end:
+// the gid's row is written again if need be, and waits for an unanswered
+// COMMIT.
+func (e *execution) decideAlone(ctx context.Context) error {
 	o, t := e.o, e.txn
 	start := e.start
 	start.State, start.DecidedBy, start.Due = txlog.Confirming, byCaller, o.config.Lease
-	trying, stop := context.WithTimeoutCause(ctx, start.Deadline, errDeadline)
-	defer stop()
-	err := e.insert(trying, start, func(tx *gorm.DB) error { return o.tryAll(trying, tx, t, t.steps) })
+	err := e.insert(ctx, start, func(tx *gorm.DB) error { return o.tryAll(ctx, tx, t, t.steps) })
 	if err == nil {
-		t.state = Confirming
 		return nil
 	}
+	return e.refuse(ctx, err)
+}
+
+// refuse writes the transaction as cancelled because of err: of a Try, or of a
+// COMMIT that the database has refused. Everything was rolled back, nothing was
+// reserved, and what is left to write is that, and why. Other errors are
+// returned as they are.
+func (e *execution) refuse(ctx context.Context, err error) error {
+	start := e.start
 	var failed *branchError
 	switch {
 	case errors.As(err, &failed):
-		err = causeOf(trying, failed.err)
+		err = causeOf(ctx, failed.err)
 		start.Reason = reasonOf(&branchError{kind: failed.kind, err: err})
 	case errors.Is(err, local.ErrCommitRefused):
 		start.Reason = reasonOf(err)
 	default:
 		return err
 	}
-	// Everything was rolled back: nothing was reserved, and what is left to
-	// write is that, and why.
-	start.State, start.Due = txlog.Cancelled, -1
-	recording, cancel := o.detachFor(ctx)
+	start.State, start.DecidedBy = txlog.Cancelled, byCaller
+	recording, cancel := e.o.detachFor(ctx)
 	defer cancel()
 	if e := e.insert(recording, start, nil); e != nil {
 		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", err, e)
 	}
-	t.state, e.reason = Cancelled, start.Reason
 	return err
 }
 
@@ -222,9 +227,9 @@ func (e *execution) begin(ctx context.Context) error {
 }
 
 // insert writes the row of the transaction, and does more in the same local
-// transaction, until it is certain how that went. An unanswered COMMIT makes it
-// run again: that waits for the COMMIT, and finds the row if it was written.
-// ErrExists is of somebody else's.
+// transaction, until it is certain how that went, and takes over its state. An
+// unanswered COMMIT makes it run again: that waits for the COMMIT, and finds the
+// row if it was written. ErrExists is of somebody else's.
 func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx *gorm.DB) error) error {
 	o, unanswered := e.o, false
 	for look := 1; ; look++ {
@@ -235,12 +240,16 @@ func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx 
 			return more(tx)
 		})
 		switch {
+		case err == nil:
+			e.txn.state, e.reason = State(start.State), start.Reason
+			return nil
 		case errors.Is(err, local.ErrCommitUnknown) && look < maxLooks:
 			unanswered = true
 			continue
 		case errors.Is(err, txlog.ErrExists) && unanswered:
 			record, getErr := o.log.Get(ctx, start.GID)
 			if getErr == nil && e.isOurs(record) {
+				e.txn.state, e.reason = State(record.State), record.Reason
 				return nil
 			}
 			return errors.Join(err, getErr)

@@ -198,6 +198,8 @@ func (by Operator) check() error {
 
 // pausedKinds are the kinds of branch that are known here to be paused.
 type pausedKinds struct {
+	reading sync.Mutex // so that what was read earlier is not set later
+
 	mu    sync.RWMutex
 	kinds map[string]struct{}
 }
@@ -225,6 +227,8 @@ func (p *pausedKinds) set(kinds []string) {
 }
 
 func (o *Orchestrator) readPausedKinds(ctx context.Context) error {
+	o.paused.reading.Lock()
+	defer o.paused.reading.Unlock()
 	kinds, err := o.log.PausedKinds(ctx)
 	if err == nil {
 		o.paused.set(kinds)

@@ -34,6 +34,9 @@ type Orchestrator struct {
 	branches map[string]*branch
 	paused   pausedKinds
 
+	departures groups[*departure] // by the kinds of branches
+	arrivals   groups[*arrival]   // by the kinds of branches and the epoch
+
 	work     context.Context // of everything driven; ends when Stop runs out of patience
 	halt     context.CancelFunc
 	stopping chan struct{} // closed when Stop begins, or Run drains
@@ -81,6 +84,12 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
 	}
+	hands := hands
+	if db.Name() == "sqlite" {
+		hands = 1 // it lets one write at a time
+	}
+	o.departures = groups[*departure]{most: config.MaxBatch, hands: hands, write: o.departTogether}
+	o.arrivals = groups[*arrival]{most: config.MaxBatch, hands: hands, write: o.arriveTogether}
 	o.lease = newLease(config.Lease, func(ctx context.Context) error {
 		return log.Renew(ctx, o.instance, config.Lease)
 	})

@@ -19,6 +19,7 @@ type step struct {
 	done    bool          // confirmed or cancelled
 	failed  int           // attempts of the operation under way that have failed
 	wait    time.Duration // until it is to be called again
+	early   error         // why it failed just now, before the round; it counts as a call of the round
 	held    string        // why it waits, if it is not for its next attempt
 }
 
@@ -30,6 +31,7 @@ type txn struct {
 	steps []*step
 	next  time.Duration // after a round that failed: until it is due again
 
+	fresh     bool      // its Trys were committed by this process just now: the barrier need not be asked
 	decided   time.Time // about when, on this process's clock
 	attention string    // why it was raised to attention; empty if it was not
 }

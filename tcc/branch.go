@@ -60,6 +60,32 @@ type Deliverer[P Payload] interface {
 	Deliver(ctx context.Context, in P) (receipt any, err error)
 }
 
+// Bulk is implemented by a Branch that can do the same operation for several
+// transactions at once, with one statement instead of one each. It is called
+// under load, with what has gathered meanwhile; the methods of Branch are called
+// otherwise, and whenever something went wrong in bulk. A branch without it
+// shares commits all the same.
+//
+// A type that embeds a Bulk branch to change its Try or Confirm has to change
+// these too.
+type Bulk[P Payload] interface {
+	// TryAll tries the items. The failures are in the order of the items, nil
+	// for those that succeeded, and may be nil altogether if all did; an item
+	// that failed has changed nothing. The error is of the database: nothing
+	// of what was done counts.
+	TryAll(ctx context.Context, tx *gorm.DB, items []Item[P]) (failures []error, err error)
+
+	// ConfirmAll confirms the items. After an error nothing of what was done
+	// counts, and each item is confirmed by itself.
+	ConfirmAll(ctx context.Context, tx *gorm.DB, items []Item[P]) error
+}
+
+// Item is one of several calls that a [Bulk] branch does at once.
+type Item[P Payload] struct {
+	saga.JointCall
+	In P
+}
+
 // Cleaner is implemented by a Branch that keeps rows of its own per
 // transaction, such as reservations, which nobody needs after a while.
 type Cleaner interface {
@@ -110,6 +136,9 @@ func Register[P Payload](engine saga.Engine, b Branch[P]) error {
 	}
 	if deliverer, ok := b.(Deliverer[P]); ok {
 		erased.Outside = map[barrier.Op]outsideFunc{barrier.Confirm: outside(deliverer.Deliver)}
+	}
+	if bulk, ok := b.(Bulk[P]); ok {
+		erased.Together = together(bulk)
 	}
 	if cleaner, ok := b.(Cleaner); ok {
 		erased.Clean = cleaner.Clean
@@ -164,6 +193,26 @@ func inside[P Payload](b Branch[P]) func(context.Context, *gorm.DB, saga.Call) e
 			return b.Cancel(ctx, tx, in)
 		}
 		return fmt.Errorf("tcc: unknown operation %q", string(call.Op))
+	}
+}
+
+func together[P Payload](b Bulk[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.JointCall) ([]error, error) {
+	return func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.JointCall) ([]error, error) {
+		items := make([]Item[P], len(calls))
+		for i, call := range calls {
+			in, err := decode[P](call.Call)
+			if err != nil {
+				return nil, err
+			}
+			items[i] = Item[P]{call, in}
+		}
+		switch op {
+		case barrier.Try:
+			return b.TryAll(ctx, tx, items)
+		case barrier.Confirm:
+			return nil, b.ConfirmAll(ctx, tx, items)
+		}
+		return nil, fmt.Errorf("tcc: %s is not called in bulk", op)
 	}
 }
 

@@ -2,137 +2,22 @@ package tcc_test
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"path/filepath"
-	"sync"
 	"testing"
 
-	"github.com/glebarez/sqlite"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// loss loses the answer to a COMMIT: the connection breaks before the server
-// has made it, or after.
-type loss struct {
-	mu        sync.Mutex
-	in        int  // the in-th COMMIT from now is lost; 0 is none
-	committed bool // it was made before the connection broke
-	lost      int
-}
-
-func (l *loss) arm(in int, committed bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.in, l.committed = in, committed
-}
-
-func (l *loss) hit() (lost, committed bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.in == 0 {
-		return false, false
-	}
-	l.in--
-	if l.in == 0 {
-		l.lost++
-		return true, l.committed
-	}
-	return false, false
-}
-
-func (l *loss) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lost
-}
-
-// lossyConnector opens real SQLite connections whose COMMITs can be lost.
-type lossyConnector struct {
-	driver driver.Driver
-	dsn    string
-	loss   *loss
-}
-
-func (c lossyConnector) Driver() driver.Driver { return c.driver }
-
-func (c lossyConnector) Connect(context.Context) (driver.Conn, error) {
-	conn, err := c.driver.Open(c.dsn)
-	if err != nil {
-		return nil, err
-	}
-	return &lossyConn{full: conn.(full), loss: c.loss}, nil
-}
-
-// full is what the SQLite driver's connections can do.
-type full interface {
-	driver.Conn
-	driver.ConnBeginTx
-	driver.ConnPrepareContext
-	driver.ExecerContext
-	driver.QueryerContext
-}
-
-type lossyConn struct {
-	full
-	loss *loss
-}
-
-func (c *lossyConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.full.BeginTx(ctx, options)
-	return &lossyTx{tx, c.loss}, err
-}
-
-type lossyTx struct {
-	driver.Tx
-	loss *loss
-}
-
-func (t *lossyTx) Commit() error {
-	lost, committed := t.loss.hit()
-	switch {
-	case !lost:
-		return t.Tx.Commit()
-	case committed:
-		if err := t.Tx.Commit(); err != nil {
-			return err
-		}
-	default:
-		if err := t.Tx.Rollback(); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("on purpose: %w", io.ErrUnexpectedEOF)
-}
-
-func openLossy(t *testing.T) (*gorm.DB, *loss) {
-	t.Helper()
-	dsn := filepath.Join(t.TempDir(), "lossy.db") + "?_txlock=immediate&_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
-	plain, err := sql.Open(sqlite.DriverName, dsn)
-	must(t, err)
-	l := &loss{}
-	pool := sql.OpenDB(lossyConnector{plain.Driver(), dsn, l})
-	must(t, plain.Close())
-	t.Cleanup(func() { pool.Close() })
-	db, err := gorm.Open(&sqlite.Dialector{Conn: pool}, &gorm.Config{Logger: logger.Discard})
-	must(t, err)
-	must(t, sagasql.Migrate(t.Context(), db))
-	return db, l
-}
 
 // Whichever COMMIT goes unanswered, made or not made, what the caller is told
 // is what happened.
 func TestUnansweredCommits(t *testing.T) {
 	t.Parallel()
-	db, loss := openLossy(t)
+	db, loss := sqltest.OpenLossy(t)
 	config := quick
 	// Only what the calls themselves do commits; nothing comes in between.
 	config.Poll, config.Lease = maxDuration/4, maxDuration/4
@@ -148,19 +33,19 @@ func TestUnansweredCommits(t *testing.T) {
 	for name, plan := range all {
 		for _, committed := range []bool{false, true} {
 			for nth := 1; ; nth++ {
-				lost := loss.count()
-				loss.arm(nth, committed)
+				lost := loss.Count()
+				loss.Arm(nth, committed)
 				what := fmt.Sprintf("%s, COMMIT %d, made %t", name, nth, committed)
 				b.executeTruthfully(what, plan)
-				loss.arm(0, false)
-				if loss.count() == lost {
+				loss.Arm(0, false)
+				if loss.Count() == lost {
 					break // there are not so many
 				}
 			}
 		}
 	}
-	if loss.count() < 20 {
-		t.Errorf("only %d COMMITs were lost", loss.count())
+	if loss.Count() < 20 {
+		t.Errorf("only %d COMMITs were lost", loss.Count())
 	}
 }
 

@@ -74,10 +74,11 @@ func ExampleExecuteWith() {
 	orch, _, closeShop := shop()
 	defer closeShop()
 
-	// The caller does not wait for the Confirms.
-	outcome, err := tcc.ExecuteWith(context.Background(), orch, "order-1", saga.Options{ReturnDecided: true}, phones(1))
-	fmt.Println(outcome.State, err)
-	// Output: confirming <nil>
+	// Decided within a second, or cancelled; and the caller does not wait for
+	// Confirms that take longer than the decision.
+	outcome, err := tcc.ExecuteWith(context.Background(), orch, "order-1", saga.Options{Timeout: time.Second, ReturnDecided: true}, phones(1))
+	fmt.Println(outcome.State.Decided(), err)
+	// Output: true <nil>
 }
 
 // Pay within 15 minutes, or the stock is released.

@@ -295,18 +295,18 @@ func TestCallerGoesAway(t *testing.T) {
 			b.here.block, b.here.calls, b.away.block, b.away.calls = nil, nil, nil, nil
 		}
 
-		gate := b.here.hold(barrier.Confirm)
+		gate := b.away.hold(barrier.Confirm)
 		ctx, leave := context.WithCancel(t.Context())
 		gid := newGID()
 		answered := make(chan saga.Outcome)
 		go func() {
-			outcome, err := tcc.Execute(ctx, b.orch, gid, hold{1, 30})
+			outcome, err := tcc.Execute(ctx, b.orch, gid, holdAway{1, 30}, hold{1, 30})
 			if err != nil {
 				t.Error(err)
 			}
 			answered <- outcome
 		}()
-		eventually(t, "Confirm is called", func() bool { return b.here.called(barrier.Confirm) > 0 })
+		eventually(t, "Confirm is called", func() bool { return b.away.called(barrier.Confirm) > 0 })
 		leave()
 		if outcome := <-answered; outcome.State != saga.Confirming {
 			t.Errorf("%+v", outcome)

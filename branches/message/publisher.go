@@ -111,6 +111,7 @@ var (
 	_ tcc.Branch[Publish]    = (*Publisher)(nil)
 	_ tcc.Located            = (*Publisher)(nil)
 	_ tcc.Deliverer[Publish] = (*Publisher)(nil)
+	_ tcc.Bulk[Publish]      = (*Publisher)(nil)
 	_ tcc.Cleaner            = (*Publisher)(nil)
 )
 
@@ -142,8 +143,25 @@ func (p *Publisher) Database() *gorm.DB { return p.db }
 // Try writes the message into the outbox. It rejects what could never be
 // published.
 func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
+	row, err := p.prepare(ctx, in)
+	if err != nil {
+		return err
+	}
+	call := tcc.CallOf(ctx)
+	return tx.Exec(`INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence)
+		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`, '', 0)`, call.GID, call.BranchID, row.subject, row.headers, row.data).Error
+}
+
+// prepared is what the outbox holds of a message.
+type prepared struct {
+	subject, headers string
+	data             []byte
+}
+
+// prepare checks a message, and takes the trace of ctx into its headers.
+func (p *Publisher) prepare(ctx context.Context, in Publish) (prepared, error) {
 	if err := p.check(in); err != nil {
-		return tcc.Reject(err)
+		return prepared{}, tcc.Reject(err)
 	}
 	headers := nats.Header(maps.Clone(in.Headers))
 	if headers == nil {
@@ -152,23 +170,21 @@ func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
 	p.config.Propagator.Inject(ctx, carrier(headers))
 	text, err := json.Marshal(headers)
 	if err != nil {
-		return fmt.Errorf("encoding the headers: %w", err)
+		return prepared{}, fmt.Errorf("encoding the headers: %w", err)
 	}
 	size := wireSize(headers)
 	if n := max(size, len(text)); n > maxHeaders {
-		return tcc.Reject(fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, n, maxHeaders))
+		return prepared{}, tcc.Reject(fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, n, maxHeaders))
 	}
 	size += len(in.Data)
 	if most := p.most(); int64(size) > most {
-		return tcc.Reject(fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", ErrInvalid, size, most))
+		return prepared{}, tcc.Reject(fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", ErrInvalid, size, most))
 	}
-	call := tcc.CallOf(ctx)
 	data := in.Data
 	if data == nil {
 		data = []byte{}
 	}
-	return tx.Exec(`INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence)
-		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`, '', 0)`, call.GID, call.BranchID, in.Subject, string(text), data).Error
+	return prepared{in.Subject, string(text), data}, nil
 }
 
 // most is how many bytes a message may have with its headers, so that broker

@@ -68,6 +68,7 @@ type Stock struct{ db *gorm.DB }
 var (
 	_ tcc.Branch[Lock] = (*Stock)(nil)
 	_ tcc.Located      = (*Stock)(nil)
+	_ tcc.Bulk[Lock]   = (*Stock)(nil)
 )
 
 // New returns the stock in db, where the schema of package sql is installed.

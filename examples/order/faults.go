@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/branches/stock"
+	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // Faults are the switches of POST /faults.
@@ -20,7 +21,7 @@ type Faults struct {
 	// FailConfirms lets the next n Confirms of the stock fail.
 	FailConfirms int `json:"fail_confirms"`
 	// DieAfterDecision kills the process right after the next decision to
-	// confirm, before anything is confirmed.
+	// confirm, before the message is published.
 	DieAfterDecision bool `json:"die_after_decision"`
 }
 
@@ -58,6 +59,8 @@ func die() {
 	select {}
 }
 
+var errFails = errors.New("this Confirm fails, as POST /faults asked for")
+
 func (f *faults) confirm() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,22 +68,28 @@ func (f *faults) confirm() error {
 		return nil
 	}
 	f.now.FailConfirms--
-	return errors.New("this Confirm fails, as POST /faults asked for")
+	return errFails
 }
 
 // faultyStock and faultyPublisher are the ready-made branches with the switches
-// in front of what comes after the decision.
+// in front of the Confirms, and of what comes after the decision.
 type faultyStock struct {
 	*stock.Stock
 	faults *faults
 }
 
 func (s faultyStock) Confirm(ctx context.Context, tx *gorm.DB, in stock.Lock) error {
-	s.faults.decided()
 	if err := s.faults.confirm(); err != nil {
 		return err
 	}
 	return s.Stock.Confirm(ctx, tx, in)
+}
+
+func (s faultyStock) ConfirmAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[stock.Lock]) error {
+	if s.faults.get().FailConfirms > 0 {
+		return errFails // each is then confirmed by itself, and counted there
+	}
+	return s.Stock.ConfirmAll(ctx, tx, locks)
 }
 
 type faultyPublisher struct {

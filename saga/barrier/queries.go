@@ -5,15 +5,18 @@ import "github.com/tccsaga/tccsaga/saga/internal/dialect"
 // queries are the statements on the barrier row in one dialect. Every query
 // takes gid and branch id, in this order.
 type queries struct {
-	insertTried     string
-	insertSuspended string
-	confirm         string
-	cancel          string
-	turnAway        string
-	stamp           string
-	state           string
-	look            string // takes the gid alone
-	affectedTells   bool   // the affected rows of an insert tell it from an update; else it returns turned_away
+	insertTried              string
+	insertSuspended          string
+	confirm                  string
+	cancel                   string
+	turnAway                 string
+	stamp                    string
+	state                    string
+	look                     string // takes the gid alone
+	tryAll, tryAndConfirmAll func(rows int) string
+	confirmAll               func(gids int) string // takes the branch id first
+
+	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
 }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
@@ -36,6 +39,11 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		look: d.SQL(`SELECT branch_id, state, COALESCE({micros tried_at}, 0), COALESCE({micros confirmed_at}, 0),
 			COALESCE({micros cancelled_at}, 0), turned_away, COALESCE({micros turned_away_at}, 0)
 			FROM saga_barrier WHERE gid = ? ORDER BY branch_id`),
+		tryAll: many(d, `INSERT INTO saga_barrier (gid, branch_id, state, tried_at, turned_away) VALUES `, `(?, ?, 'tried', {now}, 0)`, ``),
+		tryAndConfirmAll: many(d, `INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at, turned_away) VALUES `,
+			`(?, ?, 'confirmed', {now}, {now}, 0)`, ``),
+		confirmAll: many(d, `UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}
+			WHERE state = 'tried' AND branch_id = ? AND gid IN (`, `?`, `)`),
 		affectedTells: d == dialect.MySQL,
 	}
 })

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -110,6 +111,24 @@ func Each[T any](build func(Dialect) T) map[Dialect]T {
 		all[d] = build(d)
 	}
 	return all
+}
+
+// Remembered returns a function that builds the text of a statement with n
+// places once for each n. A batch is never large, so that neither is what is
+// remembered.
+func Remembered(build func(n int) string) func(n int) string {
+	const most = 1000
+	var texts sync.Map
+	return func(n int) string {
+		if text, known := texts.Load(n); known {
+			return text.(string)
+		}
+		text := build(n)
+		if n <= most {
+			texts.Store(n, text)
+		}
+		return text
+	}
 }
 
 // Time converts what {micros} read; 0 is NULL.

@@ -41,12 +41,16 @@ const (
 // The end of ctx ends the statement under way and rolls back, but does not
 // break into a COMMIT that was already sent.
 func Run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
+	return run(ctx, db, work, func(err error) bool { return Passing(err) && !errors.Is(err, ErrCommitUnknown) })
+}
+
+func run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error, again func(error) bool) error {
 	var err error
 	for run := range maxRuns {
 		if run > 0 && !wait(ctx, run) {
 			break
 		}
-		if err = once(ctx, db, work); !Passing(err) || errors.Is(err, ErrCommitUnknown) {
+		if err = once(ctx, db, work); !again(err) {
 			return err
 		}
 	}
@@ -80,7 +84,7 @@ func once(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error 
 	if err := work(tx.WithContext(ctx)); err != nil {
 		return err
 	}
-	if err := over(ctx); err != nil {
+	if err := Over(ctx); err != nil {
 		return err
 	}
 	finished = true
@@ -96,13 +100,13 @@ func once(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error 
 	return nil
 }
 
-// over says whether ctx has ended, or should have: in a process that was stopped
+// Over returns why ctx has ended, or should have: in a process that was stopped
 // for a while, its timer may not have come yet.
-func over(ctx context.Context) error {
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+func Over(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) && ctx.Err() == nil {
 		return context.DeadlineExceeded
 	}
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 // begin waits for a connection as long as ctx allows, and then takes the

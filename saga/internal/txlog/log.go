@@ -57,7 +57,8 @@ func (r Record) Paused() bool { return !r.PausedAt.IsZero() }
 // Branch is a row of saga_branches.
 type Branch struct {
 	GID, ID, Kind, Payload string
-	DoneAt                 time.Time // zero where the column is NULL
+	Done                   bool      // confirmed with its first commit
+	DoneAt                 time.Time // when read; zero where the column is NULL
 }
 
 // Attempt is a row of saga_attempts.
@@ -88,43 +89,57 @@ func New(db *gorm.DB) (*Log, error) {
 // Start is a new transaction.
 type Start struct {
 	GID, Pattern, Digest string
-	State                string // Trying; or Confirming or Cancelled if it is decided with its first commit
+	State                string // Trying; or another but Cancelling if it is decided with its first commit
 	Reason, DecidedBy    string
 	Owner                string
 	Deadline             time.Duration // from now
-	Due                  time.Duration // from now; negative is never, for a finished transaction
+	Due                  time.Duration // from now; of no use in a finished one
 	Branches             []Branch
 }
 
-// Insert writes a new transaction with its branches, at epoch 1. If the gid is
-// in use, now or by a local transaction that is about to commit, it returns
-// ErrExists, and the caller rolls back.
-func (l *Log) Insert(ctx context.Context, tx *gorm.DB, s Start) error {
+// Insert writes new transactions of the same state with their branches, at
+// epoch 1. If a gid is in use, now or by a local transaction that is about to
+// commit, it returns ErrExists, and the caller rolls back.
+func (l *Log) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
 	pool := tx.Statement.ConnPool
-	insert := l.sql.insert[s.State]
-	arguments := []any{s.GID, s.Pattern, s.State, s.Digest, s.Reason, s.DecidedBy, s.Owner, s.Deadline.Microseconds()}
-	if s.Due >= 0 {
-		arguments = append(arguments, s.Due.Microseconds())
+	arguments := make([]any, 0, 9*len(starts))
+	var open, done []Branch
+	for _, s := range starts {
+		arguments = append(arguments, s.GID, s.Pattern, s.State, s.Digest, s.Reason, s.DecidedBy, s.Owner, s.Deadline.Microseconds())
+		if s.State == Trying || s.State == Confirming {
+			arguments = append(arguments, s.Due.Microseconds())
+		}
+		for _, b := range s.Branches {
+			b.GID = s.GID
+			if b.Done {
+				done = append(done, b)
+			} else {
+				open = append(open, b)
+			}
+		}
 	}
-	if _, err := pool.ExecContext(ctx, insert, arguments...); err != nil {
+	if _, err := pool.ExecContext(ctx, l.sql.insert[starts[0].State](len(starts)), arguments...); err != nil {
 		if local.Duplicate(err) {
 			return ErrExists
 		}
-		return fmt.Errorf("log: writing transaction %s: %w", s.GID, err)
+		return fmt.Errorf("log: writing transaction %s: %w", starts[0].GID, err)
 	}
-	return l.insertBranches(ctx, pool, s.GID, s.Branches)
+	if err := l.insertBranches(ctx, pool, l.sql.insertBranches, open); err != nil {
+		return err
+	}
+	return l.insertBranches(ctx, pool, l.sql.insertDone, done)
 }
 
-func (l *Log) insertBranches(ctx context.Context, pool gorm.ConnPool, gid string, branches []Branch) error {
+func (l *Log) insertBranches(ctx context.Context, pool gorm.ConnPool, insert func(rows int) string, branches []Branch) error {
 	if len(branches) == 0 {
 		return nil
 	}
 	arguments := make([]any, 0, 4*len(branches))
 	for _, b := range branches {
-		arguments = append(arguments, gid, b.ID, b.Kind, b.Payload)
+		arguments = append(arguments, b.GID, b.ID, b.Kind, b.Payload)
 	}
-	if _, err := pool.ExecContext(ctx, l.sql.insertBranches(len(branches)), arguments...); err != nil {
-		return fmt.Errorf("log: writing the branches of %s: %w", gid, err)
+	if _, err := pool.ExecContext(ctx, insert(len(branches)), arguments...); err != nil {
+		return fmt.Errorf("log: writing the branches of %s: %w", branches[0].GID, err)
 	}
 	return nil
 }
@@ -158,7 +173,7 @@ func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) (Joined, err
 	case err != nil:
 		return Joined{}, err
 	case len(named) == 0:
-		return joined, l.insertBranches(ctx, tx.Statement.ConnPool, branch.GID, []Branch{branch})
+		return joined, l.insertBranches(ctx, tx.Statement.ConnPool, l.sql.insertBranches, []Branch{branch})
 	case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:
 		return Joined{}, ErrExists
 	default:
@@ -215,6 +230,24 @@ func (l *Log) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
 func (l *Log) Finish(ctx context.Context, tx *gorm.DB, gid string, epoch int64) error {
 	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.finish, gid, epoch)
 	return l.guarded(gid, "finishing", result, err)
+}
+
+// FinishAll is Finish for many transactions: for all of them, or it returns
+// ErrStale, and the caller rolls back. They are driven under the same epoch.
+func (l *Log) FinishAll(ctx context.Context, tx *gorm.DB, epoch int64, gids []string) error {
+	arguments := make([]any, 0, 1+len(gids))
+	arguments = append(arguments, epoch)
+	for _, gid := range gids {
+		arguments = append(arguments, gid)
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.finishAll(len(gids)), arguments...)
+	if err != nil {
+		return fmt.Errorf("log: finishing %d transactions: %w", len(gids), err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {
+		return errors.Join(ErrStale, err)
+	}
+	return nil
 }
 
 // Done marks branches that are confirmed or cancelled before their transaction

@@ -14,8 +14,10 @@ const selectRecords = `SELECT gid, pattern, state, digest, reason, decided_by, a
 // places are functions of that number.
 type queries struct {
 	dialect        dialect.Dialect
-	insert         map[string]string // by state
-	insertBranches func(int) string
+	insert         map[string]func(rows int) string // by state
+	insertBranches func(rows int) string
+	insertDone     func(rows int) string
+	finishAll      func(int) string
 	hold, branch   string
 	decide         string
 	decideInTime   string
@@ -26,6 +28,7 @@ type queries struct {
 	attemptLast    string
 	forget         string
 	get, getLocked string
+	inUse          func(int) string
 	branches       func(int) string
 	attempts       func(int) string
 	renew, resign  string
@@ -40,7 +43,8 @@ type queries struct {
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	many := func(before, after string) func(int) string { return withPlaces(d, before, after) }
 	const insert = `INSERT INTO saga_transactions (gid, pattern, state, digest, reason, decided_by, owner, deadline_at,
-		due_at, created_at, decided_at, finished_at, attention, epoch, failures) VALUES (?, ?, ?, ?, ?, ?, ?, {after ?}, `
+		due_at, created_at, decided_at, finished_at, attention, epoch, failures) VALUES `
+	const given = `(?, ?, ?, ?, ?, ?, ?, {after ?}, `
 	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
 		decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, instance, failed_at, next_at)
@@ -65,15 +69,16 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	}
 	return queries{
 		dialect: d,
-		insert: map[string]string{
-			Trying:     d.SQL(insert + `{after ?}, {now}, NULL, NULL, '', 1, 0)`),
-			Confirming: d.SQL(insert + `{after ?}, {now}, {now}, NULL, '', 1, 0)`),
-			Cancelled:  d.SQL(insert + `NULL, {now}, {now}, {now}, '', 1, 0)`),
+		insert: map[string]func(int) string{
+			Trying:     rowsOf(d, insert, given+`{after ?}, {now}, NULL, NULL, '', 1, 0)`),
+			Confirming: rowsOf(d, insert, given+`{after ?}, {now}, {now}, NULL, '', 1, 0)`),
+			Confirmed:  rowsOf(d, insert, given+`NULL, {now}, {now}, {now}, '', 1, 0)`),
+			Cancelled:  rowsOf(d, insert, given+`NULL, {now}, {now}, {now}, '', 1, 0)`),
 		},
-		insertBranches: func(n int) string {
-			return d.SQL(`INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES (?, ?, ?, ?)` +
-				strings.Repeat(`, (?, ?, ?, ?)`, n-1))
-		},
+		insertBranches: rowsOf(d, `INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES `, `(?, ?, ?, ?)`),
+		insertDone:     rowsOf(d, `INSERT INTO saga_branches (gid, branch_id, kind, payload, done_at) VALUES `, `(?, ?, ?, ?, {now})`),
+		finishAll: many(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
+			due_at = NULL, attention = '', finished_at = {now} WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN `, ``),
 		hold:         d.SQL(hold),
 		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
 		decide:       d.SQL(decide),
@@ -90,6 +95,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		forget:      d.SQL(`DELETE FROM saga_attempts WHERE gid = ? AND branch_id = ? AND operation = ? AND attempt <= ?`),
 		get:         d.SQL(selectRecords + ` WHERE gid = ?`),
 		getLocked:   d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
+		inUse:       many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
 		branches: many(`SELECT gid, branch_id, kind, payload, COALESCE({micros done_at}, 0) FROM saga_branches WHERE gid IN `,
 			` ORDER BY gid, branch_id`),
 		attempts: many(`SELECT gid, branch_id, operation, attempt, error, instance, {micros failed_at},
@@ -114,5 +120,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 
 // withPlaces returns a statement with a list of n places in its midst.
 func withPlaces(d dialect.Dialect, before, after string) func(n int) string {
-	return func(n int) string { return d.SQL(before + in(n) + after) }
+	return dialect.Remembered(func(n int) string { return d.SQL(before + in(n) + after) })
+}
+
+// rowsOf returns an INSERT of n rows.
+func rowsOf(d dialect.Dialect, before, row string) func(n int) string {
+	return dialect.Remembered(func(n int) string { return d.SQL(before + row + strings.Repeat(", "+row, n-1)) })
 }

@@ -48,6 +48,19 @@ func (l *Log) records(ctx context.Context, db *gorm.DB, query string, arguments 
 	})
 }
 
+// InUse returns which of the gids are in the log.
+func (l *Log) InUse(ctx context.Context, gids []string) (map[string]bool, error) {
+	found, err := byGID(ctx, l, l.sql.inUse, gids, func(row scanner) (gid string, err error) {
+		err = row.Scan(&gid)
+		return gid, err
+	})
+	inUse := make(map[string]bool, len(found))
+	for _, gid := range found {
+		inUse[gid] = true
+	}
+	return inUse, err
+}
+
 // Branches reads the branches of transactions, in order.
 func (l *Log) Branches(ctx context.Context, gids ...string) (map[string][]Branch, error) {
 	all := make(map[string][]Branch, len(gids))

@@ -1,0 +1,77 @@
+package barrier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+)
+
+// ErrNotAll is wrapped when the calls of many branches are not all to be run.
+// The caller rolls back and makes each call by itself, which says more.
+var ErrNotAll = errors.New("not every call is to be run")
+
+// TryAll is Call with Try for many branches, in a few statements, if the
+// verdict of all is Run; else it returns an error.
+func TryAll(ctx context.Context, tx *gorm.DB, keys []Key) error {
+	return insertAll(ctx, tx, keys, func(q queries) func(int) string { return q.tryAll })
+}
+
+// TryAndConfirmAll is TryAll with a Confirm of each in the same local
+// transaction, so that no other call can come in between.
+func TryAndConfirmAll(ctx context.Context, tx *gorm.DB, keys []Key) error {
+	return insertAll(ctx, tx, keys, func(q queries) func(int) string { return q.tryAndConfirmAll })
+}
+
+func insertAll(ctx context.Context, tx *gorm.DB, keys []Key, statement func(queries) func(int) string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return fmt.Errorf("barrier: %w", err)
+	}
+	arguments := make([]any, 0, 2*len(keys))
+	for _, key := range keys {
+		arguments = append(arguments, key.GID, key.BranchID)
+	}
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statement(statements[d])(len(keys)), arguments...); err != nil {
+		if local.Duplicate(err) {
+			return fmt.Errorf("barrier: %w", ErrNotAll)
+		}
+		return fmt.Errorf("barrier: trying %d branches: %w", len(keys), err)
+	}
+	return nil
+}
+
+// ConfirmAll is Call with Confirm for the branches of one id of many
+// transactions, if the verdict of all is Run; else it returns an error.
+func ConfirmAll(ctx context.Context, tx *gorm.DB, branchID string, gids []string) error {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return fmt.Errorf("barrier: %w", err)
+	}
+	arguments := make([]any, 0, 1+len(gids))
+	arguments = append(arguments, branchID)
+	for _, gid := range gids {
+		arguments = append(arguments, gid)
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].confirmAll(len(gids)), arguments...)
+	if err != nil {
+		return fmt.Errorf("barrier: confirming %d branches: %w", len(gids), err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {
+		return fmt.Errorf("barrier: %w", errors.Join(ErrNotAll, err))
+	}
+	return nil
+}
+
+// many returns a statement whose last part is repeated n times.
+func many(d dialect.Dialect, before, each, after string) func(n int) string {
+	return dialect.Remembered(func(n int) string { return d.SQL(before + each + strings.Repeat(", "+each, n-1) + after) })
+}

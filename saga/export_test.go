@@ -1,0 +1,57 @@
+package saga
+
+import (
+	"fmt"
+	"time"
+)
+
+// GatherDepartures lets executions of plans like p wait until n of them are
+// there, and then go in one batch.
+func (o *Orchestrator) GatherDepartures(p Plan, n int) {
+	key, _ := o.companyOf(o.stepsOf(p))
+	gather(&o.departures, key, n)
+}
+
+// GatherArrivals does it with the last commits of plans like p.
+func (o *Orchestrator) GatherArrivals(p Plan, n int) {
+	rest, _ := split(o.stepsOf(p), func(s *step) bool { return !s.branch.confirmsInside() })
+	key, _ := o.companyOf(rest)
+	gather(&o.arrivals, fmt.Sprint(1, " ", key), n)
+}
+
+// Shares reports whether executions of plans like p share commits now.
+func (o *Orchestrator) Shares(p Plan) bool {
+	_, company := o.companyOf(o.stepsOf(p))
+	return company
+}
+
+func (o *Orchestrator) stepsOf(p Plan) []*step {
+	t, err := o.prepare(p)
+	if err != nil {
+		panic(err)
+	}
+	return t.steps
+}
+
+func gather[T any](g *groups[T], key string, n int) {
+	in := &group[T]{workers: 1000} // nobody is hired
+	g.mu.Lock()
+	g.byKey = map[string]*group[T]{key: in}
+	g.mu.Unlock()
+	go func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			g.mu.Lock()
+			there := len(in.waiting) >= n
+			if there {
+				in.workers = 1
+			}
+			g.mu.Unlock()
+			if there {
+				g.work(key, in)
+				return
+			}
+		}
+	}()
+}

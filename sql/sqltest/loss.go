@@ -1,0 +1,136 @@
+package sqltest
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/glebarez/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	sagasql "github.com/tccsaga/tccsaga/sql"
+)
+
+// Loss loses the answer to a COMMIT: the connection breaks before the server
+// has made it, or after.
+type Loss struct {
+	mu        sync.Mutex
+	in        int  // the in-th COMMIT from now is lost; 0 is none
+	committed bool // it was made before the connection broke
+	lost      int
+}
+
+// Arm loses the answer to the in-th COMMIT from now; 0 loses none. The COMMIT is
+// made all the same if committed is true.
+func (l *Loss) Arm(in int, committed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.in, l.committed = in, committed
+}
+
+func (l *Loss) hit() (lost, committed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.in == 0 {
+		return false, false
+	}
+	l.in--
+	if l.in == 0 {
+		l.lost++
+		return true, l.committed
+	}
+	return false, false
+}
+
+// Count is how many answers were lost.
+func (l *Loss) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
+}
+
+// lossyConnector opens real SQLite connections whose COMMITs can be lost.
+type lossyConnector struct {
+	driver driver.Driver
+	dsn    string
+	loss   *Loss
+}
+
+func (c lossyConnector) Driver() driver.Driver { return c.driver }
+
+func (c lossyConnector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	return &lossyConn{full: conn.(full), loss: c.loss}, nil
+}
+
+// full is what the SQLite driver's connections can do.
+type full interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+}
+
+type lossyConn struct {
+	full
+	loss *Loss
+}
+
+func (c *lossyConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	tx, err := c.full.BeginTx(ctx, options)
+	return &lossyTx{tx, c.loss}, err
+}
+
+type lossyTx struct {
+	driver.Tx
+	loss *Loss
+}
+
+func (t *lossyTx) Commit() error {
+	lost, committed := t.loss.hit()
+	switch {
+	case !lost:
+		return t.Tx.Commit()
+	case committed:
+		if err := t.Tx.Commit(); err != nil {
+			return err
+		}
+	default:
+		if err := t.Tx.Rollback(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("on purpose: %w", io.ErrUnexpectedEOF)
+}
+
+// OpenLossy returns a migrated SQLite database of the test whose COMMITs can go
+// unanswered.
+func OpenLossy(t testing.TB) (*gorm.DB, *Loss) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dsn := filepath.Join(t.TempDir(), "lossy.db") + "?_txlock=immediate&_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
+	plain, err := sql.Open(sqlite.DriverName, dsn)
+	must(err)
+	l := &Loss{}
+	pool := sql.OpenDB(lossyConnector{plain.Driver(), dsn, l})
+	must(plain.Close())
+	t.Cleanup(func() { pool.Close() })
+	db, err := gorm.Open(&sqlite.Dialector{Conn: pool}, &gorm.Config{Logger: logger.Discard})
+	must(err)
+	must(sagasql.Migrate(t.Context(), db))
+	return db, l
+}

@@ -74,7 +74,7 @@ func (o *Orchestrator) tryOutside(ctx context.Context, b *branch, call Call) err
 // here; the row is written with the Inside part, afterwards.
 func (o *Orchestrator) actOutside(ctx context.Context, b *branch, call Call, fresh bool) (due bool, receipt any, err error) {
 	if fresh {
-		receipt, err = o.outside(ctx, b, call)
+		receipt, err = o.deliverTogether(ctx, b, call)
 		return true, receipt, err
 	}
 	rows, err := barrier.Look(ctx, b.Database, call.GID)

@@ -70,10 +70,11 @@
 //
 // Callers share the commits of plans that are resident only and have the same
 // kinds of branches ("group commit", from D. J. DeWitt et al., Implementation
-// Techniques for Main Memory Database Systems, 1984). What gathers while two
-// batches are at work is the next batch, of at most [Config.MaxBatch]; nobody
-// waits when nothing is under way, and nobody is answered before the commit. A
-// branch with Together is called once per batch, others once per transaction.
+// Techniques for Main Memory Database Systems, 1984). What gathers while a batch
+// is at work is the next batch, of at most [Config.MaxBatch], or goes beside it if
+// there are eight; nobody waits when nothing is under way, and nobody is answered
+// before the commit. A branch with Together is called once per batch, others once
+// per transaction. Outside parts of Confirms travel likewise, by OutsideTogether.
 //
 // A failure in company hurts no other: whoever met with it leaves the batch and
 // is decided in a local transaction of its own, and the others are written

@@ -143,6 +143,12 @@ type Branch struct {
 	// database and fails them all, for now: each is then called by itself.
 	Together func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []JointCall) (failures []error, err error)
 
+	// OutsideTogether does, for the operations that it holds, the work of Outside
+	// for several transactions at once. It returns the receipts and the
+	// failures in the order of the calls; failures is nil if there is none. It
+	// is called right after the Trys; Outside is called otherwise.
+	OutsideTogether map[barrier.Op]func(ctx context.Context, calls []JointCall) (receipts []any, failures []error)
+
 	// Clean, if it is not nil, removes what the branch keeps of transactions
 	// that are finished and past [Config.Retention], in a local transaction in
 	// Database, with their barrier rows. The gids are at most a few hundred.

@@ -19,6 +19,11 @@ func (o *Orchestrator) GatherArrivals(p Plan, n int) {
 	gather(&o.arrivals, fmt.Sprint(1, " ", key), n)
 }
 
+// GatherDeliveries does it with the Outside parts of Confirms of a kind.
+func (o *Orchestrator) GatherDeliveries(kind string, n int) {
+	gather(&o.deliveries, kind+" confirm", n)
+}
+
 // Shares reports whether executions of plans like p share commits now.
 func (o *Orchestrator) Shares(p Plan) bool {
 	_, company := o.companyOf(o.stepsOf(p))

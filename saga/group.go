@@ -23,6 +23,10 @@ type group[T any] struct {
 	workers int
 }
 
+// enough is how many items a batch needs to be at work beside another one. Fewer
+// do better if they wait and go with more.
+const enough = 8
+
 // add lets item travel with the next batch of its group.
 func (g *groups[T]) add(key string, item T) {
 	g.mu.Lock()
@@ -36,7 +40,7 @@ func (g *groups[T]) add(key string, item T) {
 		g.byKey[key] = in
 	}
 	in.waiting = append(in.waiting, item)
-	if in.workers < g.hands {
+	if in.workers == 0 || in.workers < g.hands && len(in.waiting) >= enough {
 		in.workers++
 		go g.work(key, in)
 	}
@@ -44,11 +48,13 @@ func (g *groups[T]) add(key string, item T) {
 
 func (g *groups[T]) work(key string, in *group[T]) {
 	for {
+		// Those who run at this moment, because they come together or were
+		// told just now, are in the batch.
+		runtime.Gosched()
 		batch := g.take(key, in)
 		if batch == nil || g.relieved(key, in, batch) {
 			return
 		}
-		runtime.Gosched() // those who were told now, and come again at once, are in the next batch
 	}
 }
 
@@ -80,7 +86,7 @@ func (g *groups[T]) take(key string, in *group[T]) []T {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := min(len(in.waiting), g.most)
-	if n == 0 {
+	if n == 0 || n < enough && in.workers > 1 {
 		if in.workers--; in.workers == 0 {
 			delete(g.byKey, key)
 		}

@@ -35,6 +35,7 @@ type Orchestrator struct {
 	paused   pausedKinds
 
 	departures groups[*departure] // by the kinds of branches
+	deliveries groups[*delivery]  // by the kind of branch and the operation
 	arrivals   groups[*arrival]   // by the kinds of branches and the epoch
 
 	work     context.Context // of everything driven; ends when Stop runs out of patience
@@ -90,6 +91,7 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 	}
 	o.departures = groups[*departure]{most: config.MaxBatch, hands: hands, write: o.departTogether}
 	o.arrivals = groups[*arrival]{most: config.MaxBatch, hands: hands, write: o.arriveTogether}
+	o.deliveries = groups[*delivery]{most: config.MaxBatch, hands: hands, write: o.writeDeliveries}
 	o.lease = newLease(config.Lease, func(ctx context.Context) error {
 		return log.Renew(ctx, o.instance, config.Lease)
 	})

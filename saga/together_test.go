@@ -73,8 +73,9 @@ func (p *pots) open(config saga.Config) *saga.Orchestrator {
 	sent := plain
 	sent.Kind = "sent"
 	sent.Outside = map[barrier.Op]func(context.Context, saga.Call) (any, error){
-		barrier.Confirm: func(_ context.Context, call saga.Call) (any, error) { return nil, p.fails(call, "send") },
+		barrier.Confirm: func(_ context.Context, call saga.Call) (any, error) { return call.GID, p.fails(call, "send") },
 	}
+	sent.OutsideTogether = map[barrier.Op]func(context.Context, []saga.JointCall) ([]any, []error){barrier.Confirm: p.send}
 	for _, b := range []saga.Branch{plain, bulk, sent} {
 		ok(orch.Register(b))
 	}
@@ -106,6 +107,9 @@ func (p *pots) inside(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 	var t take
 	ok(json.Unmarshal(call.Payload, &t))
 	err := errors.Join(p.fails(call, string(call.Op)), p.move(tx, call.Op, t))
+	if call.Kind == "sent" && call.Op == barrier.Confirm && call.Receipt != call.GID {
+		p.t.Errorf("%s has the receipt %v", call.GID, call.Receipt)
+	}
 	switch {
 	case call.Op != barrier.Try:
 	case p.fails(call, "panic") != nil:
@@ -152,6 +156,17 @@ func (p *pots) together(ctx context.Context, tx *gorm.DB, op barrier.Op, calls [
 		}
 	}
 	return failures, nil
+}
+
+func (p *pots) send(_ context.Context, calls []saga.JointCall) (receipts []any, failures []error) {
+	p.sizes.Store(call{"send", calls[0].Kind}, len(calls))
+	if p.fails(calls[0].Call, "forget") != nil {
+		return nil, nil
+	}
+	for _, c := range calls {
+		receipts, failures = append(receipts, c.GID), append(failures, p.fails(c.Call, "send"))
+	}
+	return receipts, failures
 }
 
 type call struct{ op, kind string }
@@ -481,6 +496,40 @@ func TestArrivalsInCompany(t *testing.T) {
 		})
 		p.books(4, 998, 0, 2)
 	})
+}
+
+// What is delivered together and fails hurts no other, and each has its own
+// receipt.
+func TestDeliveriesInCompany(t *testing.T) {
+	t.Parallel()
+	p := newPots(t, sqltest.Open(t, "sqlite"), saga.Config{})
+	deliver := func(name, fault string, faulty ...int) {
+		p.orch.GatherDeliveries("sent", 10)
+		outcomes, errs := p.company(name, 10, fault, faulty, "bulk", "sent")
+		for i, o := range outcomes {
+			want := saga.Confirmed
+			if slices.Contains(faulty, i) {
+				want = saga.Confirming
+			}
+			if o.State != want || errs[i] != nil {
+				t.Errorf("%s: number %d: %+v, %v", name, i, o, errs[i])
+			}
+		}
+		if n, _ := p.sizes.Load(call{"send", "sent"}); n != 10 {
+			t.Errorf("%v were delivered together", n)
+		}
+	}
+	deliver("one", "sent send", 4)
+	deliver("none", "")
+	deliver("forgotten", "sent forget", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9) // a branch that does not count well
+	p.faulty.Store(false)
+	for _, gid := range []string{"one-04", "forgotten-00", "forgotten-09"} {
+		eventually(t, gid+" is confirmed", func() bool {
+			found, err := p.orch.Lookup(t.Context(), gid)
+			ok(err)
+			return found.State == saga.Confirmed
+		})
+	}
 }
 
 // Large transactions, and MaxBatch 1, go alone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -80,7 +81,18 @@ type Bulk[P Payload] interface {
 	ConfirmAll(ctx context.Context, tx *gorm.DB, items []Item[P]) error
 }
 
-// Item is one of several calls that a [Bulk] branch does at once.
+// BulkDeliverer is implemented by a [Deliverer] that can deliver for several
+// transactions at once. It is called with what has gathered, and Deliver
+// otherwise, and whenever an attempt is repeated.
+type BulkDeliverer[P Payload] interface {
+	// DeliverAll delivers the items. The receipts and the failures are in the
+	// order of the items; failures may be nil if there is none. All items wait
+	// for the slowest.
+	DeliverAll(ctx context.Context, items []Item[P]) (receipts []any, failures []error)
+}
+
+// Item is one of several calls that a [Bulk] or [BulkDeliverer] branch does at
+// once.
 type Item[P Payload] struct {
 	saga.JointCall
 	In P
@@ -136,6 +148,9 @@ func Register[P Payload](engine saga.Engine, b Branch[P]) error {
 	}
 	if deliverer, ok := b.(Deliverer[P]); ok {
 		erased.Outside = map[barrier.Op]outsideFunc{barrier.Confirm: outside(deliverer.Deliver)}
+	}
+	if deliverer, ok := b.(BulkDeliverer[P]); ok && erased.Outside != nil {
+		erased.OutsideTogether = map[barrier.Op]outsideTogetherFunc{barrier.Confirm: outsideTogether(deliverer.DeliverAll)}
 	}
 	if bulk, ok := b.(Bulk[P]); ok {
 		erased.Together = together(bulk)
@@ -198,13 +213,9 @@ func inside[P Payload](b Branch[P]) func(context.Context, *gorm.DB, saga.Call) e
 
 func together[P Payload](b Bulk[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.JointCall) ([]error, error) {
 	return func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.JointCall) ([]error, error) {
-		items := make([]Item[P], len(calls))
-		for i, call := range calls {
-			in, err := decode[P](call.Call)
-			if err != nil {
-				return nil, err
-			}
-			items[i] = Item[P]{call, in}
+		items, err := itemsOf[P](calls)
+		if err != nil {
+			return nil, err
 		}
 		switch op {
 		case barrier.Try:
@@ -213,6 +224,30 @@ func together[P Payload](b Bulk[P]) func(context.Context, *gorm.DB, barrier.Op, 
 			return nil, b.ConfirmAll(ctx, tx, items)
 		}
 		return nil, fmt.Errorf("tcc: %s is not called in bulk", op)
+	}
+}
+
+func itemsOf[P Payload](calls []saga.JointCall) ([]Item[P], error) {
+	items := make([]Item[P], len(calls))
+	for i, call := range calls {
+		in, err := decode[P](call.Call)
+		if err != nil {
+			return nil, err
+		}
+		items[i] = Item[P]{call, in}
+	}
+	return items, nil
+}
+
+type outsideTogetherFunc = func(context.Context, []saga.JointCall) ([]any, []error)
+
+func outsideTogether[P Payload](f func(context.Context, []Item[P]) ([]any, []error)) outsideTogetherFunc {
+	return func(ctx context.Context, calls []saga.JointCall) ([]any, []error) {
+		items, err := itemsOf[P](calls)
+		if err != nil {
+			return make([]any, len(calls)), slices.Repeat([]error{err}, len(calls))
+		}
+		return f(ctx, items)
 	}
 }
 

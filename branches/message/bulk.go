@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
@@ -32,6 +33,25 @@ func (p *Publisher) TryAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item
 	}
 	return failures, tx.Exec("INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence) VALUES "+
 		strings.Join(rows, ", "), arguments...).Error
+}
+
+// DeliverAll publishes many messages, without waiting for one acknowledgement
+// before it sends the next message.
+func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]) (receipts []any, failures []error) {
+	receipts, failures = make([]any, len(messages)), make([]error, len(messages))
+	gids := make([]string, len(messages))
+	for i, m := range messages {
+		gids[i] = m.GID
+	}
+	rows, err := p.read(ctx, gids...)
+	var sending sync.WaitGroup
+	for i, m := range messages {
+		if failures[i] = err; err == nil {
+			sending.Go(func() { receipts[i], failures[i] = p.deliver(ctx, m.Call, rows) })
+		}
+	}
+	sending.Wait()
+	return receipts, failures
 }
 
 // ConfirmAll marks many messages published in one statement.

@@ -34,6 +34,7 @@ type bench struct {
 	js         jetstream.JetStream
 	name       string // of the stream, and the first token of its subjects
 	orch       *saga.Orchestrator
+	publisher  *message.Publisher
 }
 
 // newBench has the outbox in the orchestrator's database.
@@ -53,7 +54,7 @@ func newBenchOn(t testing.TB, db, outbox *gorm.DB, js jetstream.JetStream) *benc
 	must(t, err)
 	must(t, tcc.Register(orch, publisher))
 	must(t, tcc.Register(orch, stock.New(db)))
-	b.orch = orch
+	b.orch, b.publisher = orch, publisher
 	ended := make(chan error, 1)
 	running := context.WithoutCancel(t.Context())
 	go func() { ended <- orch.Run(running) }()

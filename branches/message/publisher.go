@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -108,11 +109,12 @@ type Publisher struct {
 }
 
 var (
-	_ tcc.Branch[Publish]    = (*Publisher)(nil)
-	_ tcc.Located            = (*Publisher)(nil)
-	_ tcc.Deliverer[Publish] = (*Publisher)(nil)
-	_ tcc.Bulk[Publish]      = (*Publisher)(nil)
-	_ tcc.Cleaner            = (*Publisher)(nil)
+	_ tcc.Branch[Publish]        = (*Publisher)(nil)
+	_ tcc.Located                = (*Publisher)(nil)
+	_ tcc.Deliverer[Publish]     = (*Publisher)(nil)
+	_ tcc.Bulk[Publish]          = (*Publisher)(nil)
+	_ tcc.BulkDeliverer[Publish] = (*Publisher)(nil)
+	_ tcc.Cleaner                = (*Publisher)(nil)
 )
 
 // NewPublisher returns the branch with its outbox in db, where the schema of
@@ -226,22 +228,45 @@ func wireSize(headers nats.Header) int {
 // Deliver publishes the message and waits for the acknowledgement.
 func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err error) {
 	call := tcc.CallOf(ctx)
-	var rows []struct {
-		Subject, Headers string
-		Data             []byte
+	rows, err := p.read(ctx, call.GID)
+	if err != nil {
+		return nil, err
 	}
-	err = p.db.WithContext(ctx).Raw("SELECT subject, headers, data FROM saga_outbox WHERE gid = ? AND branch_id = ?", call.GID, call.BranchID).Scan(&rows).Error
+	return p.deliver(ctx, call, rows)
+}
+
+// outboxRow is what Deliver reads.
+type outboxRow struct {
+	GID              string `gorm:"column:gid"`
+	BranchID         string
+	Subject, Headers string
+	Data             []byte
+}
+
+// read returns the messages of transactions by the keys of their calls.
+func (p *Publisher) read(ctx context.Context, gids ...string) (map[string]outboxRow, error) {
+	var rows []outboxRow
+	err := p.db.WithContext(ctx).Raw("SELECT gid, branch_id, subject, headers, data FROM saga_outbox WHERE gid IN ?", gids).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("reading the outbox: %w", err)
 	}
-	if len(rows) == 0 {
+	byKey := make(map[string]outboxRow, len(rows))
+	for _, row := range rows {
+		byKey[saga.Call{GID: row.GID, BranchID: row.BranchID}.Key().String()] = row
+	}
+	return byKey, nil
+}
+
+func (p *Publisher) deliver(ctx context.Context, call saga.Call, rows map[string]outboxRow) (receipt any, err error) {
+	id := call.Key().String()
+	row, found := rows[id]
+	if !found {
 		return nil, errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
 	}
-	msg := &nats.Msg{Subject: rows[0].Subject, Data: rows[0].Data}
-	if err := json.Unmarshal([]byte(rows[0].Headers), &msg.Header); err != nil {
+	msg := &nats.Msg{Subject: row.Subject, Data: row.Data}
+	if err := json.Unmarshal([]byte(row.Headers), &msg.Header); err != nil {
 		return nil, fmt.Errorf("decoding the headers: %w", err)
 	}
-	id := call.Key().String()
 	msg.Header.Set(HeaderID, id)
 	return p.publish(ctx, msg, id)
 }

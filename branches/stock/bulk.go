@@ -36,8 +36,11 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 	}
 	taken := map[string]int64{}
 	for i, items := range wanted {
-		if failures[i] = short(items, levels); failures[i] != nil {
-			failures[i] = tcc.Reject(failures[i])
+		if failures[i] != nil {
+			continue
+		}
+		if err := short(items, levels); err != nil {
+			failures[i] = tcc.Reject(err)
 			continue
 		}
 		for _, item := range items {

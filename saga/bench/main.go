@@ -46,7 +46,7 @@ func bench(ctx context.Context, dialect, callers, names, article string, length 
 				case "raw":
 					c = Raw{db}
 				default:
-					if c, err = newEmbedded(ctx, name, db, name == "plain"); err != nil {
+					if c, err = newEmbedded(ctx, name, db); err != nil {
 						return err
 					}
 				}

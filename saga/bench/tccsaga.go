@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -15,23 +16,55 @@ import (
 
 // Embedded is tccsaga as the README shows it.
 type Embedded struct {
-	name  string
-	db    *Database
-	orch  *saga.Orchestrator
-	ended chan error
-	plain bool // with branches that a user wrote, without any bulk interface
+	name   string
+	db     *Database
+	orch   *saga.Orchestrator
+	ended  chan error
+	plan   func(o Order) []tcc.Payload
+	closed func()
 }
 
-func newEmbedded(ctx context.Context, name string, db *Database, plain bool) (*Embedded, error) {
+// The plans of the contenders that are tccsaga.
+var plans = map[string]func(subject string) func(o Order) []tcc.Payload{
+	// Ready-made branches; the message is marked as sent where it would be
+	// published.
+	"tccsaga": func(string) func(o Order) []tcc.Payload {
+		return func(o Order) []tcc.Payload { return []tcc.Payload{lock(o), Sent{o.ID}} }
+	},
+	// Branches that a user wrote without any bulk interface.
+	"plain": func(string) func(o Order) []tcc.Payload {
+		return func(o Order) []tcc.Payload { return []tcc.Payload{Lock{o.SKU}, Message{o.ID}} }
+	},
+	// Ready-made branches, and a real publish.
+	"jetstream": func(subject string) func(o Order) []tcc.Payload {
+		return func(o Order) []tcc.Payload {
+			return []tcc.Payload{lock(o), message.Publish{Subject: subject, Data: []byte(o.ID)}}
+		}
+	},
+}
+
+func lock(o Order) stock.Lock { return stock.Lock{Items: []stock.Item{{SKU: o.SKU, Quantity: 1}}} }
+
+func newEmbedded(ctx context.Context, name string, db *Database) (*Embedded, error) {
 	orch, err := saga.Open(ctx, db.DB, saga.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(tcc.Register(orch, stock.New(db.DB)), tcc.Register(orch, messages{}), tcc.Register(orch, sent{}), tcc.Register(orch, locks{}))
-	if err != nil {
+	e := &Embedded{name: name, db: db, orch: orch, ended: make(chan error, 1), closed: func() {}}
+	errs := []error{tcc.Register(orch, stock.New(db.DB)), tcc.Register(orch, messages{}), tcc.Register(orch, sent{}), tcc.Register(orch, locks{})}
+	subject := ""
+	if name == "jetstream" {
+		var publisher *message.Publisher
+		publisher, subject, e.closed, err = newPublisher(ctx, db.DB)
+		if err != nil {
+			return nil, err
+		}
+		errs = append(errs, tcc.Register(orch, publisher))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	e := &Embedded{name: name, db: db, orch: orch, ended: make(chan error, 1), plain: plain}
+	e.plan = plans[name](subject)
 	go func() { e.ended <- orch.Run(context.WithoutCancel(ctx)) }()
 	return e, nil
 }
@@ -39,12 +72,7 @@ func newEmbedded(ctx context.Context, name string, db *Database, plain bool) (*E
 func (e *Embedded) Name() string { return e.name }
 
 func (e *Embedded) Place(ctx context.Context, o Order) error {
-	var lock tcc.Payload = stock.Lock{Items: []stock.Item{{SKU: o.SKU, Quantity: 1}}}
-	var message tcc.Payload = Sent{o.ID}
-	if e.plain {
-		lock, message = Lock{o.SKU}, Message{o.ID}
-	}
-	outcome, err := tcc.Execute(ctx, e.orch, o.ID, lock, message)
+	outcome, err := tcc.Execute(ctx, e.orch, o.ID, e.plan(o)...)
 	if err == nil && outcome.State != saga.Confirmed {
 		return fmt.Errorf("%s is %s", o.ID, outcome.State)
 	}
@@ -55,6 +83,7 @@ func (e *Embedded) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	err := errors.Join(e.orch.Stop(ctx), <-e.ended)
+	e.closed()
 	e.db.close()
 	return err
 }

@@ -1,0 +1,86 @@
+package message_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// Many messages at once: each is on the stream once, with the data and the
+// headers of its own, and the outbox knows where.
+func TestManyMessagesAtOnce(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db)
+		const many = 60
+		gids := make([]string, many)
+		var callers sync.WaitGroup
+		for i := range many {
+			callers.Go(func() {
+				first, second := b.publish("a", fmt.Sprint(i)), b.publish("b", fmt.Sprint(i))
+				first.Headers = map[string][]string{"X-Number": {fmt.Sprint(i)}}
+				gids[i] = b.execute(first, second)
+			})
+		}
+		callers.Wait()
+		b.holds(b.name, 2*many)
+		for i, gid := range gids {
+			for n, row := range b.outboxRows(gid) {
+				msg := read(t, b.js, b.name, uint64(row.Sequence))
+				if row.State != "published" || row.Stream != b.name || string(msg.Data) != fmt.Sprint(i) ||
+					msg.Header.Get(message.HeaderID) != gid+"/"+saga.BranchID(n+1) || n == 0 && msg.Header.Get("X-Number") != fmt.Sprint(i) {
+					t.Errorf("number %d: %+v, %s, %v", i, row, msg.Data, msg.Header)
+				}
+			}
+		}
+	})
+}
+
+// One of many that cannot be published, written or delivered hurts no other.
+func TestOneBadMessageOfMany(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db)
+		items := make([]tcc.Item[message.Publish], 5)
+		for i := range items {
+			items[i].Context, items[i].GID, items[i].BranchID = t.Context(), fmt.Sprint("bulk-", i), "01"
+			items[i].In = b.publish("a", "x")
+		}
+		items[2].In.Subject = "elsewhere"
+		var failures []error
+		must(t, db.Transaction(func(tx *gorm.DB) (err error) {
+			failures, err = b.publisher.TryAll(t.Context(), tx, items)
+			return err
+		}))
+		for i, failure := range failures {
+			if (failure != nil) != (i == 2) || i == 2 && !strings.Contains(failure.Error(), "does not carry") {
+				t.Errorf("number %d: %v", i, failure)
+			}
+		}
+		var receipts []any
+		receipts, failures = b.publisher.DeliverAll(t.Context(), items)
+		for i, failure := range failures {
+			if (failure != nil) != (i == 2) || i == 2 && !strings.Contains(failure.Error(), "not in the outbox") {
+				t.Errorf("number %d: %v", i, failure)
+			}
+			items[i].Receipt = receipts[i]
+		}
+		b.holds(b.name, 4)
+		confirm := func(items []tcc.Item[message.Publish]) error {
+			return db.Transaction(func(tx *gorm.DB) error { return b.publisher.ConfirmAll(t.Context(), tx, items) })
+		}
+		if err := confirm(items); err == nil {
+			t.Error("confirmed what was not delivered")
+		}
+		must(t, confirm(items[3:]))
+		if err := confirm(items[3:]); err == nil || !strings.Contains(err.Error(), "not prepared") {
+			t.Errorf("confirmed twice: %v", err)
+		}
+	})
+}

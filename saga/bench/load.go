@@ -27,8 +27,6 @@ type Order struct {
 
 // Figures are what one run of one contender came to.
 type Figures struct {
-	Contender  string        `json:"contender"`
-	Callers    int           `json:"callers"`
 	PerSecond  float64       `json:"per_second"`
 	P50        time.Duration `json:"p50_ns"`
 	P99        time.Duration `json:"p99_ns"`
@@ -68,7 +66,6 @@ func run(ctx context.Context, c Contender, counters func() (Counters, error), ca
 		return Figures{}, fmt.Errorf("%s placed no order in %s", c.Name(), length)
 	}
 	return Figures{
-		Contender: c.Name(), Callers: callers,
 		PerSecond: float64(n) / elapsed.Seconds(), P50: took[n/2], P99: took[n*99/100],
 		Commits:    float64(after.Commits-before.Commits) / float64(n),
 		Statements: float64(after.Statements-before.Statements) / float64(n),

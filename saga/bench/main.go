@@ -1,4 +1,6 @@
-// Bench measures tccsaga beside the same work by hand, and beside a DTM server.
+// Bench measures tccsaga beside the same work by hand, and beside a DTM server,
+// on real servers, and writes what came of it as a table, as plots and as raw
+// figures. "make bench" and "make bench-short" start the servers for it.
 package main
 
 import (
@@ -6,61 +8,41 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
+	"os/signal"
 	"time"
 )
 
 func main() {
-	dialect := flag.String("db", "mysql", "mysql, postgres or sqlite")
-	callers := flag.String("callers", "1,16,64", "numbers of callers")
-	names := flag.String("contenders", "raw,tccsaga,plain", "who takes part")
-	article := flag.String("articles", "spread", "spread over 1,000 articles, or hot: always the same")
-	length := flag.Duration("for", 2*time.Second, "length of each run")
-	rounds := flag.Int("rounds", 1, "rounds")
+	var s Suite
+	flag.DurationVar(&s.Length, "for", 3*time.Second, "length of a run")
+	flag.IntVar(&s.Rounds, "rounds", 3, "rounds, in each of which every contender runs once")
+	flag.IntVar(&s.Finished, "finished", 5_000_000, "finished transactions in a log that is not empty")
+	flag.IntVar(&s.Left, "left", 100_000, "unfinished transactions left to recovery")
+	flag.IntVar(&s.Idle, "idle", 10_000, "open reservations that wait for their deadline")
+	flag.StringVar(&s.Only, "only", "", "only the experiment with this name")
+	flag.BoolVar(&s.Short, "short", false, "only what the targets need, briefly, and nothing but a line per target")
+	out := flag.String("out", "", "folder for report.md, figures.json and the plots; none if empty")
 	flag.Parse()
-	if err := bench(context.Background(), *dialect, *callers, *names, *article, *length, *rounds); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	if s.Short {
+		s.Length, s.Rounds, s.Finished, s.Left, s.Idle = 500*time.Millisecond, 1, 200_000, 10_000, 2_000
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := bench(ctx, &s, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, dialect, callers, names, article string, length time.Duration, rounds int) error {
-	sku := spread
-	if article == "hot" {
-		sku = hot
+func bench(ctx context.Context, s *Suite, out string) error {
+	if err := s.Run(ctx); err != nil {
+		return err
 	}
-	for range rounds {
-		for _, text := range strings.Split(callers, ",") {
-			n, err := strconv.Atoi(text)
-			if err != nil {
-				return err
-			}
-			for _, name := range strings.Split(names, ",") {
-				db, err := openDatabase(ctx, dialect, fmt.Sprintf("bench_%d", time.Now().UnixNano()))
-				if err != nil {
-					return err
-				}
-				var c Contender
-				switch name {
-				case "raw":
-					c = Raw{db}
-				default:
-					if c, err = newEmbedded(ctx, name, db); err != nil {
-						return err
-					}
-				}
-				f, err := run(ctx, c, db.counters, n, length, sku)
-				if err != nil {
-					return err
-				}
-				fmt.Printf("%-8s %-7s %4d callers %8.0f/s  p50 %8s  p99 %8s  %5.2f commits  %5.1f statements  %8s cpu  %5.0f allocs\n", dialect, f.Contender, n,
-					f.PerSecond, f.P50.Round(10*time.Microsecond), f.P99.Round(10*time.Microsecond), f.Commits, f.Statements, f.ClientCPU.Round(time.Microsecond), f.Allocs)
-				if err := c.Close(); err != nil {
-					return err
-				}
-			}
-		}
+	for _, r := range s.Ratios() {
+		fmt.Printf("ratio %s %.2f %.2f\n", r.Case, r.Value, r.Target)
 	}
-	return nil
+	if out == "" {
+		return nil
+	}
+	return s.Write(out)
 }

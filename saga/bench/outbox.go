@@ -31,7 +31,7 @@ func (messages) Confirm(ctx context.Context, tx *gorm.DB, in Message) error {
 
 func (messages) Cancel(ctx context.Context, tx *gorm.DB, in Message) error {
 	call := tcc.CallOf(ctx)
-	return one(tx.Exec("UPDATE saga_outbox SET state = 'discarded', discarded_at = CURRENT_TIMESTAMP WHERE gid = ? AND branch_id = ? AND state = 'prepared'", call.GID, call.BranchID))
+	return one(tx.Exec(discard, call.GID, call.BranchID))
 }
 
 // sent is messages with a bulk interface.
@@ -74,12 +74,11 @@ type Sent struct{ Text string }
 func (Sent) Branch() string { return "bench.sent" }
 
 func prepareMessage(tx *gorm.DB, gid, branchID, text string) error {
-	return one(tx.Exec("INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence) VALUES (?, ?, 'prepared', 'orders.placed', '{}', ?, CURRENT_TIMESTAMP, '', 0)",
-		gid, branchID, []byte(text)))
+	return one(tx.Exec(prepare, gid, branchID, []byte(text)))
 }
 
 func markSent(tx *gorm.DB, gid, branchID string) error {
-	return one(tx.Exec("UPDATE saga_outbox SET state = 'published', published_at = CURRENT_TIMESTAMP WHERE gid = ? AND branch_id = ? AND state = 'prepared'", gid, branchID))
+	return one(tx.Exec(send, gid, branchID))
 }
 
 // Lock is a user's own branch for the stock.
@@ -96,5 +95,5 @@ func (locks) Confirm(ctx context.Context, tx *gorm.DB, in Lock) error {
 	return one(tx.Exec(confirmStock, in.SKU))
 }
 func (locks) Cancel(ctx context.Context, tx *gorm.DB, in Lock) error {
-	return one(tx.Exec("UPDATE saga_stock SET locked = locked - 1, available = available + 1 WHERE sku = ?", in.SKU))
+	return one(tx.Exec(cancelStock, in.SKU))
 }

@@ -1,0 +1,46 @@
+package main
+
+// Ratio is a figure of tccsaga in relation to another one of the same run.
+type Ratio struct {
+	Case   string  `json:"case"`
+	Value  float64 `json:"value"`
+	Target float64 `json:"target"`
+	AtMost bool    `json:"at_most"` // the target is the most that the value may be, not the least
+}
+
+// Reached says whether the value is what it should be.
+func (r Ratio) Reached() bool { return r.AtMost == (r.Value < r.Target) || r.Value == r.Target }
+
+// Ratios are what the suite measured in relation to its targets.
+func (s *Suite) Ratios() []Ratio {
+	var all []Ratio
+	add := func(name string, value, base, target float64, atMost bool) {
+		if value != 0 && base != 0 {
+			all = append(all, Ratio{name, value / base, target, atMost})
+		}
+	}
+	at := func(experiment, database, contender string, callers int) Figures {
+		return s.median(Key{experiment, database, contender, callers})
+	}
+	faster := func(name, experiment, database, contender, base string, callers int, target float64) {
+		add(name, at(experiment, database, contender, callers).PerSecond, at(experiment, database, base, callers).PerSecond, target, false)
+	}
+	add("1-caller-p50/raw", float64(at("spread", "mysql", "tccsaga", 1).P50), float64(at("spread", "mysql", "raw", 1).P50), 0.9, true)
+	faster("16-callers/raw", "spread", "mysql", "tccsaga", "raw", 16, 2.5)
+	faster("64-callers/raw", "spread", "mysql", "tccsaga", "raw", 64, 5)
+	add("64-callers/dtm", at("spread", "mysql", "tccsaga", 64).PerSecond, at("dtm", "mysql", "dtm", 64).PerSecond, 30, false)
+	faster("64-callers-hot/raw", "hot", "mysql", "tccsaga", "raw", 64, 9)
+	faster("64-callers-plain/raw", "spread", "mysql", "plain", "raw", 64, 2)
+	add("64-callers-p99/raw", float64(at("spread", "mysql", "tccsaga", 64).P99), float64(at("spread", "mysql", "raw", 64).P99), 1, true)
+	faster("publish/without", "publish", "mysql", "jetstream", "tccsaga", 64, 0.7)
+	faster("full-log/empty", "full-log", "mysql", "full", "empty", 64, 0.95)
+	if len(s.recovered) > 0 {
+		add("recovery/normal", middle(s.recovered, same), at("spread", "mysql", "tccsaga", 64).PerSecond, 0.8, false)
+	}
+	faster("idle-reservations/none", "idle", "mysql", "waiting", "none", 64, 0.97)
+	faster("postgres-64-callers/raw", "spread", "postgres", "tccsaga", "raw", 64, 4)
+	faster("sqlite-64-callers/raw", "spread", "sqlite", "tccsaga", "raw", 64, 5)
+	return all
+}
+
+func same(v float64) float64 { return v }

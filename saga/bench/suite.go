@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+)
+
+// Suite is all that is measured.
+type Suite struct {
+	Length                        time.Duration
+	Rounds                        int
+	Finished, Left, Idle          int
+	Only                          string
+	Short                         bool
+	runs                          map[Key][]Figures
+	recovered, placed, peakMemory []float64
+}
+
+// Key names what was measured.
+type Key struct {
+	Experiment string `json:"experiment"`
+	Database   string `json:"database"`
+	Contender  string `json:"contender"`
+	Callers    int    `json:"callers"`
+}
+
+// Experiment is a comparison of contenders that do the same work.
+type Experiment struct {
+	Name       string
+	Database   string
+	Contenders []string
+	Callers    []int
+	SKU        func(n int64) string
+}
+
+func (s *Suite) experiments() []Experiment {
+	all, some := []int{1, 16, 64, 256}, []int{64}
+	hand := []string{"raw", "tccsaga", "plain"}
+	if s.Short {
+		all = []int{1, 16, 64}
+	}
+	return []Experiment{
+		{"spread", "mysql", hand, all, spread},
+		{"dtm", "mysql", []string{"dtm"}, some, spread},
+		{"hot", "mysql", hand, some, hot},
+		{"publish", "mysql", []string{"tccsaga", "jetstream"}, some, spread},
+		{"full-log", "mysql", []string{"empty", "full"}, some, spread},
+		{"idle", "mysql", []string{"none", "waiting"}, some, spread},
+		{"spread", "postgres", hand, all[len(all)-min(len(all), 2):], spread},
+		{"spread", "sqlite", hand, all[len(all)-min(len(all), 2):], spread},
+	}
+}
+
+// Run measures everything, round by round, so that what else happens on the
+// machine meets every contender.
+func (s *Suite) Run(ctx context.Context) error {
+	s.runs = make(map[Key][]Figures)
+	for _, e := range s.experiments() {
+		if s.Only != "" && s.Only != e.Name {
+			continue
+		}
+		for range s.Rounds {
+			for _, callers := range e.Callers {
+				for _, contender := range e.Contenders {
+					if err := s.measure(ctx, e, contender, callers); err != nil {
+						return fmt.Errorf("%s on %s, %s, %d callers: %w", e.Name, e.Database, contender, callers, err)
+					}
+				}
+			}
+		}
+	}
+	if s.Only != "" && s.Only != "recovery" {
+		return nil
+	}
+	for range s.Rounds {
+		if err := s.recovery(ctx); err != nil {
+			return fmt.Errorf("recovery: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Suite) measure(ctx context.Context, e Experiment, contender string, callers int) error {
+	db, err := openDatabase(ctx, e.Database)
+	if err != nil {
+		return err
+	}
+	c, err := s.contender(ctx, contender, db)
+	if err != nil {
+		return err
+	}
+	f, err := run(ctx, c, db.counters, callers, s.Length, e.SKU)
+	if err := c.Close(); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	k := Key{e.Name, e.Database, contender, callers}
+	s.runs[k] = append(s.runs[k], f)
+	if !s.Short {
+		fmt.Fprintf(os.Stderr, "%-9s %-9s %-9s %4d callers %7.0f/s  p50 %8s  p99 %8s\n", e.Name, e.Database, contender, callers,
+			f.PerSecond, f.P50.Round(10*time.Microsecond), f.P99.Round(10*time.Microsecond))
+	}
+	return nil
+}
+
+func (s *Suite) contender(ctx context.Context, name string, db *Database) (Contender, error) {
+	switch name {
+	case "raw":
+		return Raw{db}, nil
+	case "dtm":
+		return newDTM(ctx, db)
+	case "full":
+		if err := fillLog(db, s.Finished); err != nil {
+			return nil, err
+		}
+		return newEmbedded(ctx, "tccsaga", db)
+	case "waiting":
+		e, err := newEmbedded(ctx, "tccsaga", db)
+		if err != nil {
+			return nil, err
+		}
+		return e, e.reserve(ctx, s.Idle)
+	case "empty", "none":
+		return newEmbedded(ctx, "tccsaga", db)
+	default:
+		return newEmbedded(ctx, name, db)
+	}
+}
+
+// median is the median of each figure of the runs.
+func (s *Suite) median(k Key) Figures {
+	runs := s.runs[k]
+	if len(runs) == 0 {
+		return Figures{}
+	}
+	return Figures{
+		PerSecond:  middle(runs, func(f Figures) float64 { return f.PerSecond }),
+		P50:        middle(runs, func(f Figures) time.Duration { return f.P50 }),
+		P99:        middle(runs, func(f Figures) time.Duration { return f.P99 }),
+		Commits:    middle(runs, func(f Figures) float64 { return f.Commits }),
+		Statements: middle(runs, func(f Figures) float64 { return f.Statements }),
+		ClientCPU:  middle(runs, func(f Figures) time.Duration { return f.ClientCPU }),
+		Allocs:     middle(runs, func(f Figures) float64 { return f.Allocs }),
+	}
+}
+
+func middle[T any, N float64 | time.Duration](all []T, of func(T) N) N {
+	values := make([]N, len(all))
+	for i, v := range all {
+		values[i] = of(v)
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}

@@ -1,9 +1,9 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check race short simulate fuzz cover chaos clean
+.PHONY: help run test check race short simulate fuzz cover chaos bench bench-short clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: ## run the example order service
 	go run ./examples/order
@@ -34,6 +34,12 @@ chaos: FOR ?= 10m
 chaos: SEED ?= 0
 chaos: ## kill, pause and cut off processes with wrong clocks, FOR=10m; SEED=7 draws the same faults again
 	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^TestChaos$$' ./saga/internal/chaos -chaos.for $(FOR) -chaos.seed $(SEED)
+
+bench: ## tccsaga, the same work by hand, and a DTM server, side by side, in about 15 minutes; writes saga/bench/results
+	.ci/servers sh -c 'cd saga/bench && go run . -out results'
+
+bench-short: ## the same in a minute: a line "ratio CASE VALUE TARGET" for each case
+	@.ci/servers sh -c 'cd saga/bench && go run . -short'
 
 clean: ## remove the data of the example
 	rm -rf order-data

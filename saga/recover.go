@@ -13,8 +13,14 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
-// claimBatch is the most transactions that one claim takes over.
-const claimBatch = 100
+const (
+	// claimBatch is the most transactions that one claim takes over.
+	claimBatch = 250
+
+	// regain is how long a free slot waits for others that become free at the
+	// same time, so that one claim fills them all.
+	regain = 2 * time.Millisecond
+)
 
 // poll claims due transactions and drives them, until ctx ends or Stop begins.
 func (o *Orchestrator) poll(ctx context.Context) {
@@ -87,7 +93,7 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more boo
 			defer func() {
 				<-slots
 				if len(slots) == cap(slots)-1 {
-					o.wakeAfter(0)
+					o.wakeAfter(regain)
 				}
 			}()
 			ctx, cancel := o.detach(ctx)

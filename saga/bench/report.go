@@ -1,3 +1,146 @@
 package main
 
-func (s *Suite) Write(string) error { return nil }
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/vg"
+)
+
+// Write writes report.md, figures.json and the plots into a folder.
+func (s *Suite) Write(folder string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	figures, err := s.figures()
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(folder, "figures.json"), figures, 0o644),
+		os.WriteFile(filepath.Join(folder, "report.md"), []byte(s.report()), 0o644),
+		s.plots(folder),
+	)
+}
+
+// keys are what was measured, in the order of the report.
+func (s *Suite) keys() []Key {
+	order := map[string]int{}
+	for i, e := range s.experiments() {
+		order[e.Name+e.Database] = i
+	}
+	return slices.SortedFunc(maps.Keys(s.runs), func(a, b Key) int {
+		return cmp.Or(cmp.Compare(order[a.Experiment+a.Database], order[b.Experiment+b.Database]),
+			cmp.Compare(a.Callers, b.Callers), cmp.Compare(rank(a.Contender), rank(b.Contender)))
+	})
+}
+
+func rank(contender string) int {
+	return slices.Index([]string{"raw", "empty", "none", "tccsaga", "plain"}, contender) & 0xf // the others come last
+}
+
+func (s *Suite) figures() ([]byte, error) {
+	type measured struct {
+		Key
+		Runs []Figures `json:"runs"`
+	}
+	var all []measured
+	for _, k := range s.keys() {
+		all = append(all, measured{k, s.runs[k]})
+	}
+	return json.MarshalIndent(map[string]any{
+		"go": runtime.Version(), "cpus": runtime.NumCPU(), "rounds": s.Rounds, "seconds_per_run": s.Length.Seconds(),
+		"finished_in_full_log": s.Finished, "left_to_recovery": s.Left, "idle_reservations": s.Idle,
+		"measured": all, "ratios": s.Ratios(),
+		"recovery": map[string]any{"recovered_per_second": s.recovered, "placed_per_second": s.placed, "peak_heap_mib": s.peakMemory},
+	}, "", "  ")
+}
+
+func (s *Suite) report() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# What the benchmark measured\n\nMedians of %d rounds of %s, on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", s.Rounds, s.Length, runtime.NumCPU())
+	fmt.Fprintf(&b, "| case | ratio | target | |\n|---|---:|---:|---|\n")
+	for _, r := range s.Ratios() {
+		sign, verdict := "at least", "missed"
+		if r.AtMost {
+			sign = "at most"
+		}
+		if r.Reached() {
+			verdict = "reached"
+		}
+		fmt.Fprintf(&b, "| %s | %.2f | %s %.2f | %s |\n", r.Case, r.Value, sign, r.Target, verdict)
+	}
+	last := ""
+	for _, k := range s.keys() {
+		if title := k.Experiment + " on " + k.Database; title != last {
+			last = title
+			fmt.Fprintf(&b, "\n## %s\n\n| contender | callers | per second | p50 | p99 | commits | statements | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n", title)
+		}
+		f := s.median(k)
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %s | %s | %s | %s | %s | %.0f |\n", k.Contender, k.Callers, f.PerSecond,
+			f.P50.Round(10*time.Microsecond), f.P99.Round(10*time.Microsecond), known(f.Commits), known(f.Statements), f.ClientCPU.Round(time.Microsecond), f.Allocs)
+	}
+	b.WriteString("\nCommits and statements are the database server's own counts, per transaction; the\nclient's CPU time and allocations are of the process that places the orders.\n")
+	if len(s.recovered) > 0 {
+		fmt.Fprintf(&b, "\n## recovery on mysql\n\n%d transactions, decided and left by a process that died, were finished at %.0f per\nsecond, while %.0f new ones per second were placed, with a heap of at most %.0f MiB.\n",
+			s.Left, middle(s.recovered, same), middle(s.placed, same), slices.Max(s.peakMemory))
+	}
+	return b.String()
+}
+
+// known leaves out what a server does not count.
+func known(n float64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", n)
+}
+
+// plots draws throughput and p99 against the callers.
+func (s *Suite) plots(folder string) error {
+	var errs []error
+	for _, database := range []string{"mysql", "postgres", "sqlite"} {
+		errs = append(errs,
+			s.plot(filepath.Join(folder, database+"-throughput.svg"), database, "transactions per second", func(f Figures) float64 { return f.PerSecond }),
+			s.plot(filepath.Join(folder, database+"-p99.svg"), database, "p99, milliseconds", func(f Figures) float64 { return float64(f.P99) / 1e6 }))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Suite) plot(file, database, what string, of func(Figures) float64) error {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = database, "callers", what
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{}
+	p.Y.Min, p.Legend.Top, p.Legend.Left = 0, true, true
+	var lines []any
+	for _, contender := range []string{"raw", "tccsaga", "plain", "dtm"} {
+		var points plotter.XYs
+		for _, k := range s.keys() {
+			if k.Database == database && k.Contender == contender && (k.Experiment == "spread" || k.Experiment == "dtm") {
+				points = append(points, plotter.XY{X: float64(k.Callers), Y: of(s.median(k))})
+			}
+		}
+		if len(points) > 1 {
+			lines = append(lines, contender, points)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	if err := plotutil.AddLinePoints(p, lines...); err != nil {
+		return err
+	}
+	return p.Save(6*vg.Inch, 4*vg.Inch, file)
+}

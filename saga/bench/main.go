@@ -21,6 +21,7 @@ func main() {
 	flag.IntVar(&s.Idle, "idle", 10_000, "open reservations that wait for their deadline")
 	flag.StringVar(&s.Only, "only", "", "only the experiment with this name")
 	flag.BoolVar(&s.Short, "short", false, "only what the targets need, briefly, and nothing but a line per target")
+	from := flag.String("from", "", "measure nothing, and write what this figures.json holds")
 	out := flag.String("out", "", "folder for report.md, figures.json and the plots; none if empty")
 	flag.Parse()
 	if s.Short {
@@ -28,14 +29,18 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := bench(ctx, &s, *out); err != nil {
+	if err := bench(ctx, &s, *from, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, s *Suite, out string) error {
-	if err := s.Run(ctx); err != nil {
+func bench(ctx context.Context, s *Suite, from, out string) error {
+	measure := func() error { return s.Run(ctx) }
+	if from != "" {
+		measure = func() error { return s.Read(from) }
+	}
+	if err := measure(); err != nil {
 		return err
 	}
 	for _, r := range s.Ratios() {

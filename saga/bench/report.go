@@ -43,29 +43,60 @@ func (s *Suite) keys() []Key {
 	}
 	return slices.SortedFunc(maps.Keys(s.runs), func(a, b Key) int {
 		return cmp.Or(cmp.Compare(order[a.Experiment+a.Database], order[b.Experiment+b.Database]),
-			cmp.Compare(a.Callers, b.Callers), cmp.Compare(rank(a.Contender), rank(b.Contender)))
+			cmp.Compare(a.Callers, b.Callers), cmp.Compare(rank(a.Contender), rank(b.Contender)), cmp.Compare(a.Contender, b.Contender))
 	})
 }
 
 func rank(contender string) int {
-	return slices.Index([]string{"raw", "empty", "none", "tccsaga", "plain"}, contender) & 0xf // the others come last
+	return slices.Index([]string{"raw", "empty", "none", "alone", "plain", "tccsaga"}, contender) & 0xf // the others come last
+}
+
+// results are figures.json.
+type results struct {
+	Go         string
+	CPUs       int
+	Rounds     int
+	Length     time.Duration
+	Finished   int
+	Left       int
+	Idle       int
+	Measured   []measured
+	Recovered  []float64
+	Placed     []float64
+	PeakMemory []float64
+	Ratios     []Ratio
+}
+
+type measured struct {
+	Key
+	Runs []Figures `json:"runs"`
 }
 
 func (s *Suite) figures() ([]byte, error) {
-	type measured struct {
-		Key
-		Runs []Figures `json:"runs"`
-	}
-	var all []measured
+	r := results{runtime.Version(), runtime.NumCPU(), s.Rounds, s.Length, s.Finished, s.Left, s.Idle, nil, s.recovered, s.placed, s.peakMemory, s.Ratios()}
 	for _, k := range s.keys() {
-		all = append(all, measured{k, s.runs[k]})
+		r.Measured = append(r.Measured, measured{k, s.runs[k]})
 	}
-	return json.MarshalIndent(map[string]any{
-		"go": runtime.Version(), "cpus": runtime.NumCPU(), "rounds": s.Rounds, "seconds_per_run": s.Length.Seconds(),
-		"finished_in_full_log": s.Finished, "left_to_recovery": s.Left, "idle_reservations": s.Idle,
-		"measured": all, "ratios": s.Ratios(),
-		"recovery": map[string]any{"recovered_per_second": s.recovered, "placed_per_second": s.placed, "peak_heap_mib": s.peakMemory},
-	}, "", "  ")
+	return json.MarshalIndent(r, "", " ")
+}
+
+// Read takes over what was measured before.
+func (s *Suite) Read(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var r results
+	if err := json.Unmarshal(text, &r); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	s.Rounds, s.Length, s.Finished, s.Left, s.Idle = r.Rounds, r.Length, r.Finished, r.Left, r.Idle
+	s.recovered, s.placed, s.peakMemory = r.Recovered, r.Placed, r.PeakMemory
+	s.runs = make(map[Key][]Figures)
+	for _, m := range r.Measured {
+		s.runs[m.Key] = m.Runs
+	}
+	return nil
 }
 
 func (s *Suite) report() string {
@@ -122,10 +153,10 @@ func (s *Suite) plots(folder string) error {
 func (s *Suite) plot(file, database, what string, of func(Figures) float64) error {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = database, "callers", what
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{}
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{{Value: 1, Label: "1"}, {Value: 16, Label: "16"}, {Value: 64, Label: "64"}, {Value: 256, Label: "256"}}
 	p.Y.Min, p.Legend.Top, p.Legend.Left = 0, true, true
 	var lines []any
-	for _, contender := range []string{"raw", "tccsaga", "plain", "dtm"} {
+	for _, contender := range []string{"raw", "alone", "plain", "tccsaga", "dtm"} {
 		var points plotter.XYs
 		for _, k := range s.keys() {
 			if k.Database == database && k.Contender == contender && (k.Experiment == "spread" || k.Experiment == "dtm") {

@@ -39,14 +39,16 @@ type Experiment struct {
 func (s *Suite) experiments() []Experiment {
 	all, some := []int{1, 16, 64, 256}, []int{64}
 	others, dtm := all, all
-	hand := []string{"raw", "tccsaga", "plain"}
+	hand := []string{"raw", "alone", "plain", "tccsaga"}
 	if s.Short {
 		all, others, dtm = []int{1, 16, 64}, some, some
+		hand = []string{"raw", "plain", "tccsaga"}
 	}
 	return []Experiment{
 		{"spread", "mysql", hand, all, spread},
 		{"dtm", "mysql", []string{"dtm"}, dtm, spread},
 		{"hot", "mysql", hand, some, hot},
+		{"branches", "mysql", []string{"1 branch", "2 branches", "4 branches", "8 branches"}, some, spread},
 		{"publish", "mysql", []string{"tccsaga", "jetstream"}, some, spread},
 		{"full-log", "mysql", []string{"empty", "full"}, some, spread},
 		{"idle", "mysql", []string{"none", "waiting"}, some, spread},
@@ -60,7 +62,7 @@ func (s *Suite) experiments() []Experiment {
 func (s *Suite) Run(ctx context.Context) error {
 	s.runs = make(map[Key][]Figures)
 	for _, e := range s.experiments() {
-		if s.Only != "" && s.Only != e.Name {
+		if s.Only != "" && s.Only != e.Name || s.Short && e.Name == "branches" {
 			continue
 		}
 		for range s.Rounds {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tccsaga/tccsaga/branches/message"
@@ -35,6 +36,15 @@ var plans = map[string]func(subject string) func(o Order) []tcc.Payload{
 	"plain": func(string) func(o Order) []tcc.Payload {
 		return func(o Order) []tcc.Payload { return []tcc.Payload{Lock{o.SKU}, Message{o.ID}} }
 	},
+	// The same as tccsaga, but no callers share a commit.
+	"alone": func(string) func(o Order) []tcc.Payload {
+		return func(o Order) []tcc.Payload { return []tcc.Payload{lock(o), Sent{o.ID}} }
+	},
+	// The lock and more and more messages.
+	"1 branch":   withMessages(0),
+	"2 branches": withMessages(1),
+	"4 branches": withMessages(3),
+	"8 branches": withMessages(7),
 	// Ready-made branches, and a real publish.
 	"jetstream": func(subject string) func(o Order) []tcc.Payload {
 		return func(o Order) []tcc.Payload {
@@ -43,10 +53,22 @@ var plans = map[string]func(subject string) func(o Order) []tcc.Payload{
 	},
 }
 
+func withMessages(n int) func(string) func(o Order) []tcc.Payload {
+	return func(string) func(o Order) []tcc.Payload {
+		return func(o Order) []tcc.Payload {
+			return append([]tcc.Payload{lock(o)}, slices.Repeat([]tcc.Payload{Sent{o.ID}}, n)...)
+		}
+	}
+}
+
 func lock(o Order) stock.Lock { return stock.Lock{Items: []stock.Item{{SKU: o.SKU, Quantity: 1}}} }
 
 func newEmbedded(ctx context.Context, name string, db *Database) (*Embedded, error) {
-	orch, err := saga.Open(ctx, db.DB, saga.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	config := saga.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	if name == "alone" {
+		config.MaxBatch = 1
+	}
+	orch, err := saga.Open(ctx, db.DB, config)
 	if err != nil {
 		return nil, err
 	}

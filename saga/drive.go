@@ -207,18 +207,18 @@ func (r *round) runAlone(ctx context.Context, ready []delivered) error {
 // ready for their commit.
 func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
 	all, failures := make([]delivered, len(steps)), make([]error, len(steps))
-	var calls sync.WaitGroup
+	var acts []func()
 	for i, s := range steps {
 		all[i] = delivered{step: s, call: r.txn.call(s, r.op)}
 		if s.branch.Outside[r.op] == nil {
 			all[i].due = true
 			continue
 		}
-		calls.Go(func() {
+		acts = append(acts, func() {
 			all[i].due, all[i].call.Receipt, failures[i] = r.o.actOutside(ctx, s.branch, all[i].call, r.txn.fresh)
 		})
 	}
-	calls.Wait()
+	inParallel(acts)
 	var ready []delivered
 	for i, d := range all {
 		if failures[i] != nil {
@@ -228,6 +228,19 @@ func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
 		}
 	}
 	return ready
+}
+
+// inParallel calls the last function itself, and the others meanwhile.
+func inParallel(calls []func()) {
+	var others sync.WaitGroup
+	for i, call := range calls {
+		if i == len(calls)-1 {
+			call()
+		} else {
+			others.Go(call)
+		}
+	}
+	others.Wait()
 }
 
 // commit calls steps in one local transaction, and ends the transaction in it,

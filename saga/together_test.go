@@ -42,15 +42,7 @@ const potCount = 20
 
 func newPots(t *testing.T, db *gorm.DB, config saga.Config) *pots {
 	t.Helper()
-	p := &pots{t: t, db: db}
-	p.faulty.Store(true)
-	ok(db.Exec("CREATE TABLE pots (id INT PRIMARY KEY, free INT NOT NULL, held INT NOT NULL, sold INT NOT NULL)").Error)
-	for id := range potCount {
-		ok(db.Exec("INSERT INTO pots VALUES (?, 1000, 0, 0)", id).Error)
-	}
-	config.Logger = slog.New(slog.DiscardHandler)
-	config.FirstRetry, config.MaxRetry, config.Poll = 5*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
-	p.orch = p.open(config)
+	p := idlePots(t, db, config)
 	ended := make(chan error, 1)
 	go func() { ended <- p.orch.Run(context.WithoutCancel(t.Context())) }()
 	t.Cleanup(func() {
@@ -60,6 +52,21 @@ func newPots(t *testing.T, db *gorm.DB, config saga.Config) *pots {
 			t.Error(err)
 		}
 	})
+	return p
+}
+
+// idlePots does nothing in the background.
+func idlePots(t *testing.T, db *gorm.DB, config saga.Config) *pots {
+	t.Helper()
+	p := &pots{t: t, db: db}
+	p.faulty.Store(true)
+	ok(db.Exec("CREATE TABLE pots (id INT PRIMARY KEY, free INT NOT NULL, held INT NOT NULL, sold INT NOT NULL)").Error)
+	for id := range potCount {
+		ok(db.Exec("INSERT INTO pots VALUES (?, 1000, 0, 0)", id).Error)
+	}
+	config.Logger = slog.New(slog.DiscardHandler)
+	config.FirstRetry, config.MaxRetry, config.Poll = 5*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+	p.orch = p.open(config)
 	return p
 }
 
@@ -592,5 +599,35 @@ func TestSlowCallsInCompany(t *testing.T) {
 	}
 	if p.orch.Shares(plan) {
 		t.Error("commits are still shared")
+	}
+}
+
+// What a transaction costs, as the package documentation says: statements
+// besides BEGIN and COMMIT, those of the branches included, and COMMITs.
+func TestTraffic(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name                string
+		kinds               []string
+		callers             int
+		statements, commits int
+	}{
+		{"resident, alone", []string{"plain", "plain"}, 1, 3 + 4, 1},
+		{"resident and outside, alone", []string{"plain", "sent"}, 1, 5 + 3 + 2 + 1, 2},
+		{"resident, ten together", []string{"plain", "plain"}, 10, 3 + 10*4, 1},
+	}
+	for _, c := range cases {
+		db, loss := sqltest.OpenLossy(t)
+		p := idlePots(t, db, saga.Config{Lease: time.Hour})
+		p.execute("first", take{Pot: 1, N: 1}, "plain") // begins the lease
+		before, commitsBefore := loss.Traffic()
+		p.company(c.name[:3], c.callers, "", nil, c.kinds...)
+		statements, commits := loss.Traffic()
+		if statements -= before; statements != c.statements {
+			t.Errorf("%s: %d statements, want %d", c.name, statements, c.statements)
+		}
+		if commits -= commitsBefore; commits != c.commits {
+			t.Errorf("%s: %d commits, want %d", c.name, commits, c.commits)
+		}
 	}
 }

@@ -171,8 +171,10 @@ func oneRow(result sql.Result, err error) error {
 
 func (d *DTM) Name() string { return "dtm" }
 
+// Place tolerates that the server gives up an order, because of a deadlock in its
+// own tables, say.
 func (d *DTM) Place(_ context.Context, o Order) error {
-	return dtmcli.TccGlobalTransaction2(d.url, o.ID, func(t *dtmcli.Tcc) { t.WaitResult = true }, func(t *dtmcli.Tcc) (*resty.Response, error) {
+	err := dtmcli.TccGlobalTransaction2(d.url, o.ID, func(t *dtmcli.Tcc) { t.WaitResult = true }, func(t *dtmcli.Tcc) (*resty.Response, error) {
 		for _, branch := range []string{"/stock", "/message"} {
 			url := d.busi.URL + branch
 			if reply, err := t.CallBranch(o, url+"/try", url+"/confirm", url+"/cancel"); err != nil {
@@ -181,6 +183,10 @@ func (d *DTM) Place(_ context.Context, o Order) error {
 		}
 		return nil, nil
 	})
+	if err != nil {
+		return failed{err}
+	}
+	return nil
 }
 
 func (d *DTM) Close() error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -34,14 +35,19 @@ type Figures struct {
 	Statements float64       `json:"statements_per_order"` // by the server's counter
 	ClientCPU  time.Duration `json:"client_cpu_per_order_ns"`
 	Allocs     float64       `json:"allocations_per_order"`
+	Failed     float64       `json:"failed_per_order"`
 }
+
+// failed is the error of an order that a contender gave up, which is counted and
+// not measured.
+type failed struct{ error }
 
 var orders atomic.Int64
 
 // run lets callers place orders for a while.
 func run(ctx context.Context, c Contender, counters func() (Counters, error), callers int, length time.Duration, sku func(n int64) string) (Figures, error) {
 	// Let connections come up, and caches fill.
-	if _, err := load(ctx, c, callers, length/4, sku); err != nil {
+	if _, _, err := load(ctx, c, callers, length/4, sku); err != nil {
 		return Figures{}, err
 	}
 	before, err := counters()
@@ -50,7 +56,7 @@ func run(ctx context.Context, c Contender, counters func() (Counters, error), ca
 	}
 	cpu, allocs := clientCPU(), allocations()
 	began := time.Now()
-	took, err := load(ctx, c, callers, length, sku)
+	took, gaveUp, err := load(ctx, c, callers, length, sku)
 	if err != nil {
 		return Figures{}, err
 	}
@@ -70,35 +76,43 @@ func run(ctx context.Context, c Contender, counters func() (Counters, error), ca
 		Commits:    float64(after.Commits-before.Commits) / float64(n),
 		Statements: float64(after.Statements-before.Statements) / float64(n),
 		ClientCPU:  cpu / time.Duration(n), Allocs: float64(allocs) / float64(n),
+		Failed: float64(gaveUp) / float64(n),
 	}, nil
 }
 
-// load returns how long each order took.
-func load(ctx context.Context, c Contender, callers int, length time.Duration, sku func(n int64) string) ([]time.Duration, error) {
+// load returns how long each order took, and how many were given up.
+func load(ctx context.Context, c Contender, callers int, length time.Duration, sku func(n int64) string) (took []time.Duration, gaveUp int64, err error) {
 	// What is under way at the end is finished, not cut off.
 	until := time.Now().Add(length)
 	all := make([][]time.Duration, callers)
 	failures := make(chan error, callers)
+	var lost atomic.Int64
 	var wg sync.WaitGroup
 	for i := range callers {
 		wg.Go(func() {
 			for time.Now().Before(until) {
 				n := orders.Add(1)
 				began := time.Now()
-				if err := c.Place(ctx, Order{ID: fmt.Sprintf("o-%d", n), SKU: sku(n)}); err != nil {
+				err := c.Place(ctx, Order{ID: fmt.Sprintf("o-%d", n), SKU: sku(n)})
+				var tolerated failed
+				switch {
+				case err == nil:
+					all[i] = append(all[i], time.Since(began))
+				case errors.As(err, &tolerated):
+					lost.Add(1)
+				default:
 					failures <- err
 					return
 				}
-				all[i] = append(all[i], time.Since(began))
 			}
 		})
 	}
 	wg.Wait()
 	select {
 	case err := <-failures:
-		return nil, fmt.Errorf("%s: %w", c.Name(), err)
+		return nil, 0, fmt.Errorf("%s: %w", c.Name(), err)
 	default:
-		return slices.Concat(all...), nil
+		return slices.Concat(all...), lost.Load(), nil
 	}
 }
 

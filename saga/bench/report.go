@@ -124,6 +124,11 @@ func (s *Suite) report() string {
 			f.P50.Round(10*time.Microsecond), f.P99.Round(10*time.Microsecond), known(f.Commits), known(f.Statements), f.ClientCPU.Round(time.Microsecond), f.Allocs)
 	}
 	b.WriteString("\nCommits and statements are the database server's own counts, per transaction; the\nclient's CPU time and allocations are of the process that places the orders.\n")
+	for _, k := range s.keys() {
+		if f := s.median(k); f.Failed > 0 {
+			fmt.Fprintf(&b, "\nOf %s with %d callers, %.2f%% of the orders failed; they are not counted.\n", k.Contender, k.Callers, 100*f.Failed)
+		}
+	}
 	if len(s.recovered) > 0 {
 		fmt.Fprintf(&b, "\n## recovery on mysql\n\n%d transactions, decided and left by a process that died, were finished at %.0f per\nsecond, while %.0f new ones per second were placed, with a heap of at most %.0f MiB.\n",
 			s.Left, middle(s.recovered, same), middle(s.placed, same), slices.Max(s.peakMemory))

@@ -149,6 +149,7 @@ func (s *Suite) median(k Key) Figures {
 		Statements: middle(runs, func(f Figures) float64 { return f.Statements }),
 		ClientCPU:  middle(runs, func(f Figures) time.Duration { return f.ClientCPU }),
 		Allocs:     middle(runs, func(f Figures) float64 { return f.Allocs }),
+		Failed:     middle(runs, func(f Figures) float64 { return f.Failed }),
 	}
 }
 

@@ -24,6 +24,22 @@ type Loss struct {
 	in        int  // the in-th COMMIT from now is lost; 0 is none
 	committed bool // it was made before the connection broke
 	lost      int
+
+	statements, commits int
+}
+
+// Traffic is how many statements, besides BEGIN and COMMIT, and how many COMMITs
+// the database was sent.
+func (l *Loss) Traffic() (statements, commits int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.statements, l.commits
+}
+
+func (l *Loss) statement() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.statements++
 }
 
 // Arm loses the answer to the in-th COMMIT from now; 0 loses none. The COMMIT is
@@ -37,6 +53,7 @@ func (l *Loss) Arm(in int, committed bool) {
 func (l *Loss) hit() (lost, committed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.commits++
 	if l.in == 0 {
 		return false, false
 	}
@@ -89,6 +106,16 @@ type lossyConn struct {
 func (c *lossyConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.full.BeginTx(ctx, options)
 	return &lossyTx{tx, c.loss}, err
+}
+
+func (c *lossyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	c.loss.statement()
+	return c.full.ExecContext(ctx, query, args)
+}
+
+func (c *lossyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.loss.statement()
+	return c.full.QueryContext(ctx, query, args)
 }
 
 type lossyTx struct {

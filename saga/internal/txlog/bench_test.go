@@ -1,0 +1,85 @@
+package txlog_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+)
+
+// Writing transactions of two branches that are decided with their first
+// commit, and their end; as many at once as share a commit.
+func BenchmarkInsertAndFinish(b *testing.B) {
+	eachSize(b, func(b *testing.B, db *gorm.DB, log *txlog.Log, batch int) {
+		for n := 0; n < b.N; n += batch {
+			starts, gids := starts(b, n, batch, time.Minute)
+			err := db.Transaction(func(tx *gorm.DB) error {
+				if err := log.Insert(b.Context(), tx, starts...); err != nil {
+					return err
+				}
+				return log.FinishAll(b.Context(), tx, 1, gids)
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// Claiming due transactions and reading their branches.
+func BenchmarkClaim(b *testing.B) {
+	eachSize(b, func(b *testing.B, db *gorm.DB, log *txlog.Log, batch int) {
+		b.StopTimer()
+		for n := 0; n < b.N; n += 500 {
+			starts, _ := starts(b, n, 500, 0)
+			if err := db.Transaction(func(tx *gorm.DB) error { return log.Insert(b.Context(), tx, starts...) }); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		for n := 0; n < b.N; n += batch {
+			claimed, err := log.Claim(b.Context(), "me", batch, time.Hour, func(string) bool { return false })
+			if err != nil || len(claimed) != batch {
+				b.Fatalf("claimed %d: %v", len(claimed), err)
+			}
+			gids := make([]string, batch)
+			for i, r := range claimed {
+				gids[i] = r.GID
+			}
+			if _, err := log.Branches(b.Context(), gids...); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func eachSize(b *testing.B, benchmark func(b *testing.B, db *gorm.DB, log *txlog.Log, batch int)) {
+	for _, dialect := range sqltest.Dialects {
+		for _, batch := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%s/batch=%d", dialect, batch), func(b *testing.B) {
+				db := sqltest.Open(b, dialect)
+				log, err := txlog.New(db)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				benchmark(b, db, log, batch)
+			})
+		}
+	}
+}
+
+func starts(b *testing.B, from, n int, due time.Duration) (starts []txlog.Start, gids []string) {
+	for i := range n {
+		gid := fmt.Sprintf("order-%d-%d", b.N, from+i)
+		gids = append(gids, gid)
+		starts = append(starts, txlog.Start{GID: gid, Pattern: "tcc", State: txlog.Confirming, Digest: "d", DecidedBy: "caller", Owner: "nobody", Deadline: time.Minute, Due: due,
+			Branches: []txlog.Branch{{ID: "01", Kind: "stock.lock", Payload: `{"items":[{"sku":"phone","quantity":1}]}`}, {ID: "02", Kind: "message.publish", Payload: `{"subject":"orders.placed","data":"x"}`}}})
+	}
+	return starts, gids
+}

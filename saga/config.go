@@ -42,7 +42,7 @@ type Config struct {
 
 	// Drivers is the most transactions that are driven in the background at
 	// once: retries, deadlines and recovery. Those that callers wait for are
-	// not counted. Defaults to 256.
+	// not counted. Defaults to 512.
 	Drivers int
 
 	// Drain is how long Run, when its context ends, waits for calls under way.
@@ -148,7 +148,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Drivers < 0:
 		return c, invalid("Config.Drivers is negative: %d", c.Drivers)
 	case c.Drivers == 0:
-		c.Drivers = 256
+		c.Drivers = 512
 	}
 	switch {
 	case c.MaxBatch < 0 || c.MaxBatch > 1000:

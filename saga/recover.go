@@ -15,7 +15,7 @@ import (
 
 const (
 	// claimBatch is the most transactions that one claim takes over.
-	claimBatch = 250
+	claimBatch = 500
 
 	// regain is how long a free slot waits for others that become free at the
 	// same time, so that one claim fills them all.

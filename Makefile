@@ -35,7 +35,7 @@ chaos: SEED ?= 0
 chaos: ## kill, pause and cut off processes with wrong clocks, FOR=10m; SEED=7 draws the same faults again
 	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^TestChaos$$' ./saga/internal/chaos -chaos.for $(FOR) -chaos.seed $(SEED)
 
-bench: ## tccsaga, the same work by hand, and a DTM server, side by side, in about 15 minutes; writes saga/bench/results
+bench: ## tccsaga, the same work by hand, and a DTM server, side by side, in about 25 minutes; writes saga/bench/results
 	.ci/servers sh -c 'cd saga/bench && go run . -out results'
 
 bench-short: ## the same in a minute: a line "ratio CASE VALUE TARGET" for each case

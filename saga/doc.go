@@ -100,10 +100,26 @@
 // work is 4 statements and 4 commits. With several callers a batch adds two
 // statements that bound its lock waits, on MySQL, or one, on PostgreSQL.
 //
+// What each idea gains, as throughput on MariaDB at 64 callers in relation to the
+// same statements by hand, which nobody coordinates, measured by saga/bench:
+//
+//	by hand, four local transactions                   1.0
+//	a transaction by itself, MaxBatch 1                0.6   with the log, the barrier and all promises
+//	the same, but commits are shared                   1.3   branches as anybody writes them
+//	the same, with Together                            4.1   one statement for the calls of many
+//	the same, all on one row                           7.2   one lock instead of a queue for it
+//	a DTM server, with its barrier                     0.13
+//
 // The cost does not grow with the log, in which due_at is the only secondary
-// index and NULL in what is finished; it grows with the branches by their own
-// rows; and it falls with the callers, because they share. The benchmark in
-// saga/bench measures all three, and what each idea gains.
+// index and NULL in what is finished: with 5 million finished transactions the
+// throughput is 0.95 of that of an empty log. It grows with the branches by their
+// own rows: 1, 2, 4 and 8 of them go at 1.5, 1, 0.66 and 0.4 of the pace of two.
+// And it falls with the callers, because they share: 1, 16, 64 and 256 callers
+// reach 1.2, 2.2, 4.1 and 6.3 times what they do by hand.
+//
+// On MySQL, open the database with interpolateParams=true: a statement with
+// parameters is then one round trip, not two. Shared commits send statements of
+// ever different lengths, for which preparing does not pay.
 //
 // # When a COMMIT is not answered
 //

@@ -105,6 +105,9 @@ func (o *Orchestrator) remove(ctx context.Context, gids []string) error {
 	for _, gid := range gids {
 		for _, b := range branches[gid] {
 			known, _ := o.branch(b.Kind)
+			if known.Remote != nil {
+				continue // its service cleans there
+			}
 			if known.resident {
 				here.add(known, gid)
 				continue

@@ -27,6 +27,16 @@ func (o *Orchestrator) deliverTogether(ctx context.Context, b *branch, call Call
 	return d.receipt, d.err
 }
 
+// actFresh makes the Outside part of a Confirm or Cancel. A fresh transaction is
+// due, and goes in company; otherwise the barrier says whether it is.
+func (o *Orchestrator) actFresh(ctx context.Context, b *branch, call Call, fresh bool) (due bool, receipt any, err error) {
+	if !fresh {
+		return o.actOutside(ctx, b, call)
+	}
+	receipt, err = o.deliverTogether(ctx, b, call)
+	return true, receipt, err
+}
+
 // writeDeliveries makes the Outside parts of a batch.
 func (o *Orchestrator) writeDeliveries(batch []*delivery) {
 	if d := batch[0]; len(batch) == 1 {

@@ -215,7 +215,7 @@ func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
 			continue
 		}
 		acts = append(acts, func() {
-			all[i].due, all[i].call.Receipt, failures[i] = r.o.actOutside(ctx, s.branch, all[i].call, r.txn.fresh)
+			all[i].due, all[i].call.Receipt, failures[i] = r.o.actFresh(ctx, s.branch, all[i].call, r.txn.fresh)
 		})
 	}
 	inParallel(acts)

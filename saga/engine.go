@@ -9,13 +9,19 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
+// Registrar takes kinds of branches: an [Engine] that drives transactions of
+// them, or a [Participant] that has them for an engine elsewhere.
+type Registrar interface {
+	// Register makes a kind of branch known. It refuses a kind that is known
+	// already and a branch that cannot work. Register all kinds at start-up.
+	Register(Branch) error
+}
+
 // Engine drives transactions. It is the contract between the patterns, such as
 // package tcc, and what runs them; [Orchestrator] is the one that is embedded
 // in the user's process. All methods are safe for concurrent use.
 type Engine interface {
-	// Register makes a kind of branch known. It refuses a kind that is known
-	// already and a branch that cannot work. Register all kinds before Run.
-	Register(Branch) error
+	Registrar
 
 	// Execute runs a transaction whose branches are all known: every Try, then
 	// the decision, then the Confirms or Cancels. The error is nil only if the
@@ -149,8 +155,22 @@ type Branch struct {
 	// is called right after the Trys; Outside is called otherwise.
 	OutsideTogether map[barrier.Op]func(ctx context.Context, calls []JointCall) (receipts []any, failures []error)
 
+	// Remote, if it is not nil, makes the calls, in a service that has the
+	// branch and keeps its barrier there. All but Kind and Encode is then nil.
+	Remote Remote
+
 	// Clean, if it is not nil, removes what the branch keeps of transactions
 	// that are finished and past [Config.Retention], in a local transaction in
 	// Database, with their barrier rows. The gids are at most a few hundred.
 	Clean func(ctx context.Context, tx *gorm.DB, gids []string) error
+}
+
+// Remote is a service that has branches, and their barrier, for an engine
+// elsewhere.
+type Remote interface {
+	// Call makes one call of a branch. It may be made again, also after it was
+	// made with success, and a Try may come after the Cancel: the barrier there
+	// knows. The error of a Try that the branch said no to wraps a [Rejection];
+	// after any other, Cancel is called. It has to end when ctx does.
+	Call(ctx context.Context, call Call) error
 }

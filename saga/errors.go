@@ -40,6 +40,15 @@ var (
 	// ErrInvalid is wrapped by every refusal of bad input. Nothing was written.
 	ErrInvalid = errors.New("saga: invalid")
 
+	// ErrUnknownKind is wrapped when a branch is asked for whose kind is not
+	// registered in this process.
+	ErrUnknownKind = errors.New("unknown kind of branch")
+
+	// ErrOngoing is wrapped by the error of a branch call that is not at its end
+	// and was not begun again. A branch that needs time may return it too: a
+	// Confirm or Cancel is called again, like after any other error.
+	ErrOngoing = errors.New("the call is not at its end")
+
 	// ErrStopped is wrapped by calls to an orchestrator that is stopping, or
 	// has stopped. Nothing was written.
 	ErrStopped = errors.New("saga: the orchestrator has stopped")
@@ -61,7 +70,7 @@ type CancelledError struct {
 	GID    string
 	State  State // Cancelling or Cancelled
 	Reason string
-	cause  error
+	Cause  error // of the Try that failed; nil if another call made it
 }
 
 func (e *CancelledError) Error() string {
@@ -71,26 +80,26 @@ func (e *CancelledError) Error() string {
 // Is matches [ErrCancelled].
 func (e *CancelledError) Is(target error) bool { return target == ErrCancelled }
 
-// Unwrap returns the error of the Try that failed, if this call made it.
-func (e *CancelledError) Unwrap() error { return e.cause }
+// Unwrap returns the Cause.
+func (e *CancelledError) Unwrap() error { return e.Cause }
 
 // UnknownError says that the outcome of a transaction could not be learned. It
 // matches [ErrUnknown]: the transaction may be confirmed, may be cancelled, or
 // may never have begun.
 type UnknownError struct {
 	GID   string
-	cause error
+	Cause error // what kept the caller from learning the outcome
 }
 
 func (e *UnknownError) Error() string {
-	return fmt.Sprintf("saga: the outcome of %s is unknown, ask again with the same gid: %v", e.GID, e.cause)
+	return fmt.Sprintf("saga: the outcome of %s is unknown, ask again with the same gid: %v", e.GID, e.Cause)
 }
 
 // Is matches [ErrUnknown].
 func (e *UnknownError) Is(target error) bool { return target == ErrUnknown }
 
-// Unwrap returns what kept the caller from learning the outcome.
-func (e *UnknownError) Unwrap() error { return e.cause }
+// Unwrap returns the Cause.
+func (e *UnknownError) Unwrap() error { return e.Cause }
 
 // Rejection is a branch's business "no": see [Reject].
 type Rejection struct{ err error }

@@ -74,15 +74,15 @@ func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
 		return o.follow(ctx, t.gid, digest, nil)
 	case !t.state.Decided():
 		o.flights.land(flight)
-		return Outcome{GID: t.gid}, &UnknownError{GID: t.gid, cause: cause}
+		return Outcome{GID: t.gid}, &UnknownError{GID: t.gid, Cause: cause}
 	}
 	if e.lost {
 		o.flights.land(flight)
 		outcome := Outcome{GID: t.gid, State: t.state, Reason: e.reason}
-		return outcome, outcome.err(nil)
+		return outcome, outcome.Err(nil)
 	}
 	outcome := o.finish(ctx, t, flight, e.reason, p.ReturnDecided)
-	return outcome, outcome.err(cause)
+	return outcome, outcome.Err(cause)
 }
 
 // finish drives a decided transaction once, in the background as soon as the
@@ -372,7 +372,7 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 		select {
 		case <-other.done:
 		case <-ctx.Done():
-			return Outcome{GID: gid}, &UnknownError{GID: gid, cause: ctx.Err()}
+			return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: ctx.Err()}
 		}
 	}
 	record, err := o.log.Get(ctx, gid)
@@ -383,10 +383,10 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 		record, err = o.awaitDecision(ctx, gid)
 	}
 	if err != nil {
-		return Outcome{GID: gid}, &UnknownError{GID: gid, cause: err}
+		return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: err}
 	}
 	outcome := Outcome{GID: gid, State: State(record.State), Reason: record.Reason}
-	return outcome, outcome.err(nil)
+	return outcome, outcome.Err(nil)
 }
 
 // awaitDecision reads the log until the transaction is decided.

@@ -6,9 +6,13 @@ import (
 )
 
 // GatherDepartures lets executions of plans like p wait until n of them are
-// there, and then go in one batch.
+// there, and then go in one batch, also after a stall, as a busy machine has them.
 func (o *Orchestrator) GatherDepartures(p Plan, n int) {
-	key, _ := o.companyOf(o.stepsOf(p))
+	steps := o.stepsOf(p)
+	for _, s := range steps {
+		s.branch.pace.restart()
+	}
+	key, _ := o.companyOf(steps)
 	gather(&o.departures, key, n)
 }
 
@@ -22,6 +26,12 @@ func (o *Orchestrator) GatherArrivals(p Plan, n int) {
 // GatherDeliveries does it with the Outside parts of Confirms of a kind.
 func (o *Orchestrator) GatherDeliveries(kind string, n int) {
 	gather(&o.deliveries, kind+" confirm", n)
+}
+
+func (p *pace) restart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.until = time.Time{}
 }
 
 // Shares reports whether executions of plans like p share commits now.

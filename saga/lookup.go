@@ -56,7 +56,8 @@ type BranchView struct {
 	DoneAt  time.Time    // when it was confirmed or cancelled, if that was before the whole transaction
 	Barrier *barrier.Row // nil if the branch has none
 	// BarrierError says why the barrier row could not be read: the kind is not
-	// registered here, or its database did not answer.
+	// registered here, or lives in another service, or its database did not
+	// answer.
 	BarrierError error
 	Attempts     []Attempt // failed calls; the latest 20 of each operation
 }
@@ -107,6 +108,8 @@ func (o *Orchestrator) Lookup(ctx context.Context, gid string) (*Transaction, er
 		view := BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt}
 		if known, err := o.branch(b.Kind); err != nil {
 			view.BarrierError = err
+		} else if known.Remote != nil {
+			view.BarrierError = errElsewhere
 		} else {
 			view.Barrier, view.BarrierError = rows.of(known.Database, b.ID)
 		}
@@ -120,6 +123,8 @@ func (o *Orchestrator) Lookup(ctx context.Context, gid string) (*Transaction, er
 	}
 	return t, nil
 }
+
+var errElsewhere = errors.New("the service that has the branch keeps its barrier")
 
 // barrierRows reads the barrier rows of a transaction, once per database.
 type barrierRows struct {

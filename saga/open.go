@@ -153,7 +153,7 @@ func (o *Orchestrator) confirmOpen(ctx context.Context, gid, by string, act *txl
 	if err != nil {
 		return outcome, fmt.Errorf("confirm %s: %w", gid, err)
 	}
-	return outcome, outcome.err(nil)
+	return outcome, outcome.Err(nil)
 }
 
 func (o *Orchestrator) cancelOpen(ctx context.Context, gid, by, reason string, act *txlog.Act) (Outcome, error) {
@@ -212,7 +212,7 @@ func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision, act *tx
 	case errors.Is(err, ErrNotTried):
 		return record, false, err
 	case err != nil:
-		return record, false, &UnknownError{GID: d.GID, cause: err}
+		return record, false, &UnknownError{GID: d.GID, Cause: err}
 	case decided || State(record.State).Decided():
 		return record, decided, nil
 	case record.Digest != "":
@@ -221,7 +221,7 @@ func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision, act *tx
 		d.State, d.By, d.Reason = txlog.Cancelling, byDeadline, "it was undecided at its deadline"
 		return o.decideOnce(ctx, d, nil)
 	default:
-		return record, false, &UnknownError{GID: d.GID, cause: txlog.ErrStale}
+		return record, false, &UnknownError{GID: d.GID, Cause: txlog.ErrStale}
 	}
 }
 

@@ -2,7 +2,6 @@ package saga
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,18 +20,16 @@ import (
 // database. Open one per process and database, register the branches, and keep
 // Run going. It is safe for concurrent use.
 type Orchestrator struct {
+	caller
+	kinds
 	config   Config
-	db       *gorm.DB
-	pool     *sql.DB // of db, to recognise branches that live in the same database
 	log      *txlog.Log
 	instance txlog.Instance
 	lease    *lease
 	flights  flights
 	wake     chan struct{} // capacity 1: something may be due
 
-	mu       sync.RWMutex
-	branches map[string]*branch
-	paused   pausedKinds
+	paused pausedKinds
 
 	departures groups[*departure] // by the kinds of branches
 	deliveries groups[*delivery]  // by the kind of branch and the operation
@@ -44,6 +41,8 @@ type Orchestrator struct {
 	stopOnce sync.Once
 	drained  chan struct{} // closed when nothing is under way any more
 	left     error         // what could not be drained; readable after drained
+
+	starting sync.Mutex
 	running  chan struct{} // closed when Run returns; nil before Run
 }
 
@@ -75,12 +74,11 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 		host = "unknown"
 	}
 	o := &Orchestrator{
+		caller:   caller{timeout: config.CallTimeout, logger: config.Logger},
+		kinds:    kinds{db: db, pool: pool},
 		config:   config,
-		db:       db,
-		pool:     pool,
 		log:      log,
 		instance: txlog.Instance{ID: uuid.NewString(), Host: host, PID: os.Getpid()},
-		branches: make(map[string]*branch),
 		wake:     make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
@@ -103,6 +101,12 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
 	return o, nil
+}
+
+// Register makes a kind of branch known; see [Registrar]. It checks the schema of
+// the branch's database, if that is another one.
+func (o *Orchestrator) Register(b Branch) error {
+	return o.add(o.work, &branch{Branch: b, valve: newValve(b.Kind, o.config)})
 }
 
 // Instance returns the id of this instance in the log, new at every Open.
@@ -135,13 +139,13 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 }
 
 func (o *Orchestrator) startRunning() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.starting.Lock()
+	defer o.starting.Unlock()
 	if o.running != nil {
 		return errors.New("saga: Run was called twice")
 	}
 	for kind := range o.config.KindLimits {
-		if o.branches[kind] == nil {
+		if _, err := o.branch(kind); err != nil {
 			return invalid("Config.KindLimits names the kind %q, which is not registered", kind)
 		}
 	}
@@ -156,9 +160,9 @@ func (o *Orchestrator) startRunning() error {
 // than once, and without Run; the first call's context counts.
 func (o *Orchestrator) Stop(ctx context.Context) error {
 	err := o.drain(ctx)
-	o.mu.RLock()
+	o.starting.Lock()
 	running := o.running
-	o.mu.RUnlock()
+	o.starting.Unlock()
 	if running != nil {
 		select {
 		case <-running:

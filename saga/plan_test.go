@@ -13,8 +13,8 @@ func BenchmarkPrepare(b *testing.B) {
 		b.Fatal(err)
 	}
 	encode := func(input any) ([]byte, error) { return json.Marshal(input) }
-	o := &Orchestrator{config: config, branches: map[string]*branch{
-		"stock.lock": {Branch: Branch{Kind: "stock.lock", Encode: encode}}, "message.publish": {Branch: Branch{Kind: "message.publish", Encode: encode}}}}
+	o := &Orchestrator{config: config, kinds: kinds{branches: map[string]*branch{
+		"stock.lock": {Branch: Branch{Kind: "stock.lock", Encode: encode}}, "message.publish": {Branch: Branch{Kind: "message.publish", Encode: encode}}}}}
 	type lock struct {
 		SKU      string
 		Quantity int

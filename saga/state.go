@@ -28,16 +28,17 @@ type Outcome struct {
 	Reason string // why it was cancelled; empty otherwise
 }
 
-// err is the error that goes with the outcome for a caller who wanted it
-// confirmed: nil if it is or will be.
-func (o Outcome) err(cause error) error {
+// Err is the error that goes with the outcome for a caller who wanted it
+// confirmed: nil if it is or will be, and otherwise because of cause, if that is
+// known.
+func (o Outcome) Err(cause error) error {
 	switch o.State {
 	case Confirming, Confirmed:
 		return nil
 	case Cancelling, Cancelled:
-		return &CancelledError{GID: o.GID, State: o.State, Reason: o.Reason, cause: cause}
+		return &CancelledError{GID: o.GID, State: o.State, Reason: o.Reason, Cause: cause}
 	default:
-		return &UnknownError{GID: o.GID, cause: cause}
+		return &UnknownError{GID: o.GID, Cause: cause}
 	}
 }
 

@@ -131,10 +131,11 @@ type External[P Payload] interface {
 	Cancel(ctx context.Context, in P) error
 }
 
-// Register makes a kind of branch known to the engine. Call it at start-up,
-// before the engine runs. It refuses a payload type that JSON does not give
-// back as it was, and a kind that is registered already.
-func Register[P Payload](engine saga.Engine, b Branch[P]) error {
+// Register makes a kind of branch known to the engine, or to the host of a service
+// whose branches an engine elsewhere calls. Call it at start-up, before the engine
+// runs. It refuses a payload type that JSON does not give back as it was, and a
+// kind that is registered already.
+func Register[P Payload](engine saga.Registrar, b Branch[P]) error {
 	kind, err := kindOf[P]()
 	if err != nil {
 		return err
@@ -163,7 +164,7 @@ func Register[P Payload](engine saga.Engine, b Branch[P]) error {
 
 // RegisterExternal makes a kind of branch without a database known to the
 // engine; see [Register].
-func RegisterExternal[P Payload](engine saga.Engine, b External[P]) error {
+func RegisterExternal[P Payload](engine saga.Registrar, b External[P]) error {
 	kind, err := kindOf[P]()
 	if err != nil {
 		return err
@@ -177,6 +178,20 @@ func RegisterExternal[P Payload](engine saga.Engine, b External[P]) error {
 	return engine.Register(saga.Branch{Kind: kind, Encode: encode[P], Outside: map[barrier.Op]outsideFunc{
 		barrier.Try: plain(b.Try), barrier.Confirm: plain(b.Confirm), barrier.Cancel: plain(b.Cancel),
 	}})
+}
+
+// RegisterRemote makes a kind of branch known to the engine that another service
+// has: there it is registered with a host, as package remote has one. The payload
+// type need not be the same, if its JSON is.
+func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote) error {
+	kind, err := kindOf[P]()
+	if err != nil {
+		return err
+	}
+	if isNil(service) {
+		return fmt.Errorf("tcc: register %s: the service is nil: %w", kind, saga.ErrInvalid)
+	}
+	return engine.Register(saga.Branch{Kind: kind, Encode: encode[P], Remote: service})
 }
 
 type outsideFunc = func(ctx context.Context, call saga.Call) (receipt any, err error)

@@ -5,21 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/glebarez/sqlite"
-	mysqldriver "github.com/go-sql-driver/mysql"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"gorm.io/driver/mysql"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
+
+	"github.com/tccsaga/tccsaga/examples/internal/database"
 )
 
 // backend is the database and the broker.
@@ -36,7 +31,7 @@ func openBackend(ctx context.Context, config Config) (*backend, error) {
 	b := &backend{cable: &cable{}}
 	err := os.MkdirAll(config.Data, 0o755)
 	if err == nil {
-		err = b.openDB(ctx, config)
+		b.db, b.dbName, err = database.Open(ctx, config.DB, filepath.Join(config.Data, "order.db"))
 	}
 	if err == nil {
 		err = b.openNATS(config)
@@ -57,78 +52,8 @@ func (b *backend) close() {
 		b.embedded.WaitForShutdown()
 	}
 	if b.db != nil {
-		if pool, err := b.db.DB(); err == nil {
-			pool.Close()
-		}
+		database.Close(b.db)
 	}
-}
-
-func (b *backend) openDB(ctx context.Context, config Config) error {
-	dialector, name, err := dialectorOf(config)
-	if err != nil {
-		return err
-	}
-	b.dbName = name
-	b.db, err = gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
-	if err != nil {
-		return fmt.Errorf("opening the database %s: %w", name, err)
-	}
-	pool, err := b.db.DB()
-	if err != nil {
-		return err
-	}
-	connections := 64
-	if dialector.Name() == "sqlite" {
-		// One writes at a time anyway; more only wait for each other.
-		connections = 8
-	}
-	pool.SetMaxOpenConns(connections)
-	pool.SetMaxIdleConns(connections)
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := pool.PingContext(ctx); err != nil {
-		return fmt.Errorf("reaching the database %s: %w", name, err)
-	}
-	return nil
-}
-
-// dialectorOf chooses the gorm driver for -db. The name is without a password.
-func dialectorOf(config Config) (dialector gorm.Dialector, name string, err error) {
-	if config.DB == "" {
-		file := filepath.Join(config.Data, "order.db")
-		return sqlite.Open("file:" + file + "?_txlock=immediate&_pragma=busy_timeout(20000)" +
-			"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"), "SQLite, " + file, nil
-	}
-	location, err := url.Parse(config.DB)
-	if err != nil {
-		return nil, "", errors.New("-db is not a URL: use mysql://user:password@host:port/database or postgres://user:password@host:port/database")
-	}
-	database := strings.TrimPrefix(location.Path, "/")
-	if location.Host == "" || database == "" {
-		return nil, "", fmt.Errorf("-db %s names no host or no database: use mysql://user:password@host:port/database", location.Redacted())
-	}
-	switch location.Scheme {
-	case "mysql":
-		return mysql.Open(mysqlDSN(location, database)), "MySQL or MariaDB, " + location.Redacted(), nil
-	case "postgres", "postgresql":
-		return postgres.Open(config.DB), "PostgreSQL, " + location.Redacted(), nil
-	default:
-		return nil, "", fmt.Errorf("-db begins with %s://: use mysql:// or postgres://", location.Scheme)
-	}
-}
-
-func mysqlDSN(location *url.URL, database string) string {
-	dsn := mysqldriver.NewConfig()
-	dsn.Net, dsn.Addr, dsn.DBName = "tcp", location.Host, database
-	if location.Port() == "" {
-		dsn.Addr = net.JoinHostPort(location.Hostname(), "3306")
-	}
-	dsn.User = location.User.Username()
-	dsn.Passwd, _ = location.User.Password()
-	dsn.ParseTime = true
-	// One round trip less for each statement with parameters.
-	dsn.InterpolateParams = true
-	return dsn.FormatDSN()
 }
 
 func (b *backend) openNATS(config Config) error {

@@ -48,11 +48,15 @@ func newDTM(ctx context.Context, db *Database) (*DTM, error) {
 	return d, nil
 }
 
+// dtmServer is the folder of the server's module, which is one of its own: it needs
+// other versions of what we use.
+const dtmServer = "../dtm/dtmtest/dtmserver"
+
 // migrate creates the tables of server and barrier from the files that come with
 // the server.
 func (d *DTM) migrate() error {
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dtm-labs/dtm")
-	list.Dir = "dtmserver" // a module of its own: it needs other versions of what we use
+	list.Dir = dtmServer
 	folder, err := list.Output()
 	if err != nil {
 		return fmt.Errorf("finding the module: %w", err)
@@ -85,7 +89,7 @@ func (d *DTM) start(ctx context.Context) (err error) {
 	}
 	binary := filepath.Join(d.folder, "dtmserver")
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, ".")
-	build.Dir = "dtmserver"
+	build.Dir = dtmServer
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building it: %w: %s", err, out)
 	}

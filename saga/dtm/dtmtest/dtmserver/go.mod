@@ -1,4 +1,4 @@
-module github.com/tccsaga/tccsaga/saga/bench/dtmserver
+module github.com/tccsaga/tccsaga/saga/dtm/dtmtest/dtmserver
 
 go 1.25.0
 

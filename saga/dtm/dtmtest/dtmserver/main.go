@@ -1,5 +1,5 @@
-// Dtmserver is the DTM server, which the benchmark starts as a process of its
-// own. It takes its configuration from the environment.
+// Dtmserver is the DTM server, for tests and the benchmark to start as a process
+// of its own. It takes its configuration from the environment.
 package main
 
 import "github.com/dtm-labs/dtm/dtmsvr/entry"

@@ -1,0 +1,107 @@
+// Command services is an order on tccsaga that three services fulfil together:
+// the order service runs the transactions, the stock service locks the stock, and
+// the notification service tells the customer, each with a database of its own.
+//
+//	go run ./examples/services
+//
+// starts all three, on SQLite files. With -engine dtm, a DTM server drives the
+// transactions instead of the orchestrator that is embedded in the order service.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/gin-gonic/gin"
+)
+
+// Config says what the services run on.
+type Config struct {
+	Service string // order, stock or notification; empty starts all three
+	Data    string // folder
+
+	OrderAddr, StockAddr, NotificationAddr string
+	OrderDB, StockDB, NotificationDB       string // URLs; empty is SQLite in the folder
+
+	Engine string // embedded or dtm
+	DTM    string // URL of the DTM server
+
+	// The URLs that the order service, and a DTM server, call; empty for the
+	// addresses themselves.
+	OrderURL, StockURL, NotificationURL string
+}
+
+func main() {
+	config, err := parse(os.Args[1:])
+	if err != nil {
+		os.Exit(2)
+	}
+	gin.SetMode(gin.ReleaseMode)
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, config); err != nil {
+		fmt.Fprintln(os.Stderr, "services:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(arguments []string) (config Config, err error) {
+	flags := flag.NewFlagSet("services", flag.ContinueOnError)
+	flags.StringVar(&config.Service, "service", "", "only this `service`: order, stock or notification")
+	flags.StringVar(&config.Data, "data", "services-data", "`folder` for the SQLite files and the key that signs the calls")
+	flags.StringVar(&config.OrderAddr, "order-addr", "127.0.0.1:8081", "`address` of the order service")
+	flags.StringVar(&config.StockAddr, "stock-addr", "127.0.0.1:8082", "`address` of the stock service")
+	flags.StringVar(&config.NotificationAddr, "notification-addr", "127.0.0.1:8083", "`address` of the notification service")
+	flags.StringVar(&config.OrderURL, "order-url", "", "`URL` at which others reach the order service, if not by its address")
+	flags.StringVar(&config.StockURL, "stock-url", "", "the same of the stock service, a `URL`")
+	flags.StringVar(&config.NotificationURL, "notification-url", "", "the same of the notification service, a `URL`")
+	const instead = " service instead of SQLite, a `URL`: mysql://user:password@host:port/database or postgres://user:password@host:port/database"
+	flags.StringVar(&config.OrderDB, "order-db", "", "database of the order"+instead)
+	flags.StringVar(&config.StockDB, "stock-db", "", "database of the stock"+instead)
+	flags.StringVar(&config.NotificationDB, "notification-db", "", "database of the notification"+instead)
+	flags.StringVar(&config.Engine, "engine", "embedded", "what drives the transactions: embedded or dtm")
+	flags.StringVar(&config.DTM, "dtm", "http://localhost:36789/api/dtmsvr", "`URL` of the DTM server, for -engine dtm")
+	if err := flags.Parse(arguments); err != nil {
+		return config, err
+	}
+	complain := func(format string, values ...any) (Config, error) {
+		err := fmt.Errorf(format, values...)
+		fmt.Fprintln(os.Stderr, "services:", err)
+		flags.Usage()
+		return config, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return complain("unexpected argument %q", flags.Arg(0))
+	case config.Engine != "embedded" && config.Engine != "dtm":
+		return complain("-engine is %q: use embedded or dtm", config.Engine)
+	}
+	for _, at := range []struct{ url, addr *string }{
+		{&config.OrderURL, &config.OrderAddr}, {&config.StockURL, &config.StockAddr}, {&config.NotificationURL, &config.NotificationAddr},
+	} {
+		if *at.url == "" {
+			*at.url = "http://" + *at.addr
+		}
+	}
+	return config, nil
+}
+
+func run(ctx context.Context, config Config) error {
+	switch config.Service {
+	case "":
+		return launch(ctx, config)
+	case "order":
+		return runOrders(ctx, config)
+	case "stock":
+		return runStock(ctx, config)
+	case "notification":
+		return runNotifications(ctx, config)
+	}
+	return fmt.Errorf("there is no service %q: use order, stock or notification", config.Service)
+}

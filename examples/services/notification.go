@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// Notify asks for a customer to be told, if the order is placed.
+type Notify struct {
+	OrderID string
+	Email   string
+	Text    string
+}
+
+// Branch names the kind of branch.
+func (Notify) Branch() string { return "notification.send" }
+
+// Notification is the row of one; a mailer would take those that are sent.
+type Notification struct {
+	OrderID string `json:"order_id" gorm:"primaryKey;size:100"`
+	Email   string `json:"email"`
+	Text    string `json:"text"`
+	State   string `json:"state"` // prepared, sent or dropped
+}
+
+// notifications is the branch.
+type notifications struct{}
+
+// Try prepares the notification, or says no to an address that is none.
+func (notifications) Try(_ context.Context, tx *gorm.DB, in Notify) error {
+	if !strings.Contains(in.Email, "@") {
+		return tcc.Reject(errors.New("the customer has no e-mail address"))
+	}
+	return tx.Create(&Notification{OrderID: in.OrderID, Email: in.Email, Text: in.Text, State: "prepared"}).Error
+}
+
+// Confirm sends it.
+func (notifications) Confirm(_ context.Context, tx *gorm.DB, in Notify) error {
+	return tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "sent").Error
+}
+
+// Cancel drops it.
+func (notifications) Cancel(_ context.Context, tx *gorm.DB, in Notify) error {
+	return tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "dropped").Error
+}
+
+// runNotifications is the notification service.
+func runNotifications(ctx context.Context, config Config) error {
+	s, err := newService(ctx, config, "notification", config.NotificationDB, &Notification{})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := tcc.Register(s.host, notifications{}); err != nil {
+		return err
+	}
+	s.routes.GET("/notifications", func(c *gin.Context) {
+		rows := []Notification{}
+		if err := s.db.WithContext(c.Request.Context()).Order("order_id").Find(&rows).Error; err != nil {
+			fail(c, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		c.JSON(http.StatusOK, rows)
+	})
+	return s.serve(ctx, config.NotificationAddr)
+}

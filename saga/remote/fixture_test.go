@@ -1,0 +1,212 @@
+package remote_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// seats and meal are payloads of branches that reserve things: seats in another
+// service, meals in the orchestrator's own database.
+type (
+	seats struct{ Row, Number int }
+	meal  struct{ Number int }
+)
+
+func (seats) Branch() string { return "seats.reserve" }
+func (meal) Branch() string  { return "meal.reserve" }
+
+// reserving is the branch, in the table things.
+type reserving[P tcc.Payload] struct {
+	read func(P) (id, number int)
+	fail func(op barrier.Op) error // nil for never
+}
+
+func (r *reserving[P]) Try(_ context.Context, tx *gorm.DB, in P) error {
+	id, n := r.read(in)
+	done := tx.Exec("UPDATE things SET unused = unused - ?, held = held + ? WHERE id = ? AND unused >= ?", n, n, id, n)
+	if done.Error == nil && done.RowsAffected == 0 {
+		return tcc.Reject(fmt.Errorf("row %d is short: FAILURE is ONGOING", id))
+	}
+	return r.after(barrier.Try, done.Error)
+}
+
+func (r *reserving[P]) Confirm(_ context.Context, tx *gorm.DB, in P) error {
+	id, n := r.read(in)
+	return r.after(barrier.Confirm, tx.Exec("UPDATE things SET held = held - ?, used = used + ? WHERE id = ?", n, n, id).Error)
+}
+
+func (r *reserving[P]) Cancel(_ context.Context, tx *gorm.DB, in P) error {
+	id, n := r.read(in)
+	return r.after(barrier.Cancel, tx.Exec("UPDATE things SET held = held - ?, unused = unused + ? WHERE id = ?", n, n, id).Error)
+}
+
+func (r *reserving[P]) after(op barrier.Op, err error) error {
+	if err == nil && r.fail != nil {
+		return r.fail(op)
+	}
+	return err
+}
+
+func newTable(t *testing.T, db *gorm.DB) *gorm.DB {
+	t.Helper()
+	exec(t, db, "CREATE TABLE things (id INT PRIMARY KEY, unused INT NOT NULL, held INT NOT NULL, used INT NOT NULL)")
+	exec(t, db, "INSERT INTO things VALUES (0, 100, 0, 0), (1, 100, 0, 0)")
+	return db
+}
+
+// theatre is a service that hosts seats, behind a network that can be disturbed.
+type theatre struct {
+	t      *testing.T
+	db     *gorm.DB
+	seats  *reserving[seats]
+	host   *remote.Host
+	server *httptest.Server
+
+	mu      sync.Mutex
+	disturb func(w http.ResponseWriter, r *http.Request, next http.Handler)
+}
+
+func newTheatre(t *testing.T, db *gorm.DB, config remote.HostConfig) *theatre {
+	t.Helper()
+	config.Logger = slog.New(slog.DiscardHandler)
+	host, err := remote.NewHost(t.Context(), newTable(t, db), config)
+	must(t, err)
+	th := &theatre{t: t, db: db, host: host, seats: &reserving[seats]{read: func(p seats) (int, int) { return p.Row, p.Number }}}
+	must(t, tcc.Register(host, th.seats))
+	mux := http.NewServeMux()
+	mux.Handle("/branches/", host)
+	th.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		th.mu.Lock()
+		disturb := th.disturb
+		th.mu.Unlock()
+		if disturb != nil {
+			disturb(w, r, mux)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	th.server.Start()
+	t.Cleanup(th.server.Close)
+	return th
+}
+
+func (th *theatre) disturbed(by func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
+	th.mu.Lock()
+	defer th.mu.Unlock()
+	th.disturb = by
+}
+
+func (th *theatre) url() string { return th.server.URL + "/branches" }
+
+// holds checks what the theatre has of row 1.
+func (th *theatre) holds(unused, held, used int) {
+	th.t.Helper()
+	books(th.t, th.db, unused, held, used)
+}
+
+func books(t *testing.T, db *gorm.DB, unused, held, used int) {
+	t.Helper()
+	var row struct{ Unused, Held, Used int }
+	must(t, db.Raw("SELECT unused, held, used FROM things WHERE id = 1").Scan(&row).Error)
+	if row.Unused != unused || row.Held != held || row.Used != used {
+		t.Errorf("unused %d, held %d, used %d; want %d, %d, %d", row.Unused, row.Held, row.Used, unused, held, used)
+	}
+}
+
+// quick keeps tests short: leases, polls and retries of milliseconds.
+var quick = saga.Config{
+	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
+	FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Retention: saga.Forever,
+	Logger: slog.New(slog.DiscardHandler),
+}
+
+// agency is a service that sells seats of the theatre with meals of its own.
+type agency struct {
+	t    *testing.T
+	db   *gorm.DB
+	orch *saga.Orchestrator
+}
+
+func newAgency(t *testing.T, service *remote.Service) *agency {
+	t.Helper()
+	a := &agency{t: t, db: newTable(t, sqltest.Open(t, "sqlite"))}
+	var err error
+	a.orch, err = saga.Open(t.Context(), a.db, quick)
+	must(t, err)
+	must(t, tcc.RegisterRemote[seats](a.orch, service))
+	must(t, tcc.Register(a.orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
+	ended := make(chan error, 1)
+	go func() { ended <- a.orch.Run(context.WithoutCancel(t.Context())) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		a.orch.Stop(ctx)
+		<-ended
+	})
+	return a
+}
+
+func newService(t *testing.T, url string, config remote.ServiceConfig) *remote.Service {
+	t.Helper()
+	service, err := remote.NewService(url, config)
+	must(t, err)
+	return service
+}
+
+func (a *agency) reaches(gid string, state saga.State) *saga.Transaction {
+	a.t.Helper()
+	var found *saga.Transaction
+	eventually(a.t, fmt.Sprintf("%s is %s", gid, state), func() bool {
+		var err error
+		found, err = a.orch.Lookup(a.t.Context(), gid)
+		return err == nil && found.State == state
+	})
+	return found
+}
+
+// eventually polls a condition: the end of something that other goroutines and
+// the database do is not to be had otherwise from outside.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	limit := time.After(20 * time.Second)
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-limit:
+			t.Fatalf("never came: %s", what)
+		}
+	}
+}
+
+func exec(t *testing.T, db *gorm.DB, statement string, arguments ...any) {
+	t.Helper()
+	must(t, db.Exec(statement, arguments...).Error)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var gids atomic.Int64
+
+func newGID() string { return fmt.Sprintf("t-%d", gids.Add(1)) }

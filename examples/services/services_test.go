@@ -25,6 +25,7 @@ import (
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 
+	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -46,6 +47,7 @@ func TestMain(m *testing.M) {
 	if file, err := binary(); err == nil {
 		os.RemoveAll(filepath.Dir(file))
 	}
+	dtmtest.Clean()
 	os.Exit(code)
 }
 
@@ -331,7 +333,21 @@ func tour(t *testing.T, s *trio) {
 	}
 }
 
-// A service is down when it is to confirm.
+// The same orders, driven by a DTM server.
+func TestOrdersOnDTM(t *testing.T) {
+	each(t, func(t *testing.T, arguments []string) {
+		s := startTrio(t, append(arguments, "-engine", "dtm", "-dtm", dtmtest.Start(t).URL)...)
+		s.start()
+		tour(t, s)
+	})
+}
+
+func TestKilledUnderLoadOnDTM(t *testing.T) {
+	s := startTrio(t, append(databases(t, "sqlite"), "-engine", "dtm", "-dtm", dtmtest.Start(t).URL)...)
+	storm(t, s, 60)
+}
+
+// A service is down when it is to be tried.
 func TestServiceDownInTheMiddle(t *testing.T) {
 	s := startTrio(t, databases(t, "sqlite")...)
 	s.start()

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path"
 	"strings"
 	"sync"
@@ -27,7 +28,11 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-func TestMain(m *testing.M) { dtmtest.Main(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	dtmtest.Clean()
+	os.Exit(code)
+}
 
 // ring is the payload of a branch of the process that executes: it rings a bell.
 type ring struct{ Times int }

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 // program builds the server once, in its own module, whose dependencies are not
 // ours.
 var program = sync.OnceValues(func() (string, error) {
+	built.Store(true)
 	dir, err := os.MkdirTemp("", "dtmtest")
 	if err != nil {
 		return "", err
@@ -39,20 +41,22 @@ var program = sync.OnceValues(func() (string, error) {
 	return file, nil
 })
 
+var built atomic.Bool
+
 // module is the folder of the server's module.
 func module() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "dtmserver")
 }
 
-// Main runs the tests of a package and removes what they have built. Call it in
-// TestMain.
-func Main(m *testing.M) {
-	code := m.Run()
-	if file, err := program(); err == nil {
-		os.RemoveAll(filepath.Dir(file))
+// Clean removes what the tests of a package have built. Call it in TestMain, after
+// them.
+func Clean() {
+	if built.Load() {
+		if file, err := program(); err == nil {
+			os.RemoveAll(filepath.Dir(file))
+		}
 	}
-	os.Exit(code)
 }
 
 // Server is a DTM server, as a process of its own.

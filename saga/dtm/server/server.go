@@ -105,6 +105,13 @@ type request struct {
 	Cancel   string `json:"cancel"`
 }
 
+// The timeout of a transaction that names none, as it is by default on a DTM
+// server, and the longest, in seconds.
+const (
+	defaultTimeout = 35
+	maxTimeout     = 365 * 24 * 3600
+)
+
 // errLarge is of a request with too many bytes.
 var errLarge = errors.New("the request is too large")
 
@@ -154,8 +161,8 @@ func (a *api) read(w http.ResponseWriter, r *http.Request) (in request, err erro
 		return in, fmt.Errorf("%w: branch_headers are not supported by this server", saga.ErrInvalid)
 	case in.CustomData != "":
 		return in, fmt.Errorf("%w: custom_data is not supported by this server", saga.ErrInvalid)
-	case in.TimeoutToFail < 0:
-		return in, fmt.Errorf("%w: timeout_to_fail is negative", saga.ErrInvalid)
+	case in.TimeoutToFail < 0 || in.TimeoutToFail > maxTimeout:
+		return in, fmt.Errorf("%w: timeout_to_fail is %d seconds, it must be between 0 and %d", saga.ErrInvalid, in.TimeoutToFail, maxTimeout)
 	}
 	return in, nil
 }
@@ -189,6 +196,9 @@ func (a *api) version(context.Context, request) (any, error) {
 }
 
 func (a *api) prepare(ctx context.Context, in request) (any, error) {
+	if in.TimeoutToFail == 0 {
+		in.TimeoutToFail = defaultTimeout
+	}
 	opening := saga.Opening{GID: in.GID, Pattern: wire.TransType, Options: saga.Options{Timeout: time.Duration(in.TimeoutToFail) * time.Second}}
 	if err := a.engine.Begin(ctx, opening); err != nil {
 		return nil, err

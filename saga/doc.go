@@ -47,6 +47,10 @@
 // the same, a process that was paused past its lease, say, the barrier and the
 // one decision keep that safe.
 //
+// Branches may live in other services. The orchestrator calls them through a
+// [Remote], and a [Participant] has them there, with the barrier in the service's
+// own database; package remote connects the two over HTTP.
+//
 // # How commits are shared
 //
 // A durable commit is what costs. A branch whose database is the orchestrator's
@@ -178,6 +182,12 @@
 //	                                                                                           chaos.TestChaos
 //	a Try, until after its        ErrCancelled           refused by the barrier (hanging)      tcc.TestUndecidedOfADeadInstanceIsCancelledAtOnce
 //	Cancel                                                                                     barrier.TestTryAgainstCancelInFlight
+//	reply, of a call in another   what was decided       a Try is sent again, or the           remote.TestLostReplies
+//	service                                              transaction cancelled; a Confirm or   services.TestKilledUnderLoad
+//	                                                     Cancel is repeated; the barrier there
+//	                                                     knows
+//	a Try in another service,     ErrCancelled           refused by the barrier there          remote.TestCancelOvertakesTry
+//	until after its Cancel
 //	two instances believe that    what was decided       one decision wins; the stale one      tcc.TestAnotherInstanceResumesWhatWasDecided
 //	they own it: a process that                          writes nothing; the barrier turns     txlog.TestStaleDriverWritesNothing
 //	was paused past its lease                            its calls away                        chaos.TestChaos

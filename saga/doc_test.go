@@ -12,7 +12,7 @@ import (
 func TestTableOfWhatCanBeLost(t *testing.T) {
 	t.Parallel()
 	folders := map[string]string{"tcc": "../tcc", "simulation": "internal/simulation", "chaos": "internal/chaos", "barrier": "barrier",
-		"txlog": "internal/txlog", "message": "../branches/message", "order": "../examples/order"}
+		"txlog": "internal/txlog", "message": "../branches/message", "order": "../examples/order", "services": "../examples/services", "remote": "remote"}
 	text, err := os.ReadFile("doc.go")
 	ok(err)
 	_, table, found := strings.Cut(string(text), "-----  ---")

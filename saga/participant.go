@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 )
 
@@ -95,4 +98,89 @@ func (p *Participant) Call(ctx context.Context, call Call) error {
 // database, for people who want to know what happened.
 func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, error) {
 	return barrier.Look(ctx, p.db, gid)
+}
+
+// Clean removes, in every database of the participant, the barrier rows of
+// transactions all of whose branches there are final for longer than age, and what
+// the branches keep of them, in small batches, and returns how many transactions
+// that were. Call it now and then: nobody else knows what is old here.
+//
+// A call that comes after Clean finds no row: a Try would run, and nobody would
+// cancel it; a Confirm would be a conflict. So choose age longer than any call can
+// take to arrive or be repeated, such as the time for which an orchestrator might
+// be down. Rows that an orchestrator's log in the same database still names are
+// left to it.
+func (p *Participant) Clean(ctx context.Context, age time.Duration) (removed int, err error) {
+	if age < 2*p.timeout {
+		return 0, invalid("clean: the age is %s, it must be at least twice the CallTimeout, %s, so that no late Try comes after it", age, p.timeout)
+	}
+	for _, place := range p.places() {
+		n, err := place.clean(ctx, age)
+		removed += n
+		if err != nil {
+			return removed, fmt.Errorf("saga: clean: %w", err)
+		}
+	}
+	return removed, nil
+}
+
+// place is a database with the kinds of branches that live there.
+type place struct {
+	db    *gorm.DB
+	kinds []*branch
+}
+
+func (p *Participant) places() []place {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	places := []place{{db: p.db}}
+	for _, b := range p.branches {
+		i := slices.IndexFunc(places, func(at place) bool { return at.db == b.Database })
+		if i < 0 {
+			i = len(places)
+			places = append(places, place{db: b.Database})
+		}
+		places[i].kinds = append(places[i].kinds, b)
+	}
+	return places
+}
+
+func (p place) clean(ctx context.Context, age time.Duration) (removed int, err error) {
+	log, err := txlog.New(p.db)
+	if err != nil {
+		return 0, err
+	}
+	for after := ""; ; {
+		gids, last, err := barrier.Old(ctx, p.db, after, age)
+		if err != nil {
+			return removed, err
+		}
+		for batch := range slices.Chunk(gids, cleanPage) {
+			inUse, err := log.InUse(ctx, batch)
+			if err != nil {
+				return removed, err
+			}
+			batch = slices.DeleteFunc(batch, func(gid string) bool { return inUse[gid] })
+			if err := local.Run(ctx, p.db, func(tx *gorm.DB) error { return p.remove(ctx, tx, batch) }); err != nil {
+				return removed, err
+			}
+			removed += len(batch)
+		}
+		if last == "" {
+			return removed, nil
+		}
+		after = last
+	}
+}
+
+func (p place) remove(ctx context.Context, tx *gorm.DB, gids []string) error {
+	for _, b := range p.kinds {
+		if b.Clean == nil || len(gids) == 0 {
+			continue
+		}
+		if err := b.Clean(ctx, tx.WithContext(ctx), gids); err != nil {
+			return fmt.Errorf("%s: %w", b.Kind, err)
+		}
+	}
+	return barrier.Remove(ctx, tx, gids...)
 }

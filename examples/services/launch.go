@@ -19,10 +19,11 @@ func launch(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	// The first process that a service stays down of ends them all.
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	// One that does not start ends them all.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	fmt.Print(banner(config))
+	failed := make(chan error, 3)
 	var services sync.WaitGroup
 	for _, name := range []string{"stock", "notification", "order"} {
 		services.Go(func() {
@@ -30,16 +31,15 @@ func launch(ctx context.Context, config Config) error {
 				began := time.Now()
 				err := runProcess(ctx, program, name)
 				if ctx.Err() == nil && time.Since(began) < time.Second {
-					stop(fmt.Errorf("the %s service does not start: %w", name, err))
+					failed <- fmt.Errorf("the %s service does not start: %w", name, err)
+					stop()
 				}
 			}
 		})
 	}
 	services.Wait()
-	if err := context.Cause(ctx); err != context.Canceled {
-		return err
-	}
-	return nil
+	close(failed)
+	return <-failed
 }
 
 func runProcess(ctx context.Context, program, name string) error {

@@ -53,7 +53,7 @@ func (notifications) Cancel(_ context.Context, tx *gorm.DB, in Notify) error {
 
 // runNotifications is the notification service.
 func runNotifications(ctx context.Context, config Config) error {
-	s, err := newService(ctx, config, "notification", config.NotificationDB, &Notification{})
+	s, err := newService(ctx, config, "notification", config.NotificationAddr, config.NotificationDB, &Notification{})
 	if err != nil {
 		return err
 	}
@@ -69,5 +69,5 @@ func runNotifications(ctx context.Context, config Config) error {
 		}
 		c.JSON(http.StatusOK, rows)
 	})
-	return s.serve(ctx, config.NotificationAddr)
+	return s.serve(ctx)
 }

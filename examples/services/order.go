@@ -50,7 +50,7 @@ func (orders) Cancel(_ context.Context, tx *gorm.DB, in Order) error {
 
 // runOrders is the order service, which runs the transactions.
 func runOrders(ctx context.Context, config Config) error {
-	s, err := newService(ctx, config, "order", config.OrderDB, &Order{})
+	s, err := newService(ctx, config, "order", config.OrderAddr, config.OrderDB, &Order{})
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func runOrders(ctx context.Context, config Config) error {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- run(running) }()
-	err = s.serve(ctx, config.OrderAddr)
+	err = s.serve(ctx)
 	stop()
 	return errors.Join(err, <-ended)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -26,20 +27,27 @@ import (
 // service is what the three have in common: a database, a host of branches, and
 // an HTTP server.
 type service struct {
-	name   string
-	db     *gorm.DB
-	dbName string
-	host   *remote.Host
-	routes *gin.Engine
+	name     string
+	db       *gorm.DB
+	dbName   string
+	host     *remote.Host
+	routes   *gin.Engine
+	listener net.Listener
 }
 
-// newService opens the database of a service and the host of its branches.
-func newService(ctx context.Context, config Config, name, location string, tables ...any) (*service, error) {
+// newService takes the address of a service, and opens its database and the host of
+// its branches.
+func newService(ctx context.Context, config Config, name, addr, location string, tables ...any) (*service, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: is it in use? choose another with -%s-addr: %w", addr, name, err)
+	}
 	db, dbName, err := database.Open(ctx, location, filepath.Join(config.Data, name+".db"))
 	if err != nil {
+		listener.Close()
 		return nil, err
 	}
-	s := &service{name: name, db: db, dbName: dbName, routes: gin.New()}
+	s := &service{name: name, db: db, dbName: dbName, routes: gin.New(), listener: listener}
 	err = sagasql.Migrate(ctx, db)
 	if err == nil && len(tables) > 0 {
 		err = db.WithContext(ctx).AutoMigrate(tables...)
@@ -52,7 +60,7 @@ func newService(ctx context.Context, config Config, name, location string, table
 		s.host, err = remote.NewHost(ctx, db, remote.HostConfig{Keys: keys})
 	}
 	if err != nil {
-		database.Close(db)
+		s.close()
 		return nil, err
 	}
 	s.routes.Use(gin.Recovery())
@@ -63,15 +71,12 @@ func newService(ctx context.Context, config Config, name, location string, table
 }
 
 // serve serves until ctx ends, and then waits for what is under way.
-func (s *service) serve(ctx context.Context, addr string) error {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listening on %s: is it in use? %w", addr, err)
-	}
+func (s *service) serve(ctx context.Context) (err error) {
 	server := &http.Server{Handler: s.routes, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	fmt.Printf("%s is at http://%s, on %s\n", s.name, listener.Addr(), s.dbName)
+	go func() { served <- server.Serve(s.listener) }()
+	fmt.Printf("%s is at http://%s, on %s\n", s.name, s.listener.Addr(), s.dbName)
+	go s.clean(ctx)
 	select {
 	case <-ctx.Done():
 	case err = <-served:
@@ -81,7 +86,26 @@ func (s *service) serve(ctx context.Context, addr string) error {
 	return errors.Join(err, server.Shutdown(draining))
 }
 
-func (s *service) close() { database.Close(s.db) }
+// clean removes what is old from the barrier, every hour.
+func (s *service) clean(ctx context.Context) {
+	hour := time.NewTicker(time.Hour)
+	defer hour.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hour.C:
+		}
+		if _, err := s.host.Clean(ctx, 7*24*time.Hour); err != nil {
+			slog.Warn("cleaning the barrier", slog.Any("error", err))
+		}
+	}
+}
+
+func (s *service) close() {
+	s.listener.Close()
+	database.Close(s.db)
+}
 
 // getBarrier shows what the barrier of this service knows of a transaction.
 func (s *service) getBarrier(c *gin.Context) {

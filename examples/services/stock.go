@@ -12,7 +12,7 @@ import (
 
 // runStock is the stock service: the ready-made branch, in a host.
 func runStock(ctx context.Context, config Config) error {
-	s, err := newService(ctx, config, "stock", config.StockDB)
+	s, err := newService(ctx, config, "stock", config.StockAddr, config.StockDB)
 	if err != nil {
 		return err
 	}
@@ -42,5 +42,5 @@ func runStock(ctx context.Context, config Config) error {
 		}
 		c.JSON(http.StatusOK, gin.H{"sku": c.Param("sku"), "available": body.Available})
 	})
-	return s.serve(ctx, config.StockAddr)
+	return s.serve(ctx)
 }

@@ -13,6 +13,7 @@ type queries struct {
 	stamp                    string
 	state                    string
 	look                     string // takes the gid alone
+	page                     string // takes a gid and a number of rows
 	tryAll, tryAndConfirmAll func(rows int) string
 	confirmAll               func(gids int) string // takes the branch id first
 
@@ -39,6 +40,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		look: d.SQL(`SELECT branch_id, state, COALESCE({micros tried_at}, 0), COALESCE({micros confirmed_at}, 0),
 			COALESCE({micros cancelled_at}, 0), turned_away, COALESCE({micros turned_away_at}, 0)
 			FROM saga_barrier WHERE gid = ? ORDER BY branch_id`),
+		page: d.SQL(`SELECT gid, state, COALESCE({micros confirmed_at}, 0), COALESCE({micros cancelled_at}, 0), {micros now}
+			FROM saga_barrier WHERE gid > ? ORDER BY gid, branch_id LIMIT ?`),
 		tryAll: many(d, `INSERT INTO saga_barrier (gid, branch_id, state, tried_at, turned_away) VALUES `, `(?, ?, 'tried', {now}, 0)`, ``),
 		tryAndConfirmAll: many(d, `INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at, turned_away) VALUES `,
 			`(?, ?, 'confirmed', {now}, {now}, 0)`, ``),

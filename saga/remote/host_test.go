@@ -375,3 +375,77 @@ func TestMountedOnGin(t *testing.T) {
 	}
 	th.holds(98, 0, 2)
 }
+
+// What is final and old goes, and nothing else.
+func TestClean(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		ctx := t.Context()
+		th := newTheatre(t, db, remote.HostConfig{CallTimeout: 5 * time.Second})
+		calls := func(gid string, ops ...string) {
+			for _, op := range ops {
+				if status, text := send(t, request(t, th.url(), gid, op, two)); status != 200 {
+					t.Fatal(status, text)
+				}
+			}
+		}
+		calls("confirmed", "try", "confirm")
+		calls("cancelled", "try", "cancel")
+		calls("suspended", "cancel")
+		calls("tried", "try")
+		// Several branches, of which one is still to be confirmed.
+		must(t, db.Transaction(func(tx *gorm.DB) error {
+			for i := range 5000 {
+				key := barrier.Key{GID: fmt.Sprintf("many-%04d", i/3), BranchID: saga.BranchID(i%3 + 1)}
+				op := barrier.Cancel
+				if i == 2000 {
+					op = barrier.Try
+				}
+				if _, err := barrier.Call(ctx, tx, key, op); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		// In the log of an orchestrator that lives in the same database.
+		orch, err := saga.Open(ctx, db, quick)
+		must(t, err)
+		must(t, tcc.Register(orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
+		if _, err := tcc.Execute(ctx, orch, "own", meal{1}); err != nil {
+			t.Fatal(err)
+		}
+		must(t, orch.Stop(ctx))
+
+		if n, err := th.host.Clean(ctx, time.Hour); n != 0 || err != nil {
+			t.Errorf("nothing is an hour old: %d, %v", n, err)
+		}
+		if _, err := th.host.Clean(ctx, 9*time.Second); !errors.Is(err, saga.ErrInvalid) {
+			t.Errorf("too young: %v", err)
+		}
+		quicker, err := remote.NewHost(ctx, db, remote.HostConfig{CallTimeout: time.Millisecond})
+		must(t, err)
+		keep := &keeper{}
+		must(t, tcc.Register(quicker, keep))
+		if n, err := quicker.Clean(ctx, 2*time.Millisecond); n != 3+1666 || err != nil {
+			t.Errorf("removed %d, %v", n, err)
+		}
+		if len(keep.cleaned) != 3+1666 {
+			t.Errorf("the branch has cleaned %d", len(keep.cleaned))
+		}
+		var left []string
+		must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
+		if want := []string{"many-0666", "own", "tried"}; !slices.Equal(left, want) {
+			t.Errorf("left %v, want %v", left, want)
+		}
+	})
+}
+
+// keeper is a branch that keeps something of each transaction.
+type keeper struct {
+	reserving[seats]
+	cleaned []string
+}
+
+func (k *keeper) Clean(_ context.Context, _ *gorm.DB, gids []string) error {
+	k.cleaned = append(k.cleaned, gids...)
+	return nil
+}

@@ -1,0 +1,39 @@
+package server_test
+
+import (
+	"context"
+	"log"
+	"net/http"
+
+	"github.com/dtm-labs/client/dtmcli"
+	"github.com/go-resty/resty/v2"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/dtm/server"
+)
+
+// A program written for DTM, and an embedded orchestrator in the place of the
+// server.
+func Example() {
+	var db *gorm.DB // with the schema of package sql
+	ctx := context.Background()
+	orch, err := saga.Open(ctx, db, saga.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	api, err := server.New(orch, server.Config{Hosts: []string{"bank:8080"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go orch.Run(ctx)
+	go http.ListenAndServe(":36789", api)
+
+	// This may be any other program.
+	err = dtmcli.TccGlobalTransaction("http://localhost:36789/api/dtmsvr", "transfer-1", func(t *dtmcli.Tcc) (*resty.Response, error) {
+		return t.CallBranch(map[string]int{"amount": 30}, "http://bank:8080/try", "http://bank:8080/confirm", "http://bank:8080/cancel")
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}

@@ -20,21 +20,26 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// seats and meal are payloads of branches that reserve things: seats in another
-// service, meals in the orchestrator's own database.
+// seats, meal and cab are payloads of branches that reserve things: seats in another
+// service, meals in the orchestrator's own database, cabs in a database next to it.
 type (
 	seats struct{ Row, Number int }
 	meal  struct{ Number int }
+	cab   struct{ Number int }
 )
 
 func (seats) Branch() string { return "seats.reserve" }
 func (meal) Branch() string  { return "meal.reserve" }
+func (cab) Branch() string   { return "cab.reserve" }
 
 // reserving is the branch, in the table things.
 type reserving[P tcc.Payload] struct {
+	db   *gorm.DB // nil for the engine's own
 	read func(P) (id, number int)
 	fail func(op barrier.Op) error // nil for never
 }
+
+func (r *reserving[P]) Database() *gorm.DB { return r.db }
 
 func (r *reserving[P]) Try(_ context.Context, tx *gorm.DB, in P) error {
 	id, n := r.read(in)
@@ -135,21 +140,23 @@ var quick = saga.Config{
 	Logger: slog.New(slog.DiscardHandler),
 }
 
-// agency is a service that sells seats of the theatre with meals of its own.
+// agency is a service that sells seats of the theatre with meals and cabs of its
+// own.
 type agency struct {
-	t    *testing.T
-	db   *gorm.DB
-	orch *saga.Orchestrator
+	t        *testing.T
+	db, cabs *gorm.DB
+	orch     *saga.Orchestrator
 }
 
 func newAgency(t *testing.T, service *remote.Service) *agency {
 	t.Helper()
-	a := &agency{t: t, db: newTable(t, sqltest.Open(t, "sqlite"))}
+	a := &agency{t: t, db: newTable(t, sqltest.Open(t, "sqlite")), cabs: newTable(t, sqltest.Open(t, "sqlite"))}
 	var err error
 	a.orch, err = saga.Open(t.Context(), a.db, quick)
 	must(t, err)
 	must(t, tcc.RegisterRemote[seats](a.orch, service))
 	must(t, tcc.Register(a.orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
+	must(t, tcc.Register(a.orch, &reserving[cab]{db: a.cabs, read: func(p cab) (int, int) { return 1, p.Number }}))
 	ended := make(chan error, 1)
 	go func() { ended <- a.orch.Run(context.WithoutCancel(t.Context())) }()
 	t.Cleanup(func() {

@@ -2,7 +2,9 @@ package remote_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -27,15 +29,16 @@ func TestMixedPlan(t *testing.T) {
 		ctx := t.Context()
 
 		gid := newGID()
-		outcome, err := tcc.Execute(ctx, a.orch, gid, seats{Row: 1, Number: 2}, meal{2}, seats{Row: 1, Number: 1})
+		outcome, err := tcc.Execute(ctx, a.orch, gid, seats{Row: 1, Number: 2}, meal{2}, cab{2}, seats{Row: 1, Number: 1})
 		if err != nil || outcome.State != saga.Confirmed {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
 		th.holds(97, 0, 3)
 		books(t, a.db, 98, 0, 2)
+		books(t, a.cabs, 98, 0, 2)
 		found, err := a.orch.Lookup(ctx, gid)
 		must(t, err)
-		if len(found.Branches) != 3 || found.Branches[0].BarrierError == nil || found.Branches[1].Barrier == nil {
+		if len(found.Branches) != 4 || found.Branches[0].BarrierError == nil || found.Branches[1].Barrier == nil || found.Branches[2].Barrier == nil {
 			t.Errorf("branches %+v", found.Branches)
 		}
 		rows, err := th.host.Barrier(ctx, gid)
@@ -45,18 +48,19 @@ func TestMixedPlan(t *testing.T) {
 		}
 
 		// The theatre says no, with a reason; the meal was not even tried.
-		outcome, err = tcc.Execute(ctx, a.orch, newGID(), seats{Row: 1, Number: 1}, seats{Row: 1, Number: 98}, meal{1})
+		outcome, err = tcc.Execute(ctx, a.orch, newGID(), cab{1}, seats{Row: 1, Number: 1}, seats{Row: 1, Number: 98}, meal{1})
 		var rejection *saga.Rejection
 		if !errors.Is(err, saga.ErrCancelled) || !errors.As(err, &rejection) || !strings.Contains(outcome.Reason, "row 1 is short") {
 			t.Errorf("%+v, %v", outcome, err)
 		}
 		// The agency says no, after the theatre has reserved.
-		outcome, err = tcc.Execute(ctx, a.orch, newGID(), seats{Row: 1, Number: 1}, meal{99})
+		outcome, err = tcc.Execute(ctx, a.orch, newGID(), seats{Row: 1, Number: 1}, cab{1}, meal{99})
 		if !errors.Is(err, saga.ErrCancelled) || outcome.State != saga.Cancelled {
 			t.Errorf("%+v, %v", outcome, err)
 		}
 		th.holds(97, 0, 3)
 		books(t, a.db, 98, 0, 2)
+		books(t, a.cabs, 98, 0, 2)
 
 		// Open transactions too.
 		tx, err := tcc.Begin(ctx, a.orch, newGID(), saga.Options{})
@@ -314,4 +318,24 @@ func TestConnectionsAreKept(t *testing.T) {
 	if n := dialled.Load(); n != 1 {
 		t.Errorf("%d connections for 40 calls, one after the other", n)
 	}
+}
+
+// TLS in both directions is a matter of the user's server and client.
+func TestMutualTLS(t *testing.T) {
+	t.Parallel()
+	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
+	server := httptest.NewUnstartedServer(th.host)
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	call := saga.Call{GID: "g", BranchID: "01", Kind: "seats.reserve", Op: barrier.Try, Payload: []byte(two)}
+	without := server.Client()
+	if err := newService(t, server.URL, remote.ServiceConfig{Client: without}).Call(t.Context(), call); err == nil {
+		t.Error("a client without a certificate was let in")
+	}
+	with := &http.Client{Transport: without.Transport.(*http.Transport).Clone()}
+	with.Transport.(*http.Transport).TLSClientConfig.Certificates = server.TLS.Certificates
+	must(t, newService(t, server.URL, remote.ServiceConfig{Client: with}).Call(t.Context(), call))
+	th.holds(98, 2, 0)
 }

@@ -178,5 +178,6 @@ func (s *Suite) plot(file, database, what string, of func(Figures) float64) erro
 	if err := plotutil.AddLinePoints(p, lines...); err != nil {
 		return err
 	}
+	p.X.Max = 330 // room for the last label
 	return p.Save(6*vg.Inch, 4*vg.Inch, file)
 }

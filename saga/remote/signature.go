@@ -24,6 +24,10 @@ type Key struct {
 	Secret []byte // at least 32 random bytes
 }
 
+// String leaves the secret out, and so do all verbs of package fmt and the loggers.
+func (k Key) String() string   { return "key " + k.ID }
+func (k Key) GoString() string { return k.String() }
+
 var validKeyID = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
 
 func checkKeys(keys []Key) error {

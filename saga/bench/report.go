@@ -99,6 +99,18 @@ func (s *Suite) Read(file string) error {
 	return nil
 }
 
+const contenders = `
+All contenders lock stock of 1 of 1,000 articles, or always the same (hot), and write a
+message; all of it is durable.
+
+- raw: the statements by hand, in four local transactions, coordinated by nobody
+- alone: tccsaga, but no two callers share a commit
+- plain: tccsaga, with branches that have no bulk interface
+- tccsaga: as the README shows it, with the ready-made branches; where they publish for
+  real it is called jetstream
+- dtm: a DTM server, through its own client, with its own barrier
+`
+
 func (s *Suite) report() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What the benchmark measured\n\nMedians of %d rounds of %s, on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", s.Rounds, s.Length, runtime.NumCPU())
@@ -113,11 +125,16 @@ func (s *Suite) report() string {
 		}
 		fmt.Fprintf(&b, "| %s | %.2f | %s %.2f | %s |\n", r.Case, r.Value, sign, r.Target, verdict)
 	}
+	b.WriteString(contenders)
 	last := ""
 	for _, k := range s.keys() {
 		if title := k.Experiment + " on " + k.Database; title != last {
 			last = title
-			fmt.Fprintf(&b, "\n## %s\n\n| contender | callers | per second | p50 | p99 | commits | statements | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n", title)
+			fmt.Fprintf(&b, "\n## %s\n\n", title)
+			if k.Experiment == "spread" {
+				fmt.Fprintf(&b, "![throughput against callers](%s-throughput.svg) ![p99 against callers](%[1]s-p99.svg)\n\n", k.Database)
+			}
+			fmt.Fprint(&b, "| contender | callers | per second | p50 | p99 | commits | statements | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 		}
 		f := s.median(k)
 		fmt.Fprintf(&b, "| %s | %d | %.0f | %s | %s | %s | %s | %s | %.0f |\n", k.Contender, k.Callers, f.PerSecond,

@@ -401,6 +401,26 @@ func TestServerKilled(t *testing.T) {
 	b.holds(0, 2, 2, 2, 0)
 }
 
+// A decision that comes after the deadline is to cancel, also if the server has not
+// looked at its clock yet.
+func TestConfirmAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, dtm.Config{})
+	tx, err := tcc.Begin(t.Context(), b.engine, "late", saga.Options{Timeout: 2 * time.Second})
+	must(t, err)
+	must(t, tx.Try(t.Context(), phones(1)))
+	found, err := b.engine.Lookup(t.Context(), "late")
+	must(t, err)
+	b.server.Kill()
+	eventually(t, "the deadline passes", func() bool { return time.Now().After(found.DeadlineAt) })
+	b.server.Restart()
+	if outcome, err := tx.Confirm(t.Context()); !errors.Is(err, saga.ErrCancelled) {
+		t.Errorf("%+v, %v", outcome, err)
+	}
+	b.reaches("late", saga.Cancelled)
+	b.holds(0, 0, 0, 0, 0)
+}
+
 // A server that says nothing does not keep the caller.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()

@@ -135,6 +135,9 @@ func (t *transaction) try(ctx context.Context, s *step, found record) error {
 	return s.tryBranch(ctx)
 }
 
+// errDecided is of a branch that came too late.
+var errDecided = fmt.Errorf("the transaction is decided: %w", saga.ErrNotOpen)
+
 // register tells the server of a branch. One that it knows already it refuses,
 // and one may be known though its answer was lost: what it has then says so.
 func (e *Engine) register(ctx context.Context, s *step) error {
@@ -150,7 +153,7 @@ func (e *Engine) register(ctx context.Context, s *step) error {
 		b, known := found.find(s)
 		switch {
 		case found.state().Decided():
-			return fmt.Errorf("it is %s: %w", found.state(), saga.ErrNotOpen)
+			return fmt.Errorf("%s: %w", found.state(), errDecided)
 		case known && b.is(s):
 			return nil
 		case known:
@@ -189,7 +192,7 @@ func (t *transaction) submit(ctx context.Context) (saga.Outcome, error) {
 // giveUp decides to cancel because of cause. The caller may be gone; the
 // decision is made all the same.
 func (t *transaction) giveUp(ctx context.Context, cause error) (saga.Outcome, error) {
-	if errors.Is(cause, saga.ErrNotOpen) {
+	if errors.Is(cause, errDecided) {
 		return t.follow(ctx)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.engine.config.RequestTimeout)

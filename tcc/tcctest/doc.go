@@ -33,6 +33,10 @@
 //	Try and Cancel at once            the deadline comes during Try               the state before
 //	many Trys at once, then Cancels   more want it than there is                  at most Capacity succeed
 //
+// A branch that implements [tcc.Bulk] has to do at once what it does one by one:
+// TryAll, DeliverAll and ConfirmAll of several transactions must leave the same
+// state, and TryAll of more than Capacity must reject those beyond it and no others.
+//
 // For a branch without a database, [ExerciseExternal], those that are about
 // local transactions fall away, and others come: Try was marked and never
 // arrived, so that Cancel has nothing to give back; and the reply of Confirm or

@@ -74,6 +74,9 @@ func (e *exerciser) orders() []order {
 			s.leaves(e.confirmed, onRepeat)
 		}})
 	}
+	if e.branch.Together != nil {
+		all = append(all, e.bulkOrders()...)
+	}
 	if e.capacity > 0 {
 		all = append(all, order{"more want it than there is", e.oversell})
 	}

@@ -19,7 +19,7 @@ func (o *Orchestrator) share(ctx context.Context, callers int, steps []*step, wo
 	if callers == 1 {
 		return local.Run(ctx, o.db, work)
 	}
-	err := local.RunShared(ctx, o.db, work)
+	err := o.shared.Run(ctx, work)
 	stalled := errors.Is(err, local.ErrLockWait) || errors.Is(err, errSlow) || err != nil && ctx.Err() != nil
 	for _, s := range steps {
 		switch {

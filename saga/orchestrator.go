@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 )
@@ -31,6 +32,7 @@ type Orchestrator struct {
 
 	paused pausedKinds
 
+	shared     *local.Shared
 	departures groups[*departure] // by the kinds of branches
 	deliveries groups[*delivery]  // by the kind of branch and the operation
 	arrivals   groups[*arrival]   // by the kinds of branches and the epoch
@@ -82,6 +84,9 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 		wake:     make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
+	}
+	if o.shared, err = local.NewShared(db); err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
 	}
 	hands := hands
 	if db.Name() == "sqlite" {
@@ -198,6 +203,7 @@ func (o *Orchestrator) drainOnce(ctx context.Context) error {
 		cancel()
 	}
 	o.halt()
+	o.shared.Close()
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.Lease)
 	defer cancel()
 	if e := o.lease.resign(func() error { return o.log.Resign(resigning, o.instance.ID, interrupted) }); e != nil {

@@ -41,16 +41,18 @@ const (
 // The end of ctx ends the statement under way and rolls back, but does not
 // break into a COMMIT that was already sent.
 func Run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
-	return run(ctx, db, work, func(err error) bool { return Passing(err) && !errors.Is(err, ErrCommitUnknown) })
+	return run(ctx, func() error { return once(ctx, db, readCommitted, work) },
+		func(err error) bool { return Passing(err) && !errors.Is(err, ErrCommitUnknown) })
 }
 
-func run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error, again func(error) bool) error {
+// run calls once, and again as often as again says and is worth it.
+func run(ctx context.Context, once func() error, again func(error) bool) error {
 	var err error
 	for run := range maxRuns {
 		if run > 0 && !wait(ctx, run) {
 			break
 		}
-		if err = once(ctx, db, work); !again(err) {
+		if err = once(); !again(err) {
 			return err
 		}
 	}
@@ -69,8 +71,11 @@ func wait(ctx context.Context, run int) bool {
 	}
 }
 
-func once(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
-	tx, end, err := begin(ctx, db)
+var readCommitted = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+
+// once runs work once; nil options are those of the connection.
+func once(ctx context.Context, db *gorm.DB, options *sql.TxOptions, work func(tx *gorm.DB) error) error {
+	tx, end, err := begin(ctx, db, options)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
@@ -113,17 +118,17 @@ func Over(ctx context.Context) error {
 // transaction out of ctx's hands: database/sql would otherwise roll it back
 // from another goroutine at any moment, also during COMMIT. The caller calls
 // end when the transaction is over.
-func begin(ctx context.Context, db *gorm.DB) (tx *gorm.DB, end func(), err error) {
+func begin(ctx context.Context, db *gorm.DB, options *sql.TxOptions) (tx *gorm.DB, end func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
 	session := db.Session(&gorm.Session{NewDB: true, Context: own})
-	if db.Dialector.Name() == string(dialect.SQLite) {
+	if options == nil || db.Dialector.Name() == string(dialect.SQLite) {
 		tx = session.Begin() // SQLite is serializable, and its drivers know no other level
 	} else {
-		tx = session.Begin(&sql.TxOptions{Isolation: sql.LevelReadCommitted})
+		tx = session.Begin(options)
 	}
 	if err := tx.Error; err != nil {
 		stop()

@@ -16,6 +16,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -63,7 +64,10 @@ var ErrInvalid = errors.New("invalid stock")
 
 // Stock is the branch, and the administration of what it locks. It is safe for
 // concurrent use.
-type Stock struct{ db *gorm.DB }
+type Stock struct {
+	db      *gorm.DB
+	careful atomic.Int64 // until when, in Unix nanoseconds, TryAll looks first
+}
 
 var (
 	_ tcc.Branch[Lock] = (*Stock)(nil)
@@ -72,7 +76,7 @@ var (
 )
 
 // New returns the stock in db, where the schema of package sql is installed.
-func New(db *gorm.DB) *Stock { return &Stock{db} }
+func New(db *gorm.DB) *Stock { return &Stock{db: db} }
 
 // Database returns the database that the stock is in.
 func (s *Stock) Database() *gorm.DB { return s.db }

@@ -362,10 +362,7 @@ func (o *Orchestrator) logConfirmed(ctx context.Context, tx *gorm.DB, batch []*d
 	if err := o.log.Insert(ctx, tx, starts...); err != nil {
 		return err
 	}
-	if err := barrier.TryAll(ctx, tx, tried); err != nil {
-		return err
-	}
-	return barrier.TryAndConfirmAll(ctx, tx, confirmed)
+	return barrier.TryAll(ctx, tx, tried, confirmed)
 }
 
 // refuse writes those of a batch as cancelled whose first Try failed, and

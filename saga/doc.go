@@ -97,7 +97,7 @@
 //	two that act in the database, 1      3 + 4               1
 //	the same, 10                         0.3 + 4             0.1
 //	the same with Together, n            (3 + 4) / n         1 / n
-//	one of them acts outside first, 1    (5 + 3) + (2 + 1)   2
+//	one of them acts outside first, 1    (3 + 3) + (2 + 1)   2
 //
 // The first number is the log's and the barrier's: one row per transaction, two
 // per branch, many rows per statement. By hand, without any of it, the same

@@ -613,7 +613,7 @@ func TestTraffic(t *testing.T) {
 		statements, commits int
 	}{
 		{"resident, alone", []string{"plain", "plain"}, 1, 3 + 4, 1},
-		{"resident and outside, alone", []string{"plain", "sent"}, 1, 5 + 3 + 2 + 1, 2},
+		{"resident and outside, alone", []string{"plain", "sent"}, 1, 3 + 3 + 2 + 1, 2},
 		{"resident, ten together", []string{"plain", "plain"}, 10, 3 + 10*4, 1},
 	}
 	for _, c := range cases {

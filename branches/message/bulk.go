@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -43,15 +43,51 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 	for i, m := range messages {
 		gids[i] = m.GID
 	}
+	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
+	defer cancel()
 	rows, err := p.read(ctx, gids...)
-	var sending sync.WaitGroup
+	if err == nil {
+		err = p.connected()
+	}
+	sent := make([]jetstream.PubAckFuture, len(messages))
 	for i, m := range messages {
-		if failures[i] = err; err == nil {
-			sending.Go(func() { receipts[i], failures[i] = p.deliver(ctx, m.Call, rows) })
+		if failures[i] = err; err != nil {
+			continue
+		}
+		if sent[i], failures[i] = p.send(m.Call, rows); errors.Is(failures[i], jetstream.ErrTooManyStalledMsgs) {
+			err = failures[i] // the others need not wait for that, too
 		}
 	}
-	sending.Wait()
+	for i, future := range sent {
+		if future != nil {
+			receipts[i], failures[i] = acknowledgement(ctx, future)
+		}
+	}
 	return receipts, failures
+}
+
+// send publishes a message and does not wait for its acknowledgement.
+func (p *Publisher) send(call saga.Call, rows map[string]outboxRow) (jetstream.PubAckFuture, error) {
+	msg, id, err := messageOf(call, rows)
+	if err != nil {
+		return nil, err
+	}
+	future, err := p.js.PublishMsgAsync(msg, p.options(id)...)
+	if err != nil {
+		return nil, publishing(msg, err)
+	}
+	return future, nil
+}
+
+func acknowledgement(ctx context.Context, future jetstream.PubAckFuture) (receipt any, err error) {
+	select {
+	case ack := <-future.Ok():
+		return ack, nil
+	case err = <-future.Err():
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	return nil, publishing(future.Msg(), err)
 }
 
 // ConfirmAll marks many messages published in one statement.

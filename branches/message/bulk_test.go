@@ -1,11 +1,15 @@
 package message_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
@@ -83,4 +87,63 @@ func TestOneBadMessageOfMany(t *testing.T) {
 			t.Errorf("confirmed twice: %v", err)
 		}
 	})
+}
+
+// One of many that the stream refuses hurts no other.
+func TestOneOfManyRefusedByTheStream(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"))
+	items := b.prepared(5, func(i int) string { return strings.Repeat("x", 1+i/2%2*4000) }) // the third and the fourth are long
+	_, err := b.js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: b.name, Subjects: []string{b.name + ".>"}, MaxMsgSize: 2000})
+	must(t, err)
+	_, failures := b.publisher.DeliverAll(t.Context(), items)
+	for i, failure := range failures {
+		if long := i/2 == 1; (failure != nil) != long || long && !strings.Contains(failure.Error(), "message size exceeds maximum") {
+			t.Errorf("number %d: %v", i, failure)
+		}
+	}
+	b.holds(b.name, 3)
+}
+
+// A broker that takes messages and says nothing is not waited for longer than
+// AckTimeout, also by those that cannot even be sent because too many wait.
+func TestManyMessagesWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"))
+	items := b.prepared(5, func(int) string { return "x" })
+	js, err := jetstream.New(b.js.Conn(), jetstream.WithPublishAsyncMaxPending(3))
+	must(t, err)
+	publisher, err := message.NewPublisher(t.Context(), b.db, js, message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}, AckTimeout: 50 * time.Millisecond})
+	must(t, err)
+	must(t, js.DeleteStream(t.Context(), b.name))
+	silent, err := js.Conn().SubscribeSync(b.name + ".>")
+	must(t, err)
+	_, failures := publisher.DeliverAll(t.Context(), items)
+	for i, failure := range failures {
+		want := context.DeadlineExceeded
+		if i >= 3 {
+			want = jetstream.ErrTooManyStalledMsgs
+		}
+		if !errors.Is(failure, want) {
+			t.Errorf("number %d: %v", i, failure)
+		}
+	}
+	if sent, _, err := silent.Pending(); err != nil || sent != 3 {
+		t.Errorf("%d messages were sent, %v", sent, err)
+	}
+}
+
+// prepared writes messages into the outbox.
+func (b *bench) prepared(n int, data func(i int) string) []tcc.Item[message.Publish] {
+	b.t.Helper()
+	items := make([]tcc.Item[message.Publish], n)
+	for i := range items {
+		items[i].Context, items[i].GID, items[i].BranchID = b.t.Context(), newGID(), "01"
+		items[i].In = b.publish("a", data(i))
+	}
+	must(b.t, b.db.Transaction(func(tx *gorm.DB) error {
+		failures, err := b.publisher.TryAll(b.t.Context(), tx, items)
+		return errors.Join(err, errors.Join(failures...))
+	}))
+	return items
 }

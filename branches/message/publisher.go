@@ -232,7 +232,20 @@ func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err e
 	if err != nil {
 		return nil, err
 	}
-	return p.deliver(ctx, call, rows)
+	msg, id, err := messageOf(call, rows)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.connected(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
+	defer cancel()
+	ack, err := p.js.PublishMsg(ctx, msg, p.options(id)...)
+	if err != nil {
+		return nil, publishing(msg, err)
+	}
+	return ack, nil
 }
 
 // outboxRow is what Deliver reads.
@@ -257,32 +270,38 @@ func (p *Publisher) read(ctx context.Context, gids ...string) (map[string]outbox
 	return byKey, nil
 }
 
-func (p *Publisher) deliver(ctx context.Context, call saga.Call, rows map[string]outboxRow) (receipt any, err error) {
-	id := call.Key().String()
+// messageOf returns the message of a call, and its logical id.
+func messageOf(call saga.Call, rows map[string]outboxRow) (msg *nats.Msg, id string, err error) {
+	id = call.Key().String()
 	row, found := rows[id]
 	if !found {
-		return nil, errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
+		return nil, "", errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
 	}
-	msg := &nats.Msg{Subject: row.Subject, Data: row.Data}
+	msg = &nats.Msg{Subject: row.Subject, Data: row.Data}
 	if err := json.Unmarshal([]byte(row.Headers), &msg.Header); err != nil {
-		return nil, fmt.Errorf("decoding the headers: %w", err)
+		return nil, "", fmt.Errorf("decoding the headers: %w", err)
 	}
 	msg.Header.Set(HeaderID, id)
-	return p.publish(ctx, msg, id)
+	return msg, id, nil
 }
 
-func (p *Publisher) publish(ctx context.Context, msg *nats.Msg, id string) (*jetstream.PubAck, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
-	defer cancel()
+// connected says why nothing can be published now: the client would keep the
+// message and send it at some later time.
+func (p *Publisher) connected() error {
 	if conn := p.js.Conn(); !conn.IsConnected() {
-		// The client would keep the message and send it at some later time.
-		return nil, fmt.Errorf("publishing on %s: the connection to the broker is %s", msg.Subject, strings.ToLower(conn.Status().String()))
+		return fmt.Errorf("publishing: the connection to the broker is %s", strings.ToLower(conn.Status().String()))
 	}
-	ack, err := p.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(p.config.Stream))
-	if err != nil {
-		return nil, fmt.Errorf("publishing on %s: %w", msg.Subject, err)
-	}
-	return ack, nil
+	return nil
+}
+
+// options make the stream refuse what it has already, and what is for another
+// stream.
+func (p *Publisher) options(id string) []jetstream.PublishOpt {
+	return []jetstream.PublishOpt{jetstream.WithMsgID(id), jetstream.WithExpectStream(p.config.Stream)}
+}
+
+func publishing(msg *nats.Msg, err error) error {
+	return fmt.Errorf("publishing on %s: %w", msg.Subject, err)
 }
 
 // Confirm marks the message published.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"gorm.io/gorm"
 
@@ -16,35 +15,29 @@ import (
 // The caller rolls back and makes each call by itself, which says more.
 var ErrNotAll = errors.New("not every call is to be run")
 
-// TryAll is Call with Try for many branches, in a few statements, if the
-// verdict of all is Run; else it returns an error.
-func TryAll(ctx context.Context, tx *gorm.DB, keys []Key) error {
-	return insertAll(ctx, tx, keys, func(q queries) func(int) string { return q.tryAll })
-}
-
-// TryAndConfirmAll is TryAll with a Confirm of each in the same local
-// transaction, so that no other call can come in between.
-func TryAndConfirmAll(ctx context.Context, tx *gorm.DB, keys []Key) error {
-	return insertAll(ctx, tx, keys, func(q queries) func(int) string { return q.tryAndConfirmAll })
-}
-
-func insertAll(ctx context.Context, tx *gorm.DB, keys []Key, statement func(queries) func(int) string) error {
-	if len(keys) == 0 {
+// TryAll is Call with Try for many branches, in one statement, if the verdict
+// of all is Run; else it returns an error. For those in confirmed it is also
+// Call with Confirm, so that no other call can come in between.
+func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Key) error {
+	size := tries{len(tried), len(confirmed)}
+	if size == (tries{}) {
 		return nil
 	}
 	d, err := dialect.Of(tx)
 	if err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
-	arguments := make([]any, 0, 2*len(keys))
-	for _, key := range keys {
-		arguments = append(arguments, key.GID, key.BranchID)
+	arguments := make([]any, 0, 2*(size.tried+size.confirmed))
+	for _, keys := range [][]Key{tried, confirmed} {
+		for _, key := range keys {
+			arguments = append(arguments, key.GID, key.BranchID)
+		}
 	}
-	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statement(statements[d])(len(keys)), arguments...); err != nil {
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].tryAll(size), arguments...); err != nil {
 		if local.Duplicate(err) {
 			return fmt.Errorf("barrier: %w", ErrNotAll)
 		}
-		return fmt.Errorf("barrier: trying %d branches: %w", len(keys), err)
+		return fmt.Errorf("barrier: trying %d branches: %w", size.tried+size.confirmed, err)
 	}
 	return nil
 }
@@ -69,9 +62,4 @@ func ConfirmAll(ctx context.Context, tx *gorm.DB, branchID string, gids []string
 		return fmt.Errorf("barrier: %w", errors.Join(ErrNotAll, err))
 	}
 	return nil
-}
-
-// many returns a statement whose last part is repeated n times.
-func many(d dialect.Dialect, before, each, after string) func(n int) string {
-	return dialect.Remembered(func(n int) string { return d.SQL(before + each + strings.Repeat(", "+each, n-1) + after) })
 }

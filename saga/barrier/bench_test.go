@@ -41,7 +41,7 @@ func benchmarkBarrier(b *testing.B, db *gorm.DB, batch int) {
 				gids[i] = fmt.Sprintf("%s-%d-%d", run, b.N, n+i)
 				keys[i] = barrier.Key{GID: gids[i], BranchID: "01"}
 			}
-			if err := barrier.TryAll(ctx, tx, keys); err != nil {
+			if err := barrier.TryAll(ctx, tx, keys, nil); err != nil {
 				return err
 			}
 			return barrier.ConfirmAll(ctx, tx, "01", gids)

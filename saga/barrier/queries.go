@@ -1,24 +1,32 @@
 package barrier
 
-import "github.com/tccsaga/tccsaga/saga/internal/dialect"
+import (
+	"strings"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+)
 
 // queries are the statements on the barrier row in one dialect. Every query
 // takes gid and branch id, in this order.
 type queries struct {
-	insertTried              string
-	insertSuspended          string
-	confirm                  string
-	cancel                   string
-	turnAway                 string
-	stamp                    string
-	state                    string
-	look                     string // takes the gid alone
-	page                     string // takes a gid and a number of rows
-	tryAll, tryAndConfirmAll func(rows int) string
-	confirmAll               func(gids int) string // takes the branch id first
+	insertTried     string
+	insertSuspended string
+	confirm         string
+	cancel          string
+	turnAway        string
+	stamp           string
+	state           string
+	look            string // takes the gid alone
+	page            string // takes a gid and a number of rows
+	tryAll          func(tries) string
+	confirmAll      func(gids int) string // takes the branch id first
 
 	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
 }
+
+// tries is how many rows an insert has, of branches that are tried, and of
+// those that are confirmed too.
+type tries struct{ tried, confirmed int }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const where = ` WHERE gid = ? AND branch_id = ?`
@@ -42,11 +50,14 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			FROM saga_barrier WHERE gid = ? ORDER BY branch_id`),
 		page: d.SQL(`SELECT gid, state, COALESCE({micros confirmed_at}, 0), COALESCE({micros cancelled_at}, 0), {micros now}
 			FROM saga_barrier WHERE gid > ? ORDER BY gid, branch_id LIMIT ?`),
-		tryAll: many(d, `INSERT INTO saga_barrier (gid, branch_id, state, tried_at, turned_away) VALUES `, `(?, ?, 'tried', {now}, 0)`, ``),
-		tryAndConfirmAll: many(d, `INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at, turned_away) VALUES `,
-			`(?, ?, 'confirmed', {now}, {now}, 0)`, ``),
-		confirmAll: many(d, `UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}
-			WHERE state = 'tried' AND branch_id = ? AND gid IN (`, `?`, `)`),
+		tryAll: dialect.Remembered(func(n tries) string {
+			rows := strings.Repeat(`, (?, ?, 'tried', {now}, NULL, 0)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', {now}, {now}, 0)`, n.confirmed)
+			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at, turned_away) VALUES ` + rows[2:])
+		}),
+		confirmAll: dialect.Remembered(func(gids int) string {
+			return d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}
+				WHERE state = 'tried' AND branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, gids-1) + `)`)
+		}),
 		affectedTells: d == dialect.MySQL,
 	}
 })

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -113,19 +114,20 @@ func Each[T any](build func(Dialect) T) map[Dialect]T {
 	return all
 }
 
-// Remembered returns a function that builds the text of a statement with n
-// places once for each n. A batch is never large, so that neither is what is
-// remembered.
-func Remembered(build func(n int) string) func(n int) string {
+// Remembered returns a function that builds the text of a statement once for
+// each size, which says how many places or rows it has. It does not remember
+// more than a thousand texts.
+func Remembered[Size comparable](build func(Size) string) func(Size) string {
 	const most = 1000
 	var texts sync.Map
-	return func(n int) string {
-		if text, known := texts.Load(n); known {
+	var count atomic.Int32
+	return func(size Size) string {
+		if text, known := texts.Load(size); known {
 			return text.(string)
 		}
-		text := build(n)
-		if n <= most {
-			texts.Store(n, text)
+		text := build(size)
+		if count.Add(1) <= most {
+			texts.Store(size, text)
 		}
 		return text
 	}

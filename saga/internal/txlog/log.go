@@ -124,22 +124,22 @@ func (l *Log) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
 		}
 		return fmt.Errorf("log: writing transaction %s: %w", starts[0].GID, err)
 	}
-	if err := l.insertBranches(ctx, pool, l.sql.insertBranches, open); err != nil {
-		return err
-	}
-	return l.insertBranches(ctx, pool, l.sql.insertDone, done)
+	return l.insertBranches(ctx, pool, open, done)
 }
 
-func (l *Log) insertBranches(ctx context.Context, pool gorm.ConnPool, insert func(rows int) string, branches []Branch) error {
-	if len(branches) == 0 {
+func (l *Log) insertBranches(ctx context.Context, pool gorm.ConnPool, open, done []Branch) error {
+	size := named{len(open), len(done)}
+	if size == (named{}) {
 		return nil
 	}
-	arguments := make([]any, 0, 4*len(branches))
-	for _, b := range branches {
-		arguments = append(arguments, b.GID, b.ID, b.Kind, b.Payload)
+	arguments := make([]any, 0, 4*(size.open+size.done))
+	for _, branches := range [][]Branch{open, done} {
+		for _, b := range branches {
+			arguments = append(arguments, b.GID, b.ID, b.Kind, b.Payload)
+		}
 	}
-	if _, err := pool.ExecContext(ctx, insert(len(branches)), arguments...); err != nil {
-		return fmt.Errorf("log: writing the branches of %s: %w", branches[0].GID, err)
+	if _, err := pool.ExecContext(ctx, l.sql.insertBranches(size), arguments...); err != nil {
+		return fmt.Errorf("log: naming %d branches: %w", size.open+size.done, err)
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) (Joined, err
 	case err != nil:
 		return Joined{}, err
 	case len(named) == 0:
-		return joined, l.insertBranches(ctx, tx.Statement.ConnPool, l.sql.insertBranches, []Branch{branch})
+		return joined, l.insertBranches(ctx, tx.Statement.ConnPool, []Branch{branch}, nil)
 	case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:
 		return Joined{}, ErrExists
 	default:

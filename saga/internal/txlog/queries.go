@@ -15,8 +15,7 @@ const selectRecords = `SELECT gid, pattern, state, digest, reason, decided_by, a
 type queries struct {
 	dialect        dialect.Dialect
 	insert         map[string]func(rows int) string // by state
-	insertBranches func(rows int) string
-	insertDone     func(rows int) string
+	insertBranches func(named) string
 	finishAll      func(int) string
 	hold, branch   string
 	decide         string
@@ -39,6 +38,10 @@ type queries struct {
 	operator       operatorQueries
 	clean          cleanQueries
 }
+
+// named is how many rows an insert of branches has, of those that are open, and
+// of those that are done.
+type named struct{ open, done int }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	many := func(before, after string) func(int) string { return withPlaces(d, before, after) }
@@ -75,8 +78,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			Confirmed:  rowsOf(d, insert, given+`NULL, {now}, {now}, {now}, '', 1, 0)`),
 			Cancelled:  rowsOf(d, insert, given+`NULL, {now}, {now}, {now}, '', 1, 0)`),
 		},
-		insertBranches: rowsOf(d, `INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES `, `(?, ?, ?, ?)`),
-		insertDone:     rowsOf(d, `INSERT INTO saga_branches (gid, branch_id, kind, payload, done_at) VALUES `, `(?, ?, ?, ?, {now})`),
+		insertBranches: dialect.Remembered(func(n named) string {
+			rows := strings.Repeat(`, (?, ?, ?, ?, NULL)`, n.open) + strings.Repeat(`, (?, ?, ?, ?, {now})`, n.done)
+			return d.SQL(`INSERT INTO saga_branches (gid, branch_id, kind, payload, done_at) VALUES ` + rows[2:])
+		}),
 		finishAll: many(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN `, ``),
 		hold:         d.SQL(hold),

@@ -36,8 +36,8 @@ func fillLog(db *Database, n int) error {
 	return nil
 }
 
-// reserve leaves transactions open.
-func (e *Embedded) reserve(ctx context.Context, n int) error {
+// reserve leaves transactions open, or decides them.
+func (e *Embedded) reserve(ctx context.Context, n int, decide bool) error {
 	const callers = 32
 	errs := make(chan error, callers)
 	var reserving sync.WaitGroup
@@ -50,6 +50,9 @@ func (e *Embedded) reserve(ctx context.Context, n int) error {
 					if err == nil {
 						err = tx.Try(ctx, p)
 					}
+				}
+				if err == nil && decide {
+					_, err = tx.Confirm(ctx)
 				}
 				if err != nil {
 					errs <- err

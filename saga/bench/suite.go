@@ -122,13 +122,14 @@ func (s *Suite) contender(ctx context.Context, name string, db *Database) (Conte
 			return nil, err
 		}
 		return newEmbedded(ctx, "tccsaga", db)
-	case "waiting":
+	case "waiting", "none":
 		e, err := newEmbedded(ctx, "tccsaga", db)
 		if err != nil {
 			return nil, err
 		}
-		return e, e.reserve(ctx, s.Idle)
-	case "empty", "none":
+		// Both leave the database as much to tidy up.
+		return e, e.reserve(ctx, s.Idle, name == "none")
+	case "empty":
 		return newEmbedded(ctx, "tccsaga", db)
 	default:
 		return newEmbedded(ctx, name, db)

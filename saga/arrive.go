@@ -75,14 +75,17 @@ func (o *Orchestrator) arriveTogether(batch []*arrival) {
 }
 
 func (o *Orchestrator) writeArrivals(ctx context.Context, tx *gorm.DB, batch []*arrival) error {
-	gids := make([]string, len(batch))
+	gids, ids := make([]string, len(batch)), make([]string, len(batch[0].ready))
 	for i, a := range batch {
 		gids[i] = a.round.txn.gid
 	}
+	for i, d := range batch[0].ready {
+		ids[i] = d.id
+	}
+	if err := barrier.ConfirmAll(ctx, tx, ids, gids); err != nil {
+		return err
+	}
 	for position, d := range batch[0].ready {
-		if err := barrier.ConfirmAll(ctx, tx, d.id, gids); err != nil {
-			return err
-		}
 		calls := make([]JointCall, len(batch))
 		for i, a := range batch {
 			calls[i] = JointCall{Context: context.WithoutCancel(a.ctx), Call: a.ready[position].call}

@@ -17,12 +17,12 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   pattern TEXT NOT NULL, -- the pattern it follows: tcc
   state TEXT NOT NULL, -- trying, then confirming and confirmed, or cancelling and cancelled
   digest TEXT NOT NULL, -- SHA-256 of the plan, which a repeated start must match; empty when begun without a plan
-  reason TEXT NOT NULL, -- why it was cancelled; empty otherwise
+  reason TEXT NOT NULL DEFAULT '', -- why it was cancelled; empty otherwise
   decided_by TEXT NOT NULL, -- who decided: caller, deadline, recovery or operator; empty before the decision
-  attention TEXT NOT NULL, -- why a person should look at it; empty when nobody has to
+  attention TEXT NOT NULL DEFAULT '', -- why a person should look at it; empty when nobody has to
   owner TEXT NOT NULL, -- instance that drives it, see saga_instances; empty while an open transaction waits for its decision
-  epoch INTEGER NOT NULL, -- goes up with every change of driver; a write by a driver with an older epoch has no effect
-  failures INTEGER NOT NULL, -- failed branch calls so far, see saga_attempts
+  epoch INTEGER NOT NULL DEFAULT 1, -- goes up with every change of driver; a write by a driver with an older epoch has no effect
+  failures INTEGER NOT NULL DEFAULT 0, -- failed branch calls so far, see saga_attempts
   created_at TEXT NOT NULL, -- when it began
   deadline_at TEXT NOT NULL, -- when it is cancelled if it is still undecided
   due_at TEXT, -- when somebody has to look at it next; NULL once it is finished

@@ -46,9 +46,6 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
 	defer cancel()
 	rows, err := p.read(ctx, gids...)
-	if err == nil {
-		err = p.connected()
-	}
 	sent := make([]jetstream.PubAckFuture, len(messages))
 	for i, m := range messages {
 		if failures[i] = err; err != nil {
@@ -71,6 +68,9 @@ func (p *Publisher) send(call saga.Call, rows map[string]outboxRow) (jetstream.P
 	msg, id, err := messageOf(call, rows)
 	if err != nil {
 		return nil, err
+	}
+	if err := p.connected(); err != nil {
+		return nil, publishing(msg, err)
 	}
 	future, err := p.js.PublishMsgAsync(msg, p.options(id)...)
 	if err != nil {

@@ -237,7 +237,7 @@ func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err e
 		return nil, err
 	}
 	if err := p.connected(); err != nil {
-		return nil, err
+		return nil, publishing(msg, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
 	defer cancel()
@@ -289,7 +289,7 @@ func messageOf(call saga.Call, rows map[string]outboxRow) (msg *nats.Msg, id str
 // message and send it at some later time.
 func (p *Publisher) connected() error {
 	if conn := p.js.Conn(); !conn.IsConnected() {
-		return fmt.Errorf("publishing: the connection to the broker is %s", strings.ToLower(conn.Status().String()))
+		return fmt.Errorf("the connection to the broker is %s", strings.ToLower(conn.Status().String()))
 	}
 	return nil
 }

@@ -42,23 +42,25 @@ func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Key) error {
 	return nil
 }
 
-// ConfirmAll is Call with Confirm for the branches of one id of many
+// ConfirmAll is Call with Confirm for the branches of the same ids of many
 // transactions, if the verdict of all is Run; else it returns an error.
-func ConfirmAll(ctx context.Context, tx *gorm.DB, branchID string, gids []string) error {
+func ConfirmAll(ctx context.Context, tx *gorm.DB, branchIDs, gids []string) error {
 	d, err := dialect.Of(tx)
 	if err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
-	arguments := make([]any, 0, 1+len(gids))
-	arguments = append(arguments, branchID)
-	for _, gid := range gids {
-		arguments = append(arguments, gid)
+	size := confirms{len(branchIDs), len(gids)}
+	arguments := make([]any, 0, size.branches+size.gids)
+	for _, names := range [][]string{branchIDs, gids} {
+		for _, name := range names {
+			arguments = append(arguments, name)
+		}
 	}
-	result, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].confirmAll(len(gids)), arguments...)
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].confirmAll(size), arguments...)
 	if err != nil {
-		return fmt.Errorf("barrier: confirming %d branches: %w", len(gids), err)
+		return fmt.Errorf("barrier: confirming %d branches: %w", size.branches*size.gids, err)
 	}
-	if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {
+	if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {
 		return fmt.Errorf("barrier: %w", errors.Join(ErrNotAll, err))
 	}
 	return nil

@@ -44,7 +44,7 @@ func benchmarkBarrier(b *testing.B, db *gorm.DB, batch int) {
 			if err := barrier.TryAll(ctx, tx, keys, nil); err != nil {
 				return err
 			}
-			return barrier.ConfirmAll(ctx, tx, "01", gids)
+			return barrier.ConfirmAll(ctx, tx, []string{"01"}, gids)
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -19,7 +19,7 @@ type queries struct {
 	look            string // takes the gid alone
 	page            string // takes a gid and a number of rows
 	tryAll          func(tries) string
-	confirmAll      func(gids int) string // takes the branch id first
+	confirmAll      func(confirms) string // takes branch ids, then gids
 
 	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
 }
@@ -27,6 +27,9 @@ type queries struct {
 // tries is how many rows an insert has, of branches that are tried, and of
 // those that are confirmed too.
 type tries struct{ tried, confirmed int }
+
+// confirms is how many branch ids, and how many gids, an update names.
+type confirms struct{ branches, gids int }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const where = ` WHERE gid = ? AND branch_id = ?`
@@ -54,9 +57,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			rows := strings.Repeat(`, (?, ?, 'tried', {now}, NULL, 0)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', {now}, {now}, 0)`, n.confirmed)
 			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at, turned_away) VALUES ` + rows[2:])
 		}),
-		confirmAll: dialect.Remembered(func(gids int) string {
+		confirmAll: dialect.Remembered(func(n confirms) string {
 			return d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}
-				WHERE state = 'tried' AND branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, gids-1) + `)`)
+				WHERE state = 'tried' AND branch_id IN (?` + strings.Repeat(`, ?`, n.branches-1) +
+				`) AND gid IN (?` + strings.Repeat(`, ?`, n.gids-1) + `)`)
 		}),
 		affectedTells: d == dialect.MySQL,
 	}

@@ -90,7 +90,8 @@ func New(db *gorm.DB) (*Log, error) {
 type Start struct {
 	GID, Pattern, Digest string
 	State                string // Trying; or another but Cancelling if it is decided with its first commit
-	Reason, DecidedBy    string
+	Reason               string // of one that is cancelled
+	DecidedBy            string
 	Owner                string
 	Deadline             time.Duration // from now
 	Due                  time.Duration // from now; of no use in a finished one
@@ -105,9 +106,12 @@ func (l *Log) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
 	arguments := make([]any, 0, 9*len(starts))
 	var open, done []Branch
 	for _, s := range starts {
-		arguments = append(arguments, s.GID, s.Pattern, s.State, s.Digest, s.Reason, s.DecidedBy, s.Owner, s.Deadline.Microseconds())
-		if s.State == Trying || s.State == Confirming {
+		arguments = append(arguments, s.GID, s.Pattern, s.State, s.Digest, s.DecidedBy, s.Owner, s.Deadline.Microseconds())
+		switch s.State {
+		case Trying, Confirming:
 			arguments = append(arguments, s.Due.Microseconds())
+		case Cancelled:
+			arguments = append(arguments, s.Reason)
 		}
 		for _, b := range s.Branches {
 			b.GID = s.GID

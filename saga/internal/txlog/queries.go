@@ -45,9 +45,10 @@ type named struct{ open, done int }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	many := func(before, after string) func(int) string { return withPlaces(d, before, after) }
-	const insert = `INSERT INTO saga_transactions (gid, pattern, state, digest, reason, decided_by, owner, deadline_at,
-		due_at, created_at, decided_at, finished_at, attention, epoch, failures) VALUES `
-	const given = `(?, ?, ?, ?, ?, ?, ?, {after ?}, `
+	insert := func(columns, values string) func(rows int) string {
+		return rowsOf(d, `INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, deadline_at, created_at, `+
+			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`)
+	}
 	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
 		decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, instance, failed_at, next_at)
@@ -73,10 +74,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	return queries{
 		dialect: d,
 		insert: map[string]func(int) string{
-			Trying:     rowsOf(d, insert, given+`{after ?}, {now}, NULL, NULL, '', 1, 0)`),
-			Confirming: rowsOf(d, insert, given+`{after ?}, {now}, {now}, NULL, '', 1, 0)`),
-			Confirmed:  rowsOf(d, insert, given+`NULL, {now}, {now}, {now}, '', 1, 0)`),
-			Cancelled:  rowsOf(d, insert, given+`NULL, {now}, {now}, {now}, '', 1, 0)`),
+			Trying:     insert(`due_at`, `{after ?}`),
+			Confirming: insert(`due_at, decided_at`, `{after ?}, {now}`),
+			Confirmed:  insert(`decided_at, finished_at`, `{now}, {now}`),
+			Cancelled:  insert(`reason, decided_at, finished_at`, `?, {now}, {now}`),
 		},
 		insertBranches: dialect.Remembered(func(n named) string {
 			rows := strings.Repeat(`, (?, ?, ?, ?, NULL)`, n.open) + strings.Repeat(`, (?, ?, ?, ?, {now})`, n.done)

@@ -97,7 +97,7 @@ CREATE TABLE IF NOT EXISTS saga_barrier (
   tried_at DATETIME(6) NULL COMMENT 'when Try ran; NULL if it never did',
   confirmed_at DATETIME(6) NULL COMMENT 'when Confirm ran',
   cancelled_at DATETIME(6) NULL COMMENT 'when Cancel ran, or when it found nothing to cancel',
-  turned_away INT NOT NULL COMMENT 'calls refused or skipped since: repeated, late or in conflict',
+  turned_away INT NOT NULL DEFAULT 0 COMMENT 'calls refused or skipped since: repeated, late or in conflict',
   turned_away_at DATETIME(6) NULL COMMENT 'when the last of them came',
   PRIMARY KEY (gid, branch_id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='what each branch has done, written in its own local transaction';
@@ -121,8 +121,8 @@ CREATE TABLE IF NOT EXISTS saga_outbox (
   prepared_at DATETIME(6) NOT NULL COMMENT 'when Try wrote it',
   published_at DATETIME(6) NULL COMMENT 'when the broker had acknowledged it',
   discarded_at DATETIME(6) NULL COMMENT 'when Cancel discarded it',
-  stream VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'stream that took it; empty before',
-  sequence BIGINT NOT NULL COMMENT 'its sequence in that stream; 0 before',
+  stream VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'stream that took it; empty before',
+  sequence BIGINT NOT NULL DEFAULT 0 COMMENT 'its sequence in that stream; 0 before',
   PRIMARY KEY (gid, branch_id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='messages of the branch message.publish';
 

@@ -155,7 +155,7 @@ CREATE TABLE IF NOT EXISTS saga_barrier (
   tried_at TIMESTAMPTZ,
   confirmed_at TIMESTAMPTZ,
   cancelled_at TIMESTAMPTZ,
-  turned_away INT NOT NULL,
+  turned_away INT NOT NULL DEFAULT 0,
   turned_away_at TIMESTAMPTZ,
   PRIMARY KEY (gid, branch_id)
 );
@@ -193,8 +193,8 @@ CREATE TABLE IF NOT EXISTS saga_outbox (
   prepared_at TIMESTAMPTZ NOT NULL,
   published_at TIMESTAMPTZ,
   discarded_at TIMESTAMPTZ,
-  stream VARCHAR(255) NOT NULL,
-  sequence BIGINT NOT NULL,
+  stream VARCHAR(255) NOT NULL DEFAULT '',
+  sequence BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (gid, branch_id)
 );
 COMMENT ON TABLE saga_outbox IS 'messages of the branch message.publish';

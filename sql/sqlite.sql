@@ -97,7 +97,7 @@ CREATE TABLE IF NOT EXISTS saga_barrier ( -- what each branch has done, written 
   tried_at TEXT, -- when Try ran; NULL if it never did
   confirmed_at TEXT, -- when Confirm ran
   cancelled_at TEXT, -- when Cancel ran, or when it found nothing to cancel
-  turned_away INTEGER NOT NULL, -- calls refused or skipped since: repeated, late or in conflict
+  turned_away INTEGER NOT NULL DEFAULT 0, -- calls refused or skipped since: repeated, late or in conflict
   turned_away_at TEXT, -- when the last of them came
   PRIMARY KEY (gid, branch_id)
 );
@@ -121,8 +121,8 @@ CREATE TABLE IF NOT EXISTS saga_outbox ( -- messages of the branch message.publi
   prepared_at TEXT NOT NULL, -- when Try wrote it
   published_at TEXT, -- when the broker had acknowledged it
   discarded_at TEXT, -- when Cancel discarded it
-  stream TEXT NOT NULL, -- stream that took it; empty before
-  sequence INTEGER NOT NULL, -- its sequence in that stream; 0 before
+  stream TEXT NOT NULL DEFAULT '', -- stream that took it; empty before
+  sequence INTEGER NOT NULL DEFAULT 0, -- its sequence in that stream; 0 before
   PRIMARY KEY (gid, branch_id)
 );
 

@@ -25,13 +25,13 @@ func (p *Publisher) TryAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item
 			failures[i] = err
 			continue
 		}
-		rows = append(rows, "(?, ?, 'prepared', ?, ?, ?, "+now(tx)+", '', 0)")
+		rows = append(rows, "(?, ?, 'prepared', ?, ?, ?, "+now(tx)+")")
 		arguments = append(arguments, m.GID, m.BranchID, row.subject, row.headers, row.data)
 	}
 	if len(rows) == 0 {
 		return failures, nil
 	}
-	return failures, tx.Exec("INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence) VALUES "+
+	return failures, tx.Exec("INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at) VALUES "+
 		strings.Join(rows, ", "), arguments...).Error
 }
 

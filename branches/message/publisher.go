@@ -150,8 +150,8 @@ func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
 		return err
 	}
 	call := tcc.CallOf(ctx)
-	return tx.Exec(`INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence)
-		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`, '', 0)`, call.GID, call.BranchID, row.subject, row.headers, row.data).Error
+	return tx.Exec(`INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at)
+		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`)`, call.GID, call.BranchID, row.subject, row.headers, row.data).Error
 }
 
 // prepared is what the outbox holds of a message.

@@ -39,10 +39,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		onConflict, seen = ` ON DUPLICATE KEY UPDATE turned_away = turned_away + 1`, ``
 	}
 	return queries{
-		insertTried: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at, turned_away)
-			VALUES (?, ?, 'tried', {now}, 0)` + onConflict + seen),
-		insertSuspended: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, cancelled_at, turned_away)
-			VALUES (?, ?, 'suspended', {now}, 0)` + onConflict + seen),
+		insertTried: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at)
+			VALUES (?, ?, 'tried', {now})` + onConflict + seen),
+		insertSuspended: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, cancelled_at)
+			VALUES (?, ?, 'suspended', {now})` + onConflict + seen),
 		confirm:  d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}` + where + ` AND state = 'tried'`),
 		cancel:   d.SQL(`UPDATE saga_barrier SET state = 'cancelled', cancelled_at = {now}, turned_away = turned_away - 1` + where + ` AND state = 'tried'`),
 		turnAway: d.SQL(`UPDATE saga_barrier SET turned_away = turned_away + 1` + where),
@@ -54,8 +54,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		page: d.SQL(`SELECT gid, state, COALESCE({micros confirmed_at}, 0), COALESCE({micros cancelled_at}, 0), {micros now}
 			FROM saga_barrier WHERE gid > ? ORDER BY gid, branch_id LIMIT ?`),
 		tryAll: dialect.Remembered(func(n tries) string {
-			rows := strings.Repeat(`, (?, ?, 'tried', {now}, NULL, 0)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', {now}, {now}, 0)`, n.confirmed)
-			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at, turned_away) VALUES ` + rows[2:])
+			rows := strings.Repeat(`, (?, ?, 'tried', {now}, NULL)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', {now}, {now})`, n.confirmed)
+			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at) VALUES ` + rows[2:])
 		}),
 		confirmAll: dialect.Remembered(func(n confirms) string {
 			return d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}

@@ -40,10 +40,10 @@ type sent struct{ messages }
 func (sent) TryAll(ctx context.Context, tx *gorm.DB, items []tcc.Item[Sent]) ([]error, error) {
 	rows, arguments := make([]string, len(items)), make([]any, 0, 3*len(items))
 	for i, item := range items {
-		rows[i] = "(?, ?, 'prepared', 'orders.placed', '{}', ?, CURRENT_TIMESTAMP, '', 0)"
+		rows[i] = "(?, ?, 'prepared', 'orders.placed', '{}', ?, CURRENT_TIMESTAMP)"
 		arguments = append(arguments, item.GID, item.BranchID, []byte(item.In.Text))
 	}
-	return nil, tx.Exec("INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence) VALUES "+strings.Join(rows, ", "), arguments...).Error
+	return nil, tx.Exec("INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at) VALUES "+strings.Join(rows, ", "), arguments...).Error
 }
 
 func (sent) ConfirmAll(ctx context.Context, tx *gorm.DB, items []tcc.Item[Sent]) error {

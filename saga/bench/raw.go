@@ -19,7 +19,7 @@ const (
 	tryStock     = "UPDATE saga_stock SET available = available - 1, locked = locked + 1 WHERE sku = ? AND available >= 1"
 	confirmStock = "UPDATE saga_stock SET locked = locked - 1, sold = sold + 1 WHERE sku = ?"
 	cancelStock  = "UPDATE saga_stock SET locked = locked - 1, available = available + 1 WHERE sku = ?"
-	prepare      = "INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, stream, sequence) VALUES (?, ?, 'prepared', 'orders.placed', '{}', ?, CURRENT_TIMESTAMP, '', 0)"
+	prepare      = "INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at) VALUES (?, ?, 'prepared', 'orders.placed', '{}', ?, CURRENT_TIMESTAMP)"
 	send         = "UPDATE saga_outbox SET state = 'published', published_at = CURRENT_TIMESTAMP WHERE gid = ? AND branch_id = ? AND state = 'prepared'"
 	discard      = "UPDATE saga_outbox SET state = 'discarded', discarded_at = CURRENT_TIMESTAMP WHERE gid = ? AND branch_id = ? AND state = 'prepared'"
 )

@@ -50,11 +50,11 @@ func (o *Orchestrator) stepsOf(p Plan) []*step {
 
 func gather[T any](g *groups[T], key string, n int) {
 	in := &group[T]{workers: 1000} // nobody is hired
-	g.mu.Lock()
-	g.byKey = map[string]*group[T]{key: in}
-	g.mu.Unlock()
+	tick := time.NewTicker(time.Millisecond)
+	for !g.put(key, in) { // the last worker is still about
+		<-tick.C
+	}
 	go func() {
-		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for range tick.C {
 			g.mu.Lock()
@@ -69,4 +69,17 @@ func gather[T any](g *groups[T], key string, n int) {
 			}
 		}
 	}()
+}
+
+func (g *groups[T]) put(key string, in *group[T]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.byKey[key] != nil {
+		return false
+	}
+	if g.byKey == nil {
+		g.byKey = make(map[string]*group[T])
+	}
+	g.byKey[key] = in
+	return true
 }

@@ -25,8 +25,9 @@ const (
 // poll claims due transactions and drives them, until ctx ends or Stop begins.
 func (o *Orchestrator) poll(ctx context.Context) {
 	slots := make(chan struct{}, o.config.Drivers)
+	sweep := sweep{most: o.config.Poll}
 	for {
-		more := o.claim(ctx, slots)
+		more := o.claim(ctx, slots, &sweep)
 		pause := time.Duration(0)
 		if !more {
 			// Jitter keeps instances that started together from asking together.
@@ -57,9 +58,36 @@ func (o *Orchestrator) wakeAfter(d time.Duration) {
 	})
 }
 
+// A sweep goes through all that is due, claim by claim. Each one goes on where
+// the one before it ended: from the front, the database would pass again and
+// again over the places in the index of all those claimed before, which it
+// keeps for a while. What came due behind it, or was left out because somebody
+// else held it, is for the next sweep.
+type sweep struct {
+	most  time.Duration // for how long it goes on
+	began time.Time
+	since time.Time // due time of the last claimed; zero at the front
+}
+
+// from returns where the next claim begins.
+func (s *sweep) from() time.Time {
+	if s.since.IsZero() || time.Since(s.began) > s.most {
+		s.began, s.since = time.Now(), time.Time{}
+	}
+	return s.since
+}
+
+// pass notes what a claim took, and whether there may be more.
+func (s *sweep) pass(claimed []txlog.Record, more bool) {
+	s.since = time.Time{}
+	if more {
+		s.since = claimed[len(claimed)-1].DueAt
+	}
+}
+
 // claim takes over what is due, as far as there are free slots, and begins to
 // drive it. It reports whether there may be more.
-func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more bool) {
+func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sweep) (more bool) {
 	limit := min(claimBatch, cap(slots)-len(slots))
 	if limit == 0 {
 		// Whoever frees a slot wakes us.
@@ -73,11 +101,13 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more boo
 		o.warn(ctx, "saga: asking which kinds of branch are paused", err)
 		return false
 	}
-	claimed, err := o.log.Claim(ctx, o.instance.ID, limit, o.config.Lease, o.flights.inFlight)
+	claimed, err := o.log.Claim(ctx, o.instance.ID, sweep.from(), limit, o.config.Lease, o.flights.inFlight)
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
 		return false
 	}
+	more = len(claimed) == limit
+	sweep.pass(claimed, more)
 	txns, err := o.load(ctx, claimed)
 	if err != nil {
 		o.warn(ctx, "saga: reading due transactions, which will be due again", err)
@@ -101,7 +131,7 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}) (more boo
 			o.resume(ctx, record, txns[i], flight)
 		}()
 	}
-	return len(claimed) == limit
+	return more
 }
 
 func (o *Orchestrator) warn(ctx context.Context, message string, err error) {

@@ -137,7 +137,7 @@ func leave(db *Database, n int) error {
 	sequence := fmt.Sprintf("seq_1_to_%d", n)
 	for _, statement := range []string{
 		"INSERT INTO saga_transactions (gid, pattern, state, digest, reason, decided_by, attention, owner, epoch, failures, created_at, deadline_at, due_at, decided_at) SELECT " +
-			gid + ", 'tcc', 'confirming', SHA2(seq, 256), '', 'caller', '', 'dead', 1, 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM " + sequence,
+			gid + ", 'tcc', 'confirming', SHA2(seq, 256), '', 'caller', '', 'dead', 1, 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL seq MICROSECOND, UTC_TIMESTAMP(6) FROM " + sequence,
 		"INSERT INTO saga_branches (gid, branch_id, kind, payload) SELECT " + gid + `, '01', 'stock.lock', CONCAT('{"items":[{"sku":"', ` + sku + `, '","quantity":1}]}') FROM ` + sequence,
 		"INSERT INTO saga_branches (gid, branch_id, kind, payload) SELECT " + gid + `, '02', 'bench.sent', CONCAT('{"Text":"', seq, '"}') FROM ` + sequence,
 		"INSERT INTO saga_barrier (gid, branch_id, state, tried_at, turned_away) SELECT " + gid + ", b, 'tried', UTC_TIMESTAMP(6), 0 FROM " + sequence + " JOIN (SELECT '01' b UNION SELECT '02') x",

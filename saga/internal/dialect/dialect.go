@@ -46,6 +46,7 @@ var (
 //
 //	{now}         the database's clock
 //	{after ?}     the database's clock plus a parameter in microseconds
+//	{at ?}        a parameter in microseconds since 1970 as a time
 //	{micros col}  a time column as microseconds since 1970
 //	{micros now}  the database's clock likewise
 //	{lock}        the clause that locks the rows that a SELECT finds
@@ -54,7 +55,7 @@ var (
 // All times come from the database's clock, so that the clocks of the
 // processes do not matter.
 func (d Dialect) SQL(template string) string {
-	text := strings.NewReplacer("{now}", d.now(), "{after ?}", d.after(), "{lock}", d.lock()).Replace(template)
+	text := strings.NewReplacer("{now}", d.now(), "{after ?}", d.after(), "{at ?}", d.at(), "{lock}", d.lock()).Replace(template)
 	text = strings.ReplaceAll(text, "{micros now}", strings.ReplaceAll(d.micros(), "$1", d.now()))
 	text = micros.ReplaceAllString(text, d.micros())
 	if d == Postgres {
@@ -83,6 +84,17 @@ func (d Dialect) after() string {
 		return "clock_timestamp() + CAST(? AS BIGINT) * INTERVAL '1 microsecond'"
 	default:
 		return "strftime('%Y-%m-%d %H:%M:%f', 'now', (? / 1000000.0) || ' seconds')"
+	}
+}
+
+func (d Dialect) at() string {
+	switch d {
+	case MySQL:
+		return "TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND"
+	case Postgres:
+		return "TIMESTAMPTZ 'epoch' + CAST(? AS BIGINT) * INTERVAL '1 microsecond'"
+	default:
+		return "strftime('%Y-%m-%d %H:%M:%f', ? / 1000000.0, 'unixepoch')"
 	}
 }
 

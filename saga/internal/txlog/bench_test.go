@@ -42,7 +42,7 @@ func BenchmarkClaim(b *testing.B) {
 		}
 		b.StartTimer()
 		for n := 0; n < b.N; n += batch {
-			claimed, err := log.Claim(b.Context(), "me", batch, time.Hour, func(string) bool { return false })
+			claimed, err := log.Claim(b.Context(), "me", time.Time{}, batch, time.Hour, func(string) bool { return false })
 			if err != nil || len(claimed) != batch {
 				b.Fatalf("claimed %d: %v", len(claimed), err)
 			}

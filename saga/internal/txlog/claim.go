@@ -53,15 +53,16 @@ func (l *Log) Bury(ctx context.Context, age time.Duration) error {
 	return err
 }
 
-// Claim takes over up to limit due transactions whose owner is nobody, the
-// instance itself, or an instance without a lease, the longest due first, and
-// raises their epochs. Those in busy are being driven by this instance right
-// now: they are only put off, unless they are undecided past their deadline.
-// Other instances' claims, under way at the same time, are stepped around.
-func (l *Log) Claim(ctx context.Context, instance string, limit int, due time.Duration, busy func(gid string) bool) (claimed []Record, err error) {
+// Claim takes over up to limit transactions that came due at the given time or
+// later, and whose owner is nobody, the instance itself, or an instance without
+// a lease, the longest due first, and raises their epochs. Those in busy are
+// being driven by this instance right now: they are only put off, unless they
+// are undecided past their deadline. Other instances' claims, under way at the
+// same time, are stepped around.
+func (l *Log) Claim(ctx context.Context, instance string, since time.Time, limit int, due time.Duration, busy func(gid string) bool) (claimed []Record, err error) {
 	err = local.Run(ctx, l.db, func(tx *gorm.DB) error {
 		claimed = nil
-		found, err := l.records(ctx, tx, l.sql.due, instance, limit)
+		found, err := l.records(ctx, tx, l.sql.due, max(0, since.UnixMicro()), instance, limit)
 		if err != nil || len(found) == 0 {
 			return err
 		}

@@ -137,7 +137,7 @@ func TestConfirmNeedsTheDeadlineAhead(t *testing.T) {
 func TestStaleDriverWritesNothing(t *testing.T) {
 	each(t, func(b bench) {
 		b.begin("s", "gone", time.Hour, 0)
-		claimed, err := b.log.Claim(b.Context(), "me", 10, time.Hour, func(string) bool { return false })
+		claimed, err := b.log.Claim(b.Context(), "me", time.Time{}, 10, time.Hour, func(string) bool { return false })
 		if err != nil || len(claimed) != 1 || claimed[0].Epoch != 2 {
 			b.Fatalf("%+v, %v", claimed, err)
 		}
@@ -223,7 +223,7 @@ func TestClaim(t *testing.T) {
 		b.begin("open", "", time.Hour, 0)
 		b.begin("not-due", "dead", time.Hour, time.Hour)
 		busy := func(gid string) bool { return gid == "busy" || gid == "busy-late" }
-		claimed, err := b.log.Claim(b.Context(), "me", 100, time.Hour, busy)
+		claimed, err := b.log.Claim(b.Context(), "me", time.Time{}, 100, time.Hour, busy)
 		b.want("claim", err, nil)
 		got := map[string]int64{}
 		for _, r := range claimed {
@@ -236,14 +236,36 @@ func TestClaim(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			b.Errorf("claimed %v, want %v", got, want)
 		}
-		if again, err := b.log.Claim(b.Context(), "me", 100, time.Hour, nobody); err != nil || len(again) != 0 {
+		if again, err := b.log.Claim(b.Context(), "me", time.Time{}, 100, time.Hour, nobody); err != nil || len(again) != 0 {
 			b.Errorf("claimed again: %+v, %v", again, err)
 		}
 		b.want("resign", b.log.Resign(b.Context(), "alive", nil), nil)
-		if after, err := b.log.Claim(b.Context(), "me", 100, time.Hour, nobody); err != nil || len(after) != 1 || after[0].GID != "of-alive" {
+		if after, err := b.log.Claim(b.Context(), "me", time.Time{}, 100, time.Hour, nobody); err != nil || len(after) != 1 || after[0].GID != "of-alive" {
 			b.Errorf("after the other resigned: %+v, %v", after, err)
 		}
 		b.want("bury", b.log.Bury(b.Context(), 0), nil)
+	})
+}
+
+// A claim takes the longest due first, and may leave out those that are due
+// since before a time.
+func TestClaimGoesOn(t *testing.T) {
+	each(t, func(b bench) {
+		for i := range 9 {
+			b.begin(fmt.Sprintf("s-%d", i), "", time.Hour, time.Duration(i-10)*time.Second)
+		}
+		due := b.get("s-4").DueAt
+		var got []string
+		for _, since := range []time.Time{due, due, {}} {
+			claimed, err := b.log.Claim(b.Context(), "me", since, 3, time.Hour, func(string) bool { return false })
+			b.want("claim", err, nil)
+			for _, r := range claimed {
+				got = append(got, r.GID)
+			}
+		}
+		if want := "[s-4 s-5 s-6 s-7 s-8 s-0 s-1 s-2]"; fmt.Sprint(got) != want {
+			b.Errorf("claimed %v, want %s", got, want)
+		}
 	})
 }
 
@@ -259,7 +281,7 @@ func TestClaimsAtOnce(t *testing.T) {
 		for i := range 4 {
 			wg.Go(func() {
 				for {
-					claimed, err := b.log.Claim(b.Context(), fmt.Sprintf("instance-%d", i), 5, time.Hour, func(string) bool { return false })
+					claimed, err := b.log.Claim(b.Context(), fmt.Sprintf("instance-%d", i), time.Time{}, 5, time.Hour, func(string) bool { return false })
 					if err != nil {
 						b.Error(err)
 					}
@@ -277,7 +299,7 @@ func TestClaimsAtOnce(t *testing.T) {
 		wg.Wait()
 		// A claim steps around rows that another one has locked, and may find
 		// none; what is left is there for the next.
-		rest, err := b.log.Claim(b.Context(), "last", 100, time.Hour, func(string) bool { return false })
+		rest, err := b.log.Claim(b.Context(), "last", time.Time{}, 100, time.Hour, func(string) bool { return false })
 		b.want("claim", err, nil)
 		for _, r := range rest {
 			claims[r.GID]++

@@ -112,7 +112,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		resign: d.SQL(`DELETE FROM saga_instances WHERE instance = ?`),
 		bury:   d.SQL(`DELETE FROM saga_instances WHERE lease_until < {after ?}`),
 		hurry:  many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
-		due: d.SQL(selectRecords + ` WHERE due_at <= {now} AND (owner = ? OR owner NOT IN
+		due: d.SQL(selectRecords + ` WHERE due_at >= {at ?} AND due_at <= {now} AND (owner = ? OR owner NOT IN
 			(SELECT instance FROM saga_instances WHERE lease_until > {now}))
 			AND (paused_at IS NULL OR state = 'trying') ORDER BY due_at LIMIT ?` + skip),
 		postpone: many(`UPDATE saga_transactions SET due_at = CASE WHEN state = 'trying' AND deadline_at < {after ?}

@@ -1,0 +1,34 @@
+package saga
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// A sweep goes on where it was, and comes back to the front when nothing is
+// left and when it has lasted long.
+func TestSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sweep{most: time.Second}
+		first, second := time.UnixMicro(1), time.UnixMicro(2)
+		check := func(step string, want time.Time) {
+			t.Helper()
+			if got := s.from(); !got.Equal(want) {
+				t.Errorf("%s: the next claim begins at %v, want %v", step, got, want)
+			}
+		}
+		check("at first", time.Time{})
+		s.pass([]txlog.Record{{DueAt: first}, {DueAt: second}}, true)
+		check("after a full claim", second)
+		s.pass(nil, false)
+		check("after the last claim", time.Time{})
+		s.pass([]txlog.Record{{DueAt: first}}, true)
+		time.Sleep(time.Second)
+		check("within its time", first)
+		time.Sleep(1)
+		check("after its time", time.Time{})
+	})
+}

@@ -43,7 +43,9 @@
 // which is the [net/http.Server]'s and the [net/http.Client]'s matter, wherever
 // anybody can listen. A signature holds within [HostConfig.Window] of its time;
 // whoever repeats a request within it achieves nothing, because the barrier knows
-// it.
+// it. It does not name the host, whose name a proxy may change: give services
+// with the same paths keys of their own, so that a request to one is none to
+// another.
 //
 // A DTM server cannot sign. A host that one calls has no keys, and only the
 // network, or mutual TLS in front of it, keeps others out.

@@ -109,6 +109,8 @@ message; all of it is durable.
 - tccsaga: as the README shows it, with the ready-made branches; where they publish for
   real it is called jetstream
 - dtm: a DTM server, through its own client, with its own barrier
+- empty, full: tccsaga with a log that is empty, or holds millions of finished transactions
+- waiting, none: tccsaga beside open reservations that wait, or beside as many decided ones
 `
 
 func (s *Suite) report() string {

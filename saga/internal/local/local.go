@@ -40,6 +40,9 @@ const (
 //
 // The end of ctx ends the statement under way and rolls back, but does not
 // break into a COMMIT that was already sent.
+//
+// On SQLite, those of one process that write to the same database take turns,
+// first come, first served.
 func Run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
 	return run(ctx, func() error { return once(ctx, db, readCommitted, work) },
 		func(err error) bool { return Passing(err) && !errors.Is(err, ErrCommitUnknown) })
@@ -75,6 +78,11 @@ var readCommitted = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
 
 // once runs work once; nil options are those of the connection.
 func once(ctx context.Context, db *gorm.DB, options *sql.TxOptions, work func(tx *gorm.DB) error) error {
+	leave, err := enter(ctx, db)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer leave()
 	tx, end, err := begin(ctx, db, options)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)

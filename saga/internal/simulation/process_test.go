@@ -16,6 +16,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
 // lease is that of every process.
@@ -62,6 +63,7 @@ func (p *process) die() {
 
 func (p *process) open(d *database) (*gorm.DB, error) {
 	pool := sql.OpenDB(connector{p, d})
+	local.Unordered(pool) // the gate has its own order
 	p.mu.Lock()
 	p.pools = append(p.pools, pool)
 	p.mu.Unlock()

@@ -20,8 +20,7 @@ type Instance struct {
 // Renew writes or extends the lease of an instance. One statement per process
 // and heartbeat, however many transactions it drives.
 func (l *Log) Renew(ctx context.Context, instance Instance, lease time.Duration) error {
-	_, err := l.db.Statement.ConnPool.ExecContext(ctx, l.sql.renew,
-		instance.ID, instance.Host, instance.PID, lease.Microseconds(), lease.Microseconds())
+	_, err := local.Exec(ctx, l.db, l.sql.renew, instance.ID, instance.Host, instance.PID, lease.Microseconds(), lease.Microseconds())
 	if err != nil {
 		return fmt.Errorf("log: renewing the lease: %w", err)
 	}
@@ -49,7 +48,7 @@ func (l *Log) Resign(ctx context.Context, instance string, unfinished []string) 
 
 // Bury removes instances whose leases ended longer than age ago.
 func (l *Log) Bury(ctx context.Context, age time.Duration) error {
-	_, err := l.db.Statement.ConnPool.ExecContext(ctx, l.sql.bury, -age.Microseconds())
+	_, err := local.Exec(ctx, l.db, l.sql.bury, -age.Microseconds())
 	return err
 }
 

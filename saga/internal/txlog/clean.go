@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
 type cleanQueries struct {
@@ -35,7 +36,7 @@ func cleanStatements(d dialect.Dialect) cleanQueries {
 // TakeCleaning reserves the next batch of cleaning for the caller until hold
 // has passed; false says that it is not yet time, or another instance's turn.
 func (l *Log) TakeCleaning(ctx context.Context, hold time.Duration) (bool, error) {
-	taken, err := changed(l.db.Statement.ConnPool.ExecContext(ctx, l.sql.clean.take, hold.Microseconds()))
+	taken, err := changed(local.Exec(ctx, l.db, l.sql.clean.take, hold.Microseconds()))
 	if err != nil {
 		return false, fmt.Errorf("log: taking a turn at cleaning: %w", err)
 	}
@@ -86,7 +87,7 @@ func (l *Log) Remove(ctx context.Context, tx *gorm.DB, gids []string) error {
 
 // AdvanceCleaning says where the next batch begins, and after which pause.
 func (l *Log) AdvanceCleaning(ctx context.Context, last string, pause time.Duration) error {
-	if _, err := l.db.Statement.ConnPool.ExecContext(ctx, l.sql.clean.advance, last, pause.Microseconds()); err != nil {
+	if _, err := local.Exec(ctx, l.db, l.sql.clean.advance, last, pause.Microseconds()); err != nil {
 		return fmt.Errorf("log: noting how far cleaning has come: %w", err)
 	}
 	return nil

@@ -1,7 +1,9 @@
 package sql
 
 import (
+	"cmp"
 	"context"
+	stdsql "database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -51,32 +53,91 @@ func Check(ctx context.Context, db *gorm.DB) error {
 
 // installed reads which version the database holds; 0 is none.
 func installed(ctx context.Context, db *gorm.DB) (version int, complete bool, err error) {
-	pool := db.Statement.ConnPool
-	if _, err := pool.ExecContext(ctx, "SELECT 1"); err != nil {
-		return 0, false, fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
+	if err := reach(ctx, db); err != nil {
+		return 0, false, err
 	}
-	if !db.WithContext(ctx).Migrator().HasTable("saga_schema") {
-		return 0, false, nil
+	found, err := hasTable(ctx, db, "saga_schema")
+	if err != nil || !found {
+		return 0, false, err
 	}
-	row := pool.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0), COALESCE(MIN(complete), 0) FROM saga_schema")
 	var done int
-	if err := row.Scan(&version, &done); err != nil {
+	err = one(ctx, db.Statement.ConnPool, "SELECT COALESCE(MAX(version), 0), COALESCE(MIN(complete), 0) FROM saga_schema", &version, &done)
+	if err != nil {
 		return 0, false, fmt.Errorf("reading the schema version: %w", err)
 	}
 	return version, done == 1, nil
 }
 
+func reach(ctx context.Context, db *gorm.DB) error {
+	if _, err := db.Statement.ConnPool.ExecContext(ctx, "SELECT 1"); err != nil {
+		return fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
+	}
+	return nil
+}
+
 func checkTable(ctx context.Context, db *gorm.DB, t table) error {
-	if !db.WithContext(ctx).Migrator().HasTable(t.name) {
+	found, err := hasTable(ctx, db, t.name)
+	if err != nil {
+		return err
+	}
+	if !found {
 		return fmt.Errorf("table %s is missing: %w", t.name, ErrNotMigrated)
 	}
+	if hasColumns(ctx, db, t) == nil {
+		return nil
+	}
+	// It is the table's fault only if it fails again while the database is there.
+	if err := reach(ctx, db); err != nil {
+		return err
+	}
+	if err := hasColumns(ctx, db, t); err != nil {
+		return fmt.Errorf("table %s is not as this version needs it (%v): %w", t.name, err, ErrNotMigrated)
+	}
+	return nil
+}
+
+func hasTable(ctx context.Context, db *gorm.DB, name string) (bool, error) {
+	var query string
+	switch db.Dialector.Name() {
+	case "mysql":
+		query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '" + name + "'"
+	case "postgres":
+		query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = CURRENT_SCHEMA() AND table_name = '" + name + "'"
+	default:
+		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '" + name + "'"
+	}
+	var n int
+	if err := one(ctx, db.Statement.ConnPool, query, &n); err != nil {
+		return false, fmt.Errorf("looking for the table %s: %w", name, err)
+	}
+	return n > 0, nil
+}
+
+func hasColumns(ctx context.Context, db *gorm.DB, t table) error {
 	// Naming the columns, rather than asking for all, also keeps PostgreSQL
 	// drivers from answering out of a prepared statement's old description.
 	query := "SELECT " + strings.Join(t.columns, ", ") + " FROM " + t.name + " WHERE 1 = 0"
 	rows, err := db.Statement.ConnPool.QueryContext(ctx, query)
 	if err != nil {
-		return fmt.Errorf("table %s is not as this version needs it (%v): %w", t.name, err, ErrNotMigrated)
+		return err
 	}
 	defer rows.Close()
 	return rows.Err()
+}
+
+// one reads the only row that a query has. QueryRowContext of gorm's prepared
+// statements would panic where the connection is lost.
+func one(ctx context.Context, pool gorm.ConnPool, query string, values ...any) error {
+	rows, err := pool.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return cmp.Or(rows.Err(), stdsql.ErrNoRows)
+	}
+	if err := rows.Scan(values...); err != nil {
+		return err
+	}
+	return rows.Close()
 }

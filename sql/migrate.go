@@ -85,7 +85,7 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 		// SQLite's write lock is the lock; wait for it as long as ctx allows,
 		// whatever busy timeout the DSN has set.
 		var before int
-		if err := conn.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&before); err != nil {
+		if err := one(ctx, conn, "PRAGMA busy_timeout", &before); err != nil {
 			return err
 		}
 		if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 30000"); err != nil {
@@ -100,7 +100,7 @@ func lockMySQL(ctx context.Context, conn gorm.ConnPool) error {
 	for {
 		var got stdsql.NullInt64
 		// In steps of a second, so that the end of ctx is seen between them.
-		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK('"+advisoryLock+"', 1)").Scan(&got); err != nil {
+		if err := one(ctx, conn, "SELECT GET_LOCK('"+advisoryLock+"', 1)", &got); err != nil {
 			return fmt.Errorf("waiting for another migration: %w", err)
 		}
 		if got.Int64 == 1 {

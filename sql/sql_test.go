@@ -3,6 +3,7 @@ package sql_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -93,6 +94,29 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 					t.Errorf("Migrate did not mend it: %v", again)
 				}
 			})
+		}
+	}
+}
+
+// A connection that is lost is not taken for a missing schema, and panics
+// nowhere, whatever statement it was lost before.
+func TestCheckWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	for _, prepare := range []bool{false, true} {
+		for in := 1; ; in++ {
+			db, loss := sqltest.OpenLossy(t)
+			loss.Cut(in)
+			err := sagasql.Check(t.Context(), db.Session(&gorm.Session{PrepareStmt: prepare}))
+			if !loss.WasCut() {
+				if err != nil || in < 10 {
+					t.Errorf("%d statements: %v", in-1, err)
+				}
+				break
+			}
+			// A table is looked at twice before it is blamed.
+			if err != nil && (!errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, sagasql.ErrNotMigrated)) {
+				t.Errorf("cut before statement %d: %v", in, err)
+			}
 		}
 	}
 }

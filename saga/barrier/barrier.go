@@ -1,6 +1,7 @@
 package barrier
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -170,7 +171,7 @@ func (r row) insert(query string) (inserted bool, err error) {
 		return r.update(query)
 	}
 	var turnedAway int
-	err = r.pool.QueryRowContext(r.ctx, query, r.key.GID, r.key.BranchID).Scan(&turnedAway)
+	err = r.one(query, &turnedAway)
 	return turnedAway == 0, err
 }
 
@@ -191,9 +192,26 @@ func (r row) turnedAway() (State, error) {
 		return "", err
 	}
 	var state State
-	err := r.pool.QueryRowContext(r.ctx, r.sql.state, r.key.GID, r.key.BranchID).Scan(&state)
+	err := r.one(r.sql.state, &state)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", errors.New("the barrier row was deleted while it was in use")
 	}
 	return state, err
+}
+
+// one reads the only value of the only row that a query has. QueryRowContext of
+// gorm's prepared statements would panic where the connection is lost.
+func (r row) one(query string, value any) error {
+	rows, err := r.pool.QueryContext(r.ctx, query, r.key.GID, r.key.BranchID)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return cmp.Or(rows.Err(), sql.ErrNoRows)
+	}
+	if err := rows.Scan(value); err != nil {
+		return err
+	}
+	return rows.Close()
 }

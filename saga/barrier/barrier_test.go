@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -247,6 +248,38 @@ func TestCallerKeepsItsTransaction(t *testing.T) {
 			t.Errorf("the row outlived the caller's rollback: %s", state)
 		}
 	})
+}
+
+// A connection that is lost fails the call, whatever statement it was lost
+// before.
+func TestWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	for _, prepare := range []bool{false, true} {
+		db, loss := sqltest.OpenLossy(t)
+		db = db.Session(&gorm.Session{PrepareStmt: prepare})
+		for n, ops := range [][]barrier.Op{{barrier.Try}, {barrier.Try, barrier.Try}, {barrier.Try, barrier.Confirm, barrier.Confirm}, {barrier.Cancel, barrier.Cancel}} {
+			for in := 1; ; in++ {
+				gid := fmt.Sprintf("%d-%d", n, in)
+				loss.Cut(0)
+				cut := db.Transaction(func(tx *gorm.DB) error {
+					for _, op := range ops[:len(ops)-1] {
+						if _, err := barrier.Call(t.Context(), tx, barrier.Key{GID: gid, BranchID: "01"}, op); err != nil {
+							t.Error(err)
+						}
+					}
+					loss.Cut(in)
+					_, err := barrier.Call(t.Context(), tx, barrier.Key{GID: gid, BranchID: "01"}, ops[len(ops)-1])
+					if loss.WasCut() != errors.Is(err, io.ErrUnexpectedEOF) {
+						t.Errorf("%v, cut before statement %d: %v", ops, in, err)
+					}
+					return err
+				})
+				if cut == nil {
+					break
+				}
+			}
+		}
+	}
 }
 
 func TestFailedWorkLeavesNothing(t *testing.T) {

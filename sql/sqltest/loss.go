@@ -18,7 +18,7 @@ import (
 )
 
 // Loss loses the answer to a COMMIT: the connection breaks before the server
-// has made it, or after.
+// has made it, or after. It can lose a connection before a statement, too.
 type Loss struct {
 	mu        sync.Mutex
 	in        int  // the in-th COMMIT from now is lost; 0 is none
@@ -26,6 +26,9 @@ type Loss struct {
 	lost      int
 
 	statements, commits int
+
+	before int // the before-th statement from now does not get through; 0 is none
+	cut    bool
 }
 
 // Traffic is how many statements, besides BEGIN and COMMIT, and how many COMMITs
@@ -36,10 +39,34 @@ func (l *Loss) Traffic() (statements, commits int) {
 	return l.statements, l.commits
 }
 
-func (l *Loss) statement() {
+func (l *Loss) statement() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.statements++
+	if l.before > 0 {
+		l.before--
+		l.cut = l.before == 0
+		if l.cut {
+			return errLost
+		}
+	}
+	return nil
+}
+
+var errLost = fmt.Errorf("on purpose: %w", io.ErrUnexpectedEOF)
+
+// Cut loses the connection before the in-th statement from now.
+func (l *Loss) Cut(in int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before, l.cut = in, false
+}
+
+// WasCut reports whether the connection that Cut means was lost.
+func (l *Loss) WasCut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cut
 }
 
 // Arm loses the answer to the in-th COMMIT from now; 0 loses none. The COMMIT is
@@ -109,13 +136,24 @@ func (c *lossyConn) BeginTx(ctx context.Context, options driver.TxOptions) (driv
 }
 
 func (c *lossyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	c.loss.statement()
+	if err := c.loss.statement(); err != nil {
+		return nil, err
+	}
 	return c.full.ExecContext(ctx, query, args)
 }
 
 func (c *lossyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	c.loss.statement()
+	if err := c.loss.statement(); err != nil {
+		return nil, err
+	}
 	return c.full.QueryContext(ctx, query, args)
+}
+
+func (c *lossyConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.loss.statement(); err != nil {
+		return nil, err
+	}
+	return c.full.PrepareContext(ctx, query)
 }
 
 type lossyTx struct {
@@ -137,7 +175,7 @@ func (t *lossyTx) Commit() error {
 			return err
 		}
 	}
-	return fmt.Errorf("on purpose: %w", io.ErrUnexpectedEOF)
+	return errLost
 }
 
 // OpenLossy returns a migrated SQLite database of the test whose COMMITs can go

@@ -95,6 +95,7 @@ type Call struct {
 	BranchID string
 	Kind     string
 	Op       barrier.Op
+	Caller   string // the engine that calls: its log's id, the same for all its instances; empty if the caller does not say
 	Attempt  int    // from 1
 	Payload  []byte // the encoded input
 	Receipt  any    // what the Outside part of the same call returned

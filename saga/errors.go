@@ -101,19 +101,32 @@ func (e *UnknownError) Is(target error) bool { return target == ErrUnknown }
 // Unwrap returns the Cause.
 func (e *UnknownError) Unwrap() error { return e.Cause }
 
-// Rejection is a branch's business "no": see [Reject].
-type Rejection struct{ err error }
+// Rejection is a branch's business "no": see [Reject] and [RejectCode].
+type Rejection struct {
+	// Code says for programs why the branch said no: 1 to 64 letters, digits,
+	// dots, dashes and underscores. Empty if the branch gave none.
+	Code string
+	err  error
+}
 
 // Reject marks err as a business "no" of a Try, such as stock that is short.
 // The transaction is cancelled with err's text as its reason. Every other
 // error of a Try cancels too, but a passing fault of the database is tried
 // again first. Confirm and Cancel cannot say no: there, a Rejection is an
 // error like any other, and retried.
-func Reject(err error) error {
+func Reject(err error) error { return RejectCode("", err) }
+
+// RejectCode is [Reject] with a code for programs, such as "stock.short". It is
+// kept in the log with the reason, and later calls with the same gid return it.
+// A code that cannot be one is dropped.
+func RejectCode(code string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Rejection{err}
+	if !validKind.MatchString(code) {
+		code = ""
+	}
+	return &Rejection{Code: code, err: err}
 }
 
 func (r *Rejection) Error() string { return r.err.Error() }

@@ -288,6 +288,9 @@ func decode[P Payload](call saga.Call) (in P, err error) {
 // Reject marks err as a business "no" of a Try; see [saga.Reject].
 func Reject(err error) error { return saga.Reject(err) }
 
+// RejectCode is [Reject] with a code for programs; see [saga.RejectCode].
+func RejectCode(code string, err error) error { return saga.RejectCode(code, err) }
+
 type callKey struct{}
 
 func withCall(ctx context.Context, call saga.Call) context.Context {

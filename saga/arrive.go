@@ -63,7 +63,7 @@ func (o *Orchestrator) arriveTogether(batch []*arrival) {
 	}
 	ctx, cancel := o.detachFor(o.work)
 	defer cancel()
-	err := o.share(ctx, len(batch), stepsReady(batch[0].ready), func(tx *gorm.DB) error { return o.writeArrivals(ctx, tx, batch) })
+	err := o.share(ctx, len(batch), stepsReady(batch[0].ready), func(tx *gorm.DB, w *watch) error { return o.writeArrivals(ctx, tx, w, batch) })
 	for _, a := range batch {
 		if err != nil {
 			a.err = errApart
@@ -74,7 +74,7 @@ func (o *Orchestrator) arriveTogether(batch []*arrival) {
 	}
 }
 
-func (o *Orchestrator) writeArrivals(ctx context.Context, tx *gorm.DB, batch []*arrival) error {
+func (o *Orchestrator) writeArrivals(ctx context.Context, tx *gorm.DB, w *watch, batch []*arrival) error {
 	gids, ids := make([]string, len(batch)), make([]string, len(batch[0].ready))
 	for i, a := range batch {
 		gids[i] = a.round.txn.gid
@@ -82,7 +82,7 @@ func (o *Orchestrator) writeArrivals(ctx context.Context, tx *gorm.DB, batch []*
 	for i, d := range batch[0].ready {
 		ids[i] = d.id
 	}
-	if err := barrier.ConfirmAll(ctx, tx, ids, gids); err != nil {
+	if err := barrier.ConfirmAll(ctx, tx, o.logID, ids, gids); err != nil {
 		return err
 	}
 	for position, d := range batch[0].ready {
@@ -90,7 +90,7 @@ func (o *Orchestrator) writeArrivals(ctx context.Context, tx *gorm.DB, batch []*
 		for i, a := range batch {
 			calls[i] = JointCall{Context: context.WithoutCancel(a.ctx), Call: a.ready[position].call}
 		}
-		failures, err := o.jointly(ctx, tx, d.branch, calls)
+		failures, err := o.jointly(ctx, tx, w, d.branch, calls)
 		if err := errors.Join(err, errors.Join(failures...)); err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 // Attention says that a person should look at a transaction, and why.
 type Attention struct {
 	GID   string
-	State State  // Confirming or Cancelling
+	State State  // Confirming or Cancelling; empty if this instance does not drive it
 	Why   string // the same as Summary.Attention
 }
 

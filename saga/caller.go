@@ -17,27 +17,35 @@ import (
 // caller calls branches, each within a time limit, and by themselves: not in a
 // commit with the log.
 type caller struct {
-	timeout time.Duration
-	logger  *slog.Logger
+	timeout  time.Duration
+	logger   *slog.Logger
+	instance string    // that the barrier names for calls that are under way
+	underWay *underWay // calls of this process
 }
 
-// errSlipped says that a Try came between two looks at the barrier.
-var errSlipped = errors.New("a Try came in between")
+// errRaced says that a Try came between two looks at the barrier.
+var errRaced = errors.New("a Try came in between")
 
-// maxLooks bounds how often a call is begun anew because of errSlipped or
+// maxLooks bounds how often a call is begun anew because of errRaced or
 // because a COMMIT went unanswered. Once is the rule; the barrier makes any
 // number safe.
 const maxLooks = 3
 
+// request is the call as the barrier has to know it.
+func (c Call) request() barrier.Request {
+	return barrier.Request{Key: c.Key(), Op: c.Op, Caller: c.Caller, Kind: c.Kind, Input: c.Payload}
+}
+
 // callApart makes one branch call, with a local transaction of its own in the
 // branch's own database, if it has one.
 func (c caller) callApart(ctx context.Context, b *branch, call Call) error {
+	defer c.underWay.begin(call)()
 	if b.Remote != nil {
-		return c.bounded(ctx, call, func(ctx context.Context) error { return b.Remote.Call(ctx, call) })
+		return c.bounded(ctx, call, func(ctx context.Context) error { return b.Remote.Call(ctx, call) }, nil)
 	}
 	for look := 1; ; look++ {
 		err := c.callOnce(ctx, b, call)
-		again := errors.Is(err, errSlipped) || errors.Is(err, local.ErrCommitUnknown)
+		again := errors.Is(err, errRaced) || errors.Is(err, local.ErrCommitUnknown)
 		if !again || look == maxLooks || ctx.Err() != nil {
 			return err
 		}
@@ -46,92 +54,148 @@ func (c caller) callApart(ctx context.Context, b *branch, call Call) error {
 
 func (c caller) callOnce(ctx context.Context, b *branch, call Call) error {
 	if b.Outside[call.Op] == nil {
-		_, err := barrier.Do(ctx, b.Database, call.Key(), call.Op, func(tx *gorm.DB) error {
-			return c.inside(ctx, tx, b, call)
-		})
+		_, err := c.barred(ctx, b, call, func(tx *gorm.DB) error { return c.inside(ctx, tx, b, call) })
 		return err
 	}
 	if call.Op == barrier.Try {
 		return c.tryOutside(ctx, b, call)
 	}
-	due, receipt, err := c.actOutside(ctx, b, call)
+	look, err := c.actOutside(ctx, b, call)
 	if err != nil {
 		return err
 	}
-	call.Receipt = receipt
-	_, err = barrier.Do(ctx, b.Database, call.Key(), call.Op, func(tx *gorm.DB) error {
-		if !due {
-			return errSlipped
+	call.Receipt = look.receipt
+	_, err = c.barred(ctx, b, call, func(tx *gorm.DB) error {
+		if !look.due {
+			return errRaced
+		}
+		if look.again {
+			// The row goes on saying that a Try may come, for another time.
+			if err := barrier.Begin(ctx, tx, call.Key(), barrier.Try, look.by, c.timeout); err != nil {
+				return err
+			}
 		}
 		return c.inside(ctx, tx, b, call)
 	})
+	if err == nil && look.again {
+		return &notYetError{wait: c.timeout, why: "how its Try ended is not known: Cancel is called once more, for a Try that arrives late"}
+	}
 	return err
 }
 
-// tryOutside marks the Try durably and then makes it. If it was marked before,
-// it may have been made before: whoever made it knows how it went, and nobody
-// else may make it again.
-func (c caller) tryOutside(ctx context.Context, b *branch, call Call) error {
-	verdict, err := barrier.Do(ctx, b.Database, call.Key(), barrier.Try, func(*gorm.DB) error { return nil })
-	if err != nil {
-		return err
-	}
-	if verdict == barrier.Duplicate {
-		return fmt.Errorf("the Try was begun before and its outcome is unknown: %w", ErrOngoing)
-	}
-	_, err = c.outside(ctx, b, call)
-	return err
-}
-
-// actOutside makes the Outside part of a Confirm or Cancel, if the barrier says
-// that it is due. The barrier is only looked at here; the row is written with
-// the Inside part, afterwards.
-func (c caller) actOutside(ctx context.Context, b *branch, call Call) (due bool, receipt any, err error) {
-	rows, err := barrier.Look(ctx, b.Database, call.GID)
-	if err != nil {
-		return false, nil, err
-	}
-	for _, row := range rows {
-		if row.Key == call.Key() && row.State == barrier.StateTried {
-			receipt, err = c.outside(ctx, b, call)
-			return true, receipt, err
+// barred runs one branch call in a local transaction of its own: barrier first,
+// then work if the verdict is Run. A call that is turned away is counted.
+func (c caller) barred(ctx context.Context, b *branch, call Call, work func(tx *gorm.DB) error) (verdict barrier.Verdict, err error) {
+	var refused error
+	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
+		verdict, err = barrier.Call(ctx, tx, call.request())
+		if refused = nil; errors.Is(err, barrier.ErrSuspended) || errors.Is(err, barrier.ErrConflict) {
+			refused = err
+			return nil
 		}
-	}
-	return false, nil, nil
+		if err != nil || verdict != barrier.Run {
+			return err
+		}
+		return work(tx)
+	})
+	return verdict, errors.Join(err, refused)
 }
 
-// inside calls the Inside part of a branch, bounded in time.
+// inside calls the Inside part of a branch, bounded in time, in the local
+// transaction tx of the framework.
 func (c caller) inside(ctx context.Context, tx *gorm.DB, b *branch, call Call) error {
 	if b.Inside == nil {
 		return nil
 	}
-	return c.bounded(ctx, call, func(ctx context.Context) error { return b.Inside(ctx, tx.WithContext(ctx), call) })
+	return c.bounded(ctx, call, func(ctx context.Context) error { return b.work(ctx, tx, call) }, nil)
 }
 
-// outside calls an Outside part of a branch, bounded in time.
-func (c caller) outside(ctx context.Context, b *branch, call Call) (receipt any, err error) {
-	err = c.bounded(ctx, call, func(ctx context.Context) (err error) {
-		receipt, err = b.Outside[call.Op](ctx, call)
+// insideBatch is inside for a call of a batch, whose watch bounds it.
+func (c caller) insideBatch(ctx context.Context, tx *gorm.DB, b *branch, call Call) error {
+	if b.Inside == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return withCause(ctx, c.protected(ctx, call, func(ctx context.Context) error { return b.work(ctx, tx, call) }))
+}
+
+// outside calls an Outside part of a branch, bounded in time. If the call does
+// not return in time, late is called when it does at last.
+func (c caller) outside(ctx context.Context, b *branch, call Call, late func()) (receipt any, err error) {
+	got := make(chan any, 1)
+	err = c.bounded(ctx, call, func(ctx context.Context) error {
+		receipt, err := b.Outside[call.Op](ctx, call)
+		got <- receipt
 		return err
-	})
+	}, late)
+	if err == nil {
+		receipt = <-got
+	}
 	return receipt, err
 }
 
-// bounded calls f with a timeout and turns a panic into an error.
-func (c caller) bounded(ctx context.Context, call Call, f func(context.Context) error) (err error) {
+// noticing is how long a branch call gets to notice that its context has ended.
+const noticing = time.Second
+
+// errAbandoned is wrapped by the error of a call that did not return although its
+// context had ended: it may still have its effect.
+var errAbandoned = errors.New("the call did not return when its context ended, and goes on")
+
+// bounded calls f with a timeout and turns a panic into an error. It returns soon
+// after the context has ended, whether f does or not; late, if it is not nil, is
+// then called when f returns.
+func (c caller) bounded(ctx context.Context, call Call, f func(context.Context) error, late func()) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout,
 		fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, c.timeout))
 	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-			c.logger.Error("saga: a branch panicked", "gid", call.GID, "branch", call.BranchID,
-				"kind", call.Kind, "operation", string(call.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	ended := make(chan error, 1)
+	go func() { ended <- c.protected(ctx, call, f) }()
+	select {
+	case err := <-ended:
+		return withCause(ctx, err)
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(noticing)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return withCause(ctx, err)
+	case <-timer.C:
+	}
+	go func() {
+		err := <-ended
+		c.logger.Warn("saga: a branch call returned long after its context had ended", slog.String("gid", call.GID), slog.String("branch", call.BranchID),
+			slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Any("error", err))
+		if late != nil {
+			late()
 		}
 	}()
-	err = f(ctx)
+	return fmt.Errorf("%w (%w)", errAbandoned, context.Cause(ctx))
+}
+
+func withCause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 	}
+	return err
+}
+
+// protected calls f and turns a panic, and the end of its goroutine, into an error.
+func (c caller) protected(ctx context.Context, call Call, f func(context.Context) error) (err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		p := recover()
+		if err = fmt.Errorf("panic: %v", p); p == nil {
+			err = errors.New("the call ended its goroutine and did not return")
+		}
+		c.logger.Error("saga: a branch panicked", "gid", call.GID, "branch", call.BranchID,
+			"kind", call.Kind, "operation", string(call.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}()
+	err = f(ctx)
+	returned = true
 	return err
 }

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -72,12 +73,13 @@ func (o *Orchestrator) cleanBatch(ctx context.Context) time.Duration {
 	}
 	began := time.Now()
 	aged, last, err := o.log.Aged(ctx, cleanPage, o.config.Retention)
-	if err == nil {
-		err = o.remove(ctx, aged)
-	}
 	if err != nil {
 		o.warn(ctx, "saga: cleaning, which will be repeated", err)
 		return cleanHold
+	}
+	// What could not be removed is looked at again in the next round.
+	if err := o.remove(ctx, aged); err != nil {
+		o.warn(ctx, "saga: some finished transactions could not be removed", err)
 	}
 	share := idleShare - (idleShare-busyShare)*len(aged)/cleanPage
 	pause := max(time.Duration(share)*time.Since(began), time.Millisecond)
@@ -93,60 +95,153 @@ func (o *Orchestrator) cleanBatch(ctx context.Context) time.Duration {
 
 // remove deletes finished transactions: first what is in other databases, so
 // that whatever happens in between, the log still names it; then the rest and
-// the log's rows in one local transaction.
+// the log's rows in one local transaction. Transactions with a kind of branch whose
+// Clean fails stay, and hold up no others.
 func (o *Orchestrator) remove(ctx context.Context, gids []string) error {
-	branches, err := o.log.Branches(ctx, gids...)
-	if err != nil {
-		return err
-	}
-	here := remains{db: o.db, kinds: map[*branch][]string{}}
-	var elsewhere []remains
-	gids = slices.DeleteFunc(gids, func(gid string) bool { return !o.knowsAll(branches[gid]) })
-	for _, gid := range gids {
-		for _, b := range branches[gid] {
-			known, _ := o.branch(b.Kind)
-			if known.Remote != nil {
-				continue // its service cleans there
-			}
-			if known.resident {
-				here.add(known, gid)
-				continue
-			}
-			i := slices.IndexFunc(elsewhere, func(r remains) bool { return r.db == known.Database })
-			if i < 0 {
-				i = len(elsewhere)
-				elsewhere = append(elsewhere, remains{db: known.Database, kinds: map[*branch][]string{}})
-			}
-			elsewhere[i].add(known, gid)
+	var all error
+	for len(gids) > 0 {
+		left, err := o.removal(ctx, gids)
+		if err != nil {
+			return errors.Join(all, err)
 		}
+		failed, err := left.everywhere(ctx, o)
+		if err == nil {
+			return all
+		}
+		if failed == nil {
+			return errors.Join(all, err)
+		}
+		all = errors.Join(all, err)
+		gids = slices.DeleteFunc(left.gids, func(gid string) bool { return slices.Contains(left.of(failed), gid) })
 	}
-	for _, r := range elsewhere {
-		if err := local.Run(ctx, r.db, func(tx *gorm.DB) error { return r.remove(ctx, tx) }); err != nil {
+	return all
+}
+
+// removal reads what there is to remove of transactions, in the database that
+// takes writes.
+func (o *Orchestrator) removal(ctx context.Context, gids []string) (*removal, error) {
+	r := &removal{here: remains{db: o.db, kinds: map[*branch][]string{}}}
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		old, err := o.log.LockOld(ctx, tx, o.config.Retention, gids)
+		if err != nil || len(old) == 0 {
 			return err
 		}
-	}
-	if len(gids) == 0 {
+		r.gids = nil
+		for _, t := range old {
+			r.gids = append(r.gids, t.GID)
+		}
+		branches, err := o.log.LockedBranches(ctx, tx, r.gids...)
+		if err != nil {
+			return err
+		}
+		r.gids = nil
+		for _, t := range old {
+			if o.canRemove(t, branches[t.GID]) {
+				r.gids = append(r.gids, t.GID)
+			}
+		}
+		r.branches = branches
 		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	here.gids = gids // also those without a resident branch
-	return local.Run(ctx, o.db, func(tx *gorm.DB) error {
+	for _, gid := range r.gids {
+		for _, b := range r.branches[gid] {
+			if known, err := o.branch(b.Kind); err == nil && known.Remote == nil { // a service cleans by itself
+				r.add(known, gid)
+			}
+		}
+	}
+	r.here.gids = r.gids // also those without a resident branch
+	return r, nil
+}
+
+// canRemove says whether the kinds of all branches are registered here; if not,
+// an instance that knows them removes the transaction. After twice the retention
+// there is none: the kind is retired.
+func (o *Orchestrator) canRemove(t txlog.Old, branches []txlog.Branch) bool {
+	for _, b := range branches {
+		if o.knows(b.Kind) {
+			continue
+		}
+		if t.Finished < 2*o.config.Retention {
+			return false
+		}
+		o.config.Logger.Info("saga: a finished transaction is removed without what its branch keeps elsewhere: nobody knows the kind of branch any more",
+			slog.String("gid", t.GID), slog.String("branch", b.ID), slog.String("kind", b.Kind))
+	}
+	return true
+}
+
+// removal is what there is to remove of finished transactions.
+type removal struct {
+	gids      []string
+	branches  map[string][]txlog.Branch
+	here      remains
+	elsewhere []remains
+}
+
+func (r *removal) add(b *branch, gid string) {
+	if b.resident {
+		r.here.add(b, gid)
+		return
+	}
+	i := slices.IndexFunc(r.elsewhere, func(other remains) bool { return other.db == b.Database })
+	if i < 0 {
+		i = len(r.elsewhere)
+		r.elsewhere = append(r.elsewhere, remains{db: b.Database, kinds: map[*branch][]string{}})
+	}
+	r.elsewhere[i].add(b, gid)
+}
+
+// of returns the transactions that have a branch of a kind.
+func (r *removal) of(b *branch) (gids []string) {
+	for _, place := range append(r.elsewhere, r.here) {
+		gids = append(gids, place.kinds[b]...)
+	}
+	return gids
+}
+
+// everywhere removes. If a kind of branch failed, it is returned.
+func (r *removal) everywhere(ctx context.Context, o *Orchestrator) (failed *branch, err error) {
+	for _, place := range r.elsewhere {
+		var old []string
+		err := local.Run(ctx, place.db, func(tx *gorm.DB) (err error) {
+			// The log has said that they are old, within the time of ctx. Rows of
+			// calls that are under way would be of a new transaction.
+			if old, err = barrier.LockOld(ctx, tx, 2*o.config.CallTimeout, place.gids); err != nil {
+				return err
+			}
+			failed, err = place.only(old).remove(ctx, o.caller, tx)
+			return err
+		})
+		if err != nil {
+			return failed, err
+		}
+		// As long as something of it is left there, the log names it.
+		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(place.gids, gid) && !slices.Contains(old, gid) })
+	}
+	if len(r.gids) == 0 {
+		return nil, nil
+	}
+	return failed, local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		// Another instance may have removed one meanwhile, and the gid may be in
+		// use again.
+		old, err := o.log.LockOld(ctx, tx, o.config.Retention, r.gids)
+		if err != nil {
+			return err
+		}
+		gids := make([]string, len(old))
+		for i, t := range old {
+			gids[i] = t.GID
+		}
 		if err := o.log.Remove(ctx, tx, gids); err != nil {
 			return err
 		}
-		return here.remove(ctx, tx)
+		failed, err = r.here.only(gids).remove(ctx, o.caller, tx)
+		return err
 	})
-}
-
-// knowsAll says whether all the kinds are registered here; if not, an instance
-// that knows them cleans.
-func (o *Orchestrator) knowsAll(branches []txlog.Branch) bool {
-	for _, b := range branches {
-		if _, err := o.branch(b.Kind); err != nil {
-			o.config.Logger.Debug("saga: not cleaned here", slog.String("gid", b.GID), slog.Any("error", err))
-			return false
-		}
-	}
-	return true
 }
 
 // remains are the rows of finished transactions in one database.
@@ -169,15 +264,32 @@ func appendNew(gids []string, gid string) []string {
 	return append(gids, gid)
 }
 
-func (r *remains) remove(ctx context.Context, tx *gorm.DB) error {
+// only returns what remains of some of the transactions.
+func (r *remains) only(gids []string) *remains {
+	some := &remains{db: r.db, gids: gids, kinds: make(map[*branch][]string, len(r.kinds))}
+	for b, of := range r.kinds {
+		for _, gid := range of {
+			if slices.Contains(gids, gid) {
+				some.kinds[b] = append(some.kinds[b], gid)
+			}
+		}
+	}
+	return some
+}
+
+// remove removes. If a kind of branch failed, it is returned.
+func (r *remains) remove(ctx context.Context, c caller, tx *gorm.DB) (failed *branch, err error) {
 	byKind := func(a, b *branch) int { return strings.Compare(a.Kind, b.Kind) }
 	for _, b := range slices.SortedFunc(maps.Keys(r.kinds), byKind) {
 		if b.Clean == nil {
 			continue
 		}
-		if err := b.Clean(ctx, tx.WithContext(ctx), r.kinds[b]); err != nil {
-			return fmt.Errorf("%s: %w", b.Kind, err)
+		err := c.protected(ctx, Call{Kind: b.Kind, Op: "clean"}, func(ctx context.Context) error {
+			return b.Clean(ctx, local.Guest(ctx, b.Database, tx), r.kinds[b])
+		})
+		if err != nil {
+			return b, fmt.Errorf("%s: %w", b.Kind, err)
 		}
 	}
-	return barrier.Remove(ctx, tx, r.gids...)
+	return nil, barrier.Remove(ctx, tx, r.gids...)
 }

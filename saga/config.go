@@ -87,6 +87,11 @@ type Config struct {
 	// Defaults to 1 MiB; at most 16,000,000.
 	MaxPayload int
 
+	// MaxBytes is the most bytes that the inputs of all branches of a transaction
+	// may have, as JSON. Recovery reads twice as many at once. Defaults to 8 MiB;
+	// at most 64,000,000.
+	MaxBytes int
+
 	// Logger takes what goes wrong. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
@@ -161,6 +166,12 @@ func (c Config) withDefaults() (Config, error) {
 		return c, invalid("Config.MaxPayload is %d, it must be between 0 and 16,000,000", c.MaxPayload)
 	case c.MaxPayload == 0:
 		c.MaxPayload = 1 << 20
+	}
+	switch {
+	case c.MaxBytes < 0 || c.MaxBytes > 64_000_000:
+		return c, invalid("Config.MaxBytes is %d, it must be between 0 and 64,000,000", c.MaxBytes)
+	case c.MaxBytes == 0:
+		c.MaxBytes = max(8<<20, c.MaxPayload)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

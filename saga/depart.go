@@ -30,9 +30,9 @@ type departure struct {
 	done chan struct{}
 
 	// How it went, when done is closed.
-	err     error // why it failed; a branchError if it was a Try
-	refused error // likewise, and it is in the log as the reason of the cancel
-	alone   bool  // it has to be decided in a local transaction of its own
+	err     error        // why it failed; a branchError if it was a Try
+	refused *branchError // likewise, and it is in the log as the reason of the cancel
+	alone   bool         // it has to be decided in a local transaction of its own
 }
 
 // depart decides a plan together with others, if that goes well, and else by
@@ -53,7 +53,7 @@ func (e *execution) depart(ctx context.Context) error {
 		return e.refuse(ctx, d.err)
 	case d.refused != nil:
 		t.state, e.reason = Cancelled, reasonOf(d.refused)
-		return errors.Unwrap(d.refused)
+		return d.refused.err
 	}
 	t.state, t.fresh = Confirmed, true
 	for _, s := range t.steps {
@@ -129,11 +129,12 @@ func (o *Orchestrator) tryTogether(batch []*departure) {
 	}
 	ctx, cancel := o.detachFor(o.work)
 	defer cancel()
-	err := o.share(ctx, len(batch), batch[0].e.txn.steps, func(tx *gorm.DB) error { return o.writeDepartures(ctx, tx, batch) })
+	refused, err := o.shareDepartures(ctx, batch)
 	var stumbled *stumble
 	switch {
 	case err == nil:
 		for _, d := range batch {
+			d.refused = refused[d]
 			close(d.done)
 		}
 	case errors.Is(err, errGone):
@@ -151,20 +152,36 @@ func (o *Orchestrator) tryTogether(batch []*departure) {
 	}
 }
 
+// shareDepartures writes a batch in one local transaction. The refused are those
+// whose first failing Try is in the log as the reason of their cancel.
+func (o *Orchestrator) shareDepartures(ctx context.Context, batch []*departure) (refused map[*departure]*branchError, err error) {
+	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(tx *gorm.DB, w *watch) error {
+		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: map[*departure]*branchError{}}
+		if err := run.write(ctx); err != nil {
+			return err
+		}
+		refused = run.refused // of the last run
+		return nil
+	})
+	return refused, err
+}
+
 // tryOne is tryTogether for a batch of one, who has nobody to be considerate of.
 func (o *Orchestrator) tryOne(batch []*departure) {
 	d := batch[0]
-	err := o.share(d.ctx, 1, d.e.txn.steps, func(tx *gorm.DB) error { return o.writeDepartures(d.ctx, tx, batch) })
+	refused, err := o.shareDepartures(d.ctx, batch)
 	var stumbled *stumble
 	var failed *branchError
 	switch {
-	case errors.Is(err, local.ErrCommitUnknown), errors.Is(err, barrier.ErrNotAll), errors.Is(err, local.ErrCommitRefused), local.Poisoned(err):
+	case err == nil:
+		d.refused = refused[d]
+	case errors.Is(err, local.ErrCommitUnknown), errors.Is(err, barrier.ErrNotAll), errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
 		d.alone = true // and then it is clear what it was
 	case errors.As(err, &stumbled) && stumbled.op == barrier.Confirm && errors.As(err, &failed):
 		d.e.txn.steps[failed.index].early = failed.err
 		d.alone = true
 	case errors.Is(err, errGone):
-		d.err = local.Over(d.ctx)
+		d.err = local.Expired(d.ctx)
 	default:
 		d.err = err
 	}
@@ -186,7 +203,7 @@ var errGone = errors.New("a caller has gone")
 func present(batch []*departure) []*departure {
 	kept := batch[:0]
 	for _, d := range batch {
-		if d.err = local.Over(d.ctx); d.err != nil {
+		if d.err = local.Expired(d.ctx); d.err != nil {
 			close(d.done)
 		} else {
 			kept = append(kept, d)
@@ -205,7 +222,11 @@ func (o *Orchestrator) withoutStarted(batch []*departure) (rest []*departure) {
 	}
 	ctx, cancel := o.detachFor(o.work)
 	defer cancel()
-	inUse, err := o.log.InUse(ctx, gids)
+	var inUse map[string]bool
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+		inUse, err = o.log.InUse(ctx, tx, gids)
+		return err
+	})
 	if err != nil || len(inUse) == 0 {
 		goAlone(batch)
 		return nil
@@ -246,144 +267,4 @@ func (s *stumble) without(batch []*departure) (before, rest []*departure) {
 		}
 	}
 	return before, rest
-}
-
-// writeDepartures writes a batch in the local transaction tx: the log and the
-// barrier, as if all went well, then every Try, and the Confirms. The Trys come
-// late because of the locks that they take: another batch that needs the same
-// ones, for an article that everybody wants, does its writing meanwhile.
-func (o *Orchestrator) writeDepartures(ctx context.Context, tx *gorm.DB, batch []*departure) error {
-	if err := o.logConfirmed(ctx, tx, batch); err != nil {
-		return err
-	}
-	going := batch
-	for position := range batch[0].e.txn.steps {
-		failures, err := o.callTogether(ctx, tx, going, position, barrier.Try)
-		if err != nil {
-			return err
-		}
-		if failures == nil {
-			continue
-		}
-		if position > 0 {
-			// What their other branches have done has to be undone.
-			return stumbling(barrier.Try, going, failures)
-		}
-		if going, err = o.refuse(ctx, tx, going, failures); err != nil {
-			return err
-		}
-	}
-	for position, s := range batch[0].e.txn.steps {
-		if !s.branch.confirmsInside() {
-			continue
-		}
-		// Whoever fails may be confirmed later; that it is, its Trys decide.
-		failures, err := o.callTogether(ctx, tx, going, position, barrier.Confirm)
-		if err != nil {
-			return err
-		}
-		if failures != nil {
-			return stumbling(barrier.Confirm, going, failures)
-		}
-	}
-	for _, d := range going {
-		if local.Over(d.ctx) != nil {
-			return errGone
-		}
-	}
-	return nil
-}
-
-func stumbling(op barrier.Op, batch []*departure, failures []error) *stumble {
-	s := &stumble{op: op, err: errors.Join(failures...)}
-	for i, d := range batch {
-		if failures[i] != nil {
-			s.who = append(s.who, d)
-		}
-	}
-	return s
-}
-
-// callTogether makes the same call of one branch of each. The failures are in
-// the order of the batch, and nil if there is none; the error is of the
-// database, or a stumble.
-func (o *Orchestrator) callTogether(ctx context.Context, tx *gorm.DB, batch []*departure, position int, op barrier.Op) (failures []error, err error) {
-	if len(batch) == 0 {
-		return nil, nil
-	}
-	b := batch[0].e.txn.steps[position].branch
-	calls := make([]JointCall, len(batch))
-	for i, d := range batch {
-		calls[i] = JointCall{Context: d.ctx, Call: d.e.txn.call(d.e.txn.steps[position], op)}
-		if len(batch) > 1 {
-			// The caller's end would break the connection under all of them.
-			calls[i].Context = context.WithoutCancel(d.ctx)
-		}
-	}
-	failures, err = o.jointly(ctx, tx, b, calls)
-	var one *singleFailure
-	if errors.As(err, &one) {
-		failure := &branchError{index: position, kind: b.Kind, err: one.err}
-		return nil, &stumble{op: op, who: []*departure{batch[one.index]}, split: true, err: failure}
-	}
-	for i, failure := range failures {
-		if failure != nil {
-			failures[i] = &branchError{index: position, kind: b.Kind, err: failure}
-		}
-	}
-	return failures, err
-}
-
-// logConfirmed writes the transactions of a batch as decided, and as finished if
-// their Confirms come with them.
-func (o *Orchestrator) logConfirmed(ctx context.Context, tx *gorm.DB, batch []*departure) error {
-	starts := make([]txlog.Start, len(batch))
-	var tried, confirmed []barrier.Key
-	for i, d := range batch {
-		d.refused = nil // of an earlier run
-		start := d.e.start
-		start.DecidedBy, start.Due, start.State = byCaller, o.config.Lease, txlog.Confirmed
-		for _, s := range d.e.txn.steps {
-			key := barrier.Key{GID: d.e.txn.gid, BranchID: s.id}
-			if s.branch.confirmsInside() {
-				confirmed = append(confirmed, key)
-			} else {
-				tried, start.State = append(tried, key), txlog.Confirming
-			}
-		}
-		if start.State == txlog.Confirming {
-			start.Branches = slices.Clone(start.Branches)
-			for n, s := range d.e.txn.steps {
-				start.Branches[n].Done = s.branch.confirmsInside()
-			}
-		}
-		starts[i] = start
-	}
-	if err := o.log.Insert(ctx, tx, starts...); err != nil {
-		return err
-	}
-	return barrier.TryAll(ctx, tx, tried, confirmed)
-}
-
-// refuse writes those of a batch as cancelled whose first Try failed, and
-// returns the others.
-func (o *Orchestrator) refuse(ctx context.Context, tx *gorm.DB, batch []*departure, failures []error) (going []*departure, err error) {
-	var gids []string
-	var starts []txlog.Start
-	for i, d := range batch {
-		if d.refused = failures[i]; d.refused == nil {
-			going = append(going, d)
-			continue
-		}
-		start := d.e.start
-		start.DecidedBy, start.State, start.Reason = byCaller, txlog.Cancelled, reasonOf(d.refused)
-		gids, starts = append(gids, start.GID), append(starts, start)
-	}
-	if err := o.log.Remove(ctx, tx, gids); err != nil {
-		return nil, err
-	}
-	if err := barrier.Remove(ctx, tx, gids...); err != nil {
-		return nil, err
-	}
-	return going, o.log.Insert(ctx, tx, starts...)
 }

@@ -51,7 +51,7 @@ func (o *Orchestrator) drive(ctx context.Context, t *txn) State {
 	case r.finished:
 		return r.end
 	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
-		if record, err := o.log.Get(ctx, t.gid); err == nil {
+		if record, err := o.readLocked(ctx, t.gid); err == nil {
 			return State(record.State)
 		}
 	case err != nil:
@@ -96,19 +96,15 @@ func (r *round) run(ctx context.Context) error {
 	}
 	known, unknown := split(due, func(s *step) bool { return s.branch != nil })
 	for _, s := range unknown {
-		_, err := r.o.branch(s.kind)
-		r.failed(s, err)
+		// An instance that knows the kind takes over at once.
+		s.wait, s.held = slack+1, "this instance does not know the kind of branch "+s.kind
 		r.release = true
 	}
 	fused, apart := split(known, func(s *step) bool { return s.branch.endFused() })
 	var calls sync.WaitGroup
 	for _, s := range apart {
 		calls.Go(func() {
-			if err := r.o.callApart(ctx, s.branch, r.txn.call(s, r.op)); err != nil {
-				r.failed(s, err)
-			} else {
-				r.done(s, false)
-			}
+			r.ended(s, r.o.callApart(ctx, s.branch, r.txn.call(s, r.op)))
 		})
 	}
 	err := r.runFused(ctx, fused, len(early)+len(waiting)+len(unknown)+len(apart) == 0)
@@ -130,6 +126,21 @@ func (r *round) holdBack(ctx context.Context) {
 				s.wait, s.held = hold+slack, "too many calls of "+s.kind+" fail, or are repeated: see Config.Limits"
 			}
 		}
+	}
+}
+
+// ended takes in how a call of its own went.
+func (r *round) ended(s *step, err error) {
+	var notYet *notYetError
+	switch {
+	case err == nil:
+		r.done(s, false)
+	case errors.As(err, &notYet):
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s.wait, s.held = max(notYet.wait, slack+1), notYet.why
+	default:
+		r.failed(s, err)
 	}
 }
 
@@ -171,7 +182,7 @@ func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
 		}
 		var failed *branchError
 		switch {
-		case local.Poisoned(err):
+		case local.Aborted(err):
 			return r.runAlone(ctx, ready)
 		case errors.As(err, &failed):
 			r.failed(ready[failed.index].step, failed.err)
@@ -194,7 +205,7 @@ func (r *round) runAlone(ctx context.Context, ready []delivered) error {
 		switch {
 		case errors.As(err, &failed):
 			r.failed(d.step, failed.err)
-		case errors.Is(err, local.ErrCommitRefused), local.Poisoned(err):
+		case errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
 			r.failed(d.step, err)
 		case err != nil:
 			return err
@@ -281,12 +292,12 @@ func (r *round) committed(steps []delivered, end bool) {
 }
 
 func (r *round) callInside(ctx context.Context, tx *gorm.DB, d delivered) error {
-	verdict, err := barrier.Call(ctx, tx, d.call.Key(), r.op)
+	verdict, err := barrier.Call(ctx, tx, d.call.request())
 	switch {
 	case err != nil || verdict != barrier.Run:
 		return err
 	case !d.due:
-		return errSlipped
+		return errRaced
 	default:
 		return r.o.inside(ctx, tx, d.branch, d.call)
 	}
@@ -296,6 +307,9 @@ func (r *round) callInside(ctx context.Context, tx *gorm.DB, d delivered) error 
 func (r *round) conclude(ctx context.Context) error {
 	o, t := r.o, r.txn
 	due, waiting := r.pending()
+	if len(t.steps) == 0 && t.planned {
+		return errors.New("the log names no branch of a transaction that was begun with some: it is not finished without them")
+	}
 	if len(due)+len(waiting) == 0 {
 		err := local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Finish(ctx, tx, t.gid, t.epoch) })
 		r.finished = err == nil
@@ -312,8 +326,12 @@ func (r *round) conclude(ctx context.Context) error {
 		s.failed++
 		pause := o.backoff(ctx, s.failed)
 		next = min(next, pause)
+		code := ""
+		if errors.Is(cause, barrier.ErrConflict) {
+			code = CodeConflict
+		}
 		failures = append(failures, txlog.Failure{BranchID: s.id, Operation: string(r.op), Attempt: s.failed,
-			Error: clip(cause.Error(), maxError), Instance: o.instance.ID, Next: pause})
+			Error: clip(cause.Error(), maxError), Code: code, Instance: o.instance.ID, Next: pause})
 		o.config.Logger.Warn("saga: a branch call failed and will be repeated", slog.String("gid", t.gid),
 			slog.String("branch", s.id), slog.String("kind", s.kind), slog.String("operation", string(r.op)),
 			slog.Int("attempt", s.failed), slog.Duration("next", pause), slog.Any("error", cause))

@@ -34,12 +34,14 @@ type Engine interface {
 	Begin(context.Context, Opening) error
 
 	// Try adds a branch to an open transaction and tries it. Trying a branch
-	// id again with the same step does nothing new.
+	// id again with the same step does nothing new, also after the transaction
+	// was decided to be confirmed.
 	Try(ctx context.Context, gid, branchID string, step Step) error
 
 	// Confirm decides to confirm an open transaction, and drives it. The error
-	// is nil only if the transaction is decided so, by this call or before.
-	Confirm(ctx context.Context, gid string) (Outcome, error)
+	// is nil only if the transaction is decided so, by this call or before. Of
+	// the options, ReturnDecided counts.
+	Confirm(ctx context.Context, gid string, options Options) (Outcome, error)
 
 	// Cancel decides to cancel a transaction that is undecided, and drives it.
 	// The error is nil only if the transaction is decided so, by this call or

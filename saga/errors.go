@@ -65,12 +65,17 @@ var (
 
 // CancelledError says that a transaction is cancelled, and why. It matches
 // [ErrCancelled]. In the call in which a Try failed it also wraps that error;
-// later calls with the same gid know only the reason in words.
+// later calls with the same gid know the reason in words and the code.
 type CancelledError struct {
 	GID    string
-	State  State // Cancelling or Cancelled
-	Reason string
-	Cause  error // of the Try that failed; nil if another call made it
+	State  State  // Cancelling or Cancelled
+	Reason string // for people
+
+	// Code says for programs why, and BranchID names the branch whose Try was
+	// the reason, if it was one; see [Outcome]. They are kept in the log.
+	Code, BranchID string
+
+	Cause error // of the Try that failed; nil if another call made it
 }
 
 func (e *CancelledError) Error() string {
@@ -141,6 +146,7 @@ func (r *Rejection) Rejected() bool { return true }
 // branchError says which branch an error came from.
 type branchError struct {
 	index int
+	id    string
 	kind  string
 	err   error
 }

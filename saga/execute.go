@@ -23,14 +23,15 @@ const (
 
 // Execute runs a transaction whose branches are all known; see [Engine].
 //
-// Branches that live elsewhere are tried first, in the order of the plan; then
-// all branches in the orchestrator's own database are tried, in order, in one
-// local transaction with the decision. If all live there, that transaction also
-// begins it all, and confirms those that act on nothing else; a Try that fails
-// leaves nothing to cancel; and callers at the same time share it.
+// The Trys come in the order of the plan. Those in the orchestrator's own database
+// share local transactions with the log: the ones before the first Try elsewhere
+// are in the commit that begins the transaction, and the ones after the last are in
+// the commit with the decision. If all live there, one local transaction begins
+// it, tries every branch, decides, and confirms those that act on nothing else; a
+// Try that fails leaves nothing to cancel; and callers at the same time share it.
 //
-// When ctx ends before the decision, the transaction is cancelled; after it,
-// Execute returns and the Confirms go on.
+// When ctx ends before the decision, the transaction is cancelled; after it, the
+// Confirms go on. Either way Execute returns within a second of the end of ctx.
 func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
 	t, err := o.prepare(p)
 	if err != nil {
@@ -44,7 +45,13 @@ func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("execute %s: %w", p.GID, err)
 	}
-	defer leave()
+	return awaitOutcome(ctx, p.GID, func() (Outcome, error) {
+		defer leave()
+		return o.execute(ctx, p, t, timeout)
+	})
+}
+
+func (o *Orchestrator) execute(ctx context.Context, p Plan, t *txn, timeout time.Duration) (Outcome, error) {
 	digest := t.digest(p.Pattern)
 	if err := o.refusePaused(t.steps); err != nil {
 		if outcome, followErr := o.follow(ctx, t.gid, digest, nil); !errors.Is(followErr, txlog.ErrNotFound) {
@@ -78,17 +85,16 @@ func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
 	}
 	if e.lost {
 		o.flights.land(flight)
-		outcome := Outcome{GID: t.gid, State: t.state, Reason: e.reason}
+		outcome := e.outcome()
 		return outcome, outcome.Err(nil)
 	}
-	outcome := o.finish(ctx, t, flight, e.reason, p.ReturnDecided)
+	outcome := o.finish(ctx, t, flight, e.outcome(), p.ReturnDecided)
 	return outcome, outcome.Err(cause)
 }
 
 // finish drives a decided transaction once, in the background as soon as the
 // caller does not want to wait, and lands its flight.
-func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, reason string, returnDecided bool) Outcome {
-	outcome := Outcome{GID: t.gid, State: t.state, Reason: reason}
+func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, outcome Outcome, returnDecided bool) Outcome {
 	if t.state.Finished() {
 		o.flights.land(flight)
 		return outcome
@@ -132,38 +138,98 @@ type execution struct {
 	o      *Orchestrator
 	txn    *txn
 	start  txlog.Start
-	reason string // why it is cancelled, once it is
+	reason reason // why it is cancelled, once it is
 	lost   bool   // somebody else has taken the transaction over
+}
+
+// outcome is what is known of the transaction.
+func (e *execution) outcome() Outcome {
+	return Outcome{GID: e.txn.gid, State: e.txn.state, Reason: e.reason.text, Code: e.reason.code, BranchID: e.reason.branchID}
+}
+
+// take takes over what the log says of the transaction.
+func (e *execution) take(r txlog.Record) {
+	e.txn.state, e.reason = State(r.State), reason{r.Reason, r.Code, r.BranchID}
 }
 
 // decide brings the transaction to its decision: afterwards its state is
 // decided, or the error says why it is not. After a decision to cancel, the
 // error is the cause.
 func (e *execution) decide(ctx context.Context) error {
-	fused, apart := split(e.txn.steps, func(s *step) bool { return s.branch.tryFused() })
 	// It counts from a moment before the database begins to count.
 	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, errDeadline)
 	defer cancel()
-	if len(apart) == 0 {
+	runs := e.txn.runs()
+	if len(runs) == 1 && runs[0].fused {
 		return e.depart(trying)
 	}
-	if err := e.begin(ctx); err != nil {
+	var first []*step // in the commit that begins the transaction
+	if runs[0].fused {
+		first, runs = runs[0].steps, runs[1:]
+	}
+	if err := e.begin(trying, first); err != nil {
 		return err
 	}
-	for _, s := range apart {
-		if err := e.o.callApart(trying, s.branch, e.txn.call(s, barrier.Try)); err != nil {
+	var last []*step // in the commit with the decision
+	if n := len(runs) - 1; runs[n].fused {
+		last, runs = runs[n].steps, runs[:n]
+	}
+	for _, run := range runs {
+		if s, err := e.tryRun(trying, run); err != nil {
 			return e.cancel(ctx, s, causeOf(trying, err))
 		}
 	}
-	err := e.confirm(trying, fused)
+	err := e.confirm(trying, last)
 	if err == nil || e.txn.state.Decided() {
 		return err
 	}
 	var failed *branchError
 	if errors.As(err, &failed) {
-		return e.cancel(ctx, fused[failed.index], causeOf(trying, failed.err))
+		return e.cancel(ctx, last[failed.index], causeOf(trying, failed.err))
 	}
 	return e.cancel(ctx, nil, causeOf(trying, err))
+}
+
+// stepRun are steps that follow each other in a plan and are tried the same way.
+type stepRun struct {
+	steps []*step
+	fused bool // in a local transaction with the log
+}
+
+// runs separates the steps of a plan where the way of their Trys changes.
+func (t *txn) runs() (all []stepRun) {
+	for _, s := range t.steps {
+		fused := s.branch.tryFused()
+		if n := len(all); n == 0 || all[n-1].fused != fused {
+			all = append(all, stepRun{fused: fused})
+		}
+		run := &all[len(all)-1]
+		run.steps = append(run.steps, s)
+	}
+	return all
+}
+
+// tryRun tries steps before the decision, and returns the one that failed.
+func (e *execution) tryRun(ctx context.Context, run stepRun) (*step, error) {
+	if !run.fused {
+		for _, s := range run.steps {
+			if err := e.o.callApart(ctx, s.branch, e.txn.call(s, barrier.Try)); err != nil {
+				return s, err
+			}
+		}
+		return nil, nil
+	}
+	for look := 1; ; look++ {
+		err := local.Run(ctx, e.o.db, func(tx *gorm.DB) error { return e.o.tryAll(ctx, tx, e.txn, run.steps) })
+		if errors.Is(err, local.ErrCommitUnknown) && look < maxLooks {
+			continue // the barrier knows whether it was made
+		}
+		var failed *branchError
+		if errors.As(err, &failed) {
+			return run.steps[failed.index], failed.err
+		}
+		return nil, err
+	}
 }
 
 // errDeadline is why the Trys of a transaction end at its deadline.
@@ -202,12 +268,13 @@ func (e *execution) refuse(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &failed):
 		err = causeOf(ctx, failed.err)
-		start.Reason = reasonOf(&branchError{kind: failed.kind, err: err})
+		e.reason = reasonOf(&branchError{id: failed.id, kind: failed.kind, err: err})
 	case errors.Is(err, local.ErrCommitRefused):
-		start.Reason = reasonOf(err)
+		e.reason = reasonOf(err)
 	default:
 		return err
 	}
+	start.Reason, start.Code, start.BranchID = e.reason.text, e.reason.code, e.reason.branchID
 	start.State, start.DecidedBy = txlog.Cancelled, byCaller
 	recording, cancel := e.o.detachFor(ctx)
 	defer cancel()
@@ -218,12 +285,17 @@ func (e *execution) refuse(ctx context.Context, err error) error {
 }
 
 // begin writes the transaction as undecided, before any branch that lives
-// elsewhere is called.
-func (e *execution) begin(ctx context.Context) error {
+// elsewhere is called, and tries the first steps in the same local transaction. If
+// one of these fails, nothing was begun, and it is written as cancelled.
+func (e *execution) begin(ctx context.Context, first []*step) error {
 	o := e.o
 	start := e.start
 	start.State, start.Due = txlog.Trying, min(o.config.Lease, start.Deadline)
-	return e.insert(ctx, start, nil)
+	err := e.insert(ctx, start, func(tx *gorm.DB) error { return o.tryAll(ctx, tx, e.txn, first) })
+	if err == nil {
+		return nil
+	}
+	return e.refuse(ctx, err)
 }
 
 // insert writes the row of the transaction, and does more in the same local
@@ -241,15 +313,15 @@ func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx 
 		})
 		switch {
 		case err == nil:
-			e.txn.state, e.reason = State(start.State), start.Reason
+			e.txn.state = State(start.State)
 			return nil
 		case errors.Is(err, local.ErrCommitUnknown) && look < maxLooks:
 			unanswered = true
 			continue
 		case errors.Is(err, txlog.ErrExists) && unanswered:
-			record, getErr := o.log.Get(ctx, start.GID)
+			record, getErr := o.readLocked(ctx, start.GID)
 			if getErr == nil && e.isOurs(record) {
-				e.txn.state, e.reason = State(record.State), record.Reason
+				e.take(record)
 				return nil
 			}
 			return errors.Join(err, getErr)
@@ -285,16 +357,27 @@ func (e *execution) cancel(ctx context.Context, s *step, cause error) error {
 	// The caller may be gone; the decision is made all the same.
 	deciding, stop := o.detachFor(ctx)
 	defer stop()
-	reason := cause
+	why := cause
 	var failures []txlog.Failure
+	var refused []string
 	if s != nil {
-		reason = &branchError{kind: s.kind, err: cause}
-		failures = []txlog.Failure{{BranchID: s.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(cause.Error(), maxError), Instance: o.instance.ID, Next: -1}}
+		why = &branchError{id: s.id, kind: s.kind, err: cause}
+		failures = []txlog.Failure{{BranchID: s.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(cause.Error(), maxError),
+			Code: codeOf(cause), Instance: o.instance.ID, Next: -1}}
+		if errors.Is(cause, barrier.ErrConflict) {
+			// The row there is another transaction's: this one has reserved
+			// nothing, and its Cancel would be a conflict too.
+			s.done, refused = true, []string{s.id}
+		}
 	}
-	e.reason = reasonOf(reason)
-	decision := txlog.Decision{GID: t.gid, Epoch: t.epoch, State: txlog.Cancelling, Reason: e.reason, By: byCaller, Owner: o.instance.ID, Due: o.config.Lease}
+	e.reason = reasonOf(why)
+	decision := txlog.Decision{GID: t.gid, Epoch: t.epoch, State: txlog.Cancelling, Reason: e.reason.text, Code: e.reason.code,
+		BranchID: e.reason.branchID, By: byCaller, Owner: o.instance.ID, Due: o.config.Lease}
 	err := e.settle(deciding, Cancelling, func(tx *gorm.DB) error {
 		if err := o.log.Decide(deciding, tx, decision); err != nil {
+			return err
+		}
+		if err := o.log.Done(deciding, tx, t.gid, refused...); err != nil {
 			return err
 		}
 		return o.log.Fail(deciding, tx, txlog.Retry{GID: t.gid, Epoch: t.epoch, Due: o.config.Lease}, failures)
@@ -329,7 +412,7 @@ func (e *execution) settle(ctx context.Context, state State, write func(tx *gorm
 		case record.Epoch != t.epoch:
 			return e.yield(ctx)
 		case State(record.State).Decided():
-			t.state, e.reason = State(record.State), record.Reason
+			e.take(record)
 			return nil
 		case record.Expired && state == Confirming:
 			return errDeadline
@@ -346,20 +429,32 @@ func (e *execution) yield(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.lost, e.txn.state, e.reason = true, State(record.State), record.Reason
+	e.lost = true
+	e.take(record)
+	e.o.hasten(ctx, e.txn.gid)
 	return nil
+}
+
+// hasten makes a transaction that is being cancelled due now: a Cancel may wait
+// for a Try that has ended.
+func (o *Orchestrator) hasten(ctx context.Context, gid string) {
+	ctx, cancel := o.detachFor(ctx)
+	defer cancel()
+	if err := o.log.Hasten(ctx, gid); err != nil {
+		o.warn(ctx, "saga: a Cancel that may come now comes at its next attempt", err)
+	}
 }
 
 // tryAll tries steps in the local transaction tx.
 func (o *Orchestrator) tryAll(ctx context.Context, tx *gorm.DB, t *txn, steps []*step) error {
 	for i, s := range steps {
 		call := t.call(s, barrier.Try)
-		verdict, err := barrier.Call(ctx, tx, call.Key(), barrier.Try)
+		verdict, err := barrier.Call(ctx, tx, call.request())
 		if err == nil && verdict == barrier.Run {
 			err = o.inside(ctx, tx, s.branch, call)
 		}
 		if err != nil {
-			return &branchError{index: i, kind: s.kind, err: err}
+			return &branchError{index: i, id: s.id, kind: s.kind, err: err}
 		}
 	}
 	return nil
@@ -375,7 +470,7 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 			return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: ctx.Err()}
 		}
 	}
-	record, err := o.log.Get(ctx, gid)
+	record, err := o.readLocked(ctx, gid)
 	if err == nil {
 		if record.Digest != digest {
 			return Outcome{}, fmt.Errorf("execute: the gid %s: %w", gid, ErrMismatch)
@@ -385,15 +480,20 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 	if err != nil {
 		return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: err}
 	}
-	outcome := Outcome{GID: gid, State: State(record.State), Reason: record.Reason}
+	outcome := outcomeOf(record)
 	return outcome, outcome.Err(nil)
 }
 
 // awaitDecision reads the log until the transaction is decided.
 func (o *Orchestrator) awaitDecision(ctx context.Context, gid string) (txlog.Record, error) {
+	return o.awaitState(ctx, gid, State.Decided)
+}
+
+// awaitState reads the log until the transaction is in a state that will do.
+func (o *Orchestrator) awaitState(ctx context.Context, gid string, will func(State) bool) (txlog.Record, error) {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, o.config.Poll) {
-		record, err := o.log.Get(ctx, gid)
-		if err != nil || State(record.State).Decided() {
+		record, err := o.readLocked(ctx, gid)
+		if err != nil || will(State(record.State)) {
 			return record, err
 		}
 		timer := time.NewTimer(pause)
@@ -401,12 +501,13 @@ func (o *Orchestrator) awaitDecision(ctx context.Context, gid string) (txlog.Rec
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return record, fmt.Errorf("it is still undecided: %w", ctx.Err())
+			return record, fmt.Errorf("it is still %s: %w", record.State, ctx.Err())
 		}
 	}
 }
 
-// readLocked reads a transaction with a locking read.
+// readLocked reads a transaction with a locking read: of the database that takes
+// writes, and not of a replica that lags behind.
 func (o *Orchestrator) readLocked(ctx context.Context, gid string) (record txlog.Record, err error) {
 	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		record, err = o.log.GetLocked(ctx, tx, gid)
@@ -420,8 +521,6 @@ const (
 	maxReason = 1000
 	maxError  = 2000
 )
-
-func reasonOf(err error) string { return clip(err.Error(), maxReason) }
 
 // clip shortens text to at most n characters, at a character's boundary, and
 // replaces what is not UTF-8, which databases refuse.

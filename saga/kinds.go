@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"regexp"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 )
 
@@ -20,6 +22,13 @@ type branch struct {
 	resident bool // its database is the orchestrator's own
 	valve    *valve
 	pace     pace
+	rejects  rejects
+}
+
+// work calls the Inside part in the local transaction tx of the framework, with a
+// session of the branch's own handle.
+func (b *branch) work(ctx context.Context, tx *gorm.DB, call Call) error {
+	return b.Inside(ctx, local.Guest(ctx, b.Database, tx), call)
 }
 
 // confirmsInside reports whether its Confirm acts on nothing but the
@@ -96,7 +105,10 @@ func (k *kinds) place(ctx context.Context, b *branch) error {
 	if b.Database == nil {
 		b.Database = k.db
 	}
-	pool, err := b.Database.DB()
+	if err := checkHandle(b.Database); err != nil {
+		return invalid("register %s: its database: %w", b.Kind, err)
+	}
+	pool, err := local.Pool(b.Database)
 	if err != nil {
 		return invalid("register %s: its database: %w", b.Kind, err)
 	}
@@ -109,6 +121,24 @@ func (k *kinds) place(ctx context.Context, b *branch) error {
 		return fmt.Errorf("saga: register %s: its database: %w", b.Kind, err)
 	}
 	return nil
+}
+
+// checkHandle refuses a handle that an engine cannot commit on.
+func checkHandle(db *gorm.DB) error {
+	switch {
+	case db == nil || db.Config == nil || db.Statement == nil:
+		return errors.New("it is nil: open it with gorm.Open first")
+	case local.InTransaction(db):
+		return errors.New("the handle is in a local transaction: give the one that gorm.Open returned. The engine commits by itself, and would not see what that transaction has locked")
+	}
+	return nil
+}
+
+// knows reports whether branches of a kind can be called here.
+func (k *kinds) knows(kind string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.branches[kind] != nil
 }
 
 func (k *kinds) branch(kind string) (*branch, error) {

@@ -89,9 +89,9 @@ func (l *lease) isResigned() bool {
 	return l.resigned
 }
 
-// buryAfter is how long the rows of instances without a lease stay, for people
+// deleteAfter is how long the rows of instances without a lease stay, for people
 // who look at the table.
-const buryAfter = time.Hour
+const deleteAfter = time.Hour
 
 // beat renews the lease until ctx ends.
 func (o *Orchestrator) beat(ctx context.Context) {
@@ -111,8 +111,8 @@ func (o *Orchestrator) beat(ctx context.Context) {
 		if err := o.lease.renew(ctx); err != nil {
 			o.config.Logger.Warn("saga: heartbeat failed; without one, other instances take over", slog.Any("error", err))
 		} else if beats%100 == 0 {
-			burying, cancel := context.WithTimeout(ctx, o.config.Lease/3)
-			err := o.log.Bury(burying, buryAfter)
+			deleting, cancel := context.WithTimeout(ctx, o.config.Lease/3)
+			err := o.log.DeleteExpired(deleting, deleteAfter)
 			cancel()
 			if err != nil {
 				o.config.Logger.Warn("saga: removing instances that are gone", slog.Any("error", err))

@@ -31,25 +31,28 @@ func (o *Orchestrator) Begin(ctx context.Context, opening Opening) error {
 	if err != nil {
 		return fmt.Errorf("begin %s: %w", gid, err)
 	}
-	defer leave()
 	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout}
-	err = local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
+	return awaitError(ctx, gid, func() error {
+		defer leave()
+		return o.begin(ctx, start)
+	})
+}
+
+func (o *Orchestrator) begin(ctx context.Context, start txlog.Start) error {
+	insert := func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) }
+	err := local.Run(ctx, o.db, insert)
 	if errors.Is(err, local.ErrCommitUnknown) {
 		// Waits for the unanswered COMMIT.
-		err = local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) })
+		err = local.Run(ctx, o.db, insert)
 	}
 	if errors.Is(err, txlog.ErrExists) {
-		record, err := o.log.Get(ctx, gid)
-		switch {
-		case err != nil:
-			return fmt.Errorf("saga: begin %s: %w", gid, err)
-		case record.Digest != "" || record.Pattern != opening.Pattern:
-			return fmt.Errorf("begin: the gid %s: %w", gid, ErrMismatch)
+		var record txlog.Record
+		if record, err = o.readLocked(ctx, start.GID); err == nil && (record.Digest != "" || record.Pattern != start.Pattern) {
+			return fmt.Errorf("begin: the gid %s: %w", start.GID, ErrMismatch)
 		}
-		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("saga: begin %s: %w", gid, err)
+		return fmt.Errorf("saga: begin %s: %w", start.GID, err)
 	}
 	return nil
 }
@@ -69,11 +72,20 @@ func (o *Orchestrator) Try(ctx context.Context, gid, branchID string, request St
 	if err != nil {
 		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
 	}
-	defer leave()
-	t := &txn{gid: gid, steps: []*step{s}}
+	return awaitError(ctx, gid, func() error {
+		defer leave()
+		if err := o.try(ctx, &txn{gid: gid, caller: o.logID, steps: []*step{s}}, s); err != nil {
+			return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+		}
+		return nil
+	})
+}
+
+func (o *Orchestrator) try(ctx context.Context, t *txn, s *step) error {
 	if err := o.refusePaused(t.steps); err != nil {
-		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+		return err
 	}
+	var err error
 	for look := 1; ; look++ {
 		err = o.tryOpen(ctx, t, s)
 		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
@@ -82,23 +94,23 @@ func (o *Orchestrator) Try(ctx context.Context, gid, branchID string, request St
 	}
 	var failed *branchError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &failed):
-		return fmt.Errorf("try %s/%s, %s: %w", gid, branchID, s.kind, failed.err)
+		return fmt.Errorf("%s: %w", s.kind, failed.err)
 	case errors.Is(err, txlog.ErrExists):
-		return fmt.Errorf("try %s/%s: %w", gid, branchID, ErrMismatch)
+		return ErrMismatch
+	case errors.Is(err, txlog.ErrFull):
+		return invalid("%w", err)
 	case errors.Is(err, txlog.ErrStale):
-		return fmt.Errorf("try %s/%s: %w", gid, branchID, o.whyNotOpen(ctx, gid))
-	default:
-		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+		return o.notOpen(ctx, t.gid, s)
 	}
+	return err
 }
 
 func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
 	var joined txlog.Joined
+	room := txlog.Room{Branches: MaxBranches, Bytes: o.config.MaxBytes}
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
-		if joined, err = o.log.Join(ctx, tx, s.row(t.gid)); err != nil || !s.branch.tryFused() {
+		if joined, err = o.log.Join(ctx, tx, s.row(t.gid), room); err != nil || !s.branch.tryFused() {
 			return err
 		}
 		if err := o.tryAll(ctx, tx, t, t.steps); err != nil {
@@ -112,20 +124,59 @@ func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
 	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, errDeadline)
 	defer cancel()
 	if err := o.callApart(trying, s.branch, t.call(s, barrier.Try)); err != nil {
-		return &branchError{kind: s.kind, err: causeOf(trying, err)}
+		if s.branch.Outside[barrier.Try] != nil {
+			o.hasten(ctx, t.gid) // a Cancel may have waited for the end of the Try
+		}
+		return &branchError{id: s.id, kind: s.kind, err: causeOf(trying, err)}
 	}
-	return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Tried(ctx, tx, t.gid, s.id) })
+	return o.markTried(ctx, t, s)
 }
 
-func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {
-	record, err := o.log.Get(ctx, gid)
+// markTried notes that the Try of a branch elsewhere has succeeded, unless the
+// transaction was decided to be cancelled meanwhile.
+func (o *Orchestrator) markTried(ctx context.Context, t *txn, s *step) error {
+	var late Outcome
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		record, err := o.log.GetLocked(ctx, tx, t.gid)
+		if late = outcomeOf(record); err != nil || late.State == Cancelling || late.State == Cancelled {
+			return err
+		}
+		return o.log.Tried(ctx, tx, t.gid, s.id)
+	})
+	if err == nil && (late.State == Cancelling || late.State == Cancelled) {
+		o.hasten(ctx, t.gid)
+		return fmt.Errorf("%w any more: it was decided while the Try was under way, whose reservation is given back: %w", ErrNotOpen, late.Err(nil))
+	}
+	return err
+}
+
+// notOpen says why a branch could not join a transaction; it returns nil if the
+// branch was tried before the transaction was decided to be confirmed, so that a
+// request that is repeated succeeds.
+func (o *Orchestrator) notOpen(ctx context.Context, gid string, s *step) error {
+	var record txlog.Record
+	var named txlog.Branch
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+		if record, err = o.log.GetLocked(ctx, tx, gid); err != nil {
+			return err
+		}
+		named, _, err = o.log.Named(ctx, tx, gid, s.id)
+		return err
+	})
+	state := State(record.State)
 	switch {
 	case errors.Is(err, txlog.ErrNotFound):
 		return fmt.Errorf("%s: %w", gid, ErrNotFound)
 	case err != nil:
 		return err
-	case State(record.State).Decided():
-		return fmt.Errorf("it is %s: %w", record.State, ErrNotOpen)
+	case named.ID != "" && (named.Kind != s.kind || named.Payload != string(s.payload)):
+		return ErrMismatch
+	case named.Tried && (state == Confirming || state == Confirmed):
+		return nil
+	case state == Cancelling || state == Cancelled:
+		return fmt.Errorf("it is %s: %w: %w", state, ErrNotOpen, outcomeOf(record).Err(nil))
+	case state.Decided():
+		return fmt.Errorf("it is %s: %w", state, ErrNotOpen)
 	default:
 		return fmt.Errorf("its deadline has passed: %w", ErrNotOpen)
 	}
@@ -133,31 +184,31 @@ func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {
 
 // Confirm decides to confirm an open transaction, and drives it; see [Engine].
 // After the deadline it is refused, even if nobody has cancelled yet.
-func (o *Orchestrator) Confirm(ctx context.Context, gid string) (Outcome, error) {
-	return o.confirmOpen(ctx, gid, byCaller, nil)
+func (o *Orchestrator) Confirm(ctx context.Context, gid string, options Options) (Outcome, error) {
+	return o.confirmOpen(ctx, gid, byCaller, nil, options.ReturnDecided)
 }
 
 // Cancel decides to cancel a transaction that is undecided, and drives it; see
 // [Engine]. The reason is for people; at most 1,000 characters of it are kept.
-func (o *Orchestrator) Cancel(ctx context.Context, gid, reason string) (Outcome, error) {
-	if reason == "" {
-		reason = "cancelled by the caller"
+func (o *Orchestrator) Cancel(ctx context.Context, gid, why string) (Outcome, error) {
+	if why == "" {
+		why = "cancelled by the caller"
 	}
-	return o.cancelOpen(ctx, gid, byCaller, reason, nil)
+	return o.cancelOpen(ctx, gid, byCaller, reason{text: why, code: CodeCancelled}, nil)
 }
 
 // confirmOpen and cancelOpen decide, for whom by says, and record the act of an
 // operator, if it is one, with the decision.
-func (o *Orchestrator) confirmOpen(ctx context.Context, gid, by string, act *txlog.Act) (Outcome, error) {
-	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act)
+func (o *Orchestrator) confirmOpen(ctx context.Context, gid, by string, act *txlog.Act, returnDecided bool) (Outcome, error) {
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act, returnDecided)
 	if err != nil {
 		return outcome, fmt.Errorf("confirm %s: %w", gid, err)
 	}
 	return outcome, outcome.Err(nil)
 }
 
-func (o *Orchestrator) cancelOpen(ctx context.Context, gid, by, reason string, act *txlog.Act) (Outcome, error) {
-	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: clip(reason, maxReason)}, act)
+func (o *Orchestrator) cancelOpen(ctx context.Context, gid, by string, why reason, act *txlog.Act) (Outcome, error) {
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: clip(why.text, maxReason), Code: why.code}, act, false)
 	if err == nil && (outcome.State == Confirming || outcome.State == Confirmed) {
 		err = ErrConfirmed
 	}
@@ -168,7 +219,7 @@ func (o *Orchestrator) cancelOpen(ctx context.Context, gid, by, reason string, a
 }
 
 // decideOpen makes a decision, unless one was made, and drives what it decided.
-func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *txlog.Act) (Outcome, error) {
+func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *txlog.Act, returnDecided bool) (Outcome, error) {
 	if err := barrier.ValidateGID(d.GID); err != nil {
 		return Outcome{}, invalid("%w", err)
 	}
@@ -176,73 +227,83 @@ func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *tx
 	if err != nil {
 		return Outcome{GID: d.GID}, err
 	}
-	defer leave()
-	d.Owner, d.Due = o.instance.ID, o.config.Lease
-	record, decided, err := o.decideOnce(ctx, d, act)
-	if err != nil {
-		return Outcome{GID: d.GID}, err
-	}
-	outcome := Outcome{GID: d.GID, State: State(record.State), Reason: record.Reason}
-	if !decided || record.Paused() {
-		return outcome, nil
-	}
-	txns, err := o.load(ctx, []txlog.Record{record})
-	if err != nil {
-		return outcome, nil // decided; it becomes due again
-	}
-	flight := o.flights.takeOver(d.GID)
-	if flight == nil {
-		return outcome, nil // stopping; it becomes due again
-	}
-	return o.finish(ctx, txns[0], flight, record.Reason, false), nil
+	return awaitOutcome(ctx, d.GID, func() (Outcome, error) {
+		defer leave()
+		d.Owner, d.Due = o.instance.ID, o.config.Lease
+		decided, err := o.decideOnce(ctx, d, act)
+		if err != nil {
+			return Outcome{GID: d.GID}, err
+		}
+		outcome := outcomeOf(decided.record)
+		if decided.drive == nil {
+			return outcome, nil
+		}
+		flight := o.flights.takeOver(d.GID)
+		if flight == nil {
+			return outcome, nil // stopping; it becomes due again
+		}
+		return o.finish(ctx, decided.drive, flight, outcome, returnDecided), nil
+	})
+}
+
+// madeDecision is what became of a decision of an open transaction.
+type madeDecision struct {
+	record txlog.Record
+	made   bool // by this call, and not before
+	drive  *txn // what this instance has to drive now; nil if it has not
 }
 
 // decideOnce makes the decision d, or finds the one that was made. A Confirm
 // that comes after the deadline makes the decision to cancel.
-func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
+func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
 	for look := 1; ; look++ {
-		record, decided, err = o.decideOrRead(ctx, d, act)
+		decided, err = o.decideOrRead(ctx, d, act)
 		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
 	}
-	switch {
+	switch record := decided.record; {
 	case errors.Is(err, txlog.ErrNotFound):
-		return record, false, ErrNotFound
+		return decided, ErrNotFound
 	case errors.Is(err, ErrNotTried):
-		return record, false, err
+		return decided, err
 	case err != nil:
-		return record, false, &UnknownError{GID: d.GID, Cause: err}
-	case decided || State(record.State).Decided():
-		return record, decided, nil
+		return decided, &UnknownError{GID: d.GID, Cause: err}
+	case decided.made || State(record.State).Decided():
+		return decided, nil
 	case record.Digest != "":
-		return record, false, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", ErrNotOpen)
+		return decided, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", ErrNotOpen)
 	case d.State == txlog.Confirming && record.Expired:
-		d.State, d.By, d.Reason = txlog.Cancelling, byDeadline, "it was undecided at its deadline"
+		d.State, d.By, d.Reason, d.Code = txlog.Cancelling, byDeadline, "it was undecided at its deadline", CodeDeadline
 		return o.decideOnce(ctx, d, nil)
 	default:
-		return record, false, &UnknownError{GID: d.GID, Cause: txlog.ErrStale}
+		return decided, &UnknownError{GID: d.GID, Cause: txlog.ErrStale}
 	}
 }
 
-// decideOrRead makes the decision and reads the row, locked, in one local
-// transaction. A transaction with a plan is not confirmed from outside.
-func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
+// decideOrRead makes the decision and reads the row and the branches, locked, in
+// one local transaction. A transaction with a plan is not confirmed from outside.
+// One with a kind of branch that is unknown here is left to another instance.
+func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
 	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
-		decided = false
-		if record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
+		decided = madeDecision{}
+		record, err := o.log.GetLocked(ctx, tx, d.GID)
+		if decided.record = record; err != nil {
 			return err
 		}
 		if State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
 			return nil
 		}
-		if d.State == txlog.Confirming {
-			untried, err := o.log.Untried(ctx, tx, d.GID)
-			if err != nil {
-				return err
+		branches, err := o.log.LockedBranches(ctx, tx, d.GID)
+		if err != nil {
+			return err
+		}
+		for _, b := range branches[d.GID] {
+			if d.State == txlog.Confirming && !b.Tried {
+				return fmt.Errorf("branch %s, %s: %w", b.ID, b.Kind, ErrNotTried)
 			}
-			if len(untried) > 0 {
-				return fmt.Errorf("branch %s, %s: %w", untried[0].ID, untried[0].Kind, ErrNotTried)
+			if !o.knows(b.Kind) {
+				d.Owner, d.Due = "", 0
 			}
 		}
 		switch err := o.log.Decide(ctx, tx, d); {
@@ -251,14 +312,37 @@ func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision, act *
 		case err != nil:
 			return err
 		}
-		decided = true
 		if act != nil {
 			if err := o.log.Record(ctx, tx, *act); err != nil {
 				return err
 			}
 		}
-		record, err = o.log.GetLocked(ctx, tx, d.GID)
-		return err
+		if decided.record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
+			return err
+		}
+		decided.made = true
+		if d.Owner != "" && !record.Paused() {
+			decided.drive = o.assemble(txlog.Claimed{Record: decided.record, Branches: branches[d.GID]})
+		}
+		return nil
 	})
-	return record, decided, err
+	return decided, err
+}
+
+// Wait waits until a transaction has come to its end, Confirmed or Cancelled, and
+// returns its outcome, with an error as [Orchestrator.Execute] has it. If ctx ends
+// before, it returns what is known by then. An unknown gid matches [ErrNotFound].
+func (o *Orchestrator) Wait(ctx context.Context, gid string) (Outcome, error) {
+	if err := barrier.ValidateGID(gid); err != nil {
+		return Outcome{}, invalid("wait: %w", err)
+	}
+	record, err := o.awaitState(ctx, gid, State.Finished)
+	switch outcome := outcomeOf(record); {
+	case errors.Is(err, txlog.ErrNotFound):
+		return Outcome{GID: gid}, fmt.Errorf("wait for %s: %w", gid, ErrNotFound)
+	case err != nil && !outcome.State.Decided():
+		return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: err}
+	default:
+		return outcome, outcome.Err(nil)
+	}
 }

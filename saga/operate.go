@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"gorm.io/gorm"
@@ -19,7 +20,10 @@ import (
 // Operator says who does something to a transaction by hand, and why. Both are
 // needed, at most 128 and 1,024 characters, and recorded with the act, in the
 // same local transaction; Lookup shows them.
-type Operator struct{ Who, Why string }
+type Operator struct {
+	Who string `json:"who"`
+	Why string `json:"why"`
+}
 
 // ErrRefused is wrapped when an operator's act would do nothing or break a
 // promise. The error says why. Nothing was written.
@@ -35,6 +39,7 @@ const (
 	actResume  = "resume"
 	actConfirm = "confirm"
 	actCancel  = "cancel"
+	actResolve = "resolve"
 )
 
 // Retry makes every unfinished branch of a decided transaction due now, instead
@@ -92,10 +97,10 @@ func (o *Orchestrator) Decide(ctx context.Context, gid string, state State, by O
 	switch act := (&txlog.Act{GID: gid, Who: by.Who, Why: by.Why}); state {
 	case Confirming:
 		act.Name = actConfirm
-		return o.confirmOpen(ctx, gid, byOperator, act)
+		return o.confirmOpen(ctx, gid, byOperator, act, false)
 	case Cancelling:
 		act.Name = actCancel
-		return o.cancelOpen(ctx, gid, byOperator, "cancelled by "+by.Who+": "+by.Why, act)
+		return o.cancelOpen(ctx, gid, byOperator, reason{text: "cancelled by " + by.Who + ": " + by.Why, code: CodeOperator}, act)
 	default:
 		return Outcome{}, invalid("decide %s: the decision is %q, it must be Confirming or Cancelling", gid, string(state))
 	}
@@ -137,6 +142,12 @@ func (o *Orchestrator) actOn(ctx context.Context, gid, act string, by Operator, 
 	if err := by.check(); err != nil {
 		return invalid("%s %s: %w", act, gid, err)
 	}
+	return o.record(ctx, txlog.Act{GID: gid, Name: act, Who: by.Who, Why: by.Why}, do)
+}
+
+// record does an act on a transaction that it has locked, and writes it down.
+func (o *Orchestrator) record(ctx context.Context, act txlog.Act, do func(tx *gorm.DB, r txlog.Record) error) error {
+	gid := act.GID
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		record, err := o.log.GetLocked(ctx, tx, gid)
 		if errors.Is(err, txlog.ErrNotFound) {
@@ -148,10 +159,10 @@ func (o *Orchestrator) actOn(ctx context.Context, gid, act string, by Operator, 
 		if err := do(tx, record); err != nil {
 			return err
 		}
-		return o.log.Record(ctx, tx, txlog.Act{GID: gid, Name: act, Who: by.Who, Why: by.Why})
+		return o.log.Record(ctx, tx, act)
 	})
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", act, gid, err)
+		return fmt.Errorf("%s %s: %w", act.Name, gid, err)
 	}
 	o.wakeAfter(0)
 	return nil
@@ -234,4 +245,25 @@ func (o *Orchestrator) readPausedKinds(ctx context.Context) error {
 		o.paused.set(kinds)
 	}
 	return err
+}
+
+// watchPausedKinds asks the log, every [Config.Poll], which kinds of branch are
+// paused, until ctx ends.
+func (o *Orchestrator) watchPausedKinds(ctx context.Context) {
+	ticker := time.NewTicker(o.config.Poll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.stopping:
+			return
+		case <-ticker.C:
+		}
+		reading, cancel := context.WithTimeout(ctx, o.config.Lease)
+		if err := o.readPausedKinds(reading); err != nil {
+			o.warn(ctx, "saga: asking which kinds of branch are paused", err)
+		}
+		cancel()
+	}
 }

@@ -25,6 +25,7 @@ type Orchestrator struct {
 	kinds
 	config   Config
 	log      *txlog.Log
+	logID    string // names the log, and so this engine, to every barrier
 	instance txlog.Instance
 	lease    *lease
 	flights  flights
@@ -53,6 +54,10 @@ var _ Engine = (*Orchestrator)(nil)
 // Open returns an orchestrator whose log is in db. It checks that the schema is
 // complete and takes the first lease; nothing is driven before [Orchestrator.Run].
 //
+// Give it the handle that gorm.Open returned: not one in a local transaction. The
+// engine commits by itself, whatever local transaction the caller has open, and
+// waits for what that has locked.
+//
 // For SQLite, open db with _txlock=immediate, a busy timeout and the WAL
 // journal, as the examples do.
 func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error) {
@@ -60,10 +65,13 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 	if err != nil {
 		return nil, err
 	}
+	if err := checkHandle(db); err != nil {
+		return nil, invalid("open: the database: %w", err)
+	}
 	if err := sagasql.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
-	pool, err := db.DB()
+	pool, err := local.Pool(db)
 	if err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
@@ -71,16 +79,22 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 	if err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
+	logID, err := log.ID(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
+	instance := txlog.Instance{ID: uuid.NewString(), Host: host, PID: os.Getpid()}
 	o := &Orchestrator{
-		caller:   caller{timeout: config.CallTimeout, logger: config.Logger},
+		caller:   caller{timeout: config.CallTimeout, logger: config.Logger, instance: instance.ID, underWay: &underWay{}},
 		kinds:    kinds{db: db, pool: pool},
 		config:   config,
 		log:      log,
-		instance: txlog.Instance{ID: uuid.NewString(), Host: host, PID: os.Getpid()},
+		logID:    logID,
+		instance: instance,
 		wake:     make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
@@ -133,6 +147,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { o.beat(beating) })
 	background.Go(func() { o.cleaning(beating) })
+	background.Go(func() { o.watchPausedKinds(beating) })
 	defer background.Wait()
 	defer quiet()
 
@@ -210,6 +225,7 @@ func (o *Orchestrator) drainOnce(ctx context.Context) error {
 		// The lease runs out by itself.
 		o.config.Logger.Warn("saga: giving the lease back failed", slog.Any("error", e))
 	}
+	o.log.Close()
 	return err
 }
 

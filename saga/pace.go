@@ -41,3 +41,26 @@ func (p *pace) stalling() bool {
 	defer p.mu.Unlock()
 	return time.Now().Before(p.until)
 }
+
+// rejects says whether Trys of a kind of branch have been rejected lately, so that
+// a batch is written with savepoints, one statement more for each member, and a
+// rejection hurts no other member.
+type rejects struct {
+	mu    sync.Mutex
+	until time.Time
+}
+
+// rejectsWindow is for how long a rejection makes others likely.
+const rejectsWindow = 10 * time.Second
+
+func (r *rejects) note() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.until = time.Now().Add(rejectsWindow)
+}
+
+func (r *rejects) lately() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Now().Before(r.until)
+}

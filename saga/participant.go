@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
@@ -38,8 +39,8 @@ type ParticipantConfig struct {
 // has another database, where the barrier is then. It checks the schema.
 func NewParticipant(ctx context.Context, db *gorm.DB, config ParticipantConfig) (*Participant, error) {
 	switch {
-	case db == nil:
-		return nil, invalid("participant: the database is nil")
+	case checkHandle(db) != nil:
+		return nil, invalid("participant: the database: %w", checkHandle(db))
 	case config.CallTimeout < 0:
 		return nil, invalid("participant: the CallTimeout is negative: %s", config.CallTimeout)
 	case config.CallTimeout == 0:
@@ -51,12 +52,12 @@ func NewParticipant(ctx context.Context, db *gorm.DB, config ParticipantConfig) 
 	if err := sagasql.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("saga: participant: %w", err)
 	}
-	pool, err := db.DB()
+	pool, err := local.Pool(db)
 	if err != nil {
 		return nil, fmt.Errorf("saga: participant: %w", err)
 	}
 	return &Participant{
-		caller: caller{timeout: config.CallTimeout, logger: config.Logger},
+		caller: caller{timeout: config.CallTimeout, logger: config.Logger, instance: uuid.NewString(), underWay: &underWay{}},
 		kinds:  kinds{db: db, pool: pool},
 	}, nil
 }
@@ -91,8 +92,14 @@ func (p *Participant) Call(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
+	// A row of an engine in the same database is never one of a call from
+	// elsewhere, whoever makes it.
+	call.Caller = fromElsewhere + call.Caller
 	return p.callApart(ctx, b, call)
 }
+
+// fromElsewhere precedes the names of callers in the barrier rows of a participant.
+const fromElsewhere = "@"
 
 // Barrier returns the barrier rows of a transaction in the participant's
 // database, for people who want to know what happened.
@@ -156,7 +163,11 @@ func (p place) clean(ctx context.Context, age time.Duration) (removed int, err e
 			return removed, err
 		}
 		for batch := range slices.Chunk(gids, cleanPage) {
-			inUse, err := log.InUse(ctx, batch)
+			var inUse map[string]bool
+			err := local.Run(ctx, p.db, func(tx *gorm.DB) (err error) {
+				inUse, err = log.InUse(ctx, tx, batch)
+				return err
+			})
 			if err != nil {
 				return removed, err
 			}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
@@ -25,20 +26,27 @@ type step struct {
 
 // txn is a transaction that is being driven.
 type txn struct {
-	gid   string
-	state State
-	epoch int64
-	steps []*step
-	next  time.Duration // after a round that failed: until it is due again
+	gid    string
+	caller string // the log's id, which the barrier knows the engine by
+	state  State
+	epoch  int64
+	steps  []*step
+	next   time.Duration // after a round that failed: until it is due again
 
+	planned   bool      // it was begun with a plan, and so has branches
 	fresh     bool      // its Trys were committed by this process just now: the barrier need not be asked
 	decided   time.Time // about when, on this process's clock
 	attention string    // why it was raised to attention; empty if it was not
 }
 
+// known reports whether the kinds of all branches are registered here.
+func (t *txn) known() bool {
+	return !slices.ContainsFunc(t.steps, func(s *step) bool { return s.branch == nil })
+}
+
 // call is the next call of a step.
 func (t *txn) call(s *step, op barrier.Op) Call {
-	return Call{GID: t.gid, BranchID: s.id, Kind: s.kind, Op: op, Attempt: s.failed + 1, Payload: s.payload}
+	return Call{GID: t.gid, BranchID: s.id, Kind: s.kind, Op: op, Caller: t.caller, Attempt: s.failed + 1, Payload: s.payload}
 }
 
 // rows are the branches as the log holds them.
@@ -100,13 +108,18 @@ func (o *Orchestrator) prepare(p Plan) (*txn, error) {
 	if len(p.Steps) == 0 || len(p.Steps) > MaxBranches {
 		return nil, invalid("%s: the plan has %d branches, it needs 1 to %d", p.GID, len(p.Steps), MaxBranches)
 	}
-	t := &txn{gid: p.GID, epoch: 1}
+	t := &txn{gid: p.GID, caller: o.logID, epoch: 1}
+	bytes := 0
 	for i, s := range p.Steps {
 		prepared, err := o.newStep(p.GID, BranchID(i+1), s)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.GID, err)
 		}
 		t.steps = append(t.steps, prepared)
+		bytes += len(prepared.payload)
+	}
+	if bytes > o.config.MaxBytes {
+		return nil, invalid("%s: the payloads of its branches have %d bytes, Config.MaxBytes allows %d", p.GID, bytes, o.config.MaxBytes)
 	}
 	return t, nil
 }

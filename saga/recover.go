@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -14,8 +15,13 @@ import (
 )
 
 const (
-	// claimBatch is the most transactions that one claim takes over.
-	claimBatch = 500
+	// claimBatch is the most transactions that one claim takes over, and
+	// claimPage how many due ones it looks at for them.
+	claimBatch, claimPage = 500, 1000
+
+	// idleClaims is how many times longer than it took the pause after a sweep is
+	// that has found nothing that this instance can drive.
+	idleClaims = 10
 
 	// regain is how long a free slot waits for others that become free at the
 	// same time, so that one claim fills them all.
@@ -31,7 +37,7 @@ func (o *Orchestrator) poll(ctx context.Context) {
 		pause := time.Duration(0)
 		if !more {
 			// Jitter keeps instances that started together from asking together.
-			pause = o.config.Poll/2 + jitter.UpTo(ctx, o.config.Poll/2+1)
+			pause = max(o.config.Poll/2, idleClaims*sweep.vain) + jitter.UpTo(ctx, o.config.Poll/2+1)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -64,24 +70,30 @@ func (o *Orchestrator) wakeAfter(d time.Duration) {
 // keeps for a while. What came due behind it, or was left out because somebody
 // else held it, is for the next sweep.
 type sweep struct {
-	most  time.Duration // for how long it goes on
-	began time.Time
-	since time.Time // due time of the last claimed; zero at the front
+	most    time.Duration // for how long it goes on
+	began   time.Time
+	since   time.Time     // due time of the last that was looked at; zero at the front
+	claimed bool          // something was taken over
+	vain    time.Duration // what the last sweep took that took nothing over, and left something
 }
 
 // from returns where the next claim begins.
 func (s *sweep) from() time.Time {
 	if s.since.IsZero() || time.Since(s.began) > s.most {
-		s.began, s.since = time.Now(), time.Time{}
+		s.began, s.since, s.claimed = time.Now(), time.Time{}, false
 	}
 	return s.since
 }
 
-// pass notes what a claim took, and whether there may be more.
-func (s *sweep) pass(claimed []txlog.Record, more bool) {
-	s.since = time.Time{}
-	if more {
-		s.since = claimed[len(claimed)-1].DueAt
+// pass notes what came of a claim.
+func (s *sweep) pass(claims txlog.Claims) {
+	s.claimed = s.claimed || len(claims.Claimed) > 0
+	s.since, s.vain = time.Time{}, 0
+	switch {
+	case claims.More:
+		s.since = claims.Last
+	case len(claims.Foreign) > 0 && !s.claimed:
+		s.vain = time.Since(s.began)
 	}
 }
 
@@ -97,24 +109,16 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 	// recovery.
 	ctx, cancel := context.WithTimeout(ctx, o.config.Lease)
 	defer cancel()
-	if err := o.readPausedKinds(ctx); err != nil {
-		o.warn(ctx, "saga: asking which kinds of branch are paused", err)
-		return false
-	}
-	claimed, err := o.log.Claim(ctx, o.instance.ID, sweep.from(), limit, o.config.Lease, o.flights.inFlight)
+	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, Since: sweep.from(), Page: claimPage, Limit: limit,
+		Bytes: 2 * o.config.MaxBytes, Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
 		return false
 	}
-	more = len(claimed) == limit
-	sweep.pass(claimed, more)
-	txns, err := o.load(ctx, claimed)
-	if err != nil {
-		o.warn(ctx, "saga: reading due transactions, which will be due again", err)
-		return false
-	}
-	for i, record := range claimed {
-		flight := o.flights.takeOver(record.GID)
+	sweep.pass(claims)
+	o.raiseForeign(ctx, claims.Foreign)
+	for _, claimed := range claims.Claimed {
+		flight := o.flights.takeOver(claimed.GID)
 		if flight == nil {
 			return false // stopping; they become due again
 		}
@@ -128,10 +132,36 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 			}()
 			ctx, cancel := o.detach(ctx)
 			defer cancel()
-			o.resume(ctx, record, txns[i], flight)
+			o.resume(ctx, claimed.Record, o.assemble(claimed), flight)
 		}()
 	}
-	return more
+	return claims.More
+}
+
+// mostForeign is how many transactions a claim raises to attention.
+const mostForeign = 10
+
+// raiseForeign raises transactions to attention that have waited for long for an
+// instance that knows their kinds of branches.
+func (o *Orchestrator) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
+	raised := 0
+	for _, f := range foreign {
+		if f.Attention || f.Decided < o.config.AttentionAge {
+			continue
+		}
+		if raised++; raised > mostForeign {
+			return
+		}
+		why := fmt.Sprintf("kind: no instance that runs knows the kind of branch %s: register it, or an alias for it", f.Kind)
+		done, err := o.log.Unclaimed(ctx, f.GID, why)
+		if err != nil {
+			o.warn(ctx, "saga: raising a transaction to attention", err)
+			return
+		}
+		if done {
+			o.alarm(&txn{gid: f.GID, attention: why})
+		}
+	}
 }
 
 func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
@@ -140,41 +170,19 @@ func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
 	}
 }
 
-// load reads what driving the records takes.
-func (o *Orchestrator) load(ctx context.Context, records []txlog.Record) ([]*txn, error) {
-	gids := make([]string, len(records))
-	var failing []string
-	for i, r := range records {
-		gids[i] = r.GID
-		if r.Failures > 0 {
-			failing = append(failing, r.GID)
-		}
-	}
-	branches, err := o.log.Branches(ctx, gids...)
-	if err != nil {
-		return nil, err
-	}
-	attempts, err := o.log.Attempts(ctx, failing...)
-	if err != nil {
-		return nil, err
-	}
-	txns := make([]*txn, len(records))
-	for i, r := range records {
-		txns[i] = o.assemble(r, branches[r.GID], attempts[r.GID])
-	}
-	return txns, nil
-}
-
-func (o *Orchestrator) assemble(r txlog.Record, branches []txlog.Branch, attempts []txlog.Attempt) *txn {
-	t := &txn{gid: r.GID, state: State(r.State), epoch: r.Epoch, decided: time.Now().Add(-r.SinceDecision), attention: r.Attention}
-	byID := make(map[string]*step, len(branches))
-	for _, b := range branches {
+// assemble makes a transaction of what the log holds.
+func (o *Orchestrator) assemble(c txlog.Claimed) *txn {
+	r := c.Record
+	t := &txn{gid: r.GID, caller: o.logID, state: State(r.State), epoch: r.Epoch, decided: time.Now().Add(-r.SinceDecision), attention: r.Attention,
+		planned: r.Digest != ""}
+	byID := make(map[string]*step, len(c.Branches))
+	for _, b := range c.Branches {
 		s := &step{id: b.ID, kind: b.Kind, payload: []byte(b.Payload), done: !b.DoneAt.IsZero()}
 		s.branch, _ = o.branch(b.Kind) // an unknown kind is a failed attempt
 		byID[b.ID] = s
 		t.steps = append(t.steps, s)
 	}
-	for _, a := range attempts {
+	for _, a := range c.Attempts {
 		// Attempts are in order: the last of each branch counts.
 		if s := byID[a.BranchID]; s != nil && a.Operation != string(barrier.Try) {
 			s.failed, s.wait = a.Number, a.Wait
@@ -187,13 +195,14 @@ func (o *Orchestrator) assemble(r txlog.Record, branches []txlog.Branch, attempt
 // it, and then through one round of calls.
 func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn, flight *flight) {
 	if t.state == Trying {
-		if err := o.presumeAbort(ctx, record); err != nil {
+		strange := !t.known()
+		if err := o.presumeAbort(ctx, record, strange); err != nil {
 			o.flights.land(flight)
 			o.warn(ctx, "saga: cancelling an undecided transaction", err)
 			return
 		}
 		t.state = Cancelling
-		if record.Paused() {
+		if record.Paused() || strange {
 			o.flights.land(flight)
 			return
 		}
@@ -202,12 +211,16 @@ func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn, 
 }
 
 // presumeAbort cancels a transaction that nobody decided: its deadline has
-// passed, or the process that executed it is gone.
-func (o *Orchestrator) presumeAbort(ctx context.Context, record txlog.Record) error {
+// passed, or the process that executed it is gone. A strange one has kinds of
+// branches that this instance does not know: another one drives it.
+func (o *Orchestrator) presumeAbort(ctx context.Context, record txlog.Record, strange bool) error {
 	decision := txlog.Decision{GID: record.GID, Epoch: record.Epoch, State: txlog.Cancelling,
-		By: byDeadline, Reason: "it was undecided at its deadline", Owner: o.instance.ID, Due: o.config.Lease}
+		By: byDeadline, Reason: "it was undecided at its deadline", Code: CodeDeadline, Owner: o.instance.ID, Due: o.config.Lease}
 	if record.Owner != "" && !record.Expired {
-		decision.By, decision.Reason = byRecovery, "the process that executed it was gone before the decision"
+		decision.By, decision.Reason, decision.Code = byRecovery, "the process that executed it was gone before the decision", CodeGone
+	}
+	if strange {
+		decision.Owner, decision.Due = "", 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.config.CallTimeout)
 	defer cancel()

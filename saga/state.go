@@ -23,10 +23,24 @@ func (s State) Decided() bool { return s != Trying && s != "" }
 
 // Outcome is what is known of a transaction when a call returns.
 type Outcome struct {
-	GID    string
-	State  State
-	Reason string // why it was cancelled; empty otherwise
+	GID      string `json:"gid"`
+	State    State  `json:"state"`
+	Reason   string `json:"reason,omitempty"`        // why it was cancelled, for people; empty otherwise
+	Code     string `json:"reason_code,omitempty"`   // the same for programs: of the branch that rejected, see [RejectCode], or one of the Code constants
+	BranchID string `json:"reason_branch,omitempty"` // whose Try was the reason; empty if it was none
 }
+
+// Codes of a cancel that a branch gave no code for.
+const (
+	CodeRejected  = "rejected"  // a branch rejected, without a code
+	CodeFailed    = "failed"    // a Try failed
+	CodeRefused   = "refused"   // the database refused to commit
+	CodeDeadline  = "deadline"  // the transaction was undecided at its deadline
+	CodeGone      = "gone"      // the process that executed it was gone, or its caller's context ended
+	CodeCancelled = "cancelled" // the caller cancelled
+	CodeOperator  = "operator"  // an operator cancelled
+	CodeConflict  = "conflict"  // the barrier of a branch knows another transaction by this gid
+)
 
 // Err is the error that goes with the outcome for a caller who wanted it
 // confirmed: nil if it is or will be, and otherwise because of cause, if that is
@@ -36,7 +50,7 @@ func (o Outcome) Err(cause error) error {
 	case Confirming, Confirmed:
 		return nil
 	case Cancelling, Cancelled:
-		return &CancelledError{GID: o.GID, State: o.State, Reason: o.Reason, Cause: cause}
+		return &CancelledError{GID: o.GID, State: o.State, Reason: o.Reason, Code: o.Code, BranchID: o.BranchID, Cause: cause}
 	default:
 		return &UnknownError{GID: o.GID, Cause: cause}
 	}

@@ -21,14 +21,19 @@ func TestSweep(t *testing.T) {
 			}
 		}
 		check("at first", time.Time{})
-		s.pass([]txlog.Record{{DueAt: first}, {DueAt: second}}, true)
+		s.pass(txlog.Claims{Last: second, More: true})
 		check("after a full claim", second)
-		s.pass(nil, false)
+		s.pass(txlog.Claims{})
 		check("after the last claim", time.Time{})
-		s.pass([]txlog.Record{{DueAt: first}}, true)
+		s.pass(txlog.Claims{Last: first, More: true})
 		time.Sleep(time.Second)
 		check("within its time", first)
 		time.Sleep(time.Nanosecond)
 		check("after its time", time.Time{})
+		time.Sleep(time.Second)
+		s.pass(txlog.Claims{Foreign: []txlog.Foreign{{GID: "g"}}})
+		if s.vain != time.Second {
+			t.Errorf("a sweep that could drive nothing took %s", s.vain)
+		}
 	})
 }

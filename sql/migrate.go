@@ -5,7 +5,9 @@ import (
 	stdsql "database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 )
 
@@ -21,10 +23,6 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	statements, err := Statements(dialect)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
 	err = Check(ctx, db)
 	if err == nil || errors.Is(err, ErrNewer) {
 		return err
@@ -36,7 +34,7 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 			if err := Check(ctx, db); err == nil || errors.Is(err, ErrNewer) {
 				return err
 			}
-			if err := run(ctx, conn, statements); err != nil {
+			if err := bringUp(ctx, db, dialect); err != nil {
 				return err
 			}
 			return Check(ctx, db)
@@ -48,13 +46,50 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 	return nil
 }
 
-func run(ctx context.Context, conn gorm.ConnPool, statements []string) error {
+// bringUp runs the upgrades that the database lacks, and then the whole schema,
+// which adds the tables that are missing.
+func bringUp(ctx context.Context, db *gorm.DB, dialect string) error {
+	version, complete, err := installed(ctx, db)
+	if err != nil {
+		return err
+	}
+	if version > 1 && !complete {
+		version-- // the upgrade to it may have been broken off
+	}
+	if version > 0 {
+		script, err := Upgrade(dialect, version)
+		if err != nil {
+			return err
+		}
+		if err := run(ctx, db, split(script)); err != nil {
+			return err
+		}
+	}
+	statements, err := Statements(dialect)
+	if err != nil {
+		return err
+	}
+	return run(ctx, db, statements)
+}
+
+func run(ctx context.Context, db *gorm.DB, statements []string) error {
 	for _, statement := range statements {
-		if _, err := conn.ExecContext(ctx, statement); err != nil {
+		if _, err := db.Statement.ConnPool.ExecContext(ctx, statement); err != nil && !isThere(err) {
 			return fmt.Errorf("%w, in the statement:\n%s", err, statement)
 		}
 	}
 	return nil
+}
+
+// isThere says whether err is of a column that was added before, by an upgrade
+// that was broken off: MySQL's 1060, and SQLite's words. A table gets its columns
+// in one statement on MySQL, and all at once on SQLite.
+func isThere(err error) bool {
+	var e *mysql.MySQLError
+	if errors.As(err, &e) {
+		return e.Number == 1060
+	}
+	return strings.Contains(err.Error(), "duplicate column name")
 }
 
 // advisoryLock names the lock that lets one migration run at a time. The

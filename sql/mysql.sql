@@ -1,16 +1,17 @@
 -- Schema of tccsaga for MySQL 8.0.16+ and MariaDB 10.6+.
 -- Times are UTC with microseconds. Every statement may run again.
 
--- version 1
+-- version 2, complete; upgrade/ has the steps from older ones
 
 CREATE TABLE IF NOT EXISTS saga_schema (
   id TINYINT NOT NULL COMMENT 'always 1, so that there is one row',
   version INT NOT NULL COMMENT 'version of the schema that is, or is being, installed',
   complete TINYINT NOT NULL COMMENT '0 while a migration is under way or was broken off, 1 after it',
+  log_id VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'names the log in this database, in the calls that its engine makes; made when it is installed',
   PRIMARY KEY (id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='which version of this schema is installed';
 
-INSERT INTO saga_schema (id, version, complete) VALUES (1, 1, 0) ON DUPLICATE KEY UPDATE version = 1, complete = 0;
+INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 2, 0, UUID()) ON DUPLICATE KEY UPDATE version = 2, complete = 0;
 
 CREATE TABLE IF NOT EXISTS saga_transactions (
   gid VARCHAR(128) NOT NULL COMMENT 'global id of the transaction, chosen by the caller',
@@ -18,6 +19,8 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   state VARCHAR(16) NOT NULL COMMENT 'trying, then confirming and confirmed, or cancelling and cancelled',
   digest VARCHAR(64) NOT NULL COMMENT 'SHA-256 of the plan, which a repeated start must match; empty when begun without a plan',
   reason VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'why it was cancelled; empty otherwise',
+  reason_code VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'the same for programs: a code of the branch that rejected, or one of the framework; empty if it is not cancelled',
+  reason_branch VARCHAR(32) NOT NULL DEFAULT '' COMMENT 'the branch whose Try was the reason; empty if it was none',
   decided_by VARCHAR(16) NOT NULL COMMENT 'who decided: caller, deadline, recovery or operator; empty before the decision',
   attention VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'why a person should look at it; empty when nobody has to',
   owner VARCHAR(64) NOT NULL COMMENT 'instance that drives it, see saga_instances; empty while an open transaction waits for its decision',
@@ -49,6 +52,7 @@ CREATE TABLE IF NOT EXISTS saga_attempts (
   operation VARCHAR(16) NOT NULL COMMENT 'the operation that failed: try, confirm or cancel',
   attempt INT NOT NULL COMMENT 'number of the attempt, from 1; the oldest rows of a branch go when there are many',
   error VARCHAR(2048) CHARACTER SET utf8mb4 NOT NULL COMMENT 'what the call said',
+  code VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'the same for programs: conflict, if no repetition can succeed; the code of a rejection; else empty',
   instance VARCHAR(64) NOT NULL COMMENT 'instance that made the call',
   failed_at DATETIME(6) NOT NULL COMMENT 'when it failed',
   next_at DATETIME(6) NULL COMMENT 'not before this time it is called again; NULL for a Try, which is not',
@@ -74,9 +78,11 @@ CREATE TABLE IF NOT EXISTS saga_acts (
   gid VARCHAR(128) NOT NULL COMMENT 'the transaction; empty when it was done to a kind of branch',
   kind VARCHAR(64) NOT NULL COMMENT 'the kind of branch; empty when it was done to a transaction',
   number INT NOT NULL COMMENT 'number of the act on it, from 1',
-  act VARCHAR(16) NOT NULL COMMENT 'what was done: retry, pause, resume, confirm or cancel',
+  act VARCHAR(16) NOT NULL COMMENT 'what was done: retry, pause, resume, confirm, cancel or resolve',
   who VARCHAR(128) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who did it',
   why VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why',
+  branch_id VARCHAR(32) NOT NULL DEFAULT '' COMMENT 'the branch that it was done to; empty when it was done to the whole',
+  believed VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'what the operator believes has become of the branch: confirmed or cancelled; empty for other acts',
   acted_at DATETIME(6) NOT NULL COMMENT 'when',
   PRIMARY KEY (gid, kind, number)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='what operators have done, and why';
@@ -94,11 +100,18 @@ CREATE TABLE IF NOT EXISTS saga_barrier (
   gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
   branch_id VARCHAR(32) NOT NULL COMMENT 'the branch within it',
   state VARCHAR(16) NOT NULL COMMENT 'tried, confirmed, cancelled, or suspended: a Cancel came before any Try, and a Try that comes now is refused',
+  caller VARCHAR(128) NOT NULL DEFAULT '' COMMENT 'log id of the engine whose call it was, see saga_schema; empty if it did not say',
+  kind VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'kind of branch that was called',
+  input VARCHAR(32) NOT NULL DEFAULT '' COMMENT 'the first half of the SHA-256 of the payload, in hexadecimal',
   tried_at DATETIME(6) NULL COMMENT 'when Try ran; NULL if it never did',
   confirmed_at DATETIME(6) NULL COMMENT 'when Confirm ran',
   cancelled_at DATETIME(6) NULL COMMENT 'when Cancel ran, or when it found nothing to cancel',
   turned_away INT NOT NULL DEFAULT 0 COMMENT 'calls refused or skipped since: repeated, late or in conflict',
   turned_away_at DATETIME(6) NULL COMMENT 'when the last of them came',
+  call_op VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'operation of a branch without a database that is under way, or whose end is not known; empty otherwise',
+  call_by VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'instance that makes that call',
+  call_since DATETIME(6) NULL COMMENT 'since when it is under way',
+  call_until DATETIME(6) NULL COMMENT 'until when it may be under way',
   PRIMARY KEY (gid, branch_id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='what each branch has done, written in its own local transaction';
 
@@ -133,4 +146,4 @@ CREATE TABLE IF NOT EXISTS saga_inbox (
   PRIMARY KEY (consumer, message_id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='messages handled by each consumer, written in the local transaction of its handler';
 
-UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 1;
+UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;

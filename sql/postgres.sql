@@ -1,20 +1,22 @@
 -- Schema of tccsaga for PostgreSQL 12 and newer.
 -- Every statement may run again.
 
--- version 1
+-- version 2, complete; upgrade/ has the steps from older ones
 
 CREATE TABLE IF NOT EXISTS saga_schema (
   id SMALLINT NOT NULL,
   version INT NOT NULL,
   complete SMALLINT NOT NULL,
+  log_id VARCHAR(64) NOT NULL DEFAULT '',
   PRIMARY KEY (id)
 );
 COMMENT ON TABLE saga_schema IS 'which version of this schema is installed';
 COMMENT ON COLUMN saga_schema.id IS 'always 1, so that there is one row';
 COMMENT ON COLUMN saga_schema.version IS 'version of the schema that is, or is being, installed';
 COMMENT ON COLUMN saga_schema.complete IS '0 while a migration is under way or was broken off, 1 after it';
+COMMENT ON COLUMN saga_schema.log_id IS 'names the log in this database, in the calls that its engine makes; made when it is installed';
 
-INSERT INTO saga_schema (id, version, complete) VALUES (1, 1, 0) ON CONFLICT (id) DO UPDATE SET version = 1, complete = 0;
+INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 2, 0, md5(random()::text || clock_timestamp()::text)) ON CONFLICT (id) DO UPDATE SET version = 2, complete = 0;
 
 CREATE TABLE IF NOT EXISTS saga_transactions (
   gid VARCHAR(128) NOT NULL,
@@ -22,6 +24,8 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   state VARCHAR(16) NOT NULL,
   digest VARCHAR(64) NOT NULL,
   reason VARCHAR(1024) NOT NULL DEFAULT '',
+  reason_code VARCHAR(64) NOT NULL DEFAULT '',
+  reason_branch VARCHAR(32) NOT NULL DEFAULT '',
   decided_by VARCHAR(16) NOT NULL,
   attention VARCHAR(1024) NOT NULL DEFAULT '',
   owner VARCHAR(64) NOT NULL,
@@ -42,6 +46,8 @@ COMMENT ON COLUMN saga_transactions.pattern IS 'the pattern it follows: tcc';
 COMMENT ON COLUMN saga_transactions.state IS 'trying, then confirming and confirmed, or cancelling and cancelled';
 COMMENT ON COLUMN saga_transactions.digest IS 'SHA-256 of the plan, which a repeated start must match; empty when begun without a plan';
 COMMENT ON COLUMN saga_transactions.reason IS 'why it was cancelled; empty otherwise';
+COMMENT ON COLUMN saga_transactions.reason_code IS 'the same for programs: a code of the branch that rejected, or one of the framework; empty if it is not cancelled';
+COMMENT ON COLUMN saga_transactions.reason_branch IS 'the branch whose Try was the reason; empty if it was none';
 COMMENT ON COLUMN saga_transactions.decided_by IS 'who decided: caller, deadline, recovery or operator; empty before the decision';
 COMMENT ON COLUMN saga_transactions.attention IS 'why a person should look at it; empty when nobody has to';
 COMMENT ON COLUMN saga_transactions.owner IS 'instance that drives it, see saga_instances; empty while an open transaction waits for its decision';
@@ -77,6 +83,7 @@ CREATE TABLE IF NOT EXISTS saga_attempts (
   operation VARCHAR(16) NOT NULL,
   attempt INT NOT NULL,
   error VARCHAR(2048) NOT NULL,
+  code VARCHAR(64) NOT NULL DEFAULT '',
   instance VARCHAR(64) NOT NULL,
   failed_at TIMESTAMPTZ NOT NULL,
   next_at TIMESTAMPTZ,
@@ -88,6 +95,7 @@ COMMENT ON COLUMN saga_attempts.branch_id IS 'the branch';
 COMMENT ON COLUMN saga_attempts.operation IS 'the operation that failed: try, confirm or cancel';
 COMMENT ON COLUMN saga_attempts.attempt IS 'number of the attempt, from 1; the oldest rows of a branch go when there are many';
 COMMENT ON COLUMN saga_attempts.error IS 'what the call said';
+COMMENT ON COLUMN saga_attempts.code IS 'the same for programs: conflict, if no repetition can succeed; the code of a rejection; else empty';
 COMMENT ON COLUMN saga_attempts.instance IS 'instance that made the call';
 COMMENT ON COLUMN saga_attempts.failed_at IS 'when it failed';
 COMMENT ON COLUMN saga_attempts.next_at IS 'not before this time it is called again; NULL for a Try, which is not';
@@ -123,6 +131,8 @@ CREATE TABLE IF NOT EXISTS saga_acts (
   act VARCHAR(16) NOT NULL,
   who VARCHAR(128) NOT NULL,
   why VARCHAR(1024) NOT NULL,
+  branch_id VARCHAR(32) NOT NULL DEFAULT '',
+  believed VARCHAR(16) NOT NULL DEFAULT '',
   acted_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (gid, kind, number)
 );
@@ -130,9 +140,11 @@ COMMENT ON TABLE saga_acts IS 'what operators have done, and why';
 COMMENT ON COLUMN saga_acts.gid IS 'the transaction; empty when it was done to a kind of branch';
 COMMENT ON COLUMN saga_acts.kind IS 'the kind of branch; empty when it was done to a transaction';
 COMMENT ON COLUMN saga_acts.number IS 'number of the act on it, from 1';
-COMMENT ON COLUMN saga_acts.act IS 'what was done: retry, pause, resume, confirm or cancel';
+COMMENT ON COLUMN saga_acts.act IS 'what was done: retry, pause, resume, confirm, cancel or resolve';
 COMMENT ON COLUMN saga_acts.who IS 'who did it';
 COMMENT ON COLUMN saga_acts.why IS 'why';
+COMMENT ON COLUMN saga_acts.branch_id IS 'the branch that it was done to; empty when it was done to the whole';
+COMMENT ON COLUMN saga_acts.believed IS 'what the operator believes has become of the branch: confirmed or cancelled; empty for other acts';
 COMMENT ON COLUMN saga_acts.acted_at IS 'when';
 
 CREATE TABLE IF NOT EXISTS saga_cleaning (
@@ -152,22 +164,36 @@ CREATE TABLE IF NOT EXISTS saga_barrier (
   gid VARCHAR(128) NOT NULL,
   branch_id VARCHAR(32) NOT NULL,
   state VARCHAR(16) NOT NULL,
+  caller VARCHAR(128) NOT NULL DEFAULT '',
+  kind VARCHAR(64) NOT NULL DEFAULT '',
+  input VARCHAR(32) NOT NULL DEFAULT '',
   tried_at TIMESTAMPTZ,
   confirmed_at TIMESTAMPTZ,
   cancelled_at TIMESTAMPTZ,
   turned_away INT NOT NULL DEFAULT 0,
   turned_away_at TIMESTAMPTZ,
+  call_op VARCHAR(16) NOT NULL DEFAULT '',
+  call_by VARCHAR(64) NOT NULL DEFAULT '',
+  call_since TIMESTAMPTZ,
+  call_until TIMESTAMPTZ,
   PRIMARY KEY (gid, branch_id)
 );
 COMMENT ON TABLE saga_barrier IS 'what each branch has done, written in its own local transaction';
 COMMENT ON COLUMN saga_barrier.gid IS 'the transaction';
 COMMENT ON COLUMN saga_barrier.branch_id IS 'the branch within it';
 COMMENT ON COLUMN saga_barrier.state IS 'tried, confirmed, cancelled, or suspended: a Cancel came before any Try, and a Try that comes now is refused';
+COMMENT ON COLUMN saga_barrier.caller IS 'log id of the engine whose call it was, see saga_schema; empty if it did not say';
+COMMENT ON COLUMN saga_barrier.kind IS 'kind of branch that was called';
+COMMENT ON COLUMN saga_barrier.input IS 'the first half of the SHA-256 of the payload, in hexadecimal';
 COMMENT ON COLUMN saga_barrier.tried_at IS 'when Try ran; NULL if it never did';
 COMMENT ON COLUMN saga_barrier.confirmed_at IS 'when Confirm ran';
 COMMENT ON COLUMN saga_barrier.cancelled_at IS 'when Cancel ran, or when it found nothing to cancel';
 COMMENT ON COLUMN saga_barrier.turned_away IS 'calls refused or skipped since: repeated, late or in conflict';
 COMMENT ON COLUMN saga_barrier.turned_away_at IS 'when the last of them came';
+COMMENT ON COLUMN saga_barrier.call_op IS 'operation of a branch without a database that is under way, or whose end is not known; empty otherwise';
+COMMENT ON COLUMN saga_barrier.call_by IS 'instance that makes that call';
+COMMENT ON COLUMN saga_barrier.call_since IS 'since when it is under way';
+COMMENT ON COLUMN saga_barrier.call_until IS 'until when it may be under way';
 
 CREATE TABLE IF NOT EXISTS saga_stock (
   sku VARCHAR(64) NOT NULL,
@@ -221,4 +247,4 @@ COMMENT ON COLUMN saga_inbox.consumer IS 'the consumer, by its durable name';
 COMMENT ON COLUMN saga_inbox.message_id IS 'id of the message, the same in every delivery';
 COMMENT ON COLUMN saga_inbox.handled_at IS 'when its handler was done';
 
-UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 1;
+UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;

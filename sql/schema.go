@@ -10,9 +10,9 @@ import (
 )
 
 // Version is the version of the schema in this package.
-const Version = 1
+const Version = 2
 
-//go:embed mysql.sql postgres.sql sqlite.sql
+//go:embed mysql.sql postgres.sql sqlite.sql upgrade/*.sql
 var files embed.FS
 
 // Statements returns the schema of a dialect ("mysql", which serves MariaDB
@@ -23,7 +23,11 @@ func Statements(dialect string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var statements []string
+	return split(text), nil
+}
+
+// split separates the statements of a script.
+func split(text string) (statements []string) {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		if trimmed := strings.TrimSpace(line); b.Len() == 0 && (trimmed == "" || strings.HasPrefix(trimmed, "--")) {
@@ -35,17 +39,39 @@ func Statements(dialect string) ([]string, error) {
 			b.Reset()
 		}
 	}
-	return statements, nil
+	return statements
 }
 
-// Script returns the schema of a dialect as one commented SQL script, for
-// people who run their own migrations.
+// Script returns the schema of a dialect as one commented SQL script, for a
+// database without one, for people who run their own migrations. [Upgrade] has
+// the script for a database with an older one.
 func Script(dialect string) (string, error) {
 	text, err := files.ReadFile(dialect + ".sql")
 	if err != nil {
 		return "", fmt.Errorf("no schema for the database dialect %q: use mysql, postgres or sqlite", dialect)
 	}
 	return string(text), nil
+}
+
+// Upgrade returns the script that brings the schema from an older version to this
+// one, for people who run their own migrations; see [Script]. It is empty if
+// there is nothing to do.
+func Upgrade(dialect string, from int) (string, error) {
+	if _, err := Script(dialect); err != nil {
+		return "", err
+	}
+	if from < 1 || from > Version {
+		return "", fmt.Errorf("there is no way from schema version %d to %d: versions 1 to %d are known", from, Version, Version)
+	}
+	var script strings.Builder
+	for version := from + 1; version <= Version; version++ {
+		text, err := files.ReadFile(fmt.Sprintf("upgrade/%s_%d.sql", dialect, version))
+		if err != nil {
+			return "", fmt.Errorf("the upgrade to schema version %d: %w", version, err)
+		}
+		script.Write(text)
+	}
+	return script.String(), nil
 }
 
 // dialectOf returns the dialect of db and refuses one without a schema.

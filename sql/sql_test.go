@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,4 +157,92 @@ func ExampleScript() {
 	}
 	fmt.Println(strings.SplitN(script, "\n", 2)[0])
 	// Output: -- Schema of tccsaga for MySQL 8.0.16+ and MariaDB 10.6+.
+}
+
+// A database with an older schema, with rows in it, is upgraded: by Migrate, also
+// after an upgrade that was broken off, and by the script for one's own tool. The
+// result is that of a new one.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range sqltest.Dialects {
+		for _, way := range []string{"migrate", "broken off", "script"} {
+			t.Run(dialect+"/"+way, func(t *testing.T) {
+				t.Parallel()
+				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{})
+				old, err := os.ReadFile("testdata/" + dialect + "_1.sql")
+				if err != nil {
+					t.Fatal(err)
+				}
+				runScript(t, db, string(old), -1)
+				if err := db.Exec("INSERT INTO saga_barrier (gid, branch_id, state, turned_away) VALUES ('g', '01', 'tried', 0)").Error; err != nil {
+					t.Fatal(err)
+				}
+				if err := sagasql.Check(t.Context(), db); !errors.Is(err, sagasql.ErrNotMigrated) {
+					t.Fatalf("Check of version 1: %v", err)
+				}
+				script, err := sagasql.Upgrade(dialect, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch way {
+				case "script":
+					runScript(t, db, script, -1)
+				case "broken off":
+					runScript(t, db, script, 4)
+					fallthrough
+				default:
+					if err := sagasql.Migrate(t.Context(), db); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := sagasql.Check(t.Context(), db); err != nil {
+					t.Fatal(err)
+				}
+				fresh := sqltest.Open(t, dialect)
+				for _, table := range []string{"saga_schema", "saga_transactions", "saga_branches", "saga_attempts", "saga_acts", "saga_barrier"} {
+					if got, want := columns(t, db, table), columns(t, fresh, table); !slices.Equal(got, want) {
+						t.Errorf("%s has the columns\n%v, a new one\n%v", table, got, want)
+					}
+				}
+				var id string
+				if err := db.Raw("SELECT log_id FROM saga_schema").Scan(&id).Error; err != nil || len(id) < 32 {
+					t.Errorf("the log's id is %q, %v", id, err)
+				}
+			})
+		}
+	}
+}
+
+// runScript runs the first statements of a script, or all.
+func runScript(t *testing.T, db *gorm.DB, script string, most int) {
+	t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(script) {
+		if b.Len() == 0 && (strings.TrimSpace(line) == "" || strings.HasPrefix(line, "--")) {
+			continue
+		}
+		if b.WriteString(line); strings.HasSuffix(strings.TrimSpace(line), ";") {
+			if most == 0 {
+				return
+			}
+			most--
+			if err := db.Exec(strings.TrimSuffix(strings.TrimSpace(b.String()), ";")).Error; err != nil {
+				t.Fatal(err)
+			}
+			b.Reset()
+		}
+	}
+}
+
+func columns(t *testing.T, db *gorm.DB, table string) (names []string) {
+	t.Helper()
+	types, err := db.Migrator().ColumnTypes(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range types {
+		names = append(names, fmt.Sprint(c.Name(), " ", c.DatabaseTypeName()))
+	}
+	slices.Sort(names)
+	return names
 }

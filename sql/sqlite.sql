@@ -1,16 +1,17 @@
 -- Schema of tccsaga for SQLite 3.35 and newer, in rollback or WAL mode.
 -- Times are UTC, '2006-01-02 15:04:05.000'. Every statement may run again.
 
--- version 1
+-- version 2, complete; upgrade/ has the steps from older ones
 
 CREATE TABLE IF NOT EXISTS saga_schema ( -- which version of this schema is installed
   id INTEGER NOT NULL, -- always 1, so that there is one row
   version INTEGER NOT NULL, -- version of the schema that is, or is being, installed
   complete INTEGER NOT NULL, -- 0 while a migration is under way or was broken off, 1 after it
+  log_id TEXT NOT NULL DEFAULT '', -- names the log in this database, in the calls that its engine makes; made when it is installed
   PRIMARY KEY (id)
 );
 
-INSERT INTO saga_schema (id, version, complete) VALUES (1, 1, 0) ON CONFLICT (id) DO UPDATE SET version = 1, complete = 0;
+INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 2, 0, lower(hex(randomblob(16)))) ON CONFLICT (id) DO UPDATE SET version = 2, complete = 0;
 
 CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction: its state and its decision
   gid TEXT NOT NULL, -- global id of the transaction, chosen by the caller
@@ -18,6 +19,8 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   state TEXT NOT NULL, -- trying, then confirming and confirmed, or cancelling and cancelled
   digest TEXT NOT NULL, -- SHA-256 of the plan, which a repeated start must match; empty when begun without a plan
   reason TEXT NOT NULL DEFAULT '', -- why it was cancelled; empty otherwise
+  reason_code TEXT NOT NULL DEFAULT '', -- the same for programs: a code of the branch that rejected, or one of the framework; empty if it is not cancelled
+  reason_branch TEXT NOT NULL DEFAULT '', -- the branch whose Try was the reason; empty if it was none
   decided_by TEXT NOT NULL, -- who decided: caller, deadline, recovery or operator; empty before the decision
   attention TEXT NOT NULL DEFAULT '', -- why a person should look at it; empty when nobody has to
   owner TEXT NOT NULL, -- instance that drives it, see saga_instances; empty while an open transaction waits for its decision
@@ -49,6 +52,7 @@ CREATE TABLE IF NOT EXISTS saga_attempts ( -- failed branch calls; no row where 
   operation TEXT NOT NULL, -- the operation that failed: try, confirm or cancel
   attempt INTEGER NOT NULL, -- number of the attempt, from 1; the oldest rows of a branch go when there are many
   error TEXT NOT NULL, -- what the call said
+  code TEXT NOT NULL DEFAULT '', -- the same for programs: conflict, if no repetition can succeed; the code of a rejection; else empty
   instance TEXT NOT NULL, -- instance that made the call
   failed_at TEXT NOT NULL, -- when it failed
   next_at TEXT, -- not before this time it is called again; NULL for a Try, which is not
@@ -74,9 +78,11 @@ CREATE TABLE IF NOT EXISTS saga_acts ( -- what operators have done, and why
   gid TEXT NOT NULL, -- the transaction; empty when it was done to a kind of branch
   kind TEXT NOT NULL, -- the kind of branch; empty when it was done to a transaction
   number INTEGER NOT NULL, -- number of the act on it, from 1
-  act TEXT NOT NULL, -- what was done: retry, pause, resume, confirm or cancel
+  act TEXT NOT NULL, -- what was done: retry, pause, resume, confirm, cancel or resolve
   who TEXT NOT NULL, -- who did it
   why TEXT NOT NULL, -- why
+  branch_id TEXT NOT NULL DEFAULT '', -- the branch that it was done to; empty when it was done to the whole
+  believed TEXT NOT NULL DEFAULT '', -- what the operator believes has become of the branch: confirmed or cancelled; empty for other acts
   acted_at TEXT NOT NULL, -- when
   PRIMARY KEY (gid, kind, number)
 );
@@ -94,11 +100,18 @@ CREATE TABLE IF NOT EXISTS saga_barrier ( -- what each branch has done, written 
   gid TEXT NOT NULL, -- the transaction
   branch_id TEXT NOT NULL, -- the branch within it
   state TEXT NOT NULL, -- tried, confirmed, cancelled, or suspended: a Cancel came before any Try, and a Try that comes now is refused
+  caller TEXT NOT NULL DEFAULT '', -- log id of the engine whose call it was, see saga_schema; empty if it did not say
+  kind TEXT NOT NULL DEFAULT '', -- kind of branch that was called
+  input TEXT NOT NULL DEFAULT '', -- the first half of the SHA-256 of the payload, in hexadecimal
   tried_at TEXT, -- when Try ran; NULL if it never did
   confirmed_at TEXT, -- when Confirm ran
   cancelled_at TEXT, -- when Cancel ran, or when it found nothing to cancel
   turned_away INTEGER NOT NULL DEFAULT 0, -- calls refused or skipped since: repeated, late or in conflict
   turned_away_at TEXT, -- when the last of them came
+  call_op TEXT NOT NULL DEFAULT '', -- operation of a branch without a database that is under way, or whose end is not known; empty otherwise
+  call_by TEXT NOT NULL DEFAULT '', -- instance that makes that call
+  call_since TEXT, -- since when it is under way
+  call_until TEXT, -- until when it may be under way
   PRIMARY KEY (gid, branch_id)
 );
 
@@ -133,4 +146,4 @@ CREATE TABLE IF NOT EXISTS saga_inbox ( -- messages handled by each consumer, wr
   PRIMARY KEY (consumer, message_id)
 );
 
-UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 1;
+UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;

@@ -143,13 +143,18 @@ func ExampleRegisterExternal() {
 	ctx := context.Background()
 	_, err := tcc.Execute(ctx, orch, "order-1", phones(1), Charge{700})
 	fmt.Println(err)
+	// The Trys come in the order of the plan: nobody asks the gateway if the stock
+	// is short, unless the card comes first.
 	_, err = tcc.Execute(ctx, orch, "order-2", phones(5), Charge{700})
+	fmt.Println(err)
+	_, err = tcc.Execute(ctx, orch, "order-3", Charge{700}, phones(5))
 	fmt.Println(err)
 	// Output:
 	// authorize 700 with key order-1/02
 	// capture with key order-1/02
 	// <nil>
-	// authorize 700 with key order-2/02
-	// void with key order-2/02
 	// saga: order-2 is cancelled: stock.lock: stock of phone is short: 5 wanted, 1 available
+	// authorize 700 with key order-3/01
+	// void with key order-3/01
+	// saga: order-3 is cancelled: stock.lock: stock of phone is short: 5 wanted, 1 available
 }

@@ -235,7 +235,7 @@ func TestUnknownKindIsAFailedAttempt(t *testing.T) {
 	bare, err := saga.Open(t.Context(), b.db, quick)
 	must(t, err)
 	b.run(bare)
-	outcome, err := bare.Confirm(t.Context(), tx.GID())
+	outcome, err := bare.Confirm(t.Context(), tx.GID(), saga.Options{})
 	if err != nil || outcome.State != saga.Confirming {
 		t.Fatalf("%+v, %v", outcome, err)
 	}

@@ -17,6 +17,8 @@ type Transaction struct {
 	gid    string
 	next   int   // number of the next branch
 	failed error // of the last Try that failed and was not repeated with success
+
+	returnDecided bool // Confirm returns when the decision is durable
 }
 
 // Begin opens a transaction. Beginning the same gid again gives the same
@@ -26,7 +28,7 @@ func Begin(ctx context.Context, engine saga.Engine, gid string, options saga.Opt
 	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Options: options}); err != nil {
 		return nil, err
 	}
-	return &Transaction{engine: engine, gid: gid, next: 1}, nil
+	return &Transaction{engine: engine, gid: gid, next: 1, returnDecided: options.ReturnDecided}, nil
 }
 
 // Resume returns an open transaction that was begun before, here or in another
@@ -86,7 +88,7 @@ func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
 	if t.failed != nil {
 		return saga.Outcome{GID: t.gid, State: saga.Trying}, fmt.Errorf("tcc: confirm %s: a Try has failed, repeat it or cancel: %w", t.gid, t.failed)
 	}
-	return t.engine.Confirm(ctx, t.gid)
+	return t.engine.Confirm(ctx, t.gid, saga.Options{ReturnDecided: t.returnDecided})
 }
 
 // Cancel decides to cancel, and cancels every branch. The error is nil only if

@@ -173,7 +173,7 @@ func TestOpenTransactionRefusals(t *testing.T) {
 	if _, err := tcc.Resume(ctx, b.orch, "nobody"); !errors.Is(err, saga.ErrNotFound) {
 		t.Errorf("Resume: %v", err)
 	}
-	if _, err := b.orch.Confirm(ctx, "nobody"); !errors.Is(err, saga.ErrNotFound) {
+	if _, err := b.orch.Confirm(ctx, "nobody", saga.Options{}); !errors.Is(err, saga.ErrNotFound) {
 		t.Errorf("Confirm: %v", err)
 	}
 	if _, err := tcc.Begin(ctx, b.orch, "", saga.Options{}); !errors.Is(err, saga.ErrInvalid) {
@@ -243,12 +243,12 @@ func TestConfirmNeedsEveryTry(t *testing.T) {
 		tried := make(chan error)
 		go func() { tried <- tx.Try(t.Context(), holdAway{1, 10}) }()
 		eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > before })
-		if _, err := b.orch.Confirm(t.Context(), gid); !errors.Is(err, saga.ErrNotTried) {
+		if _, err := b.orch.Confirm(t.Context(), gid, saga.Options{}); !errors.Is(err, saga.ErrNotTried) {
 			t.Errorf("Confirm while a Try is under way: %v", err)
 		}
 		close(gate)
 		must(t, <-tried)
-		_, err = b.orch.Confirm(t.Context(), gid)
+		_, err = b.orch.Confirm(t.Context(), gid, saga.Options{})
 		must(t, err)
 		b.books(b.other, 1, 90, 0, 10)
 	})
@@ -267,7 +267,7 @@ func TestTransactionWithAPlanFromOutside(t *testing.T) {
 			answered <- err
 		}()
 		eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > 0 })
-		if _, err := b.orch.Confirm(t.Context(), gid); !errors.Is(err, saga.ErrNotOpen) {
+		if _, err := b.orch.Confirm(t.Context(), gid, saga.Options{}); !errors.Is(err, saga.ErrNotOpen) {
 			t.Errorf("Confirm from outside: %v", err)
 		}
 		outcome := make(chan error)

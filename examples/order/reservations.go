@@ -104,7 +104,7 @@ func (s *Service) reserved(c *gin.Context, gid string) {
 }
 
 func (s *Service) payReservation(c *gin.Context) {
-	outcome, err := s.orch.Confirm(c.Request.Context(), reservationGID(c))
+	outcome, err := s.orch.Confirm(c.Request.Context(), reservationGID(c), saga.Options{})
 	s.answer(c, http.StatusOK, outcome, err)
 }
 

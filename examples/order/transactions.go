@@ -134,8 +134,8 @@ func (s *Service) postAct(c *gin.Context) {
 
 func branchView(b saga.BranchView) BranchView {
 	view := BranchView{ID: b.ID, Kind: b.Kind, Payload: b.Payload, Barrier: barrierView(b.Barrier), Attempts: []AttemptView{}}
-	if b.BarrierError != nil {
-		view.Barrier = BarrierView{State: "unknown", Explained: b.BarrierError.Error()}
+	if b.BarrierError != "" {
+		view.Barrier = BarrierView{State: "unknown", Explained: b.BarrierError}
 	}
 	for _, a := range b.Attempts {
 		view.Attempts = append(view.Attempts, AttemptView{Operation: string(a.Operation), Attempt: a.Number, Error: a.Error,

@@ -18,7 +18,7 @@ var ErrNotAll = errors.New("not every call is to be run")
 // TryAll is Call with Try for many branches, in one statement, if the verdict
 // of all is Run; else it returns an error. For those in confirmed it is also
 // Call with Confirm, so that no other call can come in between.
-func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Key) error {
+func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Request) error {
 	size := tries{len(tried), len(confirmed)}
 	if size == (tries{}) {
 		return nil
@@ -27,10 +27,10 @@ func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Key) error {
 	if err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
-	arguments := make([]any, 0, 2*(size.tried+size.confirmed))
-	for _, keys := range [][]Key{tried, confirmed} {
-		for _, key := range keys {
-			arguments = append(arguments, key.GID, key.BranchID)
+	arguments := make([]any, 0, 5*(size.tried+size.confirmed))
+	for _, requests := range [][]Request{tried, confirmed} {
+		for _, r := range requests {
+			arguments = append(arguments, r.GID, r.BranchID, r.caller(), r.Kind, Digest(r.Input))
 		}
 	}
 	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].tryAll(size), arguments...); err != nil {
@@ -43,14 +43,16 @@ func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Key) error {
 }
 
 // ConfirmAll is Call with Confirm for the branches of the same ids of many
-// transactions, if the verdict of all is Run; else it returns an error.
-func ConfirmAll(ctx context.Context, tx *gorm.DB, branchIDs, gids []string) error {
+// transactions of one caller, if the verdict of all is Run; else it returns an
+// error.
+func ConfirmAll(ctx context.Context, tx *gorm.DB, caller string, branchIDs, gids []string) error {
 	d, err := dialect.Of(tx)
 	if err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
 	size := confirms{len(branchIDs), len(gids)}
-	arguments := make([]any, 0, size.branches+size.gids)
+	arguments := make([]any, 0, 1+size.branches+size.gids)
+	arguments = append(arguments, Request{Caller: caller}.caller())
 	for _, names := range [][]string{branchIDs, gids} {
 		for _, name := range names {
 			arguments = append(arguments, name)

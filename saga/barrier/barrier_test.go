@@ -93,7 +93,7 @@ func checkCell(t *testing.T, db *gorm.DB, key barrier.Key, isolation sql.Isolati
 	defer tx.Rollback()
 	// An old snapshot must not deceive the barrier.
 	tx.Exec("SELECT COUNT(*) FROM saga_barrier")
-	got, err := barrier.Call(t.Context(), tx, key, op)
+	got, err := barrier.Call(t.Context(), tx, barrier.Request{Key: key, Op: op})
 	if got != want {
 		t.Fatalf("verdict %q (%v), want %q", got, err, want)
 	}
@@ -163,13 +163,13 @@ func race(t *testing.T, db *gorm.DB, key barrier.Key) string {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		<-start
-		tryVerdict, tryErr = barrier.Do(t.Context(), db, key, barrier.Try, func(tx *gorm.DB) error {
+		tryVerdict, tryErr = barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: barrier.Try}, func(tx *gorm.DB) error {
 			return tx.Exec("UPDATE effects SET tries = tries + 1 WHERE gid = ?", key.GID).Error
 		})
 	})
 	wg.Go(func() {
 		<-start
-		cancelVerdict, cancelErr = barrier.Do(t.Context(), db, key, barrier.Cancel, func(tx *gorm.DB) error {
+		cancelVerdict, cancelErr = barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: barrier.Cancel}, func(tx *gorm.DB) error {
 			return tx.Exec("UPDATE effects SET cancels = cancels + 1 WHERE gid = ?", key.GID).Error
 		})
 	})
@@ -203,7 +203,7 @@ func TestRepeatedCallsAtOnce(t *testing.T) {
 		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
 			key := barrier.Key{GID: "repeat-" + string(op), BranchID: "01"}
 			if op != barrier.Try {
-				if _, err := barrier.Do(t.Context(), db, key, barrier.Try, nothing); err != nil {
+				if _, err := barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: barrier.Try}, nothing); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -212,7 +212,7 @@ func TestRepeatedCallsAtOnce(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 12 {
 				wg.Go(func() {
-					verdict, err := barrier.Do(t.Context(), db, key, op, nothing)
+					verdict, err := barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: op}, nothing)
 					if err != nil {
 						t.Error(err)
 					}
@@ -238,7 +238,7 @@ func TestCallerKeepsItsTransaction(t *testing.T) {
 	each(t, func(t *testing.T, db *gorm.DB) {
 		key := barrier.Key{GID: "rolled-back", BranchID: "01"}
 		tx := db.Begin()
-		if verdict, err := barrier.Call(t.Context(), tx, key, barrier.Try); verdict != barrier.Run {
+		if verdict, err := barrier.Call(t.Context(), tx, barrier.Request{Key: key, Op: barrier.Try}); verdict != barrier.Run {
 			t.Fatal(verdict, err)
 		}
 		if err := tx.Rollback().Error; err != nil {
@@ -263,12 +263,12 @@ func TestWithoutAConnection(t *testing.T) {
 				loss.Cut(0)
 				cut := db.Transaction(func(tx *gorm.DB) error {
 					for _, op := range ops[:len(ops)-1] {
-						if _, err := barrier.Call(t.Context(), tx, barrier.Key{GID: gid, BranchID: "01"}, op); err != nil {
+						if _, err := barrier.Call(t.Context(), tx, barrier.Request{Key: barrier.Key{GID: gid, BranchID: "01"}, Op: op}); err != nil {
 							t.Error(err)
 						}
 					}
 					loss.Cut(in)
-					_, err := barrier.Call(t.Context(), tx, barrier.Key{GID: gid, BranchID: "01"}, ops[len(ops)-1])
+					_, err := barrier.Call(t.Context(), tx, barrier.Request{Key: barrier.Key{GID: gid, BranchID: "01"}, Op: ops[len(ops)-1]})
 					if loss.WasCut() != errors.Is(err, io.ErrUnexpectedEOF) {
 						t.Errorf("%v, cut before statement %d: %v", ops, in, err)
 					}
@@ -286,12 +286,12 @@ func TestFailedWorkLeavesNothing(t *testing.T) {
 	each(t, func(t *testing.T, db *gorm.DB) {
 		key := barrier.Key{GID: "failed", BranchID: "01"}
 		failure := errors.New("no")
-		if _, err := barrier.Do(t.Context(), db, key, barrier.Try, func(*gorm.DB) error { return failure }); err != failure {
+		if _, err := barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: barrier.Try}, func(*gorm.DB) error { return failure }); err != failure {
 			t.Fatal(err)
 		}
 		func() {
 			defer func() { recover() }()
-			barrier.Do(t.Context(), db, key, barrier.Try, func(*gorm.DB) error { panic("work") })
+			barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: barrier.Try}, func(*gorm.DB) error { panic("work") })
 		}()
 		if state, _ := read(t, db, key); state != "" {
 			t.Errorf("row %q after failed work", state)
@@ -308,7 +308,7 @@ func TestBadInput(t *testing.T) {
 	}
 	call := func(key barrier.Key, op barrier.Op) error {
 		return inTransaction(func(tx *gorm.DB) error {
-			_, err := barrier.Call(t.Context(), tx, key, op)
+			_, err := barrier.Call(t.Context(), tx, barrier.Request{Key: key, Op: op})
 			return err
 		})
 	}
@@ -317,12 +317,15 @@ func TestBadInput(t *testing.T) {
 		err  error
 		says string
 	}{
-		"empty gid":      {call(barrier.Key{BranchID: "01"}, barrier.Try), "gid is empty"},
-		"long gid":       {call(barrier.Key{GID: strings.Repeat("g", 129), BranchID: "01"}, barrier.Try), "129 characters"},
-		"space in gid":   {call(barrier.Key{GID: "a b", BranchID: "01"}, barrier.Try), "without spaces"},
-		"empty branch":   {call(barrier.Key{GID: "g"}, barrier.Try), "branch id is empty"},
-		"unknown op":     {call(good, "commit"), `unknown operation "commit"`},
-		"no transaction": {func() error { _, err := barrier.Call(context.Background(), db, good, barrier.Try); return err }(), "not in a transaction"},
+		"empty gid":    {call(barrier.Key{BranchID: "01"}, barrier.Try), "gid is empty"},
+		"long gid":     {call(barrier.Key{GID: strings.Repeat("g", 129), BranchID: "01"}, barrier.Try), "129 characters"},
+		"space in gid": {call(barrier.Key{GID: "a b", BranchID: "01"}, barrier.Try), "without spaces"},
+		"empty branch": {call(barrier.Key{GID: "g"}, barrier.Try), "branch id is empty"},
+		"unknown op":   {call(good, "commit"), `unknown operation "commit"`},
+		"no transaction": {func() error {
+			_, err := barrier.Call(context.Background(), db, barrier.Request{Key: good, Op: barrier.Try})
+			return err
+		}(), "not in a transaction"},
 	}
 	for name, c := range cases {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.says) {

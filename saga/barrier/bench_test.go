@@ -30,21 +30,21 @@ func benchmarkBarrier(b *testing.B, db *gorm.DB, batch int) {
 		err := db.Transaction(func(tx *gorm.DB) error {
 			if batch == 1 {
 				key := barrier.Key{GID: fmt.Sprintf("%s-%d-%d", run, b.N, n), BranchID: "01"}
-				if _, err := barrier.Call(ctx, tx, key, barrier.Try); err != nil {
+				if _, err := barrier.Call(ctx, tx, barrier.Request{Key: key, Op: barrier.Try}); err != nil {
 					return err
 				}
-				_, err := barrier.Call(ctx, tx, key, barrier.Confirm)
+				_, err := barrier.Call(ctx, tx, barrier.Request{Key: key, Op: barrier.Confirm})
 				return err
 			}
-			keys, gids := make([]barrier.Key, batch), make([]string, batch)
+			keys, gids := make([]barrier.Request, batch), make([]string, batch)
 			for i := range keys {
 				gids[i] = fmt.Sprintf("%s-%d-%d", run, b.N, n+i)
-				keys[i] = barrier.Key{GID: gids[i], BranchID: "01"}
+				keys[i] = barrier.Request{Key: barrier.Key{GID: gids[i], BranchID: "01"}}
 			}
 			if err := barrier.TryAll(ctx, tx, keys, nil); err != nil {
 				return err
 			}
-			return barrier.ConfirmAll(ctx, tx, []string{"01"}, gids)
+			return barrier.ConfirmAll(ctx, tx, "", []string{"01"}, gids)
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -36,7 +36,7 @@ func ExampleCall() {
 	}
 	for range 2 {
 		err := db.Transaction(func(tx *gorm.DB) error {
-			verdict, err := barrier.Call(ctx, tx, barrier.Key{GID: "order-1001", BranchID: "01"}, barrier.Try)
+			verdict, err := barrier.Call(ctx, tx, barrier.Request{Key: barrier.Key{GID: "order-1001", BranchID: "01"}, Op: barrier.Try})
 			if err != nil {
 				return err
 			}

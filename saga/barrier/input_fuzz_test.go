@@ -31,7 +31,7 @@ func FuzzCall(f *testing.F) {
 			(op == "try" || op == "confirm" || op == "cancel")
 		key := barrier.Key{GID: gid, BranchID: branchID}
 		err := db.Transaction(func(tx *gorm.DB) error {
-			verdict, err := barrier.Call(t.Context(), tx, key, barrier.Op(op))
+			verdict, err := barrier.Call(t.Context(), tx, barrier.Request{Key: key, Op: barrier.Op(op)})
 			if (verdict != "") != valid {
 				t.Errorf("%q %q %q: %q, %v", gid, branchID, op, verdict, err)
 			}

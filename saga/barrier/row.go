@@ -25,22 +25,52 @@ const (
 // the database's; a zero time is of a step that did not happen.
 type Row struct {
 	Key
-	State        State
-	TriedAt      time.Time
-	ConfirmedAt  time.Time
-	CancelledAt  time.Time // also when an empty rollback came
-	TurnedAway   int       // calls that did not run: repeated, late or in conflict
-	TurnedAwayAt time.Time // when the last of them came
+	State        State     `json:"state"`
+	Caller       string    `json:"caller,omitempty"` // whose calls they are: the id of an engine's log; "-" if it did not say
+	Kind         string    `json:"kind,omitempty"`   // kind of branch
+	Input        string    `json:"input,omitempty"`  // of the payload; see [Digest]
+	TriedAt      time.Time `json:"tried_at,omitzero"`
+	ConfirmedAt  time.Time `json:"confirmed_at,omitzero"`
+	CancelledAt  time.Time `json:"cancelled_at,omitzero"`   // also when an empty rollback came
+	TurnedAway   int       `json:"turned_away"`             // calls that did not run: repeated, late or in conflict
+	TurnedAwayAt time.Time `json:"turned_away_at,omitzero"` // when the last of them came
+	UnderWay     *UnderWay `json:"under_way,omitempty"`     // nil if no call is known to be under way
+}
+
+// UnderWay is a call that is under way, or whose end nobody knows: of a branch
+// that acts on something other than a database.
+type UnderWay struct {
+	Op    Op            `json:"op"`
+	By    string        `json:"by"`    // the instance that makes it
+	Since time.Time     `json:"since"` // by the database's clock
+	Until time.Time     `json:"until"` // it is over then, at the latest
+	Left  time.Duration `json:"-"`     // until then, when the row was read; not positive if it is over
 }
 
 // Look returns the barrier rows of a transaction in the database db, by branch
-// id. It locks nothing and changes nothing.
+// id. It locks nothing and changes nothing: it is for people. A decision rests on
+// [LookLocked].
 func Look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
+	return look(ctx, db, gid, func(q queries) string { return q.look })
+}
+
+// LookLocked returns the barrier row of one branch, nil if it has none, with a
+// locking read in the local transaction tx: the row that is committed in the
+// database that takes writes, and not that of a replica that lags behind.
+func LookLocked(ctx context.Context, tx *gorm.DB, key Key) (*Row, error) {
+	rows, err := look(ctx, tx, key.GID, func(q queries) string { return q.lookLocked }, key.BranchID)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return &rows[0], nil
+}
+
+func look(ctx context.Context, db *gorm.DB, gid string, query func(queries) string, branchID ...any) ([]Row, error) {
 	d, err := dialect.Of(db)
 	if err != nil {
 		return nil, fmt.Errorf("barrier: %w", err)
 	}
-	rows, err := db.Statement.ConnPool.QueryContext(ctx, statements[d].look, gid)
+	rows, err := db.Statement.ConnPool.QueryContext(ctx, query(statements[d]), append([]any{gid}, branchID...)...)
 	if err != nil {
 		return nil, fmt.Errorf("barrier: reading the rows of %s: %w", gid, err)
 	}
@@ -48,15 +78,26 @@ func Look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
 	var found []Row
 	for rows.Next() {
 		r := Row{Key: Key{GID: gid}}
-		var triedAt, confirmedAt, cancelledAt, turnedAwayAt int64
-		if err := rows.Scan(&r.BranchID, &r.State, &triedAt, &confirmedAt, &cancelledAt, &r.TurnedAway, &turnedAwayAt); err != nil {
+		var call UnderWay
+		var since, until, left, triedAt, confirmedAt, cancelledAt, turnedAwayAt int64
+		if err := rows.Scan(&r.BranchID, &r.State, &r.Caller, &r.Kind, &r.Input, &call.Op, &call.By, &since, &until, &left,
+			&triedAt, &confirmedAt, &cancelledAt, &r.TurnedAway, &turnedAwayAt); err != nil {
 			return nil, fmt.Errorf("barrier: reading the rows of %s: %w", gid, err)
 		}
 		r.TriedAt, r.ConfirmedAt = dialect.Time(triedAt), dialect.Time(confirmedAt)
 		r.CancelledAt, r.TurnedAwayAt = dialect.Time(cancelledAt), dialect.Time(turnedAwayAt)
+		if call.Op != "" {
+			call.Since, call.Until, call.Left = dialect.Time(since), dialect.Time(until), time.Duration(left)*time.Microsecond
+			r.UnderWay = &call
+		}
 		found = append(found, r)
 	}
 	return found, rows.Err()
+}
+
+// Matches reports whether the row is of the caller, kind and input of a request.
+func (r Row) Matches(request Request) bool {
+	return mismatch(request, r.Caller, r.Kind, r.Input) == nil
 }
 
 // Explain says in words what the row means.
@@ -73,6 +114,11 @@ func (r Row) Explain() string {
 		text = "Cancel came although Try had not run (an empty rollback); nothing was reserved, and a Try that comes late is refused"
 	default:
 		text = fmt.Sprintf("unknown state %q", string(r.State))
+	}
+	if u := r.UnderWay; u != nil && u.Left > 0 {
+		text = fmt.Sprintf("a %s is under way since %s, by %s, and over at %s at the latest", u.Op, u.Since.Format(time.RFC3339), u.By, u.Until.Format(time.RFC3339))
+	} else if u != nil {
+		text += fmt.Sprintf("; how a %s of %s ended, by %s, is not known", u.Op, u.Since.Format(time.RFC3339), u.By)
 	}
 	if r.TurnedAway > 0 {
 		text += fmt.Sprintf("; calls turned away as repeated, late or in conflict: %d", r.TurnedAway)

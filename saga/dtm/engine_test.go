@@ -83,7 +83,7 @@ func TestOpenTransactions(t *testing.T) {
 	other, err := tcc.Resume(ctx, b.engine, "a")
 	must(t, err)
 	must(t, other.Try(ctx, phones(1)))
-	if _, err := b.engine.Confirm(ctx, "a"); err != nil {
+	if _, err := b.engine.Confirm(ctx, "a", saga.Options{}); err != nil {
 		t.Error(err)
 	}
 	outcome, err := other.Confirm(ctx)
@@ -127,7 +127,7 @@ func TestOpenTransactions(t *testing.T) {
 	b.holds(0, 3, 1, 1, 0)
 
 	for what, err := range map[string]error{
-		"confirm": second(b.engine.Confirm(ctx, "nobody")),
+		"confirm": second(b.engine.Confirm(ctx, "nobody", saga.Options{})),
 		"cancel":  second(b.engine.Cancel(ctx, "nobody", "")),
 		"lookup":  second(b.engine.Lookup(ctx, "nobody")),
 		"resume":  second(tcc.Resume(ctx, b.engine, "nobody")),
@@ -435,7 +435,7 @@ func TestSilentServer(t *testing.T) {
 	if _, err := tcc.Execute(ctx, b.engine, "a", phones(1)); !errors.Is(err, saga.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("execute: %v", err)
 	}
-	if _, err := b.engine.Confirm(ctx, "a"); !errors.Is(err, saga.ErrUnknown) {
+	if _, err := b.engine.Confirm(ctx, "a", saga.Options{}); !errors.Is(err, saga.ErrUnknown) {
 		t.Errorf("confirm: %v", err)
 	}
 	if _, err := b.engine.Cancel(ctx, "a", ""); !errors.Is(err, saga.ErrUnknown) {

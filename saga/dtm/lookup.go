@@ -44,7 +44,7 @@ func (e *Engine) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 		if b.Op != op {
 			continue
 		}
-		branch := saga.BranchView{ID: b.BranchID, Kind: b.kind(), Payload: json.RawMessage(b.Data), BarrierError: errBarrier}
+		branch := saga.BranchView{ID: b.BranchID, Kind: b.kind(), Payload: json.RawMessage(b.Data), BarrierError: errBarrier.Error()}
 		if b.Status == dtmcli.StatusSucceed {
 			branch.DoneAt = timeOf(b.FinishTime)
 		}

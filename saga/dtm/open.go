@@ -73,7 +73,7 @@ func (e *Engine) open(ctx context.Context, gid string) (record, error) {
 // Confirm decides to confirm an open transaction, and drives it; see
 // [saga.Engine]. The server does not know whether every Try succeeded: package
 // tcc does, in the process that made them.
-func (e *Engine) Confirm(ctx context.Context, gid string) (saga.Outcome, error) {
+func (e *Engine) Confirm(ctx context.Context, gid string, options saga.Options) (saga.Outcome, error) {
 	if err := checkGID(gid); err != nil {
 		return saga.Outcome{}, fmt.Errorf("dtm: confirm: %w", err)
 	}
@@ -87,7 +87,7 @@ func (e *Engine) Confirm(ctx context.Context, gid string) (saga.Outcome, error) 
 		outcome := found.outcome()
 		return outcome, outcome.Err(nil)
 	}
-	t := &transaction{engine: e, gid: gid, wait: true}
+	t := &transaction{engine: e, gid: gid, wait: !options.ReturnDecided}
 	if time.Until(found.deadline()) <= 0 {
 		// The server would still take it, until it looks at its clock.
 		outcome, err := t.abort(ctx, "it was undecided at its deadline")

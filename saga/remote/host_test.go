@@ -400,7 +400,7 @@ func TestClean(t *testing.T) {
 				if i == 2000 {
 					op = barrier.Try
 				}
-				if _, err := barrier.Call(ctx, tx, key, op); err != nil {
+				if _, err := barrier.Call(ctx, tx, barrier.Request{Key: key, Op: op}); err != nil {
 					return err
 				}
 			}

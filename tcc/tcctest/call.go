@@ -34,7 +34,7 @@ func (e *exerciser) call(ctx context.Context, gid string, op barrier.Op, h *how)
 	c := saga.Call{GID: gid, BranchID: "01", Kind: e.branch.Kind, Op: op, Attempt: 1, Payload: e.payload}
 	act := e.branch.Outside[op]
 	if act != nil && op == try {
-		verdict, err := barrier.Do(ctx, e.branch.Database, c.Key(), op, func(*gorm.DB) error { return nil })
+		verdict, err := barrier.Do(ctx, e.branch.Database, request(c), func(*gorm.DB) error { return nil })
 		switch {
 		case err != nil:
 			return err
@@ -66,7 +66,7 @@ func (e *exerciser) call(ctx context.Context, gid string, op barrier.Op, h *how)
 }
 
 func (e *exerciser) inside(ctx context.Context, c saga.Call, h *how) error {
-	_, err := barrier.Do(ctx, e.branch.Database, c.Key(), c.Op, func(tx *gorm.DB) error {
+	_, err := barrier.Do(ctx, e.branch.Database, request(c), func(tx *gorm.DB) error {
 		if e.branch.Inside != nil {
 			if err := e.branch.Inside(ctx, h.watch(tx), c); err != nil {
 				return err
@@ -91,4 +91,9 @@ func (e *exerciser) isTried(ctx context.Context, key barrier.Key) (bool, error) 
 		}
 	}
 	return false, nil
+}
+
+// request is the call as the barrier has to know it.
+func request(c saga.Call) barrier.Request {
+	return barrier.Request{Key: c.Key(), Op: c.Op, Kind: c.Kind, Input: c.Payload}
 }

@@ -222,7 +222,7 @@ func (a *api) registerBranch(ctx context.Context, in request) (any, error) {
 }
 
 func (a *api) submit(ctx context.Context, in request) (any, error) {
-	outcome, err := a.engine.Confirm(ctx, in.GID)
+	outcome, err := a.engine.Confirm(ctx, in.GID, saga.Options{})
 	if err == nil && in.WaitResult && !outcome.State.Finished() {
 		err = fmt.Errorf("%s is decided to be confirmed, but not every Confirm has succeeded yet: %w", in.GID, saga.ErrOngoing)
 	}

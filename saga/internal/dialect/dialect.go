@@ -45,6 +45,7 @@ var (
 // SQL completes a template:
 //
 //	{now}         the database's clock
+//	{start}       the same as it was when the statement began: a bound that an index can be searched with
 //	{after ?}     the database's clock plus a parameter in microseconds
 //	{at ?}        a parameter in microseconds since 1970 as a time
 //	{micros col}  a time column as microseconds since 1970
@@ -55,7 +56,7 @@ var (
 // All times come from the database's clock, so that the clocks of the
 // processes do not matter.
 func (d Dialect) SQL(template string) string {
-	text := strings.NewReplacer("{now}", d.now(), "{after ?}", d.after(), "{at ?}", d.at(), "{lock}", d.lock()).Replace(template)
+	text := strings.NewReplacer("{now}", d.now(), "{start}", d.start(), "{after ?}", d.after(), "{at ?}", d.at(), "{lock}", d.lock()).Replace(template)
 	text = strings.ReplaceAll(text, "{micros now}", strings.ReplaceAll(d.micros(), "$1", d.now()))
 	text = micros.ReplaceAllString(text, d.micros())
 	if d == Postgres {
@@ -74,6 +75,15 @@ func (d Dialect) now() string {
 	default:
 		return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 	}
+}
+
+// start is for PostgreSQL, which calls clock_timestamp once for each row, and so
+// searches no index with it.
+func (d Dialect) start() string {
+	if d == Postgres {
+		return "statement_timestamp()"
+	}
+	return d.now()
 }
 
 func (d Dialect) after() string {

@@ -10,29 +10,50 @@ import (
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// Passing says whether err is a fault of the database that passes when the
+// Transient says whether a server answered with a fault that passes when the
 // local transaction is run again: a deadlock, a lock wait that took too long, a
-// serialization failure, a busy SQLite file, a lost connection. What a branch
-// rejected, whatever it wrapped, is no fault.
-func Passing(err error) bool {
-	var no interface{ Rejected() bool }
-	if err == nil || errors.As(err, &no) {
+// serialization failure, a busy SQLite file, a shutdown, or a server that became
+// read-only in a failover. A rejection of a branch is no fault, whatever it wraps.
+//
+// A lost connection is no answer. Only the [Tx] can say whether it was its own.
+func Transient(err error) bool {
+	if err == nil || rejected(err) {
 		return false
 	}
 	if number, ok := mysqlNumber(err); ok {
-		// 1213 deadlock, 1205 lock wait timeout, 1020 record changed under a
-		// snapshot (MariaDB), 1053 shutdown, 1927 connection killed (MariaDB),
-		// 1040 too many connections.
-		return slices.Contains([]uint16{1213, 1205, 1020, 1053, 1927, 1040}, number)
+		// 1213 deadlock, 1205 lock wait timeout, 1206 too many locks, 1020
+		// record changed under a snapshot (MariaDB), 1053 shutdown, 1927
+		// connection killed (MariaDB), 1040 too many connections, 3101 rolled
+		// back by group replication.
+		return slices.Contains([]uint16{1213, 1205, 1206, 1020, 1053, 1927, 1040, 3101}, number) || readOnly(err)
 	}
 	if state, ok := sqlState(err); ok {
 		// 40001 serialization failure, 40P01 deadlock, 55P03 lock not
 		// available, 53300 too many connections, 57P01-57P03 shutdown.
-		return slices.Contains([]string{"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"}, state)
+		return slices.Contains([]string{"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"}, state) || readOnly(err)
 	}
-	return busySQLite(err) || lost(err)
+	return busySQLite(err)
+}
+
+// rejected says whether a branch said no for a reason of business.
+func rejected(err error) bool {
+	var no interface{ Rejected() bool }
+	return errors.As(err, &no)
+}
+
+// readOnly says whether the server refuses writes, as an old primary does after
+// a failover. The connection is of no use any more.
+func readOnly(err error) bool {
+	if number, ok := mysqlNumber(err); ok {
+		// 1290 --read-only, 1792 read-only transaction, 1836 read-only mode.
+		return number == 1290 || number == 1792 || number == 1836
+	}
+	state, ok := sqlState(err)
+	return ok && state == "25006"
 }
 
 // Duplicate says whether err is the violation of a primary key or unique index.
@@ -48,29 +69,75 @@ func Duplicate(err error) bool {
 	return ok && (code == 1555 || code == 2067)
 }
 
-// Poisoned says whether err only follows from a statement that had failed in
-// the same transaction before, so that it says nothing of who made it:
-// PostgreSQL's 25P02, in_failed_sql_transaction.
-func Poisoned(err error) bool {
+// Aborted says whether err only follows from a statement that had failed in the
+// same local transaction before, so that it says nothing of the call that got it:
+// PostgreSQL's 25P02, in_failed_sql_transaction, or a [Tx] that sends no more.
+func Aborted(err error) bool {
 	state, ok := sqlState(err)
-	return ok && state == "25P02"
+	return ok && state == "25P02" || errors.Is(err, ErrAborted)
 }
 
-// answered says whether the server itself sent err, so that what it says of a
-// COMMIT is certain.
-func answered(err error) bool {
-	if _, ok := mysqlNumber(err); ok {
-		return true
+// rolledBack says whether the server has rolled back the whole local transaction
+// with err. MySQL's and MariaDB's manuals, InnoDB error handling: 1213 deadlock,
+// 1206 lock table full; MariaDB also for 1020, a record changed under a snapshot.
+// SQLite's C interface, sqlite3_get_autocommit: it may have for any error, and
+// has to be asked. PostgreSQL lets nothing further run by itself.
+func rolledBack(d dialect.Dialect, err error) bool {
+	number, ok := mysqlNumber(err)
+	return ok && d == dialect.MySQL && slices.Contains([]uint16{1213, 1206, 1020, 1180, 3101}, number)
+}
+
+// mayHaveRolledBack says whether the server has to be asked whether it has rolled
+// back: with innodb_rollback_on_timeout, MySQL does so after 1205.
+func mayHaveRolledBack(d dialect.Dialect, err error) bool {
+	number, ok := mysqlNumber(err)
+	return d == dialect.SQLite || ok && number == 1205
+}
+
+// commitAnswer is what an error of COMMIT says.
+type commitAnswer int
+
+const (
+	commitUnknown   commitAnswer = iota // it may have happened
+	commitRefused                       // it has not, and would not another time
+	commitTransient                     // it has not, and may another time
+)
+
+// commitFailed tells what became of a COMMIT. Only a server's own no is certain;
+// and not even that if the server was about to go away, or says that it does not
+// know: PostgreSQL's 40003 and 08007, and its class 57P; MySQL's 1053, 1180, 1317
+// and 1927.
+func commitFailed(err error) commitAnswer {
+	if number, ok := mysqlNumber(err); ok {
+		switch {
+		case slices.Contains([]uint16{1053, 1180, 1317, 1927}, number):
+			return commitUnknown
+		case Transient(err):
+			return commitTransient
+		}
+		return commitRefused
 	}
-	if _, ok := sqlState(err); ok {
-		return true
+	if state, ok := sqlState(err); ok {
+		switch {
+		case state == "40003" || strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57P"):
+			return commitUnknown
+		case Transient(err):
+			return commitTransient
+		}
+		return commitRefused
 	}
 	if _, ok := sqliteCode(err); ok {
-		return true
+		if Transient(err) {
+			return commitTransient
+		}
+		return commitRefused
 	}
 	// The last is pgx's, for a transaction in which a statement had failed and
 	// nobody had noticed; it carries no code.
-	return errors.Is(err, sql.ErrTxDone) || strings.Contains(err.Error(), "commit unexpectedly resulted in rollback")
+	if errors.Is(err, sql.ErrTxDone) || strings.Contains(err.Error(), "commit unexpectedly resulted in rollback") {
+		return commitRefused
+	}
+	return commitUnknown
 }
 
 func mysqlNumber(err error) (uint16, bool) {
@@ -109,8 +176,9 @@ func busySQLite(err error) bool {
 	return strings.Contains(err.Error(), "database is locked")
 }
 
-// lost says whether the connection went away.
-func lost(err error) bool {
+// looksLost says whether err is of a connection that went away: the database's,
+// or another one that the user's code has.
+func looksLost(err error) bool {
 	var network net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
 		errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||

@@ -1,11 +1,15 @@
-// Package local runs local transactions: READ COMMITTED, with a bounded retry
-// of passing faults, and with an honest answer when a connection is lost during
-// COMMIT.
+// Package local runs local transactions: READ COMMITTED, with a bounded retry of
+// transient faults, an honest answer when a connection is lost during COMMIT, and
+// a [Tx] that notices when the server has ended the transaction by itself.
+//
+// It uses a bounded share of a connection pool, see [Share], so that the user's
+// own queries and the heartbeat find a connection.
 package local
 
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -26,36 +30,40 @@ var ErrCommitUnknown = errors.New("the connection was lost during COMMIT: it may
 // refused to commit, for a reason that does not pass: it is rolled back.
 var ErrCommitRefused = errors.New("the database refused to commit")
 
-// Bounds of the retry of passing faults.
+// Bounds of the retry of transient faults.
 const (
 	maxRuns   = 10
 	firstWait = 4 * time.Millisecond
 	maxWait   = 400 * time.Millisecond
 )
 
-// Run runs work in a local transaction on db and commits it. A passing fault,
-// in work or at COMMIT, rolls back and runs work again, so work must keep
-// nothing from a run that failed. Every other error of work rolls back and is
-// returned as it is.
+// Run runs work in a local transaction on db and commits it. A transient fault of
+// this database, in work or at COMMIT, rolls back and runs work again, so work
+// must keep nothing from a run that failed. Every other error of work rolls back
+// and is returned as it is.
 //
-// The end of ctx ends the statement under way and rolls back, but does not
-// break into a COMMIT that was already sent.
+// The handle that work gets is the framework's own; see [Guest] for user code.
+//
+// The end of ctx ends the statement under way and rolls back, but does not break
+// into a COMMIT that was already sent.
 //
 // On SQLite, those of one process that write to the same database take turns,
 // first come, first served.
 func Run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
-	return run(ctx, func() error { return once(ctx, db, readCommitted, work) },
-		func(err error) bool { return Passing(err) && !errors.Is(err, ErrCommitUnknown) })
+	return run(ctx, func() (again bool, err error) {
+		return once(ctx, db, func(ctx context.Context) (*connection, error) { return connect(ctx, db) }, work)
+	})
 }
 
-// run calls once, and again as often as again says and is worth it.
-func run(ctx context.Context, once func() error, again func(error) bool) error {
+// run calls once, and again as often as it says and is worth it.
+func run(ctx context.Context, once func() (again bool, err error)) error {
 	var err error
 	for run := range maxRuns {
 		if run > 0 && !wait(ctx, run) {
 			break
 		}
-		if err = once(); !again(err) {
+		var again bool
+		if again, err = once(); !again {
 			return err
 		}
 	}
@@ -74,79 +82,156 @@ func wait(ctx context.Context, run int) bool {
 	}
 }
 
+// connection is one that a local transaction has for itself, until it is released.
+type connection struct {
+	conn    *sql.Conn
+	options *sql.TxOptions
+	release func(spoiled bool)
+}
+
 var readCommitted = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
 
-// once runs work once; nil options are those of the connection.
-func once(ctx context.Context, db *gorm.DB, options *sql.TxOptions, work func(tx *gorm.DB) error) error {
-	leave, err := enter(ctx, db)
+// connect takes a connection out of the pool of db.
+func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
+	pool, err := Pool(db)
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return nil, err
 	}
-	defer leave()
-	tx, end, err := begin(ctx, db, options)
+	options := readCommitted
+	leave := func() {}
+	if dialectOf(db) == dialect.SQLite {
+		options = nil // SQLite is serializable, and its drivers know no other level
+		leave, err = enter(ctx, pool)
+	} else {
+		leave, err = shareOf(pool).take(ctx)
+	}
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return nil, err
 	}
-	defer end()
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return &connection{conn, options, func(spoiled bool) {
+		if spoiled {
+			discard(conn)
+		}
+		conn.Close()
+		leave()
+	}}, nil
+}
+
+// discard lets the pool close a connection instead of using it again.
+func discard(conn *sql.Conn) {
+	conn.Raw(func(any) error { return driver.ErrBadConn })
+}
+
+// once runs work once, and says whether a transient fault kept it from success.
+func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*connection, error), work func(tx *gorm.DB) error) (again bool, err error) {
+	c, err := connect(ctx)
+	if err != nil {
+		return beginAgain(err), fmt.Errorf("begin: %w", err)
+	}
+	t, err := begin(ctx, dialectOf(db), c)
+	if err != nil {
+		c.release(false)
+		return beginAgain(err), fmt.Errorf("begin: %w", err)
+	}
+	defer func() { c.release(t.isSpoiled()) }()
 	finished := false
 	defer func() {
 		if !finished { // an error, or a panic of work
-			tx.Rollback()
+			t.tx.Rollback()
 		}
 	}()
-	if err := work(tx.WithContext(ctx)); err != nil {
-		return err
+	if err := work(raw(ctx, db, t)); err != nil {
+		return t.again(ctx, err), err
 	}
-	if err := Over(ctx); err != nil {
-		return err
+	if err := Expired(ctx); err != nil {
+		return false, err
+	}
+	if err := t.ready(ctx); err != nil {
+		return t.again(ctx, err), fmt.Errorf("commit: %w", err)
 	}
 	finished = true
-	if err := tx.Commit().Error; err != nil {
-		switch {
-		case Passing(err) && answered(err):
-			return fmt.Errorf("commit: %w", err)
-		case answered(err):
-			return fmt.Errorf("commit: %w: %w", ErrCommitRefused, err)
-		}
-		return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
-	}
-	return nil
+	return t.commit(ctx)
 }
 
-// Over returns why ctx has ended, or should have: in a process that was stopped
+func beginAgain(err error) bool { return Transient(err) || looksLost(err) }
+
+// again says whether a run that failed with err is worth another one: the fault
+// is this database's, and passes.
+func (t *Tx) again(ctx context.Context, err error) bool {
+	t.mu.Lock()
+	aborted := t.aborted
+	t.mu.Unlock()
+	switch {
+	case rejected(err):
+		return false
+	case Transient(err):
+		return true
+	case aborted != nil:
+		return Transient(aborted) || errors.Is(aborted, errDeadlock) || looksLost(aborted) && ctx.Err() == nil
+	default:
+		return t.lost(ctx, err)
+	}
+}
+
+// commit commits, and says whether another run may succeed where it failed.
+func (t *Tx) commit(ctx context.Context) (again bool, err error) {
+	err = t.tx.Commit()
+	if err == nil {
+		return false, nil
+	}
+	if t.dialect == dialect.SQLite {
+		// A refused COMMIT leaves SQLite in the transaction.
+		t.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	}
+	t.mu.Lock()
+	failure := t.failure
+	t.mu.Unlock()
+	switch answer := commitFailed(err); {
+	case answer == commitTransient, answer == commitRefused && Transient(failure):
+		return true, fmt.Errorf("commit: %w", err)
+	case answer == commitRefused:
+		return false, fmt.Errorf("commit: %w: %w", ErrCommitRefused, err)
+	default:
+		t.spoiled = true
+		return false, fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
+	}
+}
+
+// Expired returns why ctx has ended, or should have: in a process that was stopped
 // for a while, its timer may not have come yet.
-func Over(ctx context.Context) error {
+func Expired(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) && ctx.Err() == nil {
 		return context.DeadlineExceeded
 	}
 	return context.Cause(ctx)
 }
 
-// begin waits for a connection as long as ctx allows, and then takes the
-// transaction out of ctx's hands: database/sql would otherwise roll it back
-// from another goroutine at any moment, also during COMMIT. The caller calls
-// end when the transaction is over.
-func begin(ctx context.Context, db *gorm.DB, options *sql.TxOptions) (tx *gorm.DB, end func(), err error) {
+// begin begins a transaction, and then takes it out of the hands of ctx:
+// database/sql would otherwise roll it back from another goroutine at any moment,
+// also during COMMIT.
+func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	session := db.Session(&gorm.Session{NewDB: true, Context: own})
-	if options == nil || db.Dialector.Name() == string(dialect.SQLite) {
-		tx = session.Begin() // SQLite is serializable, and its drivers know no other level
-	} else {
-		tx = session.Begin(options)
-	}
-	if err := tx.Error; err != nil {
+	tx, err := c.conn.BeginTx(own, c.options)
+	if err != nil {
 		stop()
 		cancel()
-		return nil, nil, err
+		return nil, err
 	}
 	if !stop() {
 		tx.Rollback()
 		cancel()
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
-	return tx, cancel, nil
+	release := c.release
+	c.release = func(spoiled bool) { cancel(); release(spoiled) }
+	return &Tx{conn: c.conn, tx: tx, dialect: d}, nil
 }

@@ -22,7 +22,7 @@ type rejected struct{ error }
 func (rejected) Rejected() bool  { return true }
 func (r rejected) Unwrap() error { return r.error }
 
-func TestPassing(t *testing.T) {
+func TestTransient(t *testing.T) {
 	t.Parallel()
 	deadlock := &mysql.MySQLError{Number: 1213}
 	cases := []struct {
@@ -40,21 +40,24 @@ func TestPassing(t *testing.T) {
 		{&pgconn.PgError{Code: "40P01"}, true},
 		{&pgconn.PgError{Code: "23505"}, false},
 		{errors.New("database is locked (5) (SQLITE_BUSY)"), true},
-		{driver.ErrBadConn, true},
-		{mysql.ErrInvalidConn, true},
-		{io.ErrUnexpectedEOF, true},
-		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, true},
+		{&mysql.MySQLError{Number: 1290}, true},
+		{&pgconn.PgError{Code: "25006"}, true},
+		// Not answers; whose connection was lost, only the Tx can say.
+		{driver.ErrBadConn, false},
+		{mysql.ErrInvalidConn, false},
+		{io.ErrUnexpectedEOF, false},
+		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, false},
 		{context.DeadlineExceeded, false},
 		{context.Canceled, false},
 	}
 	for _, c := range cases {
-		if got := local.Passing(c.err); got != c.want {
-			t.Errorf("Passing(%v) is %t", c.err, got)
+		if got := local.Transient(c.err); got != c.want {
+			t.Errorf("Transient(%v) is %t", c.err, got)
 		}
 	}
 }
 
-// A passing fault runs the work again, a bounded number of times; what a failed
+// A transient fault runs the work again, a bounded number of times; what a failed
 // run has written is gone.
 func TestRunAgain(t *testing.T) {
 	t.Parallel()
@@ -65,7 +68,7 @@ func TestRunAgain(t *testing.T) {
 		runs := 0
 		err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
 			if runs++; runs < 4 {
-				return errors.Join(insert(tx), driver.ErrBadConn)
+				return errors.Join(insert(tx), deadlockOf(db))
 			}
 			return insert(tx)
 		})
@@ -76,11 +79,23 @@ func TestRunAgain(t *testing.T) {
 			t.Errorf("a duplicate: %v", err)
 		}
 		runs = 0
-		err = local.Run(t.Context(), db, func(*gorm.DB) error { runs++; return driver.ErrBadConn })
-		if !errors.Is(err, driver.ErrBadConn) || runs < 5 || runs > 20 {
+		err = local.Run(t.Context(), db, func(*gorm.DB) error { runs++; return deadlockOf(db) })
+		if !local.Transient(err) || runs < 5 || runs > 20 {
 			t.Errorf("%d runs: %v", runs, err)
 		}
 	})
+}
+
+// deadlockOf is a transient fault as the server of db words it.
+func deadlockOf(db *gorm.DB) error {
+	switch db.Dialector.Name() {
+	case "mysql":
+		return &mysql.MySQLError{Number: 1213}
+	case "postgres":
+		return &pgconn.PgError{Code: "40P01"}
+	default:
+		return errors.New("database is locked (5) (SQLITE_BUSY)")
+	}
 }
 
 func TestRunWithAContextThatEnds(t *testing.T) {

@@ -7,10 +7,6 @@ import (
 	"sync"
 	"time"
 	"weak"
-
-	"gorm.io/gorm"
-
-	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
 // queue is where the local transactions of a process wait that write to the same
@@ -25,38 +21,22 @@ type queue chan struct{}
 // queues has them by database, as long as it is in use.
 var queues sync.Map // weak.Pointer[sql.DB] to queue
 
-// patience is how long a place at the front is waited for. Who calls the
-// database from within a local transaction on it would wait for ever, and hears
-// from SQLite then that it is locked.
-const patience = 5 * time.Second
-
-// Exec runs one statement that is a local transaction by itself.
-func Exec(ctx context.Context, db *gorm.DB, statement string, arguments ...any) (sql.Result, error) {
-	leave, err := enter(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	return db.Statement.ConnPool.ExecContext(ctx, statement, arguments...)
-}
+// queueTimeout bounds the wait for a turn. A call of the database from within a
+// local transaction on it would wait for ever; after this time SQLite answers it
+// that the database is locked.
+const queueTimeout = 5 * time.Second
 
 // Unordered lets the local transactions on a SQLite database come as they like.
 func Unordered(pool *sql.DB) { remember(pool, nil) }
 
-// enter waits for a turn to write to db, which lasts until leave is called.
-func enter(ctx context.Context, db *gorm.DB) (leave func(), err error) {
-	if db.Dialector.Name() != string(dialect.SQLite) {
-		return func() {}, nil
-	}
-	pool, err := db.DB()
-	if err != nil {
-		return nil, err
-	}
+// enter waits for a turn to write to the SQLite database of pool, which lasts
+// until leave is called.
+func enter(ctx context.Context, pool *sql.DB) (leave func(), err error) {
 	q := queueOf(pool)
 	if q == nil {
 		return func() {}, nil
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(queueTimeout)
 	defer timer.Stop()
 	select {
 	case q <- struct{}{}:

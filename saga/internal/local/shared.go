@@ -24,42 +24,41 @@ var ErrLockWait = errors.New("a lock was held too long by somebody else")
 // which everybody needs; for that its busy timeout holds.
 //
 // MySQL knows isolation and the limit of lock waits by connection, or at the price
-// of three more round trips by transaction. So Shared keeps connections of its own
-// for a while, set up once, which never go back to the pool.
+// of round trips by transaction. So Shared sets up connections of its own, keeps a
+// few of them for a second, and never gives one back to the pool.
 type Shared struct {
-	db   *gorm.DB
-	pool *sql.DB
+	db    *gorm.DB
+	pool  *sql.DB
+	share *share
 
 	mu     sync.Mutex
-	idle   []*lane
+	idle   []*session
 	closed bool
 }
 
 // NewShared returns a Shared on db.
 func NewShared(db *gorm.DB) (*Shared, error) {
-	pool, err := db.DB()
-	return &Shared{db: db, pool: pool}, err
+	pool, err := Pool(db)
+	if err != nil {
+		return nil, err
+	}
+	return &Shared{db: db, pool: pool, share: shareOf(pool)}, nil
 }
 
-// lane is a connection that is set up for shared work.
-type lane struct {
+// session is a connection that is set up for shared work.
+type session struct {
 	conn *sql.Conn
-	db   *gorm.DB    // on it
-	rest *time.Timer // ends the lane when it is idle for long
+	rest *time.Timer // ends the session when it is idle for long
 }
 
-const (
-	// laneRest is how long a lane is kept that nobody uses.
-	laneRest = time.Second
-
-	// fewConnections are too few for keeping some of them.
-	fewConnections = 8
-)
+// sessionRest is how long a session is kept that nobody uses.
+const sessionRest = time.Second
 
 // Run does work; see [Run].
 func (s *Shared) Run(ctx context.Context, work func(tx *gorm.DB) error) error {
-	err := run(ctx, func() error { return s.once(ctx, work) }, func(err error) bool {
-		return Passing(err) && !errors.Is(err, ErrCommitUnknown) && !waitedTooLong(err)
+	err := run(ctx, func() (bool, error) {
+		again, err := s.once(ctx, work)
+		return again && !waitedTooLong(err), err
 	})
 	if err != nil && waitedTooLong(err) {
 		return fmt.Errorf("%w: %w", ErrLockWait, err)
@@ -67,81 +66,95 @@ func (s *Shared) Run(ctx context.Context, work func(tx *gorm.DB) error) error {
 	return err
 }
 
-func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) error {
-	switch most := s.pool.Stats().MaxOpenConnections; {
-	case s.db.Dialector.Name() == string(dialect.Postgres):
-		return once(ctx, s.db, readCommitted, func(tx *gorm.DB) error { return limited(tx, "SET LOCAL lock_timeout = '1s'", "", work) })
-	case s.db.Dialector.Name() != string(dialect.MySQL):
-		return once(ctx, s.db, readCommitted, work)
-	case most > 0 && most < fewConnections:
-		return once(ctx, s.db, readCommitted, func(tx *gorm.DB) error {
-			return limited(tx, "SET @tccsaga_lock_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = 1",
-				"SET innodb_lock_wait_timeout = @tccsaga_lock_wait", work)
-		})
+func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) (bool, error) {
+	switch dialectOf(s.db) {
+	case dialect.MySQL:
+		return once(ctx, s.db, s.take, work)
+	case dialect.Postgres:
+		limited := func(tx *gorm.DB) error {
+			if _, err := tx.Statement.ConnPool.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
+				return fmt.Errorf("limiting lock waits: %w", err)
+			}
+			return work(tx)
+		}
+		return once(ctx, s.db, func(ctx context.Context) (*connection, error) { return connect(ctx, s.db) }, limited)
+	default:
+		return once(ctx, s.db, func(ctx context.Context) (*connection, error) { return connect(ctx, s.db) }, work)
 	}
-	l, err := s.take(ctx)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	defer s.put(l)
-	return once(ctx, l.db, nil, work)
 }
 
-// limited does work in tx between two statements, of which the second may be
-// empty.
-func limited(tx *gorm.DB, limit, restore string, work func(tx *gorm.DB) error) error {
-	pool, ctx := tx.Statement.ConnPool, tx.Statement.Context
-	if _, err := pool.ExecContext(ctx, limit); err != nil {
-		return fmt.Errorf("limiting lock waits: %w", err)
+// take returns the connection of a session that nobody uses.
+func (s *Shared) take(ctx context.Context) (*connection, error) {
+	leave, err := s.share.take(ctx)
+	if err != nil {
+		return nil, err
 	}
-	err := work(tx)
-	if restore != "" {
-		if _, restoreErr := pool.ExecContext(ctx, restore); restoreErr != nil && err == nil {
-			return fmt.Errorf("restoring the limit of lock waits: %w", restoreErr)
+	l := s.kept()
+	if l == nil {
+		if l, err = s.open(ctx); err != nil {
+			leave()
+			return nil, err
 		}
 	}
-	return err
+	return &connection{conn: l.conn, release: func(spoiled bool) {
+		s.put(l, spoiled)
+		leave()
+	}}, nil
 }
 
-// take returns a lane that nobody uses.
-func (s *Shared) take(ctx context.Context) (*lane, error) {
+func (s *Shared) kept() *session {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for len(s.idle) > 0 {
 		l := s.idle[len(s.idle)-1]
 		s.idle = s.idle[:len(s.idle)-1]
 		if l.rest.Stop() {
-			s.mu.Unlock()
-			return l, nil
+			return l
 		}
 		// It is ending.
 	}
-	s.mu.Unlock()
+	return nil
+}
+
+func (s *Shared) open(ctx context.Context) (*session, error) {
 	conn, err := s.pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &lane{conn: conn}
+	l := &session{conn: conn}
 	for _, statement := range []string{"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", "SET innodb_lock_wait_timeout = 1"} {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			l.end()
 			return nil, fmt.Errorf("setting up a connection: %w", err)
 		}
 	}
-	l.db = s.db.Session(&gorm.Session{NewDB: true, Context: context.WithoutCancel(ctx)})
-	l.db.Statement.ConnPool = conn
 	return l, nil
 }
 
-// put keeps a lane for the next one, if its connection is still good.
-func (s *Shared) put(l *lane) {
+// put keeps a session for the next one, if its connection is still good and few
+// are kept.
+func (s *Shared) put(l *session, spoiled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || !l.good() {
+	if s.closed || spoiled || len(s.idle) >= s.share.kept || !l.good() {
 		l.end()
 		return
 	}
-	l.rest = time.AfterFunc(laneRest, l.end)
+	l.rest = time.AfterFunc(sessionRest, func() { s.drop(l) })
 	s.idle = append(s.idle, l)
+}
+
+// drop ends a session that nobody has used for long.
+func (s *Shared) drop(l *session) {
+	s.mu.Lock()
+	for i, other := range s.idle {
+		if other == l {
+			s.idle = append(s.idle[:i], s.idle[i+1:]...)
+			break
+		}
+	}
+	s.mu.Unlock()
+	l.end()
 }
 
 // Close ends the connections that are kept.
@@ -157,7 +170,7 @@ func (s *Shared) Close() {
 	s.idle = nil
 }
 
-func (l *lane) good() bool {
+func (l *session) good() bool {
 	return l.conn.Raw(func(conn any) error {
 		if v, ok := conn.(driver.Validator); ok && !v.IsValid() {
 			return driver.ErrBadConn
@@ -167,8 +180,8 @@ func (l *lane) good() bool {
 }
 
 // end closes the connection for good: nobody else would expect its settings.
-func (l *lane) end() {
-	l.conn.Raw(func(any) error { return driver.ErrBadConn })
+func (l *session) end() {
+	discard(l.conn)
 	l.conn.Close()
 }
 

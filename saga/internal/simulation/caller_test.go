@@ -22,6 +22,7 @@ type answer struct {
 type caller struct {
 	world  *world
 	random *rand.Rand
+	name   string // tells it from others
 }
 
 // stories are what the callers of a run do, at the same time.
@@ -32,7 +33,7 @@ func (w *world) stories(n int) {
 		steps := w.steps(uint64(i))
 		w.plans[gid] = steps
 		tell := func(copied uint64, story func(caller, string, []saga.Step)) {
-			c := caller{w, rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i)))}
+			c := caller{w, rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), fmt.Sprint("caller ", i, ".", copied)}
 			all.Go(func() {
 				time.Sleep(time.Duration(c.random.IntN(6000)) * time.Millisecond)
 				story(c, gid, steps)
@@ -82,7 +83,7 @@ func (c caller) ask(gid, what string, call func(context.Context, *saga.Orchestra
 	if p == nil {
 		return answer{}, false
 	}
-	a, final := call(jitter.With(ctx, p.draw), p.orch)
+	a, final := call(context.WithValue(jitter.With(ctx, p.draw), askerKey{}, c.name), p.orch)
 	if p.dead() {
 		return answer{}, false
 	}
@@ -167,7 +168,7 @@ func (c caller) open(gid string, steps []saga.Step) {
 		return // the deadline decides
 	case n == 1: // somebody confirms at the same time as somebody cancels
 		var both sync.WaitGroup
-		other := caller{c.world, rand.New(rand.NewPCG(c.world.seed, c.random.Uint64()))}
+		other := caller{c.world, rand.New(rand.NewPCG(c.world.seed, c.random.Uint64())), c.name + " again"}
 		both.Go(func() {
 			other.ask(gid, "Cancel", func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
 				o, err := orch.Cancel(ctx, gid, "changed my mind")
@@ -177,12 +178,12 @@ func (c caller) open(gid string, steps []saga.Step) {
 			})
 		})
 		decide("Confirm", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
-			return orch.Confirm(ctx, gid)
+			return orch.Confirm(ctx, gid, saga.Options{})
 		})
 		both.Wait()
 	case ok || n == 2: // n == 2 confirms what was not tried, which has to be refused
 		decide("Confirm", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
-			return orch.Confirm(ctx, gid)
+			return orch.Confirm(ctx, gid, saga.Options{})
 		})
 	default:
 		decide("Cancel", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {

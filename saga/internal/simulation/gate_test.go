@@ -59,7 +59,7 @@ func newGate(seed uint64) *gate {
 	return &gate{random: rand.New(rand.NewPCG(seed, 1)), began: time.Now(), arrived: make(chan struct{}, 1)}
 }
 
-var instanceID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+var instanceID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(#\d+)?`)
 
 // pass waits until the scheduler lets the call go, and says what is to happen to
 // it. If ctx ends before, the call is not made.

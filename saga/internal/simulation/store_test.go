@@ -247,7 +247,7 @@ func (c *conn) begin(what string) (err error) {
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, arguments []driver.NamedValue) (result driver.Result, err error) {
-	what := describe(query, arguments)
+	what := asker(ctx) + describe(query, arguments)
 	err = c.do(ctx, what, !c.inside(), func() error {
 		if err := c.begin(what); err != nil {
 			return err
@@ -259,7 +259,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, arguments []driver
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, arguments []driver.NamedValue) (rows driver.Rows, err error) {
-	what := describe(query, arguments)
+	what := asker(ctx) + describe(query, arguments)
 	reads := strings.HasPrefix(strings.ToUpper(strings.TrimSpace(query)), "SELECT") && !c.isBegun()
 	err = c.do(ctx, what, !reads && !c.inside(), func() error {
 		if err := c.begin(what); err != nil {
@@ -326,6 +326,18 @@ func (c *conn) inside() bool {
 
 func (c *conn) atNow(query string) string {
 	return strings.ReplaceAll(query, "'now'", c.database.now())
+}
+
+// askerKey is where a context says which caller it is of: two callers of one
+// process may send the same statement at the same moment, and the seed decides
+// which goes first.
+type askerKey struct{}
+
+func asker(ctx context.Context) string {
+	if name, ok := ctx.Value(askerKey{}).(string); ok {
+		return name + ": "
+	}
+	return ""
 }
 
 func describe(query string, arguments []driver.NamedValue) string {

@@ -14,6 +14,7 @@ import (
 type cleanQueries struct {
 	take, advance string
 	cursor, page  string
+	lock          func(int) string
 	remove        []func(int) string
 }
 
@@ -25,7 +26,9 @@ func cleanStatements(d dialect.Dialect) cleanQueries {
 		page: d.SQL(`SELECT gid, COALESCE({micros finished_at}, 0), {micros deadline_at}, {micros now}
 			FROM saga_transactions WHERE gid > ? ORDER BY gid LIMIT ?`),
 	}
-	// The transaction first: its row keeps a new one of the same gid waiting
+	q.lock = withPlaces(d, `SELECT gid, COALESCE({micros finished_at}, 0), {micros deadline_at}, {micros now}
+		FROM saga_transactions WHERE gid IN `, ` {lock}`)
+	// The transaction first, and its branches: its row keeps a new one of the same gid waiting
 	// until the rest is gone.
 	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_acts"} {
 		q.remove = append(q.remove, withPlaces(d, `DELETE FROM `+table+` WHERE gid IN `, ``))
@@ -70,16 +73,57 @@ func (l *Log) Aged(ctx context.Context, limit int, age time.Duration) (aged []st
 	return aged, seen[len(seen)-1], nil
 }
 
-// Remove deletes transactions that are finished, with all that the log holds
-// of them.
+// Old is a transaction that may be removed.
+type Old struct {
+	GID      string
+	Finished time.Duration // ago
+}
+
+// LockOld locks those of the transactions that are still finished, and whose
+// deadlines have still passed, longer than age ago, in the local transaction tx. A
+// gid may be a new transaction by now.
+func (l *Log) LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gids []string) ([]Old, error) {
+	old, err := byGID(ctx, tx, l.sql.clean.lock, gids, func(row scanner) (o struct {
+		Old
+		keep bool
+	}, err error) {
+		var finished, deadline, now int64
+		err = row.Scan(&o.GID, &finished, &deadline, &now)
+		o.Finished = time.Duration(now-finished) * time.Microsecond
+		o.keep = finished == 0 || now-finished < age.Microseconds() || now-deadline < age.Microseconds()
+		return o, err
+	})
+	var all []Old
+	for _, o := range old {
+		if !o.keep {
+			all = append(all, o.Old)
+		}
+	}
+	return all, err
+}
+
+// Remove deletes transactions that [Log.LockOld] has locked, with all that the log
+// holds of them.
 func (l *Log) Remove(ctx context.Context, tx *gorm.DB, gids []string) error {
+	return l.removeFrom(ctx, tx, l.sql.clean.remove, gids)
+}
+
+// Withdraw deletes transactions that the same local transaction has written.
+func (l *Log) Withdraw(ctx context.Context, tx *gorm.DB, gids []string) error {
+	return l.removeFrom(ctx, tx, l.sql.clean.remove[:2], gids)
+}
+
+func (l *Log) removeFrom(ctx context.Context, tx *gorm.DB, statements []func(int) string, gids []string) error {
+	if len(gids) == 0 {
+		return nil
+	}
 	arguments := make([]any, len(gids))
 	for i, gid := range gids {
 		arguments[i] = gid
 	}
-	for _, remove := range l.sql.clean.remove {
+	for _, remove := range statements {
 		if _, err := tx.Statement.ConnPool.ExecContext(ctx, remove(len(gids)), arguments...); err != nil {
-			return fmt.Errorf("log: removing finished transactions: %w", err)
+			return fmt.Errorf("log: removing transactions: %w", err)
 		}
 	}
 	return nil

@@ -40,7 +40,8 @@ var (
 // Record is a row of saga_transactions.
 type Record struct {
 	GID, Pattern, State, Digest  string
-	Reason, DecidedBy, Attention string
+	Reason, Code, BranchID       string // why it was cancelled, for people and for programs, and by which branch
+	DecidedBy, Attention         string
 	Owner                        string
 	Epoch                        int64
 	Failures                     int
@@ -58,6 +59,7 @@ func (r Record) Paused() bool { return !r.PausedAt.IsZero() }
 type Branch struct {
 	GID, ID, Kind, Payload string
 	Done                   bool      // confirmed with its first commit
+	Tried                  bool      // when read: marked by Tried
 	DoneAt                 time.Time // when read; zero where the column is NULL
 }
 
@@ -65,7 +67,7 @@ type Branch struct {
 type Attempt struct {
 	GID, BranchID, Operation string
 	Number                   int
-	Error, Instance          string
+	Error, Code, Instance    string
 	FailedAt, NextAt         time.Time
 	Wait                     time.Duration // until NextAt, when the row was read
 }
@@ -73,8 +75,9 @@ type Attempt struct {
 // Log is the log in one database. It is safe for concurrent use; a method that
 // takes a tx runs in that local transaction, the others in their own.
 type Log struct {
-	db  *gorm.DB
-	sql queries
+	db    *gorm.DB // below gorm's prepared statements and plugins
+	sql   queries
+	heart *local.Reserved
 }
 
 // New returns the log in db.
@@ -83,14 +86,38 @@ func New(db *gorm.DB) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Log{db: db, sql: statements[d]}, nil
+	direct, err := local.Direct(db)
+	if err != nil {
+		return nil, err
+	}
+	heart, err := local.NewReserved(db)
+	if err != nil {
+		return nil, err
+	}
+	return &Log{db: direct, sql: statements[d], heart: heart}, nil
+}
+
+// Close gives back what the log keeps: the connection of the heartbeat.
+func (l *Log) Close() { l.heart.Close() }
+
+// ID returns the id that the log has got when it was installed.
+func (l *Log) ID(ctx context.Context) (string, error) {
+	ids, err := scan(ctx, l.db, l.sql.logID, nil, func(row scanner) (id string, err error) {
+		err = row.Scan(&id)
+		return id, err
+	})
+	if err != nil || len(ids) == 0 {
+		return "", errors.Join(errors.New("log: reading its id"), err)
+	}
+	return ids[0], nil
 }
 
 // Start is a new transaction.
 type Start struct {
 	GID, Pattern, Digest string
 	State                string // Trying; or another but Cancelling if it is decided with its first commit
-	Reason               string // of one that is cancelled
+	Reason               string // of one that is cancelled; and Code and BranchID
+	Code, BranchID       string
 	DecidedBy            string
 	Owner                string
 	Deadline             time.Duration // from now
@@ -111,7 +138,7 @@ func (l *Log) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
 		case Trying, Confirming:
 			arguments = append(arguments, s.Due.Microseconds())
 		case Cancelled:
-			arguments = append(arguments, s.Reason)
+			arguments = append(arguments, s.Reason, s.Code, s.BranchID)
 		}
 		for _, b := range s.Branches {
 			b.GID = s.GID
@@ -154,10 +181,18 @@ type Joined struct {
 	Tried bool          // the branch was named before, and marked by Tried
 }
 
+// ErrFull says that a transaction has as many branches, or bytes of payloads, as
+// it may have.
+var ErrFull = errors.New("the transaction is full")
+
+// Room is how much a transaction may hold.
+type Room struct{ Branches, Bytes int }
+
 // Join locks an undecided transaction, so that no decision can come before tx
 // ends, and names a further branch of it. If the branch is named already, with
-// the same kind and payload, that is fine; with others, it returns ErrExists.
-func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) (Joined, error) {
+// the same kind and payload, that is fine; with others, it returns ErrExists. If
+// there is no room for it, it returns ErrFull.
+func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch, room Room) (Joined, error) {
 	held, err := scan(ctx, tx, l.sql.hold, []any{branch.GID}, func(row scanner) (left int64, err error) {
 		err = row.Scan(&left)
 		return left, err
@@ -177,12 +212,44 @@ func (l *Log) Join(ctx context.Context, tx *gorm.DB, branch Branch) (Joined, err
 	case err != nil:
 		return Joined{}, err
 	case len(named) == 0:
+		if err := l.fits(ctx, tx, branch, room); err != nil {
+			return Joined{}, err
+		}
 		return joined, l.insertBranches(ctx, tx.Statement.ConnPool, []Branch{branch}, nil)
 	case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:
 		return Joined{}, ErrExists
 	default:
 		return joined, nil
 	}
+}
+
+// fits says whether a transaction has room for a further branch.
+func (l *Log) fits(ctx context.Context, tx *gorm.DB, branch Branch, room Room) error {
+	held, err := scan(ctx, tx, l.sql.size, []any{branch.GID}, func(row scanner) (r Room, err error) {
+		err = row.Scan(&r.Branches, &r.Bytes)
+		return r, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case held[0].Branches >= room.Branches:
+		return fmt.Errorf("%w: it has %d branches, %d are allowed", ErrFull, held[0].Branches, room.Branches)
+	case held[0].Bytes+len(branch.Payload) > room.Bytes:
+		return fmt.Errorf("%w: with this branch its payloads have %d bytes, %d are allowed", ErrFull, held[0].Bytes+len(branch.Payload), room.Bytes)
+	}
+	return nil
+}
+
+// Named returns a branch of a transaction, with a locking read; false says that
+// there is none.
+func (l *Log) Named(ctx context.Context, tx *gorm.DB, gid, branchID string) (Branch, bool, error) {
+	branches, err := l.LockedBranches(ctx, tx, gid)
+	for _, b := range branches[gid] {
+		if b.ID == branchID {
+			return b, true, err
+		}
+	}
+	return Branch{}, false, err
 }
 
 // Tried marks a branch of an open transaction whose Try had succeeded.
@@ -208,6 +275,8 @@ type Decision struct {
 	Epoch      int64  // the epoch to decide under; 0 for any, which raises it
 	State      string // Confirming or Cancelling
 	Reason, By string
+	Code       string        // of the reason, for programs
+	BranchID   string        // whose Try was the reason; empty if it was none
 	Owner      string        // who drives it from now on
 	Due        time.Duration // when somebody else looks at it, unless it is finished by then
 }
@@ -225,7 +294,7 @@ func (l *Log) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
 		raise = 1
 	}
 	result, err := tx.Statement.ConnPool.ExecContext(ctx, query,
-		d.State, d.Reason, d.By, d.Owner, raise, d.Due.Microseconds(), d.GID, d.Epoch, d.Epoch)
+		d.State, d.Reason, d.Code, d.BranchID, d.By, d.Owner, raise, d.Due.Microseconds(), d.GID, d.Epoch, d.Epoch)
 	return l.guarded(d.GID, "deciding", result, err)
 }
 
@@ -274,6 +343,7 @@ type Failure struct {
 	BranchID, Operation string
 	Attempt             int // from 1
 	Error, Instance     string
+	Code                string        // for programs
 	Next                time.Duration // from now, when to call again; negative is never
 }
 
@@ -299,7 +369,7 @@ func (l *Log) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Failure
 		return err
 	}
 	for _, f := range failures {
-		query, arguments := l.sql.attemptLast, []any{gid, f.BranchID, f.Operation, f.Attempt, f.Error, f.Instance}
+		query, arguments := l.sql.attemptLast, []any{gid, f.BranchID, f.Operation, f.Attempt, f.Error, f.Code, f.Instance}
 		if f.Next >= 0 {
 			query, arguments = l.sql.attempt, append(arguments, f.Next.Microseconds())
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,9 +75,26 @@ func (b bench) fail(gid string, epoch int64, attempt int) error {
 
 func (b bench) join(gid, id, payload string) error {
 	return b.run(func(ctx context.Context, tx *gorm.DB) error {
-		_, err := b.log.Join(ctx, tx, txlog.Branch{GID: gid, ID: id, Kind: "k", Payload: payload})
+		_, err := b.log.Join(ctx, tx, txlog.Branch{GID: gid, ID: id, Kind: "k", Payload: payload}, room)
 		return err
 	})
+}
+
+var room = txlog.Room{Branches: 99, Bytes: 1 << 20}
+
+func (b bench) branches(gid string) (branches map[string][]txlog.Branch, err error) {
+	err = b.run(func(ctx context.Context, tx *gorm.DB) (err error) {
+		branches, err = b.log.BranchesIn(ctx, tx, gid)
+		return err
+	})
+	return branches, err
+}
+
+// claim claims for an instance that knows the kind k.
+func (b bench) claim(instance string, since time.Time, limit int, busy func(string) bool) ([]txlog.Claimed, error) {
+	claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: instance, Since: since, Page: limit, Limit: limit, Bytes: 1 << 20, Due: time.Hour,
+		Busy: busy, Knows: func(kind string) bool { return kind == "k" }})
+	return claims.Claimed, err
 }
 
 func (b bench) get(gid string) txlog.Record {
@@ -137,7 +155,7 @@ func TestConfirmNeedsTheDeadlineAhead(t *testing.T) {
 func TestStaleDriverWritesNothing(t *testing.T) {
 	each(t, func(b bench) {
 		b.begin("s", "gone", time.Hour, 0)
-		claimed, err := b.log.Claim(b.Context(), "me", time.Time{}, 10, time.Hour, func(string) bool { return false })
+		claimed, err := b.claim("me", time.Time{}, 10, func(string) bool { return false })
 		if err != nil || len(claimed) != 1 || claimed[0].Epoch != 2 {
 			b.Fatalf("%+v, %v", claimed, err)
 		}
@@ -180,7 +198,7 @@ func TestJoinAgainstDecision(t *testing.T) {
 		var leaving atomic.Bool // the join is about to commit
 		decided := make(chan error)
 		err := b.run(func(ctx context.Context, tx *gorm.DB) error {
-			if _, err := b.log.Join(ctx, tx, txlog.Branch{GID: "j", ID: "03", Kind: "k", Payload: "{}"}); err != nil {
+			if _, err := b.log.Join(ctx, tx, txlog.Branch{GID: "j", ID: "03", Kind: "k", Payload: "{}"}, room); err != nil {
 				return err
 			}
 			go func() {
@@ -201,7 +219,7 @@ func TestJoinAgainstDecision(t *testing.T) {
 		b.want("join", err, nil)
 		b.want("decide", <-decided, nil)
 		b.want("join after the decision", b.join("j", "04", "{}"), txlog.ErrStale)
-		if branches, err := b.log.Branches(b.Context(), "j"); err != nil || len(branches["j"]) != 3 {
+		if branches, err := b.branches("j"); err != nil || len(branches["j"]) != 3 {
 			b.Errorf("%+v, %v", branches, err)
 		}
 	})
@@ -223,7 +241,7 @@ func TestClaim(t *testing.T) {
 		b.begin("open", "", time.Hour, 0)
 		b.begin("not-due", "dead", time.Hour, time.Hour)
 		busy := func(gid string) bool { return gid == "busy" || gid == "busy-late" }
-		claimed, err := b.log.Claim(b.Context(), "me", time.Time{}, 100, time.Hour, busy)
+		claimed, err := b.claim("me", time.Time{}, 100, busy)
 		b.want("claim", err, nil)
 		got := map[string]int64{}
 		for _, r := range claimed {
@@ -236,14 +254,14 @@ func TestClaim(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			b.Errorf("claimed %v, want %v", got, want)
 		}
-		if again, err := b.log.Claim(b.Context(), "me", time.Time{}, 100, time.Hour, nobody); err != nil || len(again) != 0 {
+		if again, err := b.claim("me", time.Time{}, 100, nobody); err != nil || len(again) != 0 {
 			b.Errorf("claimed again: %+v, %v", again, err)
 		}
 		b.want("resign", b.log.Resign(b.Context(), "alive", nil), nil)
-		if after, err := b.log.Claim(b.Context(), "me", time.Time{}, 100, time.Hour, nobody); err != nil || len(after) != 1 || after[0].GID != "of-alive" {
+		if after, err := b.claim("me", time.Time{}, 100, nobody); err != nil || len(after) != 1 || after[0].GID != "of-alive" {
 			b.Errorf("after the other resigned: %+v, %v", after, err)
 		}
-		b.want("bury", b.log.Bury(b.Context(), 0), nil)
+		b.want("delete expired", b.log.DeleteExpired(b.Context(), 0), nil)
 	})
 }
 
@@ -257,7 +275,7 @@ func TestClaimGoesOn(t *testing.T) {
 		due := b.get("s-4").DueAt
 		var got []string
 		for _, since := range []time.Time{due, due, {}} {
-			claimed, err := b.log.Claim(b.Context(), "me", since, 3, time.Hour, func(string) bool { return false })
+			claimed, err := b.claim("me", since, 3, func(string) bool { return false })
 			b.want("claim", err, nil)
 			for _, r := range claimed {
 				got = append(got, r.GID)
@@ -281,7 +299,7 @@ func TestClaimsAtOnce(t *testing.T) {
 		for i := range 4 {
 			wg.Go(func() {
 				for {
-					claimed, err := b.log.Claim(b.Context(), fmt.Sprintf("instance-%d", i), time.Time{}, 5, time.Hour, func(string) bool { return false })
+					claimed, err := b.claim(fmt.Sprintf("instance-%d", i), time.Time{}, 5, func(string) bool { return false })
 					if err != nil {
 						b.Error(err)
 					}
@@ -299,7 +317,7 @@ func TestClaimsAtOnce(t *testing.T) {
 		wg.Wait()
 		// A claim steps around rows that another one has locked, and may find
 		// none; what is left is there for the next.
-		rest, err := b.log.Claim(b.Context(), "last", time.Time{}, 100, time.Hour, func(string) bool { return false })
+		rest, err := b.claim("last", time.Time{}, 100, func(string) bool { return false })
 		b.want("claim", err, nil)
 		for _, r := range rest {
 			claims[r.GID]++
@@ -322,7 +340,11 @@ func TestAttemptsAreThinned(t *testing.T) {
 		for n := 1; n <= txlog.KeptAttempts+5; n++ {
 			b.want("fail", b.fail("a", 1, n), nil)
 		}
-		attempts, err := b.log.Attempts(b.Context(), "a")
+		var attempts map[string][]txlog.Attempt
+		err := b.run(func(ctx context.Context, tx *gorm.DB) (err error) {
+			attempts, err = b.log.Attempts(ctx, tx, "a")
+			return err
+		})
 		b.want("attempts", err, nil)
 		if got := attempts["a"]; len(got) != txlog.KeptAttempts || got[0].Number != 6 || got[len(got)-1].Wait < 50*time.Minute {
 			b.Errorf("%d attempts: %+v", len(got), got)
@@ -330,5 +352,91 @@ func TestAttemptsAreThinned(t *testing.T) {
 		if r := b.get("a"); r.Failures != txlog.KeptAttempts+5 {
 			b.Errorf("%+v", r)
 		}
+	})
+}
+
+// An instance leaves to others what it cannot drive, and does not look at it for
+// ever; what is undecided is cancelled by anybody.
+func TestClaimLeavesKindsThatAreUnknown(t *testing.T) {
+	nobody := func(string) bool { return false }
+	each(t, func(b bench) {
+		for i, kind := range []string{"k", "other", "k", "other"} {
+			b.want("insert", b.insert(txlog.Start{GID: fmt.Sprint("c-", i), State: txlog.Confirming, Deadline: time.Hour, Due: time.Duration(i-10) * time.Second,
+				Branches: []txlog.Branch{{ID: "01", Kind: "k", Payload: "{}"}, {ID: "02", Kind: kind, Payload: "{}"}}}), nil)
+		}
+		b.want("insert", b.insert(txlog.Start{GID: "trying", State: txlog.Trying, Deadline: -time.Second, Due: -time.Second,
+			Branches: []txlog.Branch{{ID: "01", Kind: "other", Payload: "{}"}}}), nil)
+		claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", Page: 10, Limit: 10, Bytes: 1 << 20, Due: time.Hour,
+			Busy: nobody, Knows: func(kind string) bool { return kind == "k" }})
+		b.want("claim", err, nil)
+		var got []string
+		for _, c := range claims.Claimed {
+			got = append(got, c.GID)
+		}
+		if fmt.Sprint(got) != "[c-0 c-2 trying]" || len(claims.Foreign) != 2 || claims.Foreign[0].Kind != "other" || claims.More {
+			b.Errorf("claimed %v, left %+v", got, claims.Foreign)
+		}
+		if r := b.get("c-1"); r.Owner != "" || r.Epoch != 1 {
+			b.Errorf("it was touched: %+v", r)
+		}
+		raised, err := b.log.Unclaimed(b.Context(), "c-1", "nobody knows it")
+		again, _ := b.log.Unclaimed(b.Context(), "c-1", "nobody knows it")
+		if err != nil || !raised || again || b.get("c-1").Attention != "nobody knows it" {
+			b.Errorf("raised %t, again %t, %v", raised, again, err)
+		}
+	})
+}
+
+// A claim takes over as much as it may read, and at least one; the rest is for
+// the next.
+func TestClaimHasABudget(t *testing.T) {
+	nobody := func(string) bool { return false }
+	each(t, func(b bench) {
+		payload := `"` + strings.Repeat("x", 998) + `"`
+		for i := range 10 {
+			b.want("insert", b.insert(txlog.Start{GID: fmt.Sprint("b-", i), State: txlog.Confirming, Deadline: time.Hour, Due: time.Duration(i-20) * time.Second,
+				Branches: []txlog.Branch{{ID: "01", Kind: "k", Payload: payload}, {ID: "02", Kind: "k", Payload: payload}}}), nil)
+		}
+		all := map[string]bool{}
+		for n, since := 0, (time.Time{}); n < 20; n++ {
+			claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", Since: since, Page: 100, Limit: 100, Bytes: 7000, Due: time.Hour,
+				Busy: nobody, Knows: func(string) bool { return true }})
+			b.want("claim", err, nil)
+			if len(claims.Claimed) > 3 || len(claims.Claimed) == 0 && len(all) < 10 {
+				b.Fatalf("%d were claimed after %d", len(claims.Claimed), len(all))
+			}
+			for _, c := range claims.Claimed {
+				all[c.GID] = true
+				if len(c.Branches) != 2 {
+					b.Errorf("%s was claimed with %d branches", c.GID, len(c.Branches))
+				}
+			}
+			if since = claims.Last; !claims.More {
+				break
+			}
+		}
+		if len(all) != 10 {
+			b.Errorf("%d of 10 were claimed", len(all))
+		}
+		claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "other", Page: 100, Limit: 100, Bytes: 1, Due: time.Hour, Busy: nobody, Knows: func(string) bool { return true }})
+		if err != nil || len(claims.Claimed) != 0 {
+			b.Errorf("claimed again: %+v, %v", claims, err)
+		}
+	})
+}
+
+func TestRoomOfATransaction(t *testing.T) {
+	each(t, func(b bench) {
+		b.begin("r", "", time.Hour, time.Hour) // one branch of 2 bytes
+		join := func(id string, room txlog.Room) error {
+			return b.run(func(ctx context.Context, tx *gorm.DB) error {
+				_, err := b.log.Join(ctx, tx, txlog.Branch{GID: "r", ID: id, Kind: "k", Payload: `"ü"`}, room)
+				return err
+			})
+		}
+		b.want("too many branches", join("02", txlog.Room{Branches: 1, Bytes: 100}), txlog.ErrFull)
+		b.want("too many bytes", join("02", txlog.Room{Branches: 9, Bytes: 5}), txlog.ErrFull)
+		b.want("just enough", join("02", txlog.Room{Branches: 2, Bytes: 6}), nil)
+		b.want("named already", join("02", txlog.Room{Branches: 2, Bytes: 6}), nil)
 	})
 }

@@ -8,18 +8,22 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
 // Act is a row of saga_acts: what an operator did to a transaction or, with an
 // empty GID, to a kind of branch.
 type Act struct {
 	GID, Kind string
-	Name      string // retry, pause, resume, confirm or cancel
+	Name      string // retry, pause, resume, confirm, cancel or resolve
 	Who, Why  string
+	BranchID  string    // the branch that it was done to; empty when it was the whole
+	Believed  string    // what has become of the branch, as the operator believes
 	At        time.Time // set when it is read
 }
 
 type operatorQueries struct {
+	hasten                string
 	act, acts             string
 	retry, retryBranches  string
 	pause, resume         string
@@ -33,10 +37,11 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 		pauseKind = `INSERT INTO saga_kinds (kind, paused_at) VALUES (?, {now}) ON DUPLICATE KEY UPDATE kind = kind`
 	}
 	return operatorQueries{
+		hasten: d.SQL(`UPDATE saga_transactions SET due_at = {now} WHERE gid = ? AND state = 'cancelling' AND due_at > {now} AND paused_at IS NULL`),
 		// Whoever writes an act has locked what it was done to.
-		act: d.SQL(`INSERT INTO saga_acts (gid, kind, number, act, who, why, acted_at)
-			SELECT ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, {now} FROM saga_acts WHERE gid = ? AND kind = ?`),
-		acts: d.SQL(`SELECT gid, kind, act, who, why, {micros acted_at} FROM saga_acts WHERE gid = ? AND kind = ? ORDER BY number`),
+		act: d.SQL(`INSERT INTO saga_acts (gid, kind, number, act, who, why, branch_id, believed, acted_at)
+			SELECT ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, ?, {now} FROM saga_acts WHERE gid = ? AND kind = ?`),
+		acts: d.SQL(`SELECT gid, kind, act, who, why, branch_id, believed, {micros acted_at} FROM saga_acts WHERE gid = ? AND kind = ? ORDER BY number`),
 		retry: d.SQL(`UPDATE saga_transactions SET due_at = {now}, attention = '' WHERE gid = ?
 			AND state IN ('confirming', 'cancelling')`),
 		retryBranches: d.SQL(`UPDATE saga_attempts SET next_at = {now} WHERE gid = ? AND next_at > {now}`),
@@ -51,7 +56,7 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 
 // Record writes down an act, in the local transaction that does it.
 func (l *Log) Record(ctx context.Context, tx *gorm.DB, a Act) error {
-	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.GID, a.Kind)
+	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.BranchID, a.Believed, a.GID, a.Kind)
 	if err != nil {
 		return fmt.Errorf("log: recording the %s of %s%s: %w", a.Name, a.GID, a.Kind, err)
 	}
@@ -60,13 +65,22 @@ func (l *Log) Record(ctx context.Context, tx *gorm.DB, a Act) error {
 
 // Acts reads what operators have done to a transaction or, with an empty gid,
 // to a kind of branch, in order.
-func (l *Log) Acts(ctx context.Context, gid, kind string) ([]Act, error) {
-	return scan(ctx, l.db, l.sql.operator.acts, []any{gid, kind}, func(row scanner) (a Act, err error) {
+func (l *Log) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]Act, error) {
+	return scan(ctx, tx, l.sql.operator.acts, []any{gid, kind}, func(row scanner) (a Act, err error) {
 		var at int64
-		err = row.Scan(&a.GID, &a.Kind, &a.Name, &a.Who, &a.Why, &at)
+		err = row.Scan(&a.GID, &a.Kind, &a.Name, &a.Who, &a.Why, &a.BranchID, &a.Believed, &at)
 		a.At = dialect.Time(at)
 		return a, err
 	})
+}
+
+// Hasten makes a transaction due now that is being cancelled; its failed branches
+// still wait for their next attempts.
+func (l *Log) Hasten(ctx context.Context, gid string) error {
+	if _, err := local.Exec(ctx, l.db, l.sql.operator.hasten, gid); err != nil {
+		return fmt.Errorf("log: hastening %s: %w", gid, err)
+	}
+	return nil
 }
 
 // Retry makes a decided transaction, and each of its branches, due now, and

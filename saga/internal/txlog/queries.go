@@ -6,7 +6,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-const selectRecords = `SELECT gid, pattern, state, digest, reason, decided_by, attention, owner, epoch, failures,
+const selectRecords = `SELECT gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures,
 	{micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
 	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), {micros now}, deadline_at <= {now} FROM saga_transactions`
 
@@ -18,6 +18,7 @@ type queries struct {
 	insertBranches func(named) string
 	finishAll      func(int) string
 	hold, branch   string
+	size           string
 	decide         string
 	decideInTime   string
 	finish, done   string
@@ -31,10 +32,15 @@ type queries struct {
 	branches       func(int) string
 	attempts       func(int) string
 	renew, resign  string
-	bury           string
-	hurry          func(int) string
-	due            string
+	deleteExpired  string
+	makeDue        func(int) string
+	logID          string
+	candidates     string
+	kindsOf        func(int) string
+	claim          func(int) string
+	lockedBranches func(int) string
 	postpone, take func(int) string
+	unclaimed      string
 	operator       operatorQueries
 	clean          cleanQueries
 }
@@ -49,27 +55,32 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		return rowsOf(d, `INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, deadline_at, created_at, `+
 			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`)
 	}
-	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
+	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
 		decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
-	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, instance, failed_at, next_at)
-		VALUES (?, ?, ?, ?, ?, ?, {now}, `
+	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
 	// An attempt that a stale driver had written already is written over: the
 	// newer epoch counts.
-	overwrite := ` ON CONFLICT (gid, branch_id, operation, attempt) DO UPDATE SET error = excluded.error,
+	overwrite := ` ON CONFLICT (gid, branch_id, operation, attempt) DO UPDATE SET error = excluded.error, code = excluded.code,
 		instance = excluded.instance, failed_at = excluded.failed_at, next_at = excluded.next_at`
 	extend := ` ON CONFLICT (instance) DO UPDATE SET lease_until = {after ?}`
 	skip := ` FOR UPDATE SKIP LOCKED`
 	if d == dialect.MySQL {
-		overwrite = ` ON DUPLICATE KEY UPDATE error = VALUES(error), instance = VALUES(instance),
+		overwrite = ` ON DUPLICATE KEY UPDATE error = VALUES(error), code = VALUES(code), instance = VALUES(instance),
 			failed_at = VALUES(failed_at), next_at = VALUES(next_at)`
 		extend = ` ON DUPLICATE KEY UPDATE lease_until = {after ?}`
 	}
+	const branches = `SELECT gid, branch_id, kind, payload, COALESCE({micros done_at}, 0), tried_at IS NOT NULL FROM saga_branches WHERE gid IN `
+	const claimable = `(owner = ? OR owner NOT IN (SELECT instance FROM saga_instances WHERE lease_until > {now}))
+		AND (paused_at IS NULL OR state = 'trying')`
+	octets := `OCTET_LENGTH(payload)`
 	hold := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
 	if d == dialect.SQLite {
 		// SQLite locks by writing.
 		hold = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now}
 			RETURNING {micros deadline_at} - {micros now}`
 		skip = ``
+		octets = `LENGTH(CAST(payload AS BLOB))`
 	}
 	return queries{
 		dialect: d,
@@ -77,7 +88,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			Trying:     insert(`due_at`, `{after ?}`),
 			Confirming: insert(`due_at, decided_at`, `{after ?}, {now}`),
 			Confirmed:  insert(`decided_at, finished_at`, `{now}, {now}`),
-			Cancelled:  insert(`reason, decided_at, finished_at`, `?, {now}, {now}`),
+			Cancelled:  insert(`reason, reason_code, reason_branch, decided_at, finished_at`, `?, ?, ?, {now}, {now}`),
 		},
 		insertBranches: dialect.Remembered(func(n named) string {
 			rows := strings.Repeat(`, (?, ?, ?, ?, NULL)`, n.open) + strings.Repeat(`, (?, ?, ?, ?, {now})`, n.done)
@@ -87,6 +98,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			due_at = NULL, attention = '', finished_at = {now} WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN `, ``),
 		hold:         d.SQL(hold),
 		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
+		size:         d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
 		decide:       d.SQL(decide),
 		decideInTime: d.SQL(decide + ` AND deadline_at > {now}`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
@@ -102,19 +114,24 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		get:         d.SQL(selectRecords + ` WHERE gid = ?`),
 		getLocked:   d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
 		inUse:       many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
-		branches: many(`SELECT gid, branch_id, kind, payload, COALESCE({micros done_at}, 0) FROM saga_branches WHERE gid IN `,
-			` ORDER BY gid, branch_id`),
-		attempts: many(`SELECT gid, branch_id, operation, attempt, error, instance, {micros failed_at},
+		branches:    many(branches, ` ORDER BY gid, branch_id`),
+		attempts: many(`SELECT gid, branch_id, operation, attempt, error, code, instance, {micros failed_at},
 			COALESCE({micros next_at}, 0), {micros now} FROM saga_attempts WHERE gid IN `,
 			` ORDER BY gid, branch_id, operation, attempt`),
 		renew: d.SQL(`INSERT INTO saga_instances (instance, host, pid, started_at, lease_until)
 			VALUES (?, ?, ?, {now}, {after ?})` + extend),
-		resign: d.SQL(`DELETE FROM saga_instances WHERE instance = ?`),
-		bury:   d.SQL(`DELETE FROM saga_instances WHERE lease_until < {after ?}`),
-		hurry:  many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
-		due: d.SQL(selectRecords + ` WHERE due_at >= {at ?} AND due_at <= {now} AND (owner = ? OR owner NOT IN
-			(SELECT instance FROM saga_instances WHERE lease_until > {now}))
-			AND (paused_at IS NULL OR state = 'trying') ORDER BY due_at LIMIT ?` + skip),
+		resign:        d.SQL(`DELETE FROM saga_instances WHERE instance = ?`),
+		deleteExpired: d.SQL(`DELETE FROM saga_instances WHERE lease_until < {after ?}`),
+		makeDue:       many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
+		logID:         `SELECT log_id FROM saga_schema WHERE id = 1`,
+		candidates: d.SQL(`SELECT gid, state, attention, {micros due_at}, COALESCE({micros decided_at}, 0), {micros now}
+			FROM saga_transactions WHERE due_at >= {at ?} AND due_at <= {start} AND ` + claimable + ` ORDER BY due_at LIMIT ?`),
+		kindsOf: many(`SELECT DISTINCT gid, kind FROM saga_branches WHERE gid IN `, ``),
+		claim: func(n int) string {
+			return d.SQL(selectRecords + ` WHERE due_at <= {start} AND ` + claimable + ` AND gid IN ` + in(n) + ` ORDER BY due_at` + skip)
+		},
+		lockedBranches: many(branches, ` ORDER BY gid, branch_id {lock}`),
+		unclaimed:      d.SQL(`UPDATE saga_transactions SET attention = ? WHERE gid = ? AND attention = '' AND state IN ('confirming', 'cancelling')`),
 		postpone: many(`UPDATE saga_transactions SET due_at = CASE WHEN state = 'trying' AND deadline_at < {after ?}
 			THEN deadline_at ELSE {after ?} END WHERE due_at IS NOT NULL AND gid IN `, ``),
 		take: many(`UPDATE saga_transactions SET owner = ?, epoch = epoch + 1, due_at = {after ?}

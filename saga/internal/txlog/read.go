@@ -16,6 +16,11 @@ func (l *Log) Get(ctx context.Context, gid string) (Record, error) {
 	return l.get(ctx, l.db, l.sql.get, gid)
 }
 
+// GetIn is Get in the local transaction tx.
+func (l *Log) GetIn(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
+	return l.get(ctx, tx, l.sql.get, gid)
+}
+
 // GetLocked reads a transaction with a locking read, in the local transaction
 // tx. It waits for a local transaction whose COMMIT is under way, so what it
 // reads is certain even if nobody was told how that COMMIT went.
@@ -37,7 +42,7 @@ func (l *Log) get(ctx context.Context, db *gorm.DB, query, gid string) (Record, 
 func (l *Log) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
 	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
 		var created, deadline, due, decided, finished, paused, now int64
-		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
+		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.Code, &r.BranchID, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
 			&r.Failures, &created, &deadline, &due, &decided, &finished, &paused, &now, &r.Expired)
 		r.CreatedAt, r.DeadlineAt, r.DueAt = dialect.Time(created), dialect.Time(deadline), dialect.Time(due)
 		r.DecidedAt, r.FinishedAt, r.PausedAt = dialect.Time(decided), dialect.Time(finished), dialect.Time(paused)
@@ -48,9 +53,9 @@ func (l *Log) records(ctx context.Context, db *gorm.DB, query string, arguments 
 	})
 }
 
-// InUse returns which of the gids are in the log.
-func (l *Log) InUse(ctx context.Context, gids []string) (map[string]bool, error) {
-	found, err := byGID(ctx, l, l.sql.inUse, gids, func(row scanner) (gid string, err error) {
+// InUse returns which of the gids are in the log, in the local transaction tx.
+func (l *Log) InUse(ctx context.Context, tx *gorm.DB, gids []string) (map[string]bool, error) {
+	found, err := byGID(ctx, tx, l.sql.inUse, gids, func(row scanner) (gid string, err error) {
 		err = row.Scan(&gid)
 		return gid, err
 	})
@@ -61,27 +66,41 @@ func (l *Log) InUse(ctx context.Context, gids []string) (map[string]bool, error)
 	return inUse, err
 }
 
-// Branches reads the branches of transactions, in order.
-func (l *Log) Branches(ctx context.Context, gids ...string) (map[string][]Branch, error) {
+// BranchesIn reads the branches of transactions, in order, in the local
+// transaction tx.
+func (l *Log) BranchesIn(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {
+	return l.branchesOf(ctx, tx, l.sql.branches, gids)
+}
+
+// LockedBranches is Branches with a locking read, in the local transaction tx: of
+// the database that takes writes, and not of a replica that lags behind.
+func (l *Log) LockedBranches(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {
+	return l.branchesOf(ctx, tx, l.sql.lockedBranches, gids)
+}
+
+func (l *Log) branchesOf(ctx context.Context, tx *gorm.DB, query func(int) string, gids []string) (map[string][]Branch, error) {
 	all := make(map[string][]Branch, len(gids))
-	branches, err := byGID(ctx, l, l.sql.branches, gids, func(row scanner) (b Branch, err error) {
-		var done int64
-		err = row.Scan(&b.GID, &b.ID, &b.Kind, &b.Payload, &done)
-		b.DoneAt = dialect.Time(done)
-		return b, err
-	})
+	branches, err := byGID(ctx, tx, query, gids, scanBranch)
 	for _, b := range branches {
 		all[b.GID] = append(all[b.GID], b)
 	}
 	return all, err
 }
 
-// Attempts reads the failed attempts of transactions, in order.
-func (l *Log) Attempts(ctx context.Context, gids ...string) (map[string][]Attempt, error) {
+func scanBranch(row scanner) (b Branch, err error) {
+	var done int64
+	err = row.Scan(&b.GID, &b.ID, &b.Kind, &b.Payload, &done, &b.Tried)
+	b.DoneAt = dialect.Time(done)
+	return b, err
+}
+
+// Attempts reads the failed attempts of transactions, in order, in the local
+// transaction tx.
+func (l *Log) Attempts(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Attempt, error) {
 	all := make(map[string][]Attempt, len(gids))
-	attempts, err := byGID(ctx, l, l.sql.attempts, gids, func(row scanner) (a Attempt, err error) {
+	attempts, err := byGID(ctx, tx, l.sql.attempts, gids, func(row scanner) (a Attempt, err error) {
 		var failed, next, now int64
-		err = row.Scan(&a.GID, &a.BranchID, &a.Operation, &a.Number, &a.Error, &a.Instance, &failed, &next, &now)
+		err = row.Scan(&a.GID, &a.BranchID, &a.Operation, &a.Number, &a.Error, &a.Code, &a.Instance, &failed, &next, &now)
 		a.FailedAt, a.NextAt = dialect.Time(failed), dialect.Time(next)
 		a.Wait = time.Duration(next-now) * time.Microsecond
 		return a, err
@@ -92,7 +111,7 @@ func (l *Log) Attempts(ctx context.Context, gids ...string) (map[string][]Attemp
 	return all, err
 }
 
-func byGID[T any](ctx context.Context, l *Log, query func(n int) string, gids []string, each func(scanner) (T, error)) ([]T, error) {
+func byGID[T any](ctx context.Context, db *gorm.DB, query func(n int) string, gids []string, each func(scanner) (T, error)) ([]T, error) {
 	if len(gids) == 0 {
 		return nil, nil
 	}
@@ -100,7 +119,7 @@ func byGID[T any](ctx context.Context, l *Log, query func(n int) string, gids []
 	for i, gid := range gids {
 		arguments[i] = gid
 	}
-	return scan(ctx, l.db, query(len(gids)), arguments, each)
+	return scan(ctx, db, query(len(gids)), arguments, each)
 }
 
 // Filter narrows a List.
@@ -145,7 +164,8 @@ func (l *Log) List(ctx context.Context, f Filter) ([]Record, error) {
 		add("due_at IS NOT NULL")
 	}
 	if f.Attention {
-		add("attention <> ''")
+		// Who needs attention is not finished, and so in the index of due_at.
+		add("due_at IS NOT NULL AND attention <> ''")
 	}
 	if !f.CreatedAfter.IsZero() {
 		add("{micros created_at} > ?", f.CreatedAfter.UnixMicro())

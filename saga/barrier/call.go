@@ -1,0 +1,41 @@
+package barrier
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+)
+
+// Begin notes, in the row that the same local transaction has written, that a call
+// which acts on something other than a database is about to be made, under a name
+// that no other call has, and after which time it is over. Until then, or until
+// [End], its effect may still come. An engine calls it, so that no Cancel overtakes
+// a Try.
+func Begin(ctx context.Context, tx *gorm.DB, key Key, op Op, by string, timeout time.Duration) error {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return fmt.Errorf("barrier: %w", err)
+	}
+	_, err = tx.Statement.ConnPool.ExecContext(ctx, statements[d].begin, string(op), by, timeout.Microseconds(), key.GID, key.BranchID)
+	if err != nil {
+		return fmt.Errorf("barrier: noting that %s of %s is under way: %w", op, key, err)
+	}
+	return nil
+}
+
+// End notes that the call of that name has ended: its effect is there, or will
+// never be.
+func End(ctx context.Context, tx *gorm.DB, key Key, by string) error {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return fmt.Errorf("barrier: %w", err)
+	}
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].end, key.GID, key.BranchID, by); err != nil {
+		return fmt.Errorf("barrier: noting the end of a call of %s: %w", key, err)
+	}
+	return nil
+}

@@ -28,6 +28,11 @@ type Outcome struct {
 	Reason string // why it was cancelled; empty otherwise
 }
 
+// Finished reports whether nothing is left to do: every branch is confirmed, or
+// every branch is cancelled. After a call that returned no error, it tells a
+// transaction that is confirmed from one that is only decided to be.
+func (o Outcome) Finished() bool { return o.State.Finished() }
+
 // Err is the error that goes with the outcome for a caller who wanted it
 // confirmed: nil if it is or will be, and otherwise because of cause, if that is
 // known.

@@ -1,0 +1,180 @@
+package tcc_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// entry is the payload of a branch that works with plain SQL only.
+type entry struct {
+	Name  string
+	Cents int64
+	At    time.Time
+	Bytes []byte
+}
+
+func (entry) Branch() string { return "test.entry" }
+
+// entries keeps entries. It rejects negative ones after it has written them.
+type entries struct{ dialect string }
+
+// sql writes a query with question marks for the dialect.
+func (e entries) sql(query string) string {
+	if e.dialect == "postgres" {
+		return sqlx.Rebind(sqlx.DOLLAR, query)
+	}
+	return query
+}
+
+func (e entries) Try(ctx context.Context, tx *gorm.DB, in entry) error {
+	plain, err := tcc.SQLTx(tx)
+	if err != nil {
+		return err
+	}
+	prepared, err := plain.PrepareContext(ctx, e.sql("INSERT INTO entries (name, cents, at, bytes, note) VALUES (?, ?, ?, ?, ?)"))
+	if err != nil {
+		return err
+	}
+	defer prepared.Close()
+	if _, err := prepared.ExecContext(ctx, in.Name, in.Cents, in.At, in.Bytes, nil); err != nil {
+		return err
+	}
+	var back entry
+	var note sql.NullString
+	row := plain.QueryRowContext(ctx, e.sql("SELECT name, cents, bytes, note FROM entries WHERE name = ?"), in.Name)
+	if err := row.Scan(&back.Name, &back.Cents, &back.Bytes, &note); err != nil {
+		return err
+	}
+	if back.Name != in.Name || back.Cents != in.Cents || string(back.Bytes) != string(in.Bytes) || note.Valid {
+		return fmt.Errorf("wrote %+v and read %+v, %+v", in, back, note)
+	}
+	if in.Cents < 0 {
+		return tcc.Reject(errShort)
+	}
+	return nil
+}
+
+func (e entries) Confirm(ctx context.Context, tx *gorm.DB, in entry) error {
+	return e.mark(ctx, tx, in, "confirmed")
+}
+func (e entries) Cancel(ctx context.Context, tx *gorm.DB, in entry) error {
+	return e.mark(ctx, tx, in, "cancelled")
+}
+
+// mark works with sqlx.
+func (e entries) mark(ctx context.Context, tx *gorm.DB, in entry, note string) error {
+	x, err := sqlxTx(tx)
+	if err != nil {
+		return err
+	}
+	query, arguments, err := sqlx.Named("UPDATE entries SET note = :note WHERE name = :name", map[string]any{"name": in.Name, "note": note})
+	if err != nil {
+		return err
+	}
+	if _, err := x.ExecContext(ctx, e.sql(query), arguments...); err != nil {
+		return err
+	}
+	var names []string
+	if err := x.SelectContext(ctx, &names, e.sql("SELECT name FROM entries WHERE note = ? ORDER BY name"), note); err != nil {
+		return err
+	}
+	if !strings.Contains(fmt.Sprint(names), in.Name) {
+		return fmt.Errorf("%s is not in %v", in.Name, names)
+	}
+	return nil
+}
+
+var entryTables = map[string]string{
+	"sqlite":   "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at DATETIME, bytes BLOB, note VARCHAR(20))",
+	"mysql":    "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at DATETIME(6), bytes BLOB, note VARCHAR(20))",
+	"postgres": "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at TIMESTAMPTZ, bytes BYTEA, note VARCHAR(20))",
+}
+
+// Branches that work with a *sql.Tx or sqlx are part of the local transactions of
+// the engine: alone and in shared commits, with prepared statements of gorm and
+// without.
+func TestSQLTxInBranches(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range sqltest.Dialects {
+		for _, prepare := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/prepare=%t", dialect, prepare), func(t *testing.T) {
+				t.Parallel()
+				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: prepare})
+				must(t, sagasql.Migrate(t.Context(), db))
+				exec(t, db, entryTables[dialect])
+				b := &bench{t: t, db: db}
+				orch, err := saga.Open(t.Context(), db, quick)
+				must(t, err)
+				b.orch = orch
+				must(t, tcc.Register(orch, entries{dialect}))
+				b.run(orch)
+				var callers sync.WaitGroup
+				for i := range 20 {
+					callers.Go(func() {
+						in := entry{fmt.Sprint("good-", i), int64(i), time.Now(), []byte{0, byte(i), 255}}
+						if outcome, err := tcc.Execute(t.Context(), orch, newGID(), in); err != nil || outcome.State != saga.Confirmed {
+							t.Errorf("%+v, %v", outcome, err)
+						}
+					})
+					callers.Go(func() {
+						_, err := tcc.Execute(t.Context(), orch, newGID(), entry{Name: fmt.Sprint("bad-", i), Cents: -1})
+						if !errors.Is(err, saga.ErrCancelled) || !errors.Is(err, errShort) {
+							t.Error(err)
+						}
+					})
+				}
+				callers.Wait()
+				tx, err := tcc.Begin(t.Context(), orch, newGID(), saga.Options{})
+				must(t, err)
+				must(t, tx.Try(t.Context(), entry{Name: "open"}))
+				_, err = tx.Cancel(t.Context(), "it was a test")
+				must(t, err)
+				var found struct{ All, Good, Cancelled int }
+				must(t, db.Raw("SELECT COUNT(*) AS \"all\", COUNT(CASE WHEN note = 'confirmed' THEN 1 END) AS good, COUNT(CASE WHEN note = 'cancelled' THEN 1 END) AS cancelled FROM entries").
+					Row().Scan(&found.All, &found.Good, &found.Cancelled))
+				if found.All != 21 || found.Good != 20 || found.Cancelled != 1 {
+					t.Errorf("%+v", found)
+				}
+
+				// In a transaction of one's own, too.
+				failed := errors.New("on purpose")
+				err = db.WithContext(t.Context()).Transaction(func(tx *gorm.DB) error {
+					plain, err := tcc.SQLTx(tx)
+					if err != nil {
+						return err
+					}
+					if _, err := plain.Exec("DELETE FROM entries"); err != nil {
+						return err
+					}
+					return failed
+				})
+				var left int
+				must(t, db.Raw("SELECT COUNT(*) FROM entries").Scan(&left).Error)
+				if !errors.Is(err, failed) || left != 21 {
+					t.Errorf("%d left, %v", left, err)
+				}
+			})
+		}
+	}
+}
+
+func TestSQLTxOutsideATransaction(t *testing.T) {
+	t.Parallel()
+	if _, err := tcc.SQLTx(sqltest.Open(t, "sqlite")); err == nil || !strings.Contains(err.Error(), "tcc: SQLTx: the database handle is not in a transaction") {
+		t.Error(err)
+	}
+}

@@ -22,6 +22,11 @@ func (s State) Finished() bool { return s == Confirmed || s == Cancelled }
 func (s State) Decided() bool { return s != Trying && s != "" }
 
 // Outcome is what is known of a transaction when a call returns.
+//
+// A call that wants a transaction confirmed, such as Execute, returns no error as
+// soon as it is decided so: the state is then [Confirmed], or it is [Confirming]
+// and each Confirm is still being called until it succeeds. Finished tells the two
+// apart.
 type Outcome struct {
 	GID    string
 	State  State

@@ -9,8 +9,15 @@ import (
 )
 
 // Payload is the input of a branch: a struct of the user's own whose exported
-// fields say what to reserve. It is stored as JSON, and a branch is called with
-// what JSON gives back, in every call alike.
+// fields say what to reserve. It is stored as JSON, and each call of the branch gets
+// what is stored.
+//
+// The stored JSON has to fit the type exactly. A call fails, with an error that
+// names the field, if the JSON has a field that the type does not have, or has in
+// another case; a field twice; null or another type than the field's; a number that
+// the field would round; an array of another length. A field that the JSON does not
+// have is the zero value. A type with methods of its own for JSON decides by itself
+// what it takes. [AllowUnknownFields], [Alias] and [Upgrade] take more.
 type Payload interface {
 	// Branch returns the kind of branch that takes this payload, the same for
 	// every value of the type.
@@ -23,13 +30,13 @@ type Payload interface {
 // barrier, and so at most once with effect per branch of a transaction; Confirm
 // and Cancel only after a Try that was committed, and only one of the two. The
 // methods use tx for all they do, and neither commit nor roll back; plain SQL,
-// sqlx and sqlc find their connection in tx.Statement.ConnPool. When a local
-// transaction is run again, after a deadlock for example, a method is too.
+// sqlx and sqlc work in it with [SQLTx]. When a local transaction is run again,
+// after a deadlock for example, a method is too.
 //
 // The methods are called from several goroutines, with different transactions.
 type Branch[P Payload] interface {
-	// Try reserves what in asks for, or returns Reject to say that it cannot.
-	// Any other error also cancels the transaction.
+	// Try reserves what in asks for, or returns [Reject] or [RejectCode] to say
+	// that it cannot. Any other error also cancels the transaction.
 	Try(ctx context.Context, tx *gorm.DB, in P) error
 
 	// Confirm uses the reservation. An error is retried until there is none.
@@ -130,7 +137,9 @@ type External[P Payload] interface {
 // Reject marks err as a business "no" of a Try; see [saga.Reject].
 func Reject(err error) error { return saga.Reject(err) }
 
-// RejectCode is [Reject] with a code for programs; see [saga.RejectCode].
+// RejectCode is [Reject] with a code for programs, such as "credit.short"; see
+// [saga.RejectCode]. The caller of Execute or Try finds it with [errors.As] and a
+// [*saga.Rejection].
 func RejectCode(code string, err error) error { return saga.RejectCode(code, err) }
 
 type callKey struct{}
@@ -140,7 +149,8 @@ func withCall(ctx context.Context, call saga.Call) context.Context {
 }
 
 // CallOf returns the branch call that ctx, as a method of a branch got it,
-// belongs to; the zero Call for any other context.
+// belongs to; the zero Call for any other context. Kind and Payload are those under
+// which the transaction was begun, also after an [Upgrade].
 func CallOf(ctx context.Context) saga.Call {
 	call, _ := ctx.Value(callKey{}).(saga.Call)
 	return call

@@ -17,6 +17,14 @@ import (
 
 var errNoCoupon = errors.New("no such coupon, or it is used up")
 
+// one is an error unless a statement has changed one row.
+func one(changed int64, err error) error {
+	if err == nil && changed != 1 {
+		return fmt.Errorf("%d coupons were changed instead of one", changed)
+	}
+	return err
+}
+
 // UseCoupon is the payload of three branches that do the same: one with plain SQL,
 // one with sqlx, one with the code that sqlc generates.
 type (
@@ -33,32 +41,32 @@ func (UseCouponSqlc) Branch() string { return "coupon.sqlc" }
 type Coupons struct{}
 
 func (Coupons) Try(ctx context.Context, tx *gorm.DB, in UseCoupon) error {
-	return move(ctx, tx, "UPDATE coupons SET free = free - 1, held = held + 1 WHERE code = ? AND free > 0", in.Code)
+	n, err := change(ctx, tx, "UPDATE coupons SET free = free - 1, held = held + 1 WHERE code = ? AND free > 0", in.Code)
+	if err == nil && n == 0 {
+		return tcc.RejectCode("coupon.none", errNoCoupon)
+	}
+	return err
 }
 
 func (Coupons) Confirm(ctx context.Context, tx *gorm.DB, in UseCoupon) error {
-	return move(ctx, tx, "UPDATE coupons SET held = held - 1, used = used + 1 WHERE code = ?", in.Code)
+	return one(change(ctx, tx, "UPDATE coupons SET held = held - 1, used = used + 1 WHERE code = ?", in.Code))
 }
 
 func (Coupons) Cancel(ctx context.Context, tx *gorm.DB, in UseCoupon) error {
-	return move(ctx, tx, "UPDATE coupons SET held = held - 1, free = free + 1 WHERE code = ?", in.Code)
+	return one(change(ctx, tx, "UPDATE coupons SET held = held - 1, free = free + 1 WHERE code = ?", in.Code))
 }
 
-// move changes the row of one coupon, or rejects.
-func move(ctx context.Context, tx *gorm.DB, statement, code string) error {
+// change executes a statement and returns how many rows it has changed.
+func change(ctx context.Context, tx *gorm.DB, statement string, arguments ...any) (int64, error) {
 	plain, err := tcc.SQLTx(tx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	result, err := plain.ExecContext(ctx, statement, code)
+	result, err := plain.ExecContext(ctx, statement, arguments...)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 1 {
-		return err
-	}
-	// In Try a business no; in Confirm and Cancel an error like any other.
-	return tcc.RejectCode("coupon.none", errNoCoupon)
+	return result.RowsAffected()
 }
 
 // names finds the fields of a struct for the columns of a row, as sqlx does.
@@ -76,16 +84,16 @@ func sqlxTx(tx *gorm.DB) (*sqlx.Tx, error) {
 type CouponsSqlx struct{}
 
 func (CouponsSqlx) Try(ctx context.Context, tx *gorm.DB, in UseCouponSqlx) error {
+	n, err := named(ctx, tx, "UPDATE coupons SET free = free - 1, held = held + 1 WHERE code = :code AND free > 0", in)
+	if err != nil || n == 1 {
+		return err
+	}
 	x, err := sqlxTx(tx)
 	if err != nil {
 		return err
 	}
-	n, err := named(ctx, x, "UPDATE coupons SET free = free - 1, held = held + 1 WHERE code = :code AND free > 0", in)
-	if err != nil || n == 1 {
-		return err
-	}
-	var row struct{ Free, Held, Used int }
-	switch err := x.GetContext(ctx, &row, "SELECT free, held, used FROM coupons WHERE code = ?", in.Code); {
+	var row struct{ Held, Used int }
+	switch err := x.GetContext(ctx, &row, "SELECT held, used FROM coupons WHERE code = ?", in.Code); {
 	case errors.Is(err, sql.ErrNoRows):
 		return tcc.RejectCode("coupon.unknown", errNoCoupon)
 	case err != nil:
@@ -94,35 +102,21 @@ func (CouponsSqlx) Try(ctx context.Context, tx *gorm.DB, in UseCouponSqlx) error
 	return tcc.RejectCode("coupon.none", fmt.Errorf("%w: %d are held and %d used", errNoCoupon, row.Held, row.Used))
 }
 
+func (CouponsSqlx) Confirm(ctx context.Context, tx *gorm.DB, in UseCouponSqlx) error {
+	return one(named(ctx, tx, "UPDATE coupons SET held = held - 1, used = used + 1 WHERE code = :code", in))
+}
+
+func (CouponsSqlx) Cancel(ctx context.Context, tx *gorm.DB, in UseCouponSqlx) error {
+	return one(named(ctx, tx, "UPDATE coupons SET held = held - 1, free = free + 1 WHERE code = :code", in))
+}
+
 // named executes a statement with named arguments.
-func named(ctx context.Context, x *sqlx.Tx, statement string, arguments any) (int64, error) {
+func named(ctx context.Context, tx *gorm.DB, statement string, arguments any) (int64, error) {
 	query, values, err := sqlx.Named(statement, arguments)
 	if err != nil {
 		return 0, err
 	}
-	result, err := x.ExecContext(ctx, query, values...)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-func (CouponsSqlx) Confirm(ctx context.Context, tx *gorm.DB, in UseCouponSqlx) error {
-	x, err := sqlxTx(tx)
-	if err != nil {
-		return err
-	}
-	_, err = named(ctx, x, "UPDATE coupons SET held = held - 1, used = used + 1 WHERE code = :code", in)
-	return err
-}
-
-func (CouponsSqlx) Cancel(ctx context.Context, tx *gorm.DB, in UseCouponSqlx) error {
-	x, err := sqlxTx(tx)
-	if err != nil {
-		return err
-	}
-	_, err = named(ctx, x, "UPDATE coupons SET held = held - 1, free = free + 1 WHERE code = :code", in)
-	return err
+	return change(ctx, tx, query, values...)
 }
 
 // DBTX and Queries are what sqlc generates.
@@ -149,22 +143,28 @@ func (q *Queries) HoldCoupon(ctx context.Context, code string) (int64, error) {
 	return result.RowsAffected()
 }
 
-const spendCoupon = `-- name: SpendCoupon :exec
+const spendCoupon = `-- name: SpendCoupon :execrows
 UPDATE coupons SET held = held - 1, used = used + 1 WHERE code = ?
 `
 
-func (q *Queries) SpendCoupon(ctx context.Context, code string) error {
-	_, err := q.db.ExecContext(ctx, spendCoupon, code)
-	return err
+func (q *Queries) SpendCoupon(ctx context.Context, code string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, spendCoupon, code)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }
 
-const freeCoupon = `-- name: FreeCoupon :exec
+const freeCoupon = `-- name: FreeCoupon :execrows
 UPDATE coupons SET held = held - 1, free = free + 1 WHERE code = ?
 `
 
-func (q *Queries) FreeCoupon(ctx context.Context, code string) error {
-	_, err := q.db.ExecContext(ctx, freeCoupon, code)
-	return err
+func (q *Queries) FreeCoupon(ctx context.Context, code string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, freeCoupon, code)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }
 
 // CouponsSqlc works with the code that sqlc generates.
@@ -192,7 +192,7 @@ func (CouponsSqlc) Confirm(ctx context.Context, tx *gorm.DB, in UseCouponSqlc) e
 	if err != nil {
 		return err
 	}
-	return q.SpendCoupon(ctx, in.Code)
+	return one(q.SpendCoupon(ctx, in.Code))
 }
 
 func (CouponsSqlc) Cancel(ctx context.Context, tx *gorm.DB, in UseCouponSqlc) error {
@@ -200,7 +200,7 @@ func (CouponsSqlc) Cancel(ctx context.Context, tx *gorm.DB, in UseCouponSqlc) er
 	if err != nil {
 		return err
 	}
-	return q.FreeCoupon(ctx, in.Code)
+	return one(q.FreeCoupon(ctx, in.Code))
 }
 
 func ExampleSQLTx() {

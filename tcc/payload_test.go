@@ -32,9 +32,14 @@ func (k *kept[P]) Cancel(_ context.Context, _ *gorm.DB, in P) error  { k.in = in
 // callStored calls Confirm of a kind with a payload as the log holds it.
 func (c catcher) callStored(t *testing.T, kind, payload string) error {
 	t.Helper()
+	return c[kind].Inside(t.Context(), noDatabase(t), saga.Call{GID: "g", BranchID: "07", Kind: kind, Op: barrier.Confirm, Payload: []byte(payload)})
+}
+
+// noDatabase is the handle of a branch that does nothing with it.
+func noDatabase(t *testing.T) *gorm.DB {
 	tx := &gorm.DB{Config: &gorm.Config{}}
 	tx.Statement = &gorm.Statement{DB: tx, Context: t.Context()}
-	return c[kind].Inside(t.Context(), tx, saga.Call{GID: "g", BranchID: "07", Kind: kind, Op: barrier.Confirm, Payload: []byte(payload)})
+	return tx
 }
 
 type (

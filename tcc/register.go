@@ -36,7 +36,11 @@ func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P
 			erased.Together = together(bulk, as.decode)
 		}
 		if cleaner, ok := b.(Cleaner); ok {
-			erased.Clean = cleaner.Clean
+			erased.Clean = func(ctx context.Context, tx *gorm.DB, gids []string) error {
+				ctx, end := ending(ctx)
+				defer end()
+				return cleaner.Clean(ctx, tx.WithContext(ctx), gids)
+			}
 		}
 		return erased
 	})
@@ -117,7 +121,8 @@ func inside[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *go
 		if err != nil {
 			return err
 		}
-		ctx = withCall(ctx, call)
+		ctx, end := ending(withCall(ctx, call))
+		defer end()
 		tx = tx.WithContext(ctx)
 		switch call.Op {
 		case barrier.Try:
@@ -137,6 +142,9 @@ func together[P Payload](b Bulk[P], decode decoder[P]) func(context.Context, *go
 		if err != nil {
 			return nil, err
 		}
+		ctx, end := ending(ctx)
+		defer end()
+		tx = tx.WithContext(ctx)
 		switch op {
 		case barrier.Try:
 			return b.TryAll(ctx, tx, items)
@@ -145,6 +153,14 @@ func together[P Payload](b Bulk[P], decode decoder[P]) func(context.Context, *go
 		}
 		return nil, fmt.Errorf("tcc: %s is not called in bulk", op)
 	}
+}
+
+// ending returns a context that ends with the call, as [SQLTx] needs one.
+func ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() != nil {
+		return ctx, func() {}
+	}
+	return context.WithCancel(ctx)
 }
 
 func itemsOf[P Payload](calls []saga.JointCall, decode decoder[P]) ([]Item[P], error) {

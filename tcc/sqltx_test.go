@@ -14,9 +14,11 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
+	"github.com/tccsaga/tccsaga/tcc/tcctest"
 )
 
 // entry is the payload of a branch that works with plain SQL only.
@@ -176,5 +178,101 @@ func TestSQLTxOutsideATransaction(t *testing.T) {
 	t.Parallel()
 	if _, err := tcc.SQLTx(sqltest.Open(t, "sqlite")); err == nil || !strings.Contains(err.Error(), "tcc: SQLTx: the database handle is not in a transaction") {
 		t.Error(err)
+	}
+}
+
+// sqlCredit is a branch that works with a *sql.Tx only.
+type sqlCredit struct{ entries }
+
+func (c sqlCredit) change(ctx context.Context, tx *gorm.DB, statement string, arguments ...any) (int64, error) {
+	return change(ctx, tx, c.sql(statement), arguments...)
+}
+
+func (c sqlCredit) Try(ctx context.Context, tx *gorm.DB, in hold) error {
+	n, err := c.change(ctx, tx, "UPDATE accounts SET credit = credit - ?, held = held + ? WHERE id = ? AND credit >= ?", in.Cents, in.Cents, in.Account, in.Cents)
+	if err == nil && n == 0 {
+		return tcc.Reject(errShort)
+	}
+	return err
+}
+
+func (c sqlCredit) Confirm(ctx context.Context, tx *gorm.DB, in hold) error {
+	return one(c.change(ctx, tx, "UPDATE accounts SET held = held - ?, spent = spent + ? WHERE id = ?", in.Cents, in.Cents, in.Account))
+}
+
+func (c sqlCredit) Cancel(ctx context.Context, tx *gorm.DB, in hold) error {
+	return one(c.change(ctx, tx, "UPDATE accounts SET held = held - ?, credit = credit + ? WHERE id = ?", in.Cents, in.Cents, in.Account))
+}
+
+// Such a branch can be exercised, on the connection that fails on purpose.
+func TestExerciseABranchWithSQLTx(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		exec(t, db, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
+		exec(t, db, "INSERT INTO accounts VALUES (1, 0, 0, 0)")
+		tcctest.Exercise(t, db, sqlCredit{entries{db.Dialector.Name()}}, tcctest.Case[hold]{
+			Payload: hold{1, 30},
+			Reset: func(ctx context.Context, db *gorm.DB) error {
+				return db.WithContext(ctx).Exec("UPDATE accounts SET credit = 100, held = 0, spent = 0").Error
+			},
+			State: func(ctx context.Context, db *gorm.DB) (any, error) {
+				var row struct{ Credit, Held, Spent int }
+				err := db.WithContext(ctx).Raw("SELECT credit, held, spent FROM accounts").Scan(&row).Error
+				return row, err
+			},
+			Capacity: 3,
+		})
+	})
+}
+
+// endless notes whether a method got a context that never ends.
+type endless struct {
+	kept[hold]
+	calls, endless int
+}
+
+func (e *endless) note(ctx context.Context, tx *gorm.DB) {
+	e.calls++
+	if ctx.Done() == nil || tx.Statement.Context.Done() == nil {
+		e.endless++
+	}
+}
+
+func (e *endless) Confirm(ctx context.Context, tx *gorm.DB, _ hold) error {
+	e.note(ctx, tx)
+	return nil
+}
+
+func (e *endless) TryAll(ctx context.Context, tx *gorm.DB, _ []tcc.Item[hold]) ([]error, error) {
+	e.note(ctx, tx)
+	return nil, nil
+}
+
+func (e *endless) ConfirmAll(ctx context.Context, tx *gorm.DB, _ []tcc.Item[hold]) error {
+	e.note(ctx, tx)
+	return nil
+}
+
+func (e *endless) Clean(ctx context.Context, tx *gorm.DB, _ []string) error {
+	e.note(ctx, tx)
+	return nil
+}
+
+// Each method gets a context that ends, whatever calls it, so that SQLTx works in
+// it.
+func TestContextsOfBranchesEnd(t *testing.T) {
+	t.Parallel()
+	c, b := catcher{}, &endless{}
+	must(t, tcc.Register(c, b))
+	ctx := context.Background()
+	call := saga.Call{GID: "g", BranchID: "01", Kind: "credit.hold", Op: barrier.Confirm, Payload: []byte("{}")}
+	registered := c["credit.hold"]
+	must(t, registered.Inside(ctx, noDatabase(t), call))
+	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
+		_, err := registered.Together(ctx, noDatabase(t), op, []saga.JointCall{{Call: call}})
+		must(t, err)
+	}
+	must(t, registered.Clean(ctx, noDatabase(t), []string{"g"}))
+	if b.calls != 4 || b.endless != 0 {
+		t.Errorf("of %d calls, %d got a context that never ends", b.calls, b.endless)
 	}
 }

@@ -283,7 +283,7 @@ func TestVersionsInBulk(t *testing.T) {
 			b.items = nil
 		}
 		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
-			_, err := c[kind].Together(t.Context(), nil, op, calls)
+			_, err := c[kind].Together(t.Context(), noDatabase(t), op, calls)
 			must(t, err)
 			check(string(op))
 		}

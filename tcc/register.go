@@ -21,7 +21,7 @@ import (
 // The error wraps [saga.ErrInvalid] if the payload is of a type that JSON does not
 // give back as it was, or if a kind is registered already.
 func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P]) error {
-	return registerAll(engine, b, options, func(as version[P]) saga.Branch {
+	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
 		erased := saga.Branch{Inside: inside(b, as.decode)}
 		if located, ok := b.(Located); ok {
 			erased.Database = located.Database()
@@ -49,7 +49,7 @@ func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P
 // RegisterExternal makes a kind of branch without a database known to the
 // engine; see [Register].
 func RegisterExternal[P Payload](engine saga.Registrar, b External[P], options ...Option[P]) error {
-	return registerAll(engine, b, options, func(as version[P]) saga.Branch {
+	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
 		plain := func(call func(context.Context, P) error) outsideFunc {
 			return outside(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) }, as.decode)
 		}
@@ -73,12 +73,12 @@ func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote, optio
 			return fmt.Errorf("tcc: register remote: %s is an option of the service's own registration: %w", o.name, saga.ErrInvalid)
 		}
 	}
-	return registerAll(engine, service, options, func(version[P]) saga.Branch { return saga.Branch{Remote: service} })
+	return registerAll(engine, "service", service, options, func(version[P]) saga.Branch { return saga.Branch{Remote: service} })
 }
 
 // registerAll registers a branch once for each kind that it takes. It checks all
 // options first.
-func registerAll[P Payload](engine saga.Registrar, b any, options []Option[P], erase func(version[P]) saga.Branch) error {
+func registerAll[P Payload](engine saga.Registrar, role string, b any, options []Option[P], erase func(version[P]) saga.Branch) error {
 	versions, err := versionsOf(options)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func registerAll[P Payload](engine saga.Registrar, b any, options []Option[P], e
 		return fmt.Errorf("tcc: register %s: the engine is nil: %w", kind, saga.ErrInvalid)
 	}
 	if isNil(b) {
-		return fmt.Errorf("tcc: register %s: the branch or service is nil: %w", kind, saga.ErrInvalid)
+		return fmt.Errorf("tcc: register %s: the %s is nil: %w", kind, role, saga.ErrInvalid)
 	}
 	for _, as := range versions {
 		erased := erase(as)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,18 +107,63 @@ var entryTables = map[string]string{
 	"postgres": "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at TIMESTAMPTZ, bytes BYTEA, note VARCHAR(20))",
 }
 
+// watching is a pool whose transactions count the statements of the branch.
+type watching struct {
+	*sql.DB
+	statements atomic.Int64
+}
+
+func (w *watching) note(query string) {
+	if strings.Contains(query, "entries") {
+		w.statements.Add(1)
+	}
+}
+
+func (w *watching) GetDBConn() (*sql.DB, error) { return w.DB, nil }
+
+func (w *watching) BeginTx(ctx context.Context, options *sql.TxOptions) (gorm.ConnPool, error) {
+	tx, err := w.DB.BeginTx(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return &watched{tx, w}, nil
+}
+
+type watched struct {
+	*sql.Tx
+	pool *watching
+}
+
+func (w *watched) ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error) {
+	w.pool.note(query)
+	return w.Tx.ExecContext(ctx, query, arguments...)
+}
+
+func (w *watched) QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
+	w.pool.note(query)
+	return w.Tx.QueryContext(ctx, query, arguments...)
+}
+
 // Branches that work with a *sql.Tx or sqlx are part of the local transactions of
 // the engine: alone and in shared commits, with prepared statements of gorm and
-// without.
+// without, and where gorm is on a connection that is no *sql.Tx.
 func TestSQLTxInBranches(t *testing.T) {
 	t.Parallel()
 	for _, dialect := range sqltest.Dialects {
-		for _, prepare := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/prepare=%t", dialect, prepare), func(t *testing.T) {
+		for _, sort := range []string{"plain", "prepared", "watched"} {
+			t.Run(dialect+"/"+sort, func(t *testing.T) {
 				t.Parallel()
-				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: prepare})
+				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: sort == "prepared"})
 				must(t, sagasql.Migrate(t.Context(), db))
 				exec(t, db, entryTables[dialect])
+				watch := &watching{}
+				if sort == "watched" {
+					pool, err := db.DB()
+					must(t, err)
+					pool.SetMaxOpenConns(6) // so few that the engine keeps none for itself
+					watch.DB = pool
+					db.Statement.ConnPool, db.ConnPool = watch, watch
+				}
 				b := &bench{t: t, db: db}
 				orch, err := saga.Open(t.Context(), db, quick)
 				must(t, err)
@@ -150,6 +196,10 @@ func TestSQLTxInBranches(t *testing.T) {
 					Row().Scan(&found.All, &found.Good, &found.Cancelled))
 				if found.All != 21 || found.Good != 20 || found.Cancelled != 1 {
 					t.Errorf("%+v", found)
+				}
+
+				if seen := watch.statements.Load(); sort == "watched" && seen < 20*6 {
+					t.Errorf("only %d statements were seen", seen)
 				}
 
 				// In a transaction of one's own, too.
@@ -274,5 +324,47 @@ func TestContextsOfBranchesEnd(t *testing.T) {
 	must(t, registered.Clean(ctx, noDatabase(t), []string{"g"}))
 	if b.calls != 4 || b.endless != 0 {
 		t.Errorf("of %d calls, %d got a context that never ends", b.calls, b.endless)
+	}
+}
+
+// stumbling meets a deadlock in its first Try, by the server's word.
+type stumbling struct {
+	kept[hold]
+	dialect string
+	tries   int
+	told    error
+}
+
+func (s *stumbling) Try(ctx context.Context, tx *gorm.DB, _ hold) error {
+	if s.tries++; s.tries > 1 {
+		return nil
+	}
+	plain, err := tcc.SQLTx(tx)
+	if err != nil {
+		return err
+	}
+	_, err = plain.ExecContext(ctx, map[string]string{
+		"mysql":    "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213",
+		"postgres": "DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '40P01'; END $$",
+	}[s.dialect])
+	s.told = err
+	return err
+}
+
+// A deadlock is tried again, as it is with gorm.
+func TestDeadlockInSQLTxIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"mysql", "postgres"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			orch, err := saga.Open(t.Context(), sqltest.Open(t, dialect), quick)
+			must(t, err)
+			b := &stumbling{dialect: dialect}
+			must(t, tcc.Register(orch, b))
+			outcome, err := tcc.Execute(t.Context(), orch, newGID(), hold{1, 1})
+			if err != nil || !outcome.Finished() || b.tries < 2 || b.told == nil {
+				t.Errorf("%+v, %v after %d tries; told %v", outcome, err, b.tries, b.told)
+			}
+		})
 	}
 }

@@ -122,6 +122,9 @@
 // round. A branch in another service is registered for both kinds there, with Alias
 // or Upgrade, before the engine is.
 //
+// Each kind has limits, a circuit breaker and pauses of its own: an operator who
+// pauses a branch pauses all its kinds.
+//
 // Instances of an older version that can do without a new field may be given
 // [AllowUnknownFields] before the newer version is deployed.
 package tcc

@@ -22,6 +22,11 @@ func (s State) Finished() bool { return s == Confirmed || s == Cancelled }
 func (s State) Decided() bool { return s != Trying && s != "" }
 
 // Outcome is what is known of a transaction when a call returns.
+//
+// A call that wants a transaction confirmed, such as Execute, returns no error as
+// soon as it is decided so: the state is then [Confirmed], or it is [Confirming]
+// and each Confirm is still being called until it succeeds. Finished tells the two
+// apart.
 type Outcome struct {
 	GID      string `json:"gid"`
 	State    State  `json:"state"`
@@ -41,6 +46,11 @@ const (
 	CodeOperator  = "operator"  // an operator cancelled
 	CodeConflict  = "conflict"  // the barrier of a branch knows another transaction by this gid
 )
+
+// Finished reports whether nothing is left to do: every branch is confirmed, or
+// every branch is cancelled. After a call that returned no error, it tells a
+// transaction that is confirmed from one that is only decided to be.
+func (o Outcome) Finished() bool { return o.State.Finished() }
 
 // Err is the error that goes with the outcome for a caller who wanted it
 // confirmed: nil if it is or will be, and otherwise because of cause, if that is

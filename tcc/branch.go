@@ -2,19 +2,22 @@ package tcc
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"slices"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
 // Payload is the input of a branch: a struct of the user's own whose exported
-// fields say what to reserve. It is stored as JSON, and a branch is called with
-// what JSON gives back, in every call alike.
+// fields say what to reserve. It is stored as JSON, and each call of the branch gets
+// what is stored.
+//
+// The stored JSON has to fit the type exactly. A call fails, with an error that
+// names the field, if the JSON has a field that the type does not have, or has in
+// another case; a field twice; null or another type than the field's; a number that
+// the field would round; an array of another length. A field that the JSON does not
+// have is the zero value. A type with methods of its own for JSON decides by itself
+// what it takes. [AllowUnknownFields], [Alias] and [Upgrade] take more.
 type Payload interface {
 	// Branch returns the kind of branch that takes this payload, the same for
 	// every value of the type.
@@ -27,13 +30,13 @@ type Payload interface {
 // barrier, and so at most once with effect per branch of a transaction; Confirm
 // and Cancel only after a Try that was committed, and only one of the two. The
 // methods use tx for all they do, and neither commit nor roll back; plain SQL,
-// sqlx and sqlc find their connection in tx.Statement.ConnPool. When a local
-// transaction is run again, after a deadlock for example, a method is too.
+// sqlx and sqlc work in it with [SQLTx]. When a local transaction is run again,
+// after a deadlock for example, a method is too.
 //
 // The methods are called from several goroutines, with different transactions.
 type Branch[P Payload] interface {
-	// Try reserves what in asks for, or returns Reject to say that it cannot.
-	// Any other error also cancels the transaction.
+	// Try reserves what in asks for, or returns [Reject] or [RejectCode] to say
+	// that it cannot. Any other error also cancels the transaction.
 	Try(ctx context.Context, tx *gorm.DB, in P) error
 
 	// Confirm uses the reservation. An error is retried until there is none.
@@ -131,164 +134,12 @@ type External[P Payload] interface {
 	Cancel(ctx context.Context, in P) error
 }
 
-// Register makes a kind of branch known to the engine, or to the host of a service
-// whose branches an engine elsewhere calls. Call it at start-up, before the engine
-// runs. It refuses a payload type that JSON does not give back as it was, and a
-// kind that is registered already.
-func Register[P Payload](engine saga.Registrar, b Branch[P]) error {
-	kind, err := kindOf[P]()
-	if err != nil {
-		return err
-	}
-	if isNil(b) {
-		return fmt.Errorf("tcc: register %s: the branch is nil: %w", kind, saga.ErrInvalid)
-	}
-	erased := saga.Branch{Kind: kind, Encode: encode[P], Inside: inside(b)}
-	if located, ok := b.(Located); ok {
-		erased.Database = located.Database()
-	}
-	if deliverer, ok := b.(Deliverer[P]); ok {
-		erased.Outside = map[barrier.Op]outsideFunc{barrier.Confirm: outside(deliverer.Deliver)}
-	}
-	if deliverer, ok := b.(BulkDeliverer[P]); ok && erased.Outside != nil {
-		erased.OutsideTogether = map[barrier.Op]outsideTogetherFunc{barrier.Confirm: outsideTogether(deliverer.DeliverAll)}
-	}
-	if bulk, ok := b.(Bulk[P]); ok {
-		erased.Together = together(bulk)
-	}
-	if cleaner, ok := b.(Cleaner); ok {
-		erased.Clean = cleaner.Clean
-	}
-	return engine.Register(erased)
-}
-
-// RegisterExternal makes a kind of branch without a database known to the
-// engine; see [Register].
-func RegisterExternal[P Payload](engine saga.Registrar, b External[P]) error {
-	kind, err := kindOf[P]()
-	if err != nil {
-		return err
-	}
-	if isNil(b) {
-		return fmt.Errorf("tcc: register %s: the branch is nil: %w", kind, saga.ErrInvalid)
-	}
-	plain := func(call func(context.Context, P) error) outsideFunc {
-		return outside(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) })
-	}
-	return engine.Register(saga.Branch{Kind: kind, Encode: encode[P], Outside: map[barrier.Op]outsideFunc{
-		barrier.Try: plain(b.Try), barrier.Confirm: plain(b.Confirm), barrier.Cancel: plain(b.Cancel),
-	}})
-}
-
-// RegisterRemote makes a kind of branch known to the engine that another service
-// has: there it is registered with a host, as package remote has one. The payload
-// type need not be the same, if its JSON is.
-func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote) error {
-	kind, err := kindOf[P]()
-	if err != nil {
-		return err
-	}
-	if isNil(service) {
-		return fmt.Errorf("tcc: register %s: the service is nil: %w", kind, saga.ErrInvalid)
-	}
-	return engine.Register(saga.Branch{Kind: kind, Encode: encode[P], Remote: service})
-}
-
-type outsideFunc = func(ctx context.Context, call saga.Call) (receipt any, err error)
-
-func outside[P Payload](act func(context.Context, P) (any, error)) outsideFunc {
-	return func(ctx context.Context, call saga.Call) (any, error) {
-		in, err := decode[P](call)
-		if err != nil {
-			return nil, err
-		}
-		return act(withCall(ctx, call), in)
-	}
-}
-
-func inside[P Payload](b Branch[P]) func(context.Context, *gorm.DB, saga.Call) error {
-	return func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
-		in, err := decode[P](call)
-		if err != nil {
-			return err
-		}
-		ctx = withCall(ctx, call)
-		tx = tx.WithContext(ctx)
-		switch call.Op {
-		case barrier.Try:
-			return b.Try(ctx, tx, in)
-		case barrier.Confirm:
-			return b.Confirm(ctx, tx, in)
-		case barrier.Cancel:
-			return b.Cancel(ctx, tx, in)
-		}
-		return fmt.Errorf("tcc: unknown operation %q", string(call.Op))
-	}
-}
-
-func together[P Payload](b Bulk[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.JointCall) ([]error, error) {
-	return func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.JointCall) ([]error, error) {
-		items, err := itemsOf[P](calls)
-		if err != nil {
-			return nil, err
-		}
-		switch op {
-		case barrier.Try:
-			return b.TryAll(ctx, tx, items)
-		case barrier.Confirm:
-			return nil, b.ConfirmAll(ctx, tx, items)
-		}
-		return nil, fmt.Errorf("tcc: %s is not called in bulk", op)
-	}
-}
-
-func itemsOf[P Payload](calls []saga.JointCall) ([]Item[P], error) {
-	items := make([]Item[P], len(calls))
-	for i, call := range calls {
-		in, err := decode[P](call.Call)
-		if err != nil {
-			return nil, err
-		}
-		items[i] = Item[P]{call, in}
-	}
-	return items, nil
-}
-
-type outsideTogetherFunc = func(context.Context, []saga.JointCall) ([]any, []error)
-
-func outsideTogether[P Payload](f func(context.Context, []Item[P]) ([]any, []error)) outsideTogetherFunc {
-	return func(ctx context.Context, calls []saga.JointCall) ([]any, []error) {
-		items, err := itemsOf[P](calls)
-		if err != nil {
-			return make([]any, len(calls)), slices.Repeat([]error{err}, len(calls))
-		}
-		return f(ctx, items)
-	}
-}
-
-func encode[P Payload](input any) ([]byte, error) {
-	in, ok := input.(P)
-	if !ok {
-		return nil, fmt.Errorf("the payload is a %T, but the branch takes a %T", input, in)
-	}
-	text, err := json.Marshal(in)
-	if err != nil {
-		return nil, err
-	}
-	return text, checkUTF8(text)
-}
-
-func decode[P Payload](call saga.Call) (in P, err error) {
-	if err := json.Unmarshal(call.Payload, &in); err != nil {
-		return in, fmt.Errorf("tcc: the stored payload does not fit the type %T any more: %w", in, err)
-	}
-	return in, nil
-}
-
 // Reject marks err as a business "no" of a Try; see [saga.Reject].
 func Reject(err error) error { return saga.Reject(err) }
 
-// RejectCode is [Reject] with a code for programs; see [saga.RejectCode].
+// RejectCode is [Reject] with a code for programs, such as "credit.short"; see
+// [saga.RejectCode]. The caller of Execute or Try finds it with [errors.As] and a
+// [*saga.Rejection].
 func RejectCode(code string, err error) error { return saga.RejectCode(code, err) }
 
 type callKey struct{}
@@ -298,7 +149,8 @@ func withCall(ctx context.Context, call saga.Call) context.Context {
 }
 
 // CallOf returns the branch call that ctx, as a method of a branch got it,
-// belongs to; the zero Call for any other context.
+// belongs to; the zero Call for any other context. Kind and Payload are those under
+// which the transaction was begun, also after an [Upgrade].
 func CallOf(ctx context.Context) saga.Call {
 	call, _ := ctx.Value(callKey{}).(saga.Call)
 	return call

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/glebarez/sqlite"
@@ -47,28 +48,73 @@ func phones(n int64) stock.Lock {
 	return stock.Lock{Items: []stock.Item{{SKU: "phone", Quantity: n}}}
 }
 
+// answer is what a shop tells its customer.
+func answer(outcome saga.Outcome, err error) string {
+	var no *saga.Rejection
+	switch {
+	case errors.Is(err, saga.ErrCancelled) && errors.As(err, &no):
+		return "we cannot take your order: " + no.Error()
+	case errors.Is(err, saga.ErrCancelled):
+		return "something went wrong, and nothing was ordered"
+	case errors.Is(err, saga.ErrUnknown):
+		return "please ask again with the same order number"
+	case err != nil:
+		return "nothing was begun: " + err.Error()
+	case outcome.Finished():
+		return "your order is complete"
+	default: // confirming: it is certain, and not everything is done yet
+		return "your order is accepted, and will be complete soon"
+	}
+}
+
+// No error means that the transaction is decided to be confirmed. The outcome says
+// whether every branch is confirmed already.
 func ExampleExecute() {
 	orch, _, closeShop := shop()
 	defer closeShop()
+	mail := &Mail{sent: make(chan struct{})}
+	ok(tcc.RegisterExternal(orch, mail))
 	ctx := context.Background()
 
-	outcome, err := tcc.Execute(ctx, orch, "order-1", phones(1))
-	fmt.Println(outcome.State, err)
+	fmt.Println(answer(tcc.Execute(ctx, orch, "order-1", phones(1))))
 
 	// The same gid again: the same transaction, and no second lock.
-	outcome, err = tcc.Execute(ctx, orch, "order-1", phones(1))
-	fmt.Println(outcome.State, err)
+	fmt.Println(answer(tcc.Execute(ctx, orch, "order-1", phones(1))))
 
-	_, err = tcc.Execute(ctx, orch, "order-2", phones(5))
-	var short *stock.ShortError
-	fmt.Println(errors.Is(err, saga.ErrCancelled), errors.As(err, &short))
-	fmt.Println(err)
+	fmt.Println(answer(tcc.Execute(ctx, orch, "order-2", phones(5))))
+
+	// The mail cannot be sent yet, and is tried again.
+	fmt.Println(answer(tcc.Execute(ctx, orch, "order-3", phones(1), Thanks{"alice"})))
+	<-mail.sent
 	// Output:
-	// confirmed <nil>
-	// confirmed <nil>
-	// true true
-	// saga: order-2 is cancelled: stock.lock: stock of phone is short: 5 wanted, 1 available
+	// your order is complete
+	// your order is complete
+	// we cannot take your order: stock of phone is short: 5 wanted, 1 available
+	// your order is accepted, and will be complete soon
 }
+
+// Thanks is the payload of a branch that sends a mail when all is confirmed.
+type Thanks struct{ To string }
+
+func (Thanks) Branch() string { return "mail.thanks" }
+
+// Mail fails to send each mail at first.
+type Mail struct {
+	calls atomic.Int32
+	sent  chan struct{}
+}
+
+func (*Mail) Try(context.Context, Thanks) error { return nil }
+
+func (m *Mail) Confirm(context.Context, Thanks) error {
+	if m.calls.Add(1) == 1 {
+		return errors.New("the mail server is busy")
+	}
+	close(m.sent)
+	return nil
+}
+
+func (*Mail) Cancel(context.Context, Thanks) error { return nil }
 
 func ExampleExecuteWith() {
 	orch, _, closeShop := shop()
@@ -110,6 +156,89 @@ func ExampleTransaction_Cancel() {
 	outcome, err := reservation.Cancel(ctx, "the customer changed their mind")
 	fmt.Println(outcome.State, outcome.Reason, err)
 	// Output: cancelled the customer changed their mind <nil>
+}
+
+// Points is the payload of a branch that says no with a code.
+type Points struct{ Needed int }
+
+func (Points) Branch() string { return "points.spend" }
+
+// Account has no points left.
+type Account struct{}
+
+func (Account) Try(ctx context.Context, tx *gorm.DB, in Points) error {
+	return tcc.RejectCode("points.short", fmt.Errorf("%d points are needed, and there are 0", in.Needed))
+}
+
+func (Account) Confirm(ctx context.Context, tx *gorm.DB, in Points) error { return nil }
+func (Account) Cancel(ctx context.Context, tx *gorm.DB, in Points) error  { return nil }
+
+// A program looks at the code of a rejection, and people read its text.
+func ExampleRejectCode() {
+	orch, _, closeShop := shop()
+	defer closeShop()
+	ok(tcc.Register(orch, Account{}))
+
+	_, err := tcc.Execute(context.Background(), orch, "order-1", phones(1), Points{50})
+	var no *saga.Rejection
+	if errors.As(err, &no) {
+		fmt.Println("code:", no.Code)
+		fmt.Println("text:", no)
+	}
+	// Output:
+	// code: points.short
+	// text: 50 points are needed, and there are 0
+}
+
+// Credit is the payload of a branch, and CreditV2 its next version.
+type (
+	Credit   struct{ Cents int64 }
+	CreditV2 struct {
+		Amount   int64
+		Currency string
+	}
+)
+
+func (Credit) Branch() string   { return "credit.hold" }
+func (CreditV2) Branch() string { return "credit.hold.v2" }
+
+// Credits is the branch; it knows only the newer version.
+type Credits struct{}
+
+func (Credits) Try(ctx context.Context, tx *gorm.DB, in CreditV2) error {
+	fmt.Println(tcc.CallOf(ctx).Kind, "holds", in.Amount, in.Currency)
+	return nil
+}
+
+func (Credits) Confirm(ctx context.Context, tx *gorm.DB, in CreditV2) error { return nil }
+func (Credits) Cancel(ctx context.Context, tx *gorm.DB, in CreditV2) error  { return nil }
+
+func ExampleUpgrade() {
+	orch, _, closeShop := shop()
+	defer closeShop()
+	ok(tcc.Register(orch, Credits{}, tcc.Upgrade("credit.hold", func(old Credit) (CreditV2, error) {
+		return CreditV2{old.Cents, "EUR"}, nil
+	})))
+
+	// First, while older instances run:
+	ctx := context.Background()
+	_, err := tcc.Execute(ctx, orch, "order-1", Credit{700})
+	ok(err)
+	// Later:
+	_, err = tcc.Execute(ctx, orch, "order-2", CreditV2{700, "USD"})
+	ok(err)
+	// Output:
+	// credit.hold holds 700 EUR
+	// credit.hold.v2 holds 700 USD
+}
+
+func ExampleAlias() {
+	orch, _, closeShop := shop()
+	defer closeShop()
+	// The kind was credit.reserve once.
+	err := tcc.Register(orch, Credits{}, tcc.Alias[CreditV2]("credit.reserve"))
+	fmt.Println(err)
+	// Output: <nil>
 }
 
 // Charge is the payload of a branch without a database.

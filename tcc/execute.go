@@ -13,24 +13,38 @@ const pattern = "tcc"
 // Execute runs a transaction whose branches are all known: it tries every
 // branch, decides, and confirms all, or cancels all if a Try failed.
 //
-// The error is nil only if the transaction is decided to be confirmed; the
-// outcome then says whether it is Confirmed already or still Confirming, which
-// goes on until it succeeds. A cancelled transaction is a
-// [*saga.CancelledError] that matches [saga.ErrCancelled] and carries the
-// reason. If the outcome could not be learned, the error matches
-// [saga.ErrUnknown].
+// No error means that the transaction is decided to be confirmed, not that it is
+// confirmed: the engine then calls each Confirm until it succeeds. Ask the outcome:
+//
+//	outcome, err := tcc.Execute(ctx, engine, gid, payloads...)
+//	switch {
+//	case errors.Is(err, saga.ErrCancelled): // no: nothing is left reserved in the end
+//	case errors.Is(err, saga.ErrUnknown):   // ask again with the same gid
+//	case err != nil:                        // not begun: the error says why
+//	case outcome.Finished():                // every branch is confirmed
+//	default:                                // certain, and not finished yet: saga.Confirming
+//	}
+//
+// A caller may promise the result in the last two cases. It must not read what a
+// Confirm writes, or call the work done, in the last one.
+//
+// The error of a cancelled transaction is a [*saga.CancelledError] with the reason.
+// If a branch said no with [RejectCode], the error wraps a [*saga.Rejection] with
+// the code.
 //
 // The gid, up to 128 printable ASCII characters chosen by the caller, names
 // the transaction: executing the same gid with the same payloads again does
-// nothing new and gives the same transaction's outcome, so it is the way to
-// find out after ErrUnknown. With other payloads it matches
-// [saga.ErrMismatch].
+// nothing new and gives the same transaction's outcome. With other payloads, or
+// with the same ones under another kind, the error matches [saga.ErrMismatch].
 func Execute(ctx context.Context, engine saga.Engine, gid string, payloads ...Payload) (saga.Outcome, error) {
 	return ExecuteWith(ctx, engine, gid, saga.Options{}, payloads...)
 }
 
 // ExecuteWith is Execute with options.
 func ExecuteWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options, payloads ...Payload) (saga.Outcome, error) {
+	if err := usable(ctx, engine); err != nil {
+		return saga.Outcome{}, fmt.Errorf("tcc: execute %s: %w", gid, err)
+	}
 	steps := make([]saga.Step, len(payloads))
 	for i, payload := range payloads {
 		step, err := stepOf(payload)
@@ -40,6 +54,17 @@ func ExecuteWith(ctx context.Context, engine saga.Engine, gid string, options sa
 		steps[i] = step
 	}
 	return engine.Execute(ctx, saga.Plan{GID: gid, Pattern: pattern, Steps: steps, Options: options})
+}
+
+// usable refuses what would only panic later.
+func usable(ctx context.Context, engine saga.Engine) error {
+	switch {
+	case isNil(ctx):
+		return fmt.Errorf("the context is nil: %w", saga.ErrInvalid)
+	case isNil(engine):
+		return fmt.Errorf("the engine is nil: %w", saga.ErrInvalid)
+	}
+	return nil
 }
 
 func stepOf(payload Payload) (saga.Step, error) {

@@ -2,88 +2,73 @@ package tcc
 
 import (
 	"bytes"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/tcc/internal/shape"
 )
 
-// kindOf returns the kind of branch that takes P, and refuses a type that would
-// not come back from JSON as it was.
-func kindOf[P Payload]() (kind string, err error) {
-	t := reflect.TypeFor[P]()
+// kindOf returns the kind of branch that takes P, and the form of its JSON. It
+// refuses a type that would not come back from JSON as it was.
+func kindOf[P Payload]() (kind string, form *shape.Shape, err error) {
+	if form, err = formOf[P]("payload"); err != nil {
+		return "", nil, err
+	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("tcc: register: the method Branch of the zero %s panics: %v: %w", t, p, saga.ErrInvalid)
+			err = fmt.Errorf("tcc: register: the method Branch of the zero %s panics: %v: %w", reflect.TypeFor[P](), p, saga.ErrInvalid)
 		}
 	}()
-	if t.Kind() != reflect.Struct {
-		return "", fmt.Errorf("tcc: register: the payload %s is a %s, it must be a struct: %w", t, t.Kind(), saga.ErrInvalid)
-	}
-	if err := usable(t, t.String(), map[reflect.Type]bool{}); err != nil {
-		return "", fmt.Errorf("tcc: register: the payload %w: %w", err, saga.ErrInvalid)
-	}
 	var zero P
-	return zero.Branch(), nil
+	return zero.Branch(), form, nil
 }
 
-var (
-	jsonMarshaler   = reflect.TypeFor[json.Marshaler]()
-	jsonUnmarshaler = reflect.TypeFor[json.Unmarshaler]()
-	textMarshaler   = reflect.TypeFor[encoding.TextMarshaler]()
-	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
-)
-
-// usable says which part of a type, reached by path, would be lost.
-func usable(t reflect.Type, path string, seen map[reflect.Type]bool) error {
-	if seen[t] || marshalsItself(t) {
-		return nil
+func formOf[T any](role string) (*shape.Shape, error) {
+	t := reflect.TypeFor[T]()
+	if t.Kind() != reflect.Struct {
+		return nil, fmt.Errorf("tcc: register: the %s %s is a %s, it must be a struct: %w", role, t, t.Kind(), saga.ErrInvalid)
 	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Chan, reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
-		return fmt.Errorf("%s is a %s, which JSON cannot hold", path, t.Kind())
-	case reflect.Interface:
-		return fmt.Errorf("%s is an interface, whose type JSON forgets", path)
-	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return usable(t.Elem(), path, seen)
-	case reflect.Map:
-		if k := t.Key().Kind(); k != reflect.String && (k < reflect.Int || k > reflect.Uint64) && !marshalsItself(t.Key()) {
-			return fmt.Errorf("%s is a map whose keys JSON cannot hold", path)
-		}
-		return usable(t.Elem(), path, seen)
-	case reflect.Struct:
-		return usableFields(t, path, seen)
+	form, err := shape.Of(t)
+	if err != nil {
+		return nil, fmt.Errorf("tcc: register: the %s %w: %w", role, err, saga.ErrInvalid)
 	}
-	return nil
+	return form, nil
 }
 
-func usableFields(t reflect.Type, path string, seen map[reflect.Type]bool) error {
-	for i := range t.NumField() {
-		field := t.Field(i)
-		name := path + "." + field.Name
-		switch {
-		case field.Anonymous && field.Type.Kind() == reflect.Struct:
-			// JSON promotes its fields, also those of an unexported type.
-		case !field.IsExported():
-			return fmt.Errorf("has the unexported field %s, which would be lost: export it", name)
-		case field.Tag.Get("json") == "-":
-			return fmt.Errorf(`has the field %s with the tag json:"-", which would be lost`, name)
+// encoder returns an Encode of a [saga.Branch] for inputs of the type T.
+func encoder[T any]() func(input any) ([]byte, error) {
+	return func(input any) ([]byte, error) {
+		in, ok := input.(T)
+		if !ok {
+			return nil, fmt.Errorf("the payload is a %T, but the branch takes a %T", input, in)
 		}
-		if err := usable(field.Type, name, seen); err != nil {
-			return err
+		text, err := json.Marshal(&in)
+		if err != nil {
+			return nil, err
 		}
+		return text, checkUTF8(text)
 	}
-	return nil
 }
 
-func marshalsItself(t reflect.Type) bool {
-	pointer := reflect.PointerTo(t)
-	return t.Implements(jsonMarshaler) && pointer.Implements(jsonUnmarshaler) ||
-		t.Implements(textMarshaler) && pointer.Implements(textUnmarshaler)
+// decoder turns the stored payload of a call into the input of a branch.
+type decoder[P any] func(call saga.Call) (P, error)
+
+// decoderOf returns the decoder for payloads that were stored as a T.
+func decoderOf[T any](form *shape.Shape, allowUnknown bool) decoder[T] {
+	return func(call saga.Call) (in T, err error) {
+		if err = json.Unmarshal(call.Payload, &in); err == nil {
+			err = form.Check(call.Payload, allowUnknown)
+		}
+		if err != nil {
+			return in, fmt.Errorf("tcc: the stored payload of %s, %s, does not fit the type %T: %w; "+
+				"give the changed type a kind of its own and register this one as an older version with tcc.Upgrade, or run the version that knows it",
+				call.Kind, call.Key(), in, err)
+		}
+		return in, nil
+	}
 }
 
 // isNil reports whether an interface holds nothing, or a nil pointer.

@@ -11,7 +11,8 @@ import (
 // Transaction is an open transaction: its branches are added one by one, and
 // its decision comes later, perhaps in another process, or never; then it is
 // cancelled at its deadline. It is not safe for concurrent use; the transaction
-// behind it is, and any number of processes may hold one.
+// behind it is, and any number of processes may hold one. Only [Begin] and
+// [Resume] make one that can be used.
 type Transaction struct {
 	engine saga.Engine
 	gid    string
@@ -25,6 +26,9 @@ type Transaction struct {
 // transaction, from its start: repeated Trys, in the same order, are recognised
 // and do nothing new. So a request that is repeated can simply run again.
 func Begin(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
+	if err := usable(ctx, engine); err != nil {
+		return nil, fmt.Errorf("tcc: begin %s: %w", gid, err)
+	}
 	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Options: options}); err != nil {
 		return nil, err
 	}
@@ -36,6 +40,9 @@ func Begin(ctx context.Context, engine saga.Engine, gid string, options saga.Opt
 // is decided by now, Confirm and Cancel tell. An unknown gid matches
 // [saga.ErrNotFound].
 func Resume(ctx context.Context, engine saga.Engine, gid string) (*Transaction, error) {
+	if err := usable(ctx, engine); err != nil {
+		return nil, fmt.Errorf("tcc: resume %s: %w", gid, err)
+	}
 	found, err := engine.Lookup(ctx, gid)
 	if err != nil {
 		return nil, fmt.Errorf("tcc: resume: %w", err)
@@ -49,11 +56,25 @@ func Resume(ctx context.Context, engine saga.Engine, gid string) (*Transaction, 
 // GID returns the transaction's global id.
 func (t *Transaction) GID() string { return t.gid }
 
+// usable refuses a call that would only panic later.
+func (t *Transaction) usable(ctx context.Context, what string) error {
+	if t == nil || t.engine == nil {
+		return fmt.Errorf("tcc: %s: the Transaction is empty, it has to come from Begin or Resume, without an error: %w", what, saga.ErrInvalid)
+	}
+	if err := usable(ctx, t.engine); err != nil {
+		return fmt.Errorf("tcc: %s %s: %w", what, t.gid, err)
+	}
+	return nil
+}
+
 // Try adds a branch and tries it. After an error it may be called again with
 // the same payload, unless the branch rejected it; the other way out is Cancel.
 // A transaction that is decided, or past its deadline, matches
 // [saga.ErrNotOpen].
 func (t *Transaction) Try(ctx context.Context, payload Payload) error {
+	if err := t.usable(ctx, "try"); err != nil {
+		return err
+	}
 	step, err := stepOf(payload)
 	if err != nil {
 		return fmt.Errorf("tcc: try in %s: %w", t.gid, err)
@@ -79,21 +100,38 @@ func rejected(err error) bool {
 	return errors.As(err, &rejection)
 }
 
-// Confirm decides to confirm, and confirms every branch. The error is nil only
-// if the transaction is decided so, by this call or an earlier one; a deadline
-// that has passed, or another decision, matches [saga.ErrCancelled]. After a
-// Try that failed it is refused; if the Try failed, or is still under way, in
-// another process or before Resume, the error matches [saga.ErrNotTried].
+// Confirm decides to confirm, and confirms every branch.
+//
+// No error means that the transaction is decided to be confirmed, by this call or
+// an earlier one. Whether it is confirmed already, or still confirming, is in
+// [saga.Outcome.Finished]; see [Execute].
+//
+// A deadline that has passed, or another decision, matches [saga.ErrCancelled].
+// After a Try of this Transaction that failed, Confirm is refused with its error;
+// if a Try has failed or is still under way elsewhere, the error matches
+// [saga.ErrNotTried]. If the decision could not be learned it matches
+// [saga.ErrUnknown]: call Confirm again.
 func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
+	if err := t.usable(ctx, "confirm"); err != nil {
+		return saga.Outcome{}, err
+	}
 	if t.failed != nil {
 		return saga.Outcome{GID: t.gid, State: saga.Trying}, fmt.Errorf("tcc: confirm %s: a Try has failed, repeat it or cancel: %w", t.gid, t.failed)
 	}
 	return t.engine.Confirm(ctx, t.gid, saga.Options{ReturnDecided: t.returnDecided})
 }
 
-// Cancel decides to cancel, and cancels every branch. The error is nil only if
-// the transaction is decided so, by this call or an earlier one, or by the
-// deadline; after a decision to confirm it matches [saga.ErrConfirmed].
+// Cancel decides to cancel, and cancels every branch. No error means that the
+// transaction is decided so, by this call or an earlier one, or by the deadline;
+// [saga.Outcome.Finished] says whether every branch is cancelled already. After a
+// decision to confirm the error matches [saga.ErrConfirmed].
 func (t *Transaction) Cancel(ctx context.Context, reason string) (saga.Outcome, error) {
-	return t.engine.Cancel(ctx, t.gid, reason)
+	if err := t.usable(ctx, "cancel"); err != nil {
+		return saga.Outcome{}, err
+	}
+	outcome, err := t.engine.Cancel(ctx, t.gid, reason)
+	if err == nil {
+		t.failed = nil // a Confirm is now told of the cancel
+	}
+	return outcome, err
 }

@@ -1,0 +1,98 @@
+package sqltx_test
+
+import (
+	"context"
+	"database/sql"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc/internal/sqltx"
+)
+
+// serving counts the goroutines that package database/sql has begun: for pools, and
+// to wait for the end of transactions and of rows. The test is not parallel, as
+// others have such goroutines too.
+func serving() int {
+	stacks := make([]byte, 1<<22)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return strings.Count(string(stacks), "created by database/sql.")
+}
+
+func TestNothingIsLeftAfterTheContext(t *testing.T) {
+	db := sqltest.Open(t, "sqlite")
+	var tx *gorm.DB
+	within := func(calls int) {
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		for range calls {
+			watched := tx.Session(&gorm.Session{NewDB: true, Context: ctx})
+			watched.Statement.ConnPool = &pool{ConnPool: tx.Statement.ConnPool, TxCommitter: tx.Statement.ConnPool.(gorm.TxCommitter)}
+			through, err := sqltx.Of(watched)
+			must(t, err)
+			var n int
+			must(t, through.QueryRow("SELECT 1").Scan(&n))
+			rows, err := through.Query("SELECT 1")
+			must(t, err)
+			rows.Next() // and it is never closed
+		}
+	}
+	tx = db.Begin()
+	must(t, tx.Error)
+	defer tx.Rollback()
+	before := serving()
+	within(100)
+	ticker, limit := time.NewTicker(5*time.Millisecond), time.After(10*time.Second)
+	defer ticker.Stop()
+	for serving() > before {
+		select {
+		case <-ticker.C:
+		case <-limit:
+			t.Fatalf("%d goroutines before, %d after", before, serving())
+		}
+	}
+}
+
+// BenchmarkStatement compares one statement on a connection of the driver with one
+// through a pool, for which a *sql.Tx is made each time.
+func BenchmarkStatement(b *testing.B) {
+	for _, dialect := range sqltest.Dialects {
+		w := newWorld(b, dialect, false)
+		watched := w.tx.Session(&gorm.Session{NewDB: true, Context: b.Context()})
+		watched.Statement.ConnPool = w.pool
+		one := func(b *testing.B, tx *sql.Tx) {
+			var n int
+			if err := tx.QueryRow("SELECT 1").Scan(&n); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.Run(dialect+"/driver", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				one(b, w.direct)
+			}
+		})
+		b.Run(dialect+"/through", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				one(b, w.through)
+			}
+		})
+		b.Run(dialect+"/made", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				ctx, end := context.WithCancel(b.Context())
+				tx, err := sqltx.Of(watched.WithContext(ctx))
+				if err != nil {
+					b.Fatal(err)
+				}
+				one(b, tx)
+				end()
+			}
+		})
+	}
+}

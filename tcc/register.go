@@ -1,0 +1,188 @@
+package tcc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+)
+
+// Register makes a kind of branch known to the engine, or to the host of a service
+// whose branches an engine elsewhere calls. Call it at start-up, before the engine
+// runs.
+//
+// Options name further kinds that the branch takes, of older or newer versions of
+// the payload: see [Alias] and [Upgrade].
+//
+// The error wraps [saga.ErrInvalid] if the payload is of a type that JSON does not
+// give back as it was, or if a kind is registered already.
+func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P]) error {
+	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
+		erased := saga.Branch{Inside: inside(b, as.decode)}
+		if located, ok := b.(Located); ok {
+			erased.Database = located.Database()
+		}
+		if deliverer, ok := b.(Deliverer[P]); ok {
+			erased.Outside = map[barrier.Op]outsideFunc{barrier.Confirm: outside(deliverer.Deliver, as.decode)}
+		}
+		if deliverer, ok := b.(BulkDeliverer[P]); ok && erased.Outside != nil {
+			erased.OutsideTogether = map[barrier.Op]outsideTogetherFunc{barrier.Confirm: outsideTogether(deliverer.DeliverAll, as.decode)}
+		}
+		if bulk, ok := b.(Bulk[P]); ok {
+			erased.Together = together(bulk, as.decode)
+		}
+		if cleaner, ok := b.(Cleaner); ok {
+			erased.Clean = func(ctx context.Context, tx *gorm.DB, gids []string) error {
+				ctx, end := ending(ctx)
+				defer end()
+				return cleaner.Clean(ctx, tx.WithContext(ctx), gids)
+			}
+		}
+		return erased
+	})
+}
+
+// RegisterExternal makes a kind of branch without a database known to the
+// engine; see [Register].
+func RegisterExternal[P Payload](engine saga.Registrar, b External[P], options ...Option[P]) error {
+	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
+		plain := func(call func(context.Context, P) error) outsideFunc {
+			return outside(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) }, as.decode)
+		}
+		return saga.Branch{Outside: map[barrier.Op]outsideFunc{
+			barrier.Try: plain(b.Try), barrier.Confirm: plain(b.Confirm), barrier.Cancel: plain(b.Cancel),
+		}}
+	})
+}
+
+// RegisterRemote makes a kind of branch known to the engine that another service
+// has: there it is registered with a host, as package remote has one. The payload
+// type need not be the same, if its JSON is: the host takes each payload strictly,
+// as described at [Payload].
+//
+// A call goes to the service with the kind and the payload under which the
+// transaction was begun, so that Upgrade and AllowUnknownFields are options of the
+// registration there, and refused here.
+func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote, options ...Option[P]) error {
+	for _, o := range options {
+		if !o.remote {
+			return fmt.Errorf("tcc: register remote: %s is an option of the service's own registration: %w", o.name, saga.ErrInvalid)
+		}
+	}
+	return registerAll(engine, "service", service, options, func(version[P]) saga.Branch { return saga.Branch{Remote: service} })
+}
+
+// registerAll registers a branch once for each kind that it takes. It checks all
+// options first.
+func registerAll[P Payload](engine saga.Registrar, role string, b any, options []Option[P], erase func(version[P]) saga.Branch) error {
+	versions, err := versionsOf(options)
+	if err != nil {
+		return err
+	}
+	kind := versions[0].kind
+	if isNil(engine) {
+		return fmt.Errorf("tcc: register %s: the engine is nil: %w", kind, saga.ErrInvalid)
+	}
+	if isNil(b) {
+		return fmt.Errorf("tcc: register %s: the %s is nil: %w", kind, role, saga.ErrInvalid)
+	}
+	for _, as := range versions {
+		erased := erase(as)
+		erased.Kind, erased.Encode = as.kind, as.encode
+		if err := engine.Register(erased); err != nil {
+			if as.kind != kind {
+				return fmt.Errorf("tcc: register %s for the kind %s: %w", kind, as.kind, err)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+type outsideFunc = func(ctx context.Context, call saga.Call) (receipt any, err error)
+
+func outside[P Payload](act func(context.Context, P) (any, error), decode decoder[P]) outsideFunc {
+	return func(ctx context.Context, call saga.Call) (any, error) {
+		in, err := decode(call)
+		if err != nil {
+			return nil, err
+		}
+		return act(withCall(ctx, call), in)
+	}
+}
+
+func inside[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *gorm.DB, saga.Call) error {
+	return func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
+		in, err := decode(call)
+		if err != nil {
+			return err
+		}
+		ctx, end := ending(withCall(ctx, call))
+		defer end()
+		tx = tx.WithContext(ctx)
+		switch call.Op {
+		case barrier.Try:
+			return b.Try(ctx, tx, in)
+		case barrier.Confirm:
+			return b.Confirm(ctx, tx, in)
+		case barrier.Cancel:
+			return b.Cancel(ctx, tx, in)
+		}
+		return fmt.Errorf("tcc: unknown operation %q", string(call.Op))
+	}
+}
+
+func together[P Payload](b Bulk[P], decode decoder[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.JointCall) ([]error, error) {
+	return func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.JointCall) ([]error, error) {
+		items, err := itemsOf(calls, decode)
+		if err != nil {
+			return nil, err
+		}
+		ctx, end := ending(ctx)
+		defer end()
+		tx = tx.WithContext(ctx)
+		switch op {
+		case barrier.Try:
+			return b.TryAll(ctx, tx, items)
+		case barrier.Confirm:
+			return nil, b.ConfirmAll(ctx, tx, items)
+		}
+		return nil, fmt.Errorf("tcc: %s is not called in bulk", op)
+	}
+}
+
+// ending returns a context that ends with the call, as [SQLTx] needs one.
+func ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() != nil {
+		return ctx, func() {}
+	}
+	return context.WithCancel(ctx)
+}
+
+func itemsOf[P Payload](calls []saga.JointCall, decode decoder[P]) ([]Item[P], error) {
+	items := make([]Item[P], len(calls))
+	for i, call := range calls {
+		in, err := decode(call.Call)
+		if err != nil {
+			return nil, err
+		}
+		items[i] = Item[P]{call, in}
+	}
+	return items, nil
+}
+
+type outsideTogetherFunc = func(context.Context, []saga.JointCall) ([]any, []error)
+
+func outsideTogether[P Payload](f func(context.Context, []Item[P]) ([]any, []error), decode decoder[P]) outsideTogetherFunc {
+	return func(ctx context.Context, calls []saga.JointCall) ([]any, []error) {
+		items, err := itemsOf(calls, decode)
+		if err != nil {
+			return make([]any, len(calls)), slices.Repeat([]error{err}, len(calls))
+		}
+		return f(ctx, items)
+	}
+}

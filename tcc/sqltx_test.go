@@ -1,0 +1,370 @@
+package tcc_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+	"github.com/tccsaga/tccsaga/tcc/tcctest"
+)
+
+// entry is the payload of a branch that works with plain SQL only.
+type entry struct {
+	Name  string
+	Cents int64
+	At    time.Time
+	Bytes []byte
+}
+
+func (entry) Branch() string { return "test.entry" }
+
+// entries keeps entries. It rejects negative ones after it has written them.
+type entries struct{ dialect string }
+
+// sql writes a query with question marks for the dialect.
+func (e entries) sql(query string) string {
+	if e.dialect == "postgres" {
+		return sqlx.Rebind(sqlx.DOLLAR, query)
+	}
+	return query
+}
+
+func (e entries) Try(ctx context.Context, tx *gorm.DB, in entry) error {
+	plain, err := tcc.SQLTx(tx)
+	if err != nil {
+		return err
+	}
+	prepared, err := plain.PrepareContext(ctx, e.sql("INSERT INTO entries (name, cents, at, bytes, note) VALUES (?, ?, ?, ?, ?)"))
+	if err != nil {
+		return err
+	}
+	defer prepared.Close()
+	if _, err := prepared.ExecContext(ctx, in.Name, in.Cents, in.At, in.Bytes, nil); err != nil {
+		return err
+	}
+	var back entry
+	var note sql.NullString
+	row := plain.QueryRowContext(ctx, e.sql("SELECT name, cents, bytes, note FROM entries WHERE name = ?"), in.Name)
+	if err := row.Scan(&back.Name, &back.Cents, &back.Bytes, &note); err != nil {
+		return err
+	}
+	if back.Name != in.Name || back.Cents != in.Cents || string(back.Bytes) != string(in.Bytes) || note.Valid {
+		return fmt.Errorf("wrote %+v and read %+v, %+v", in, back, note)
+	}
+	if in.Cents < 0 {
+		return tcc.Reject(errShort)
+	}
+	return nil
+}
+
+func (e entries) Confirm(ctx context.Context, tx *gorm.DB, in entry) error {
+	return e.mark(ctx, tx, in, "confirmed")
+}
+func (e entries) Cancel(ctx context.Context, tx *gorm.DB, in entry) error {
+	return e.mark(ctx, tx, in, "cancelled")
+}
+
+// mark works with sqlx.
+func (e entries) mark(ctx context.Context, tx *gorm.DB, in entry, note string) error {
+	x, err := sqlxTx(tx)
+	if err != nil {
+		return err
+	}
+	query, arguments, err := sqlx.Named("UPDATE entries SET note = :note WHERE name = :name", map[string]any{"name": in.Name, "note": note})
+	if err != nil {
+		return err
+	}
+	if _, err := x.ExecContext(ctx, e.sql(query), arguments...); err != nil {
+		return err
+	}
+	var names []string
+	if err := x.SelectContext(ctx, &names, e.sql("SELECT name FROM entries WHERE note = ? ORDER BY name"), note); err != nil {
+		return err
+	}
+	if !strings.Contains(fmt.Sprint(names), in.Name) {
+		return fmt.Errorf("%s is not in %v", in.Name, names)
+	}
+	return nil
+}
+
+var entryTables = map[string]string{
+	"sqlite":   "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at DATETIME, bytes BLOB, note VARCHAR(20))",
+	"mysql":    "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at DATETIME(6), bytes BLOB, note VARCHAR(20))",
+	"postgres": "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at TIMESTAMPTZ, bytes BYTEA, note VARCHAR(20))",
+}
+
+// watching is a pool whose transactions count the statements of the branch.
+type watching struct {
+	*sql.DB
+	statements atomic.Int64
+}
+
+func (w *watching) note(query string) {
+	if strings.Contains(query, "entries") {
+		w.statements.Add(1)
+	}
+}
+
+func (w *watching) GetDBConn() (*sql.DB, error) { return w.DB, nil }
+
+func (w *watching) BeginTx(ctx context.Context, options *sql.TxOptions) (gorm.ConnPool, error) {
+	tx, err := w.DB.BeginTx(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return &watched{tx, w}, nil
+}
+
+type watched struct {
+	*sql.Tx
+	pool *watching
+}
+
+func (w *watched) ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error) {
+	w.pool.note(query)
+	return w.Tx.ExecContext(ctx, query, arguments...)
+}
+
+func (w *watched) QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
+	w.pool.note(query)
+	return w.Tx.QueryContext(ctx, query, arguments...)
+}
+
+// Branches that work with a *sql.Tx or sqlx are part of the local transactions of
+// the engine: alone and in shared commits, with prepared statements of gorm and
+// without, and where gorm is on a connection that is no *sql.Tx.
+func TestSQLTxInBranches(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range sqltest.Dialects {
+		for _, sort := range []string{"plain", "prepared", "watched"} {
+			t.Run(dialect+"/"+sort, func(t *testing.T) {
+				t.Parallel()
+				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: sort == "prepared"})
+				must(t, sagasql.Migrate(t.Context(), db))
+				exec(t, db, entryTables[dialect])
+				watch := &watching{}
+				if sort == "watched" {
+					pool, err := db.DB()
+					must(t, err)
+					pool.SetMaxOpenConns(6) // so few that the engine keeps none for itself
+					watch.DB = pool
+					db.Statement.ConnPool, db.ConnPool = watch, watch
+				}
+				b := &bench{t: t, db: db}
+				orch, err := saga.Open(t.Context(), db, quick)
+				must(t, err)
+				b.orch = orch
+				must(t, tcc.Register(orch, entries{dialect}))
+				b.run(orch)
+				var callers sync.WaitGroup
+				for i := range 20 {
+					callers.Go(func() {
+						in := entry{fmt.Sprint("good-", i), int64(i), time.Now(), []byte{0, byte(i), 255}}
+						if outcome, err := tcc.Execute(t.Context(), orch, newGID(), in); err != nil || outcome.State != saga.Confirmed {
+							t.Errorf("%+v, %v", outcome, err)
+						}
+					})
+					callers.Go(func() {
+						_, err := tcc.Execute(t.Context(), orch, newGID(), entry{Name: fmt.Sprint("bad-", i), Cents: -1})
+						if !errors.Is(err, saga.ErrCancelled) || !errors.Is(err, errShort) {
+							t.Error(err)
+						}
+					})
+				}
+				callers.Wait()
+				tx, err := tcc.Begin(t.Context(), orch, newGID(), saga.Options{})
+				must(t, err)
+				must(t, tx.Try(t.Context(), entry{Name: "open"}))
+				_, err = tx.Cancel(t.Context(), "it was a test")
+				must(t, err)
+				var found struct{ All, Good, Cancelled int }
+				must(t, db.Raw("SELECT COUNT(*) AS \"all\", COUNT(CASE WHEN note = 'confirmed' THEN 1 END) AS good, COUNT(CASE WHEN note = 'cancelled' THEN 1 END) AS cancelled FROM entries").
+					Row().Scan(&found.All, &found.Good, &found.Cancelled))
+				if found.All != 21 || found.Good != 20 || found.Cancelled != 1 {
+					t.Errorf("%+v", found)
+				}
+
+				if seen := watch.statements.Load(); sort == "watched" && seen < 20*6 {
+					t.Errorf("only %d statements were seen", seen)
+				}
+
+				// In a transaction of one's own, too.
+				failed := errors.New("on purpose")
+				err = db.WithContext(t.Context()).Transaction(func(tx *gorm.DB) error {
+					plain, err := tcc.SQLTx(tx)
+					if err != nil {
+						return err
+					}
+					if _, err := plain.Exec("DELETE FROM entries"); err != nil {
+						return err
+					}
+					return failed
+				})
+				var left int
+				must(t, db.Raw("SELECT COUNT(*) FROM entries").Scan(&left).Error)
+				if !errors.Is(err, failed) || left != 21 {
+					t.Errorf("%d left, %v", left, err)
+				}
+			})
+		}
+	}
+}
+
+func TestSQLTxOutsideATransaction(t *testing.T) {
+	t.Parallel()
+	if _, err := tcc.SQLTx(sqltest.Open(t, "sqlite")); err == nil || !strings.Contains(err.Error(), "tcc: SQLTx: the database handle is not in a transaction") {
+		t.Error(err)
+	}
+}
+
+// sqlCredit is a branch that works with a *sql.Tx only.
+type sqlCredit struct{ entries }
+
+func (c sqlCredit) change(ctx context.Context, tx *gorm.DB, statement string, arguments ...any) (int64, error) {
+	return change(ctx, tx, c.sql(statement), arguments...)
+}
+
+func (c sqlCredit) Try(ctx context.Context, tx *gorm.DB, in hold) error {
+	n, err := c.change(ctx, tx, "UPDATE accounts SET credit = credit - ?, held = held + ? WHERE id = ? AND credit >= ?", in.Cents, in.Cents, in.Account, in.Cents)
+	if err == nil && n == 0 {
+		return tcc.Reject(errShort)
+	}
+	return err
+}
+
+func (c sqlCredit) Confirm(ctx context.Context, tx *gorm.DB, in hold) error {
+	return one(c.change(ctx, tx, "UPDATE accounts SET held = held - ?, spent = spent + ? WHERE id = ?", in.Cents, in.Cents, in.Account))
+}
+
+func (c sqlCredit) Cancel(ctx context.Context, tx *gorm.DB, in hold) error {
+	return one(c.change(ctx, tx, "UPDATE accounts SET held = held - ?, credit = credit + ? WHERE id = ?", in.Cents, in.Cents, in.Account))
+}
+
+// Such a branch can be exercised, on the connection that fails on purpose.
+func TestExerciseABranchWithSQLTx(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		exec(t, db, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
+		exec(t, db, "INSERT INTO accounts VALUES (1, 0, 0, 0)")
+		tcctest.Exercise(t, db, sqlCredit{entries{db.Dialector.Name()}}, tcctest.Case[hold]{
+			Payload: hold{1, 30},
+			Reset: func(ctx context.Context, db *gorm.DB) error {
+				return db.WithContext(ctx).Exec("UPDATE accounts SET credit = 100, held = 0, spent = 0").Error
+			},
+			State: func(ctx context.Context, db *gorm.DB) (any, error) {
+				var row struct{ Credit, Held, Spent int }
+				err := db.WithContext(ctx).Raw("SELECT credit, held, spent FROM accounts").Scan(&row).Error
+				return row, err
+			},
+			Capacity: 3,
+		})
+	})
+}
+
+// endless notes whether a method got a context that never ends.
+type endless struct {
+	kept[hold]
+	calls, endless int
+}
+
+func (e *endless) note(ctx context.Context, tx *gorm.DB) {
+	e.calls++
+	if ctx.Done() == nil || tx.Statement.Context.Done() == nil {
+		e.endless++
+	}
+}
+
+func (e *endless) Confirm(ctx context.Context, tx *gorm.DB, _ hold) error {
+	e.note(ctx, tx)
+	return nil
+}
+
+func (e *endless) TryAll(ctx context.Context, tx *gorm.DB, _ []tcc.Item[hold]) ([]error, error) {
+	e.note(ctx, tx)
+	return nil, nil
+}
+
+func (e *endless) ConfirmAll(ctx context.Context, tx *gorm.DB, _ []tcc.Item[hold]) error {
+	e.note(ctx, tx)
+	return nil
+}
+
+func (e *endless) Clean(ctx context.Context, tx *gorm.DB, _ []string) error {
+	e.note(ctx, tx)
+	return nil
+}
+
+// Each method gets a context that ends, whatever calls it, so that SQLTx works in
+// it.
+func TestContextsOfBranchesEnd(t *testing.T) {
+	t.Parallel()
+	c, b := catcher{}, &endless{}
+	must(t, tcc.Register(c, b))
+	ctx := context.Background()
+	call := saga.Call{GID: "g", BranchID: "01", Kind: "credit.hold", Op: barrier.Confirm, Payload: []byte("{}")}
+	registered := c["credit.hold"]
+	must(t, registered.Inside(ctx, noDatabase(t), call))
+	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
+		_, err := registered.Together(ctx, noDatabase(t), op, []saga.JointCall{{Call: call}})
+		must(t, err)
+	}
+	must(t, registered.Clean(ctx, noDatabase(t), []string{"g"}))
+	if b.calls != 4 || b.endless != 0 {
+		t.Errorf("of %d calls, %d got a context that never ends", b.calls, b.endless)
+	}
+}
+
+// stumbling meets a deadlock in its first Try, by the server's word.
+type stumbling struct {
+	kept[hold]
+	dialect string
+	tries   int
+	told    error
+}
+
+func (s *stumbling) Try(ctx context.Context, tx *gorm.DB, _ hold) error {
+	if s.tries++; s.tries > 1 {
+		return nil
+	}
+	plain, err := tcc.SQLTx(tx)
+	if err != nil {
+		return err
+	}
+	_, err = plain.ExecContext(ctx, map[string]string{
+		"mysql":    "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213",
+		"postgres": "DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '40P01'; END $$",
+	}[s.dialect])
+	s.told = err
+	return err
+}
+
+// A deadlock is tried again, as it is with gorm.
+func TestDeadlockInSQLTxIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"mysql", "postgres"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			orch, err := saga.Open(t.Context(), sqltest.Open(t, dialect), quick)
+			must(t, err)
+			b := &stumbling{dialect: dialect}
+			must(t, tcc.Register(orch, b))
+			outcome, err := tcc.Execute(t.Context(), orch, newGID(), hold{1, 1})
+			if err != nil || !outcome.Finished() || b.tries < 2 || b.told == nil {
+				t.Errorf("%+v, %v after %d tries; told %v", outcome, err, b.tries, b.told)
+			}
+		})
+	}
+}

@@ -1,0 +1,108 @@
+package tcc
+
+import (
+	"fmt"
+
+	"github.com/tccsaga/tccsaga/saga"
+)
+
+// Option changes which stored payloads a registered branch takes: [Alias],
+// [Upgrade] and [AllowUnknownFields] make one.
+type Option[P Payload] struct {
+	name         string // of the function that made it, for errors
+	kind         string
+	version      func(allowUnknown bool) (version[P], error) // nil if it adds no kind
+	allowUnknown bool
+	remote       bool // it is possible for a branch in another service
+}
+
+// Alias lets the branch also take transactions under another kind, with the same
+// payload: the kind's name before or after a renaming.
+//
+//	tcc.Register(engine, Credit{}, tcc.Alias[HoldCredit]("credit.reserve"))
+func Alias[P Payload](kind string) Option[P] {
+	return Option[P]{name: "Alias", kind: kind, remote: true, version: func(allowUnknown bool) (version[P], error) {
+		form, err := formOf[P]("payload")
+		return version[P]{kind, encoder[P](), decoderOf[P](form, allowUnknown)}, err
+	}}
+}
+
+// Upgrade lets the branch also take transactions under the kind of another
+// version of its payload. The payload in the log is read as an Old, as strictly
+// as any payload, and converted by upgrade before each call.
+//
+// Try, Confirm and Cancel of one transaction may each convert the payload anew,
+// in different processes, so that upgrade has to give the same result every time.
+// An error of it counts as one of the call.
+//
+// A payload of the type Old is still accepted for new transactions under its
+// kind, if it is a [Payload]. See the package documentation for how to introduce
+// a version while an older one is running.
+func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Option[P] {
+	return Option[P]{name: "Upgrade", kind: kind, version: func(bool) (version[P], error) {
+		form, err := formOf[Old]("older payload")
+		if err == nil && upgrade == nil {
+			err = fmt.Errorf("tcc: register: the function to upgrade from %q is nil: %w", kind, saga.ErrInvalid)
+		}
+		old := decoderOf[Old](form, false)
+		decode := func(call saga.Call) (P, error) {
+			stored, err := old(call)
+			if err != nil {
+				var none P
+				return none, err
+			}
+			in, err := upgrade(stored)
+			if err != nil {
+				err = fmt.Errorf("tcc: upgrading the stored payload of %s, %s, to %T: %w", call.Kind, call.Key(), in, err)
+			}
+			return in, err
+		}
+		return version[P]{kind, encoder[Old](), decode}, err
+	}}
+}
+
+// AllowUnknownFields lets the branch take stored payloads with fields that its
+// type does not have; they are ignored. Use it for a version that has to run
+// beside a newer one whose new fields it can do without. A field whose name
+// differs only in case is refused all the same.
+func AllowUnknownFields[P Payload]() Option[P] {
+	return Option[P]{name: "AllowUnknownFields", allowUnknown: true}
+}
+
+// version is one of the kinds that a branch takes.
+type version[P Payload] struct {
+	kind   string
+	encode func(any) ([]byte, error)
+	decode decoder[P]
+}
+
+// versionsOf returns the kinds that a branch takes, that of its payload first.
+func versionsOf[P Payload](options []Option[P]) ([]version[P], error) {
+	kind, form, err := kindOf[P]()
+	if err != nil {
+		return nil, err
+	}
+	allowUnknown := false
+	for _, o := range options {
+		allowUnknown = allowUnknown || o.allowUnknown
+	}
+	versions := []version[P]{{kind, encoder[P](), decoderOf[P](form, allowUnknown)}}
+	known := map[string]bool{kind: true}
+	for _, o := range options {
+		switch {
+		case o.name == "":
+			return nil, fmt.Errorf("tcc: register %s: an option is empty: %w", kind, saga.ErrInvalid)
+		case o.version == nil:
+			continue
+		case known[o.kind]:
+			return nil, fmt.Errorf("tcc: register %s: %s names the kind %q, which the branch has already: %w", kind, o.name, o.kind, saga.ErrInvalid)
+		}
+		known[o.kind] = true
+		v, err := o.version(allowUnknown)
+		if err != nil {
+			return nil, err
+		}
+		versions = append(versions, v)
+	}
+	return versions, nil
+}

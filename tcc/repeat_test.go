@@ -15,7 +15,6 @@ import (
 // A request that begins, tries and confirms can run again from its start after it
 // was confirmed, on any instance, and changes nothing.
 func TestRepeatedRequestRunsAgain(t *testing.T) {
-	t.Skip("a Try of a confirmed transaction is refused, although it only repeats one")
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		other := b.open(quick)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/examples/internal/database"
+	"github.com/tccsaga/tccsaga/examples/internal/redact"
 )
 
 // backend is the database and the broker.
@@ -58,7 +61,11 @@ func (b *backend) close() {
 
 func (b *backend) openNATS(config Config) error {
 	address := config.NATS
-	b.natsName = "NATS, " + address
+	name, err := natsName(address)
+	if err != nil {
+		return err
+	}
+	b.natsName = name
 	if address == "" {
 		folder := filepath.Join(config.Data, "nats")
 		server, err := natsserver.NewServer(&natsserver.Options{
@@ -80,10 +87,32 @@ func (b *backend) openNATS(config Config) error {
 	conn, err := nats.Connect(address, nats.Name("order"), nats.SetCustomDialer(b.cable),
 		nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.Timeout(5*time.Second))
 	if err != nil {
-		return fmt.Errorf("connecting to NATS at %s: is it running? %w", address, err)
+		return fmt.Errorf("connecting to %s: is it running? %w", b.natsName, err)
 	}
 	b.nats = conn
 	return nil
+}
+
+// natsName is an address for people, without a password or a token. It may hold
+// several URLs with commas between them, and the client takes them also without
+// a scheme.
+func natsName(address string) (string, error) {
+	var names []string
+	for location := range strings.SplitSeq(address, ",") {
+		if location = strings.TrimSpace(location); !strings.Contains(location, "://") {
+			location = "nats://" + location
+		}
+		at, err := url.Parse(location)
+		if err != nil {
+			// Not its text, which has the URL in it.
+			return "", errors.New("-nats is not a URL: use nats://user:password@host:port, with special characters of the password escaped, such as %40 for @")
+		}
+		if _, password := at.User.Password(); at.User != nil && !password {
+			at.User = url.User("xxxxx") // a token
+		}
+		names = append(names, redact.URL(at))
+	}
+	return "NATS, " + strings.Join(names, ","), nil
 }
 
 // cable is the network between this process and the broker, with a switch. It

@@ -21,6 +21,7 @@ func FuzzRequests(f *testing.F) {
 	send := func(method, path, body string) *httptest.ResponseRecorder {
 		request := httptest.NewRequest(method, "/", strings.NewReader(body))
 		request.URL.Path = path
+		request.Header.Set("Content-Type", "application/json")
 		response := httptest.NewRecorder()
 		routes.ServeHTTP(response, request)
 		return response

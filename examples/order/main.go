@@ -14,15 +14,13 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/tccsaga/tccsaga/examples/internal/web"
 )
 
 func main() {
@@ -31,9 +29,11 @@ func main() {
 	flag.StringVar(&config.Data, "data", "order-data", "`folder` for the SQLite file and the embedded NATS server")
 	flag.StringVar(&config.DB, "db", "", "database `URL` instead of SQLite: mysql://user:password@host:port/database or postgres://user:password@host:port/database")
 	flag.StringVar(&config.NATS, "nats", "", "`URL` of a NATS server with JetStream instead of the embedded one: nats://host:port")
+	flag.Var(&config.Public, "public", "`hosts` by which other machines call it, with commas between them: needed for an -addr that they reach, and leaves out the pages of an operator")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "order: unexpected argument %q\n", flag.Arg(0))
+		// Not the argument, which may be a URL with a password.
+		fmt.Fprintln(os.Stderr, "order: there is an argument that belongs to no flag")
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -49,24 +49,25 @@ func main() {
 
 // Config says what the service runs on.
 type Config struct {
-	Addr string
-	Data string // folder
-	DB   string // URL; empty is SQLite in the folder
-	NATS string // URL; empty is a server in this process
+	Addr   string
+	Public web.Hosts // by which other machines call it; without any, only this machine does
+	Data   string    // folder
+	DB     string    // URL; empty is SQLite in the folder
+	NATS   string    // URL; empty is a server in this process
 }
 
-// run serves until ctx ends, and then drains.
+// run serves until ctx ends, and then shuts down.
 func run(ctx context.Context, config Config) error {
-	listener, err := net.Listen("tcp", config.Addr)
+	listener, err := web.Listen(config.Addr, config.Public)
 	if err != nil {
-		return fmt.Errorf("listening on %s: is it in use? choose another with -addr: %w", config.Addr, err)
+		return err
 	}
 	defer listener.Close()
 	service, err := Start(ctx, config)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: service.Routes(), ReadHeaderTimeout: 10 * time.Second}
+	server := web.NewServer(service.Handler())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Print(banner(service, listener.Addr().String()))
@@ -75,43 +76,8 @@ func run(ctx context.Context, config Config) error {
 	case <-ctx.Done():
 		fmt.Println("stopping: waiting for what is under way")
 	case err = <-served:
+	case <-service.ran:
+		err = service.failed
 	}
-	// Not ctx: it has ended, and what is under way gets its time.
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
-	defer cancel()
-	return errors.Join(err, server.Shutdown(draining), service.Stop(draining))
-}
-
-// banner says what the service runs on and what to try next.
-func banner(s *Service, addr string) string {
-	return strings.NewReplacer("ADDR", addr, "DB", s.backend.dbName, "NATS", s.backend.natsName).Replace(`
-Orders on tccsaga, at http://ADDR
-  database  DB
-  broker    NATS
-
-Try, in another terminal:
-
-  curl -X PUT  ADDR/stock/phone  -d '{"available":10}'
-  curl -X POST ADDR/orders       -d '{"order_id":"1001","sku":"phone","quantity":1}'
-  curl         ADDR/stock/phone                   # 9 available, 0 locked, 1 sold
-  curl         ADDR/notifications                 # what a consumer of the message has seen
-  curl         ADDR/transactions/order-1001       # the transaction and its barrier rows
-  curl -X POST ADDR/orders       -d '{"order_id":"1002","sku":"phone","quantity":99}'   # 409: short
-
-Reserve now and pay later; unpaid, the stock comes back by itself:
-
-  curl -X POST ADDR/reservations -d '{"order_id":"2001","sku":"phone","quantity":2,"pay_within":"15m"}'
-  curl -X POST ADDR/reservations/2001/pay
-  curl -X POST ADDR/reservations -d '{"order_id":"2002","sku":"phone","quantity":2,"pay_within":"5s"}'
-
-Break it and watch it recover:
-
-  curl -X POST ADDR/faults -d '{"broker_unreachable":true}'    # then order; then set it to false
-  curl -X POST ADDR/faults -d '{"fail_confirms":3}'            # then order
-  curl -X POST ADDR/transactions/order-ID/retry -d '{"who":"me","why":"it works again"}'   # not only at its next attempt
-  curl -X POST ADDR/faults -d '{"die_after_decision":true}'    # then order; then start the service again
-
-Stop with Ctrl-C; the data stays.
-
-`)
+	return errors.Join(err, shutdown(server, service))
 }

@@ -40,6 +40,9 @@ func (c client) raw(method, path, body string) (int, []byte) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		c.t.Fatal(err)
@@ -114,13 +117,13 @@ func (c client) eventually(what string, condition func() bool) {
 }
 
 // serve starts the service in this process, on what it runs on by default.
-func serve(t *testing.T, data string) (client, *Service) {
+func serve(t *testing.T, data string, public ...string) (client, *Service) {
 	t.Helper()
-	service, err := Start(t.Context(), Config{Data: data})
+	service, err := Start(t.Context(), Config{Data: data, Public: public})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(service.Routes())
+	server := httptest.NewServer(service.Handler())
 	stopped := false
 	stop := func() {
 		if stopped {
@@ -173,7 +176,7 @@ func TestBadRequests(t *testing.T) {
 		`{"order_id":"1","sku":"phone","quantity":1} trailing`, `{"order_id":"1","sku":"phone","quantity":1,"price":2}`,
 		`{"order_id":"` + strings.Repeat("1", 101) + `","sku":"phone","quantity":1}`,
 		`{"order_id":"1","sku":"` + strings.Repeat("x", 65) + `","quantity":1}`,
-		`{"order_id":"1","sku":"` + strings.Repeat("x", maxBody) + `","quantity":1}`,
+		`{"order_id":"1","sku":"` + strings.Repeat("x", 1000) + `","quantity":1}`,
 	}
 	for _, body := range bad {
 		for _, path := range []string{"/orders", "/reservations"} {
@@ -255,7 +258,11 @@ func TestFaults(t *testing.T) {
 	c.expect("PUT", "/stock/phone", `{"available":10}`, 200, nil)
 
 	c.expect("POST", "/faults", `{"broker_unreachable":true}`, 200, nil)
-	c.expect("POST", "/orders", `{"order_id":"1","sku":"phone","quantity":1}`, 201, map[string]any{"status": "confirming"})
+	c.expect("POST", "/orders", `{"order_id":"1","sku":"phone","quantity":1}`, 202, map[string]any{"status": "confirming"})
+	answer := c.expect("POST", "/orders", `{"order_id":"1","sku":"phone","quantity":1}`, 202, map[string]any{"look_at": "/transactions/order-1"})
+	if !strings.Contains(fmt.Sprint(answer["explained"]), "decided to be confirmed") {
+		t.Errorf("202 without a sentence: %v", answer)
+	}
 	c.stock(9, 0, 1)
 	found := c.expect("GET", "/transactions/order-1", "", 200, map[string]any{"state": "confirming"})
 	if text := fmt.Sprint(found["branches"]); !strings.Contains(text, "publishing on orders.placed") || !strings.Contains(text, "neither Confirm nor Cancel has run yet") {
@@ -266,9 +273,13 @@ func TestFaults(t *testing.T) {
 	}
 	c.expect("POST", "/faults", `{"broker_unreachable":false}`, 200, nil)
 	c.notified("1")
+	c.eventually("it is confirmed", func() bool {
+		status, _ := c.call("POST", "/orders", `{"order_id":"1","sku":"phone","quantity":1}`)
+		return status == 201
+	})
 
 	c.expect("POST", "/faults", `{"fail_confirms":2}`, 200, nil)
-	c.expect("POST", "/orders", `{"order_id":"2","sku":"phone","quantity":1}`, 201, map[string]any{"status": "confirming"})
+	c.expect("POST", "/orders", `{"order_id":"2","sku":"phone","quantity":1}`, 202, map[string]any{"status": "confirming"})
 	c.eventually("the Confirm succeeds in the end", func() bool {
 		_, found := c.call("GET", "/transactions/order-2", "")
 		return found["state"] == "confirmed"

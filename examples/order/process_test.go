@@ -172,7 +172,9 @@ func (c client) insist(id string, quantity int) int {
 		}
 		defer response.Body.Close()
 		io.Copy(io.Discard, response.Body)
-		status = response.StatusCode
+		if status = response.StatusCode; status == http.StatusAccepted {
+			status = http.StatusCreated // decided: it will be placed
+		}
 		return status != http.StatusServiceUnavailable
 	})
 	return status

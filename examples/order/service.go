@@ -12,6 +12,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/branches/stock"
+	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -24,7 +25,9 @@ type Service struct {
 	stock    *stock.Stock
 	consumer *message.Consumer
 	faults   *faults
-	running  chan error // what Run returned
+	public   web.Hosts
+	ran      chan struct{} // closed when Run has returned
+	failed   error         // what Run returned; readable after ran
 }
 
 // The stream, and what a placed order is published on.
@@ -40,10 +43,9 @@ func Start(ctx context.Context, config Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{backend: backend, faults: &faults{cable: backend.cable}}
+	s := &Service{backend: backend, faults: &faults{cable: backend.cable}, public: config.Public, ran: make(chan struct{})}
 	if err := s.start(ctx); err != nil {
-		backend.close()
-		return nil, err
+		return nil, errors.Join(err, s.Stop(ctx))
 	}
 	return s, nil
 }
@@ -80,16 +82,11 @@ func (s *Service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.running = make(chan error, 1)
-	go func() { s.running <- s.orch.Run(context.WithoutCancel(ctx)) }()
+	go func() {
+		defer close(s.ran)
+		s.failed = s.orch.Run(context.WithoutCancel(ctx)) // until Stop
+	}()
 	return nil
-}
-
-// Stop drains: it ends when nothing is under way, or with ctx.
-func (s *Service) Stop(ctx context.Context) error {
-	err := errors.Join(s.orch.Stop(ctx), <-s.running, s.consumer.Stop(ctx))
-	s.backend.close()
-	return err
 }
 
 // Order is the body of POST /orders, and the message that announces it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
@@ -69,16 +71,16 @@ type AttemptView struct {
 }
 
 func (s *Service) getTransaction(c *gin.Context) {
-	found, err := s.orch.Lookup(c.Request.Context(), c.Param("gid"))
+	found, err := s.orch.Lookup(c.Request.Context(), web.Param(c, "gid"))
 	switch {
 	case errors.Is(err, saga.ErrNotFound):
-		fail(c, http.StatusNotFound, "no such transaction; orders are order-ID, reservations reservation-ID")
+		web.Fail(c, http.StatusNotFound, noTransaction)
 		return
 	case errors.Is(err, saga.ErrInvalid):
-		fail(c, http.StatusBadRequest, err.Error())
+		web.Fail(c, http.StatusBadRequest, err.Error())
 		return
 	case err != nil:
-		fail(c, http.StatusServiceUnavailable, err.Error())
+		web.Unavailable(c, "the transaction cannot be read now: try again", err)
 		return
 	}
 	view := TransactionView{GID: found.GID, State: string(found.State), Explained: found.State.Explain(), Reason: found.Reason,
@@ -94,43 +96,56 @@ func (s *Service) getTransaction(c *gin.Context) {
 	c.IndentedJSON(http.StatusOK, view)
 }
 
-// postAct lets an operator act on a transaction, by the last part of the path.
+// acts are what an operator can do to a transaction, by the last part of the path.
+var acts = map[string]func(o *saga.Orchestrator, ctx context.Context, gid string, by saga.Operator) error{
+	"retry":  (*saga.Orchestrator).Retry,
+	"pause":  (*saga.Orchestrator).Pause,
+	"resume": (*saga.Orchestrator).Resume,
+	"confirm": func(o *saga.Orchestrator, ctx context.Context, gid string, by saga.Operator) error {
+		_, err := o.Decide(ctx, gid, saga.Confirming, by)
+		return err
+	},
+	"cancel": func(o *saga.Orchestrator, ctx context.Context, gid string, by saga.Operator) error {
+		_, err := o.Decide(ctx, gid, saga.Cancelling, by)
+		return err
+	},
+}
+
+// postAct lets an operator act on a transaction.
 func (s *Service) postAct(c *gin.Context) {
-	var by struct{ Who, Why string }
-	if !decode(c, &by) {
+	act, known := acts[web.Param(c, "act")]
+	if !known {
+		web.Fail(c, http.StatusNotFound, "an operator can retry, pause, resume, confirm or cancel")
 		return
 	}
-	ctx, gid, operator := c.Request.Context(), c.Param("gid"), saga.Operator{Who: by.Who, Why: by.Why}
-	var err error
-	switch c.Param("act") {
-	case "retry":
-		err = s.orch.Retry(ctx, gid, operator)
-	case "pause":
-		err = s.orch.Pause(ctx, gid, operator)
-	case "resume":
-		err = s.orch.Resume(ctx, gid, operator)
-	case "confirm":
-		_, err = s.orch.Decide(ctx, gid, saga.Confirming, operator)
-	case "cancel":
-		_, err = s.orch.Decide(ctx, gid, saga.Cancelling, operator)
-	default:
-		fail(c, http.StatusNotFound, "an operator can retry, pause, resume, confirm or cancel")
+	var by struct {
+		Who string `json:"who"`
+		Why string `json:"why"`
+	}
+	if !web.Decode(c, &by) {
 		return
 	}
+	if by.Who == "" || by.Why == "" {
+		web.Fail(c, http.StatusBadRequest, `the body needs "who" and "why": acts are recorded with both`)
+		return
+	}
+	err := act(s.orch, c.Request.Context(), web.Param(c, "gid"), saga.Operator{Who: by.Who, Why: by.Why})
 	switch {
 	case err == nil:
 		s.getTransaction(c)
 	case errors.Is(err, saga.ErrNotFound):
-		fail(c, http.StatusNotFound, err.Error())
+		web.Fail(c, http.StatusNotFound, noTransaction)
 	case errors.Is(err, saga.ErrInvalid):
-		fail(c, http.StatusBadRequest, err.Error())
+		web.Fail(c, http.StatusBadRequest, err.Error())
 	case errors.Is(err, saga.ErrRefused), errors.Is(err, saga.ErrConfirmed), errors.Is(err, saga.ErrCancelled),
 		errors.Is(err, saga.ErrNotOpen), errors.Is(err, saga.ErrNotTried):
-		fail(c, http.StatusConflict, err.Error())
+		web.Fail(c, http.StatusConflict, err.Error())
 	default:
-		fail(c, http.StatusServiceUnavailable, err.Error())
+		web.Unavailable(c, "it is not known whether this was done: look at the transaction, or try again", err)
 	}
 }
+
+const noTransaction = "no such transaction; orders are order-ID, reservations reservation-ID"
 
 func branchView(b saga.BranchView) BranchView {
 	view := BranchView{ID: b.ID, Kind: b.Kind, Payload: b.Payload, Barrier: barrierView(b.Barrier), Attempts: []AttemptView{}}

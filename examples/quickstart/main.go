@@ -52,12 +52,21 @@ func (Credit) Try(_ context.Context, tx *gorm.DB, in HoldCredit) error {
 
 // Confirm spends what is held.
 func (Credit) Confirm(_ context.Context, tx *gorm.DB, in HoldCredit) error {
-	return tx.Exec("UPDATE accounts SET held = held - ? WHERE id = ?", in.Cents, in.Account).Error
+	return in.found(tx.Exec("UPDATE accounts SET held = held - ? WHERE id = ? AND held >= ?", in.Cents, in.Account, in.Cents))
 }
 
 // Cancel frees what is held.
 func (Credit) Cancel(_ context.Context, tx *gorm.DB, in HoldCredit) error {
-	return tx.Exec("UPDATE accounts SET held = held - ?, free = free + ? WHERE id = ?", in.Cents, in.Cents, in.Account).Error
+	return in.found(tx.Exec("UPDATE accounts SET held = held - ?, free = free + ? WHERE id = ? AND held >= ?", in.Cents, in.Cents, in.Account, in.Cents))
+}
+
+// found checks that a Confirm or Cancel has changed the account: an UPDATE that
+// finds no row is no error, and would end the transaction without its effect.
+func (in HoldCredit) found(updated *gorm.DB) error {
+	if updated.Error == nil && updated.RowsAffected != 1 {
+		return fmt.Errorf("%s does not hold %d cents: was the account changed by hand?", in.Account, in.Cents)
+	}
+	return updated.Error
 }
 
 func main() {

@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,83 +16,92 @@ import (
 )
 
 // launch starts the three services as processes of their own, and starts one
-// anew that dies, until ctx ends.
+// anew that dies, until ctx ends. Then it stops the order service before the two
+// that it needs.
 func launch(ctx context.Context, config Config) error {
 	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	// One that does not start ends them all.
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	fmt.Print(banner(config))
-	failed := make(chan error, 3)
-	var services sync.WaitGroup
-	for _, name := range []string{"stock", "notification", "order"} {
-		services.Go(func() {
-			for ctx.Err() == nil {
-				began := time.Now()
-				err := runProcess(ctx, program, name)
-				if ctx.Err() == nil && time.Since(began) < time.Second {
-					failed <- fmt.Errorf("the %s service does not start: %w", name, err)
-					stop()
-				}
-			}
-		})
+	text, err := banner(config)
+	if err != nil {
+		return err
 	}
+	fmt.Print(text)
+	// One that does not start ends them all.
+	ordering, stop := context.WithCancel(ctx)
+	defer stop()
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	failed := make(chan error, 3)
+	keep := func(ctx context.Context, name string) {
+		for ctx.Err() == nil {
+			served, err := runProcess(ctx, program, name)
+			if !served && ctx.Err() == nil {
+				failed <- fmt.Errorf("the %s service does not start: %w", name, err)
+				stop()
+				return
+			}
+		}
+	}
+	var services sync.WaitGroup
+	services.Go(func() { keep(serving, "stock") })
+	services.Go(func() { keep(serving, "notification") })
+	services.Go(func() { keep(ordering, "order"); stopServing() })
 	services.Wait()
 	close(failed)
 	return <-failed
 }
 
-func runProcess(ctx context.Context, program, name string) error {
-	command := exec.CommandContext(ctx, program, append(os.Args[1:], "-service", name)...)
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = 20 * time.Second
+// runProcess runs a service until ctx ends, or it does, and reports whether it has
+// served.
+func runProcess(ctx context.Context, program, name string) (served bool, err error) {
+	command := exec.CommandContext(ctx, program, slices.Concat(os.Args[1:], []string{"-service", name, "-launched"})...)
+	input, err := command.StdinPipe()
+	if err != nil {
+		return false, err
+	}
+	command.Cancel = input.Close // see launched
+	command.WaitDelay = 25 * time.Second
 	output, err := command.StdoutPipe()
 	if err != nil {
-		return err
+		return false, err
 	}
 	command.Stderr = command.Stdout
 	if err := command.Start(); err != nil {
-		return err
+		return false, err
 	}
-	lines := bufio.NewScanner(output)
-	for lines.Scan() {
-		fmt.Printf("%-12s  %s\n", name, lines.Text())
+	// Not a Scanner, which would end at a line that is too long for it.
+	for lines := bufio.NewReader(output); ; {
+		line, err := lines.ReadString('\n')
+		if line = strings.TrimSuffix(line, "\n"); line != "" {
+			served = served || strings.Contains(line, servesAt)
+			fmt.Printf("%-12s  %s\n", name, line)
+		}
+		if err != nil {
+			break
+		}
 	}
 	err = command.Wait()
 	if ctx.Err() == nil {
 		fmt.Printf("%-12s  process %d has ended: %v\n", name, command.Process.Pid, err)
 	}
-	return err
+	return served, err
 }
 
-func banner(config Config) string {
-	driver := "the orchestrator in the order service"
-	if config.Engine == "dtm" {
-		driver = "the DTM server at " + config.DTM
-	}
-	return strings.NewReplacer("ORDER", config.OrderURL, "STOCK", config.StockURL, "NOTIFICATION", config.NotificationURL, "DRIVER", driver).Replace(`
-Three services, driven by DRIVER. Try, in another terminal:
+// servesAt is in the line that a service prints when it serves.
+const servesAt = " is at http://"
 
-  curl -X PUT  STOCK/stock/phone -d '{"available":10}'
-  curl -X POST ORDER/orders      -d '{"order_id":"1001","sku":"phone","quantity":1,"email":"ann@example.com"}'
-  curl         STOCK/stock/phone                 # 9 available, 0 locked, 1 sold
-  curl         NOTIFICATION/notifications
-  curl         ORDER/orders
-  curl         ORDER/transactions/order-1001
-  curl         STOCK/barrier/order-1001          # what the barrier of a service knows
-
-Either is too much, and nothing is left of it anywhere:
-
-  curl -X POST ORDER/orders -d '{"order_id":"1002","sku":"phone","quantity":99,"email":"ann@example.com"}'
-  curl -X POST ORDER/orders -d '{"order_id":"1003","sku":"phone","quantity":1,"email":"none"}'
-
-Kill a service with kill -9 while it works: it is started anew, and every order
-is placed in all three databases or in none.
-
-Stop with Ctrl-C; the data stays.
-
-`)
+// launched returns a context that ends with the standard input, which the process
+// that has started this one holds open: so it ends also if that process is killed.
+// Ctrl-C, which a terminal sends to all of them at once, is left to that process,
+// which stops them in order.
+func launched() (context.Context, context.CancelFunc) {
+	signal.Ignore(os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	return ctx, stop
 }

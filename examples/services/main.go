@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -18,12 +19,19 @@ import (
 	"syscall"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/tccsaga/tccsaga/examples/internal/web"
 )
 
 // Config says what the services run on.
 type Config struct {
-	Service string // order, stock or notification; empty starts all three
-	Data    string // folder
+	Service string    // order, stock or notification; empty starts all three
+	Data    string    // folder
+	Public  web.Hosts // by which other machines call the services; without any, only this machine does
+
+	// Launched says that another process has started this service, and stops it
+	// by closing its standard input.
+	Launched bool
 
 	OrderAddr, StockAddr, NotificationAddr string
 	OrderDB, StockDB, NotificationDB       string // URLs; empty is SQLite in the folder
@@ -45,7 +53,11 @@ func main() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, config); err != nil {
+	if config.Launched {
+		ctx, stop = launched()
+		defer stop()
+	}
+	if err := run(ctx, config); err != nil && !(config.Launched && errors.Is(err, context.Canceled)) {
 		fmt.Fprintln(os.Stderr, "services:", err)
 		os.Exit(1)
 	}
@@ -55,6 +67,8 @@ func parse(arguments []string) (config Config, err error) {
 	flags := flag.NewFlagSet("services", flag.ContinueOnError)
 	flags.StringVar(&config.Service, "service", "", "only this `service`: order, stock or notification")
 	flags.StringVar(&config.Data, "data", "services-data", "`folder` for the SQLite files and the key that signs the calls")
+	flags.Var(&config.Public, "public", "`hosts` by which other machines call the services, with commas between them: needed for addresses that they reach, and leaves out the pages of an operator")
+	flags.BoolVar(&config.Launched, "launched", false, "stop when the standard input ends, and not at Ctrl-C; set for the services that this command starts")
 	flags.StringVar(&config.OrderAddr, "order-addr", "127.0.0.1:8081", "`address` of the order service")
 	flags.StringVar(&config.StockAddr, "stock-addr", "127.0.0.1:8082", "`address` of the stock service")
 	flags.StringVar(&config.NotificationAddr, "notification-addr", "127.0.0.1:8083", "`address` of the notification service")
@@ -78,7 +92,8 @@ func parse(arguments []string) (config Config, err error) {
 	}
 	switch {
 	case flags.NArg() > 0:
-		return complain("unexpected argument %q", flags.Arg(0))
+		// Not the argument, which may be a URL with a password.
+		return complain("there is an argument that belongs to no flag")
 	case config.Engine != "embedded" && config.Engine != "dtm":
 		return complain("-engine is %q: use embedded or dtm", config.Engine)
 	}
@@ -90,6 +105,11 @@ func parse(arguments []string) (config Config, err error) {
 		}
 	}
 	return config, nil
+}
+
+// hosts are the hosts that requests may be for, besides this machine.
+func (c Config) hosts() web.Hosts {
+	return c.Public.With(c.OrderURL).With(c.StockURL).With(c.NotificationURL)
 }
 
 func run(ctx context.Context, config Config) error {

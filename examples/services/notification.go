@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -38,17 +39,17 @@ func (notifications) Try(_ context.Context, tx *gorm.DB, in Notify) error {
 	if !strings.Contains(in.Email, "@") {
 		return tcc.Reject(errors.New("the customer has no e-mail address"))
 	}
-	return tx.Create(&Notification{OrderID: in.OrderID, Email: in.Email, Text: in.Text, State: "prepared"}).Error
+	return insert(tx, &Notification{OrderID: in.OrderID, Email: in.Email, Text: in.Text, State: "prepared"})
 }
 
 // Confirm sends it.
 func (notifications) Confirm(_ context.Context, tx *gorm.DB, in Notify) error {
-	return tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "sent").Error
+	return changed(tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "sent"))
 }
 
 // Cancel drops it.
 func (notifications) Cancel(_ context.Context, tx *gorm.DB, in Notify) error {
-	return tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "dropped").Error
+	return changed(tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "dropped"))
 }
 
 // runNotifications is the notification service.
@@ -61,13 +62,13 @@ func runNotifications(ctx context.Context, config Config) error {
 	if err := tcc.Register(s.host, notifications{}); err != nil {
 		return err
 	}
-	s.routes.GET("/notifications", func(c *gin.Context) {
+	web.Get(s.routes, "/notifications", func(c *gin.Context) {
 		rows := []Notification{}
-		if err := s.db.WithContext(c.Request.Context()).Order("order_id").Find(&rows).Error; err != nil {
-			fail(c, http.StatusServiceUnavailable, err.Error())
+		if err := s.db.WithContext(c.Request.Context()).Order("order_id").Limit(maxRows).Find(&rows).Error; err != nil {
+			web.Unavailable(c, "the notifications cannot be read now: try again", err)
 			return
 		}
 		c.JSON(http.StatusOK, rows)
 	})
-	return s.serve(ctx)
+	return s.serve(ctx, nil)
 }

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
+	"unicode"
 
 	"github.com/gin-gonic/gin"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
+	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -35,17 +39,35 @@ type orders struct{}
 // Try writes the order as pending.
 func (orders) Try(_ context.Context, tx *gorm.DB, in Order) error {
 	in.State = "pending"
-	return tx.Create(&in).Error
+	return insert(tx, &in)
 }
 
 // Confirm places it.
 func (orders) Confirm(_ context.Context, tx *gorm.DB, in Order) error {
-	return tx.Model(&Order{OrderID: in.OrderID}).Update("state", "placed").Error
+	return changed(tx.Model(&Order{OrderID: in.OrderID}).Update("state", "placed"))
 }
 
 // Cancel cancels it.
 func (orders) Cancel(_ context.Context, tx *gorm.DB, in Order) error {
-	return tx.Model(&Order{OrderID: in.OrderID}).Update("state", "cancelled").Error
+	return changed(tx.Model(&Order{OrderID: in.OrderID}).Update("state", "cancelled"))
+}
+
+// insert writes a row, or says no if there is one already: an order id is new
+// again for the orchestrator after its retention, and not for the tables.
+func insert(tx *gorm.DB, row any) error {
+	written := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(row)
+	if written.Error == nil && written.RowsAffected == 0 {
+		return tcc.Reject(errors.New("there is an order with this id from long ago"))
+	}
+	return written.Error
+}
+
+// changed checks that a Confirm or Cancel has found the row of its Try.
+func changed(updated *gorm.DB) error {
+	if updated.Error == nil && updated.RowsAffected != 1 {
+		return fmt.Errorf("%d rows have changed instead of 1: was the row changed by hand?", updated.RowsAffected)
+	}
+	return updated.Error
 }
 
 // runOrders is the order service, which runs the transactions.
@@ -79,30 +101,37 @@ func runOrders(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	s.routes.POST("/orders", func(c *gin.Context) { postOrder(c, engine) })
-	s.routes.GET("/orders", s.getOrders)
-	s.routes.GET("/transactions/:gid", func(c *gin.Context) { getTransaction(c, engine) })
-
-	// It runs until the last request is answered, not only until ctx ends.
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- run(running) }()
-	err = s.serve(ctx)
-	stop()
-	return errors.Join(err, <-ended)
+	s.routes.POST("/orders", func(c *gin.Context) { s.postOrder(c, engine) })
+	web.Get(s.routes, "/orders", s.getOrders)
+	if !s.public {
+		web.Get(s.routes, "/transactions/:gid", func(c *gin.Context) { getTransaction(c, engine) })
+	}
+	return s.serve(ctx, drive(ctx, run))
 }
 
 var validOrderID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,80}$`)
 
+// check says why the order can never be placed, if it cannot.
+func (o Order) check() error {
+	switch {
+	case !validOrderID.MatchString(o.OrderID):
+		return errors.New("order_id must be 1 to 80 letters, digits, dots, dashes and underscores")
+	case o.State != "":
+		return errors.New("state is not for the caller to set")
+	case len(o.Email) > 254 || strings.ContainsFunc(o.Email, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return errors.New("email must have at most 254 printable characters")
+	}
+	return web.CheckItem(o.SKU, o.Quantity)
+}
+
 // postOrder places an order: in three databases, or in none.
-func postOrder(c *gin.Context, engine saga.Engine) {
+func (s *service) postOrder(c *gin.Context, engine saga.Engine) {
 	var o Order
-	if !decode(c, &o) {
+	if !web.Decode(c, &o) {
 		return
 	}
-	if !validOrderID.MatchString(o.OrderID) {
-		fail(c, http.StatusBadRequest, "order_id must be 1 to 80 letters, digits, dots, dashes and underscores")
+	if err := o.check(); err != nil {
+		web.Fail(c, http.StatusBadRequest, err.Error())
 		return
 	}
 	outcome, err := tcc.Execute(c.Request.Context(), engine, "order-"+o.OrderID,
@@ -112,38 +141,51 @@ func postOrder(c *gin.Context, engine saga.Engine) {
 	)
 	answer := gin.H{"gid": outcome.GID, "state": outcome.State}
 	switch {
+	case err == nil && !outcome.State.Finished():
+		// Decided, so never refused any more, but not done: not every branch
+		// could be confirmed yet.
+		answer["explained"] = outcome.State.Explain() + "; send the same request again to see whether it is done"
+		if !s.public {
+			answer["look_at"] = "/transactions/" + outcome.GID
+		}
+		c.JSON(http.StatusAccepted, answer)
 	case err == nil:
 		c.JSON(http.StatusCreated, answer)
 	case errors.Is(err, saga.ErrCancelled):
 		answer["reason"] = outcome.Reason
 		c.JSON(http.StatusConflict, answer)
 	case errors.Is(err, saga.ErrMismatch):
-		fail(c, http.StatusConflict, "this order_id is in use for something else")
+		web.Fail(c, http.StatusConflict, "order_id "+o.OrderID+" was sent before with something else in it: send what was sent then to learn what became of it, or use another order_id")
 	case errors.Is(err, saga.ErrInvalid):
-		fail(c, http.StatusBadRequest, err.Error())
+		web.Fail(c, http.StatusBadRequest, err.Error())
 	default:
-		c.Header("Retry-After", "1")
-		fail(c, http.StatusServiceUnavailable, "send the same request again to learn the outcome: "+err.Error())
+		web.Unavailable(c, "the outcome is not known yet: send the same request again to learn it", err)
 	}
 }
 
+// maxRows bounds an answer.
+const maxRows = 10_000
+
 func (s *service) getOrders(c *gin.Context) {
 	rows := []Order{}
-	if err := s.db.WithContext(c.Request.Context()).Order("order_id").Find(&rows).Error; err != nil {
-		fail(c, http.StatusServiceUnavailable, err.Error())
+	if err := s.db.WithContext(c.Request.Context()).Order("order_id").Limit(maxRows).Find(&rows).Error; err != nil {
+		web.Unavailable(c, "the orders cannot be read now: try again", err)
 		return
 	}
 	c.JSON(http.StatusOK, rows)
 }
 
 func getTransaction(c *gin.Context, engine saga.Engine) {
-	found, err := engine.Lookup(c.Request.Context(), c.Param("gid"))
+	found, err := engine.Lookup(c.Request.Context(), web.Param(c, "gid"))
 	switch {
 	case errors.Is(err, saga.ErrNotFound):
-		fail(c, http.StatusNotFound, err.Error())
+		web.Fail(c, http.StatusNotFound, "no such transaction; that of an order is order-ID")
+		return
+	case errors.Is(err, saga.ErrInvalid):
+		web.Fail(c, http.StatusBadRequest, err.Error())
 		return
 	case err != nil:
-		fail(c, http.StatusServiceUnavailable, err.Error())
+		web.Unavailable(c, "the transaction cannot be read now: try again", err)
 		return
 	}
 	branches := []gin.H{}

@@ -4,22 +4,23 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/examples/internal/database"
+	"github.com/tccsaga/tccsaga/examples/internal/web"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 )
@@ -33,21 +34,23 @@ type service struct {
 	host     *remote.Host
 	routes   *gin.Engine
 	listener net.Listener
+	hosts    web.Hosts // that requests may be for, besides this machine
+	public   bool      // other machines reach it
 }
 
 // newService takes the address of a service, and opens its database and the host of
 // its branches.
 func newService(ctx context.Context, config Config, name, addr, location string, tables ...any) (*service, error) {
-	listener, err := net.Listen("tcp", addr)
+	listener, err := web.Listen(addr, config.Public)
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: is it in use? choose another with -%s-addr: %w", addr, name, err)
+		return nil, fmt.Errorf("-%s-addr: %w", name, err)
 	}
 	db, dbName, err := database.Open(ctx, location, filepath.Join(config.Data, name+".db"))
 	if err != nil {
 		listener.Close()
 		return nil, err
 	}
-	s := &service{name: name, db: db, dbName: dbName, routes: gin.New(), listener: listener}
+	s := &service{name: name, db: db, dbName: dbName, routes: web.New(), listener: listener, hosts: config.hosts(), public: config.Public.Any()}
 	err = sagasql.Migrate(ctx, db)
 	if err == nil && len(tables) > 0 {
 		err = db.WithContext(ctx).AutoMigrate(tables...)
@@ -63,27 +66,42 @@ func newService(ctx context.Context, config Config, name, addr, location string,
 		s.close()
 		return nil, err
 	}
-	s.routes.Use(gin.Recovery())
 	s.routes.POST("/branches/:kind", gin.WrapH(s.host))
-	s.routes.GET("/barrier/:gid", s.getBarrier)
-	s.routes.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "there is no such page") })
+	if !s.public {
+		web.Get(s.routes, "/barrier/:gid", s.getBarrier)
+	}
 	return s, nil
 }
 
-// serve serves until ctx ends, and then waits for what is under way.
-func (s *service) serve(ctx context.Context) (err error) {
-	server := &http.Server{Handler: s.routes, ReadHeaderTimeout: 10 * time.Second}
+// serve serves until ctx ends, or the engine does, and then shuts down in
+// the order in which the parts need each other: no new requests are taken and those
+// under way are answered; then the engine, if the service has one, finishes what is
+// under way. The database comes last, with close.
+func (s *service) serve(ctx context.Context, engine *driver) (err error) {
+	server := web.NewServer(web.Guard(s.routes, s.hosts))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(s.listener) }()
-	fmt.Printf("%s is at http://%s, on %s\n", s.name, s.listener.Addr(), s.dbName)
-	go s.clean(ctx)
+	cleaning, stopCleaning := context.WithCancel(ctx)
+	var cleaner sync.WaitGroup
+	cleaner.Go(func() { s.clean(cleaning) })
+	fmt.Printf("%s"+servesAt+"%s, on %s\n", s.name, s.listener.Addr(), s.dbName)
 	select {
 	case <-ctx.Done():
 	case err = <-served:
+	case <-engine.ended():
 	}
+	fmt.Println(s.name, "is stopping: waiting for what is under way")
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, server.Shutdown(draining))
+	if late := server.Shutdown(draining); late != nil {
+		server.Close() // ends the contexts of the handlers
+		err = errors.Join(err, late)
+	}
+	err = errors.Join(err, engine.stop())
+	stopCleaning()
+	cleaner.Wait()
+	fmt.Println(s.name, "has stopped")
+	return err
 }
 
 // clean removes what is old from the barrier, every hour.
@@ -96,7 +114,7 @@ func (s *service) clean(ctx context.Context) {
 			return
 		case <-hour.C:
 		}
-		if _, err := s.host.Clean(ctx, 7*24*time.Hour); err != nil {
+		if _, err := s.host.Clean(ctx, 7*24*time.Hour); err != nil && ctx.Err() == nil {
 			slog.Warn("cleaning the barrier", slog.Any("error", err))
 		}
 	}
@@ -109,9 +127,14 @@ func (s *service) close() {
 
 // getBarrier shows what the barrier of this service knows of a transaction.
 func (s *service) getBarrier(c *gin.Context) {
-	rows, err := s.host.Barrier(c.Request.Context(), c.Param("gid"))
+	gid := web.Param(c, "gid")
+	if err := barrier.ValidateGID(gid); err != nil {
+		web.Fail(c, http.StatusBadRequest, err.Error())
+		return
+	}
+	rows, err := s.host.Barrier(c.Request.Context(), gid)
 	if err != nil {
-		fail(c, http.StatusServiceUnavailable, err.Error())
+		web.Unavailable(c, "the barrier cannot be read now: try again", err)
 		return
 	}
 	views := []gin.H{}
@@ -151,25 +174,4 @@ func signingKeys(config Config) ([]remote.Key, error) {
 		return nil, fmt.Errorf("the key in %s: %w", file, err)
 	}
 	return []remote.Key{{ID: "services", Secret: secret}}, nil
-}
-
-// maxBody bounds what a request may send, in bytes.
-const maxBody = 64 << 10
-
-// decode reads a JSON body, and answers 400 if it is not one.
-func decode(c *gin.Context, into any) bool {
-	decoder := json.NewDecoder(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
-	if errors.Is(err, io.EOF) {
-		err = errors.New("it is empty")
-	}
-	if err != nil {
-		fail(c, http.StatusBadRequest, "the body is not what this page takes: "+strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return err == nil
-}
-
-func fail(c *gin.Context, status int, message string) {
-	c.AbortWithStatusJSON(status, gin.H{"error": message})
 }

@@ -18,14 +18,26 @@ import (
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"github.com/tccsaga/tccsaga/examples/internal/redact"
 )
 
 // Open opens the database at location, mysql://user:password@host:port/database
 // or postgres://user:password@host:port/database, and for an empty location the
-// SQLite file, whose folder it creates. The name is for people, without a
-// password.
+// SQLite file, whose folder it creates. The name is for people; neither it nor the
+// error holds a password.
 func Open(ctx context.Context, location, file string) (db *gorm.DB, name string, err error) {
-	dialector, name, err := dialectorOf(location, file)
+	at, err := url.Parse(location)
+	if err != nil {
+		// Not its text, which has the URL in it.
+		return nil, "", errors.New("the database is not given by a URL: use " + forms)
+	}
+	db, name, err = open(ctx, at, file)
+	return db, name, redact.Error(err, at)
+}
+
+func open(ctx context.Context, at *url.URL, file string) (db *gorm.DB, name string, err error) {
+	dialector, name, err := dialectorOf(at, file)
 	if err != nil {
 		return nil, "", err
 	}
@@ -60,34 +72,45 @@ func Close(db *gorm.DB) {
 	}
 }
 
-func dialectorOf(location, file string) (dialector gorm.Dialector, name string, err error) {
-	if location == "" {
+// forms are the URLs that name a database.
+const forms = "mysql://user:password@host:port/database or postgres://user:password@host:port/database"
+
+func dialectorOf(at *url.URL, file string) (dialector gorm.Dialector, name string, err error) {
+	if *at == (url.URL{}) {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return nil, "", err
 		}
 		return sqlite.Open("file:" + file + "?_txlock=immediate&_pragma=busy_timeout(20000)" +
 			"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"), "SQLite, " + file, nil
 	}
-	at, err := url.Parse(location)
-	if err != nil {
-		return nil, "", errors.New("the database is not given by a URL: use mysql://user:password@host:port/database or postgres://user:password@host:port/database")
-	}
 	database := strings.TrimPrefix(at.Path, "/")
-	if at.Host == "" || database == "" {
-		return nil, "", fmt.Errorf("the database %s names no host or no database: use mysql://user:password@host:port/database", at.Redacted())
+	switch {
+	case at.Host == "" && at.Opaque != "":
+		// Not at itself: it may be a DSN, whose password nothing here recognises.
+		return nil, "", errors.New("the database is not given by a URL: use " + forms)
+	case at.Host == "" || database == "":
+		return nil, "", fmt.Errorf("the database %s names no host or no database: use %s", redact.URL(at), forms)
 	}
 	switch at.Scheme {
 	case "mysql":
-		return mysql.Open(mysqlDSN(at, database)), "MySQL or MariaDB, " + at.Redacted(), nil
+		dsn, err := mysqlConfig(at, database)
+		if err != nil {
+			return nil, "", fmt.Errorf("the parameters of the database %s: %w", redact.URL(at), err)
+		}
+		return mysql.New(mysql.Config{DSNConfig: dsn}), "MySQL or MariaDB, " + redact.URL(at), nil
 	case "postgres", "postgresql":
-		return postgres.Open(location), "PostgreSQL, " + at.Redacted(), nil
+		return postgres.Open(at.String()), "PostgreSQL, " + redact.URL(at), nil
 	default:
-		return nil, "", fmt.Errorf("the database begins with %s://: use mysql:// or postgres://", at.Scheme)
+		return nil, "", fmt.Errorf("the database begins with %.20s://: use mysql:// or postgres://", at.Scheme)
 	}
 }
 
-func mysqlDSN(at *url.URL, database string) string {
-	dsn := mysqldriver.NewConfig()
+// mysqlConfig takes the parameters of the URL as the driver does, such as tls=true.
+func mysqlConfig(at *url.URL, database string) (*mysqldriver.Config, error) {
+	dsn, err := mysqldriver.ParseDSN("/?" + at.RawQuery)
+	if err != nil {
+		return nil, err
+	}
 	dsn.Net, dsn.Addr, dsn.DBName = "tcp", at.Host, database
 	if at.Port() == "" {
 		dsn.Addr = net.JoinHostPort(at.Hostname(), "3306")
@@ -97,5 +120,5 @@ func mysqlDSN(at *url.URL, database string) string {
 	dsn.ParseTime = true
 	// One round trip less for each statement with parameters.
 	dsn.InterpolateParams = true
-	return dsn.FormatDSN()
+	return dsn, nil
 }

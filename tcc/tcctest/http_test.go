@@ -1,0 +1,152 @@
+package tcctest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+	"github.com/tccsaga/tccsaga/tcc/tcctest"
+)
+
+// payments calls the gateway over HTTP.
+type payments struct {
+	*gateway
+	server *httptest.Server
+	client *http.Client
+
+	noStatus map[string]bool // the calls that do not look at the status
+	swallow  map[string]bool // the calls that return no error
+	deaf     bool            // takes no context
+}
+
+// newPayments returns a branch without fault, and the wire that it calls over.
+func newPayments(t testing.TB) (*payments, *tcctest.Transport) {
+	g, wire := &gateway{}, &tcctest.Transport{}
+	side := external{gateway: g}
+	mux := http.NewServeMux()
+	for path, call := range map[string]func(context.Context, charge) error{"/try": side.Try, "/confirm": side.Confirm, "/cancel": side.Cancel} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			if err := call(context.WithValue(r.Context(), keyOfCall{}, r.Header.Get("Idempotency-Key")), charge{30}); err != nil {
+				w.WriteHeader(http.StatusConflict)
+			}
+		})
+	}
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return &payments{gateway: g, server: server, client: &http.Client{Transport: wire}}, wire
+}
+
+func (p *payments) post(ctx context.Context, path string) error {
+	key := tcc.CallOf(ctx).Key().String()
+	if p.deaf {
+		ctx = context.Background()
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.server.URL+path, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Idempotency-Key", key)
+	response, err := p.client.Do(request)
+	switch {
+	case err != nil && p.swallow[path]:
+		return nil
+	case err != nil:
+		return err
+	}
+	defer response.Body.Close()
+	switch {
+	case response.StatusCode == http.StatusConflict:
+		return tcc.Reject(errors.New("credit is short"))
+	case response.StatusCode != http.StatusOK && !p.noStatus[path]:
+		return fmt.Errorf("the gateway answered %s", response.Status)
+	}
+	return nil
+}
+
+func (p *payments) Try(ctx context.Context, _ charge) error     { return p.post(ctx, "/try") }
+func (p *payments) Confirm(ctx context.Context, _ charge) error { return p.post(ctx, "/confirm") }
+func (p *payments) Cancel(ctx context.Context, _ charge) error  { return p.post(ctx, "/cancel") }
+
+// What goes wrong on the wire of an external branch has to be told.
+func TestFaultsOfHTTP(t *testing.T) {
+	t.Parallel()
+	const advice = ": return an error whenever the other side did not say yes, a status other than 2xx included, so that the call is repeated or cancelled"
+	for name, c := range map[string]struct {
+		plant func(*payments)
+		says  string
+	}{
+		"no fault": {func(*payments) {}, ""},
+		"Confirm does not look at the status": {func(p *payments) { p.noStatus = map[string]bool{"/confirm": true} },
+			"gateway.charge, after Try, Confirm, of which request 1 (POST /confirm) is answered with the status 503: Confirm returned nil although its request failed, and the state is {Free:70 Held:30 Spent:0}, want {Free:70 Held:0 Spent:30}" + advice},
+		"Cancel returns no error": {func(p *payments) { p.swallow = map[string]bool{"/cancel": true} },
+			"gateway.charge, after Try, Cancel, of which request 1 (POST /cancel) does not arrive: Cancel returned nil although its request failed, and the state is {Free:70 Held:30 Spent:0}, want {Free:100 Held:0 Spent:0}" + advice},
+		"Try returns no error": {func(p *payments) { p.swallow = map[string]bool{"/try": true} },
+			"gateway.charge, after Try, of which request 1 (POST /try) does not arrive: Try returned nil although its request failed, and the state is {Free:100 Held:0 Spent:0}, want {Free:70 Held:30 Spent:0}" + advice},
+		"ctx is not handed on": {func(p *payments) { p.deaf = true },
+			"gateway.charge, after Try, of which request 1 (POST /try) is not answered when the context ends: the request goes on, want it to end with the context of the call: make the request with the ctx of the call, as http.NewRequestWithContext does, so that it ends when the call does"},
+		"another client": {func(p *payments) { p.client = http.DefaultClient },
+			"gateway.charge, after Case.Reset: no request has gone through Case.HTTP: give it to the http.Client of the branch as its Transport"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			branch, wire := newPayments(t)
+			c.plant(branch)
+			db := sqltest.Open(t, "sqlite")
+			cents := caseOf(branch.gateway)
+			cents.HTTP = wire
+			got := record(t, func(t testing.TB) { tcctest.ExerciseExternal(t, db, branch, cents) })
+			t.Logf("said:\n%s", got)
+			if first, _, _ := strings.Cut(got, "\n"); first != c.says {
+				t.Errorf("want:\n%s", c.says)
+			}
+		})
+	}
+}
+
+// shaky is a branch whose other side can be stopped, over something else than HTTP.
+type shaky struct {
+	external
+	stopped *bool
+	swallow bool
+}
+
+func (s shaky) Confirm(ctx context.Context, in charge) error {
+	if *s.stopped && s.swallow {
+		return nil
+	} else if *s.stopped {
+		return errors.New("the gateway is down")
+	}
+	return s.external.Confirm(ctx, in)
+}
+
+func TestBreak(t *testing.T) {
+	t.Parallel()
+	for swallow, says := range map[bool]string{
+		false: "",
+		true:  "gateway.charge, after Try, Confirm while the other side fails: Confirm returned nil although the other side failed, and the state is {Free:70 Held:30 Spent:0}, want {Free:70 Held:0 Spent:30}: return an error",
+	} {
+		branch := shaky{external{gateway: &gateway{}}, new(bool), swallow}
+		c := caseOf(branch.gateway)
+		c.Break = func(context.Context) (func(), error) {
+			*branch.stopped = true
+			return func() { *branch.stopped = false }, nil
+		}
+		got := record(t, func(t testing.TB) { tcctest.ExerciseExternal(t, sqltest.Open(t, "sqlite"), branch, c) })
+		if !strings.HasPrefix(got, says) || strings.Count(got, "\n") > 0 || (says == "") != (got == "") {
+			t.Errorf("said:\n%s\nwant:\n%s", got, says)
+		}
+	}
+	g := &gateway{}
+	c := caseOf(g)
+	c.Break = func(context.Context) (func(), error) { return nil, errors.New("not today") }
+	got := record(t, func(t testing.TB) { tcctest.ExerciseExternal(t, sqltest.Open(t, "sqlite"), external{gateway: g}, c) })
+	if !strings.Contains(got, "tcctest: Case.Break: not today") {
+		t.Errorf("said:\n%s", got)
+	}
+}

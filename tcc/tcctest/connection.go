@@ -144,7 +144,7 @@ func (c *connection) next(ctx context.Context, query string) (skip bool, err err
 // hang ends the context of the call, and waits for that of the statement.
 func (h *how) hang(ctx context.Context) error {
 	h.end()
-	timer := time.NewTimer(2 * time.Second)
+	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -21,6 +21,18 @@ type gateway struct {
 	by                map[string]string // what was done, by key
 }
 
+func (g *gateway) reset() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.free, g.held, g.spent, g.by = 100, 0, 0, map[string]string{}
+}
+
+func (g *gateway) account() account {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return account{g.free, g.held, g.spent}
+}
+
 type charge struct{ Cents int }
 
 func (charge) Branch() string { return "gateway.charge" }
@@ -79,18 +91,9 @@ func caseOf(g *gateway) tcctest.Case[charge] {
 	return tcctest.Case[charge]{
 		Name:    "thirty",
 		Payload: charge{30},
-		Reset: func(context.Context, *gorm.DB) error {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.free, g.held, g.spent, g.by = 100, 0, 0, map[string]string{}
-			return nil
-		},
-		State: func(context.Context, *gorm.DB) (any, error) {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			return account{g.free, g.held, g.spent}, nil
-		},
-		Tried: account{70, 30, 0}, Confirmed: account{70, 0, 30},
+		Reset:   func(context.Context, *gorm.DB) error { g.reset(); return nil },
+		State:   func(context.Context, *gorm.DB) (any, error) { return g.account(), nil },
+		Tried:   account{70, 30, 0}, Confirmed: account{70, 0, 30},
 		Capacity: 3,
 	}
 }

@@ -14,22 +14,15 @@ import (
 	"github.com/tccsaga/tccsaga/tcc/tcctest"
 )
 
-// payments calls the gateway over HTTP.
-type payments struct {
+// fakeGateway is a gateway that is called over HTTP.
+type fakeGateway struct {
 	*gateway
-	server *httptest.Server
-	client *http.Client
-
-	noStatus map[string]bool // the calls that do not look at the status
-	swallow  map[string]bool // the calls that return no error
-	deaf     bool            // takes no context
+	url string
 }
 
-// newPayments returns a branch without fault, and the wire that it calls over.
-func newPayments(t testing.TB) (*payments, *tcctest.Transport) {
-	g, wire := &gateway{}, &tcctest.Transport{}
-	side := external{gateway: g}
-	mux := http.NewServeMux()
+func newFakeGateway(t testing.TB) fakeGateway {
+	g := &gateway{}
+	side, mux := external{gateway: g}, http.NewServeMux()
 	for path, call := range map[string]func(context.Context, charge) error{"/try": side.Try, "/confirm": side.Confirm, "/cancel": side.Cancel} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 			if err := call(context.WithValue(r.Context(), keyOfCall{}, r.Header.Get("Idempotency-Key")), charge{30}); err != nil {
@@ -39,7 +32,17 @@ func newPayments(t testing.TB) (*payments, *tcctest.Transport) {
 	}
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	return &payments{gateway: g, server: server, client: &http.Client{Transport: wire}}, wire
+	return fakeGateway{g, server.URL}
+}
+
+// payments calls the gateway over HTTP, without fault unless one is planted.
+type payments struct {
+	url    string
+	client *http.Client
+
+	noStatus map[string]bool // the calls that do not look at the status
+	swallow  map[string]bool // the calls that return no error
+	deaf     bool            // takes no context
 }
 
 func (p *payments) post(ctx context.Context, path string) error {
@@ -47,7 +50,7 @@ func (p *payments) post(ctx context.Context, path string) error {
 	if p.deaf {
 		ctx = context.Background()
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.server.URL+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+path, nil)
 	if err != nil {
 		return err
 	}
@@ -95,10 +98,11 @@ func TestFaultsOfHTTP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			branch, wire := newPayments(t)
+			gateway, wire := newFakeGateway(t), &tcctest.Transport{}
+			branch := &payments{url: gateway.url, client: &http.Client{Transport: wire}}
 			c.plant(branch)
 			db := sqltest.Open(t, "sqlite")
-			cents := caseOf(branch.gateway)
+			cents := caseOf(gateway.gateway)
 			cents.HTTP = wire
 			got := record(t, func(t testing.TB) { tcctest.ExerciseExternal(t, db, branch, cents) })
 			t.Logf("said:\n%s", got)

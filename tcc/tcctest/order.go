@@ -130,11 +130,14 @@ func (e *exerciser) localOrders() (all []order) {
 	return append(all, order{"nothing but tx", e.alone})
 }
 
+// looks is how often a branch is looked at while it works.
+const looks = 15
+
 // alone looks at what the branch does elsewhere during its local transactions. A
 // look sees a call that takes long, and most that do not; so there are many.
 func (e *exerciser) alone(s *story) {
 	s.t.Helper()
-	for round := range rounds {
+	for round := range looks {
 		for _, op := range []barrier.Op{confirm, cancel} {
 			if s = e.begin(s.t); s == nil {
 				return
@@ -145,7 +148,7 @@ func (e *exerciser) alone(s *story) {
 				}
 			}
 		}
-		if e.branch.Together != nil && round < rounds/2 {
+		if e.branch.Together != nil && round < looks/2 {
 			s = e.aloneTogether(s)
 		}
 		if s == nil || s.failed {

@@ -18,47 +18,58 @@ const quiet = 300 * time.Millisecond
 // mostHeld is the number of statements at which a call is held, at most.
 const mostHeld = 12
 
-// pairOrders are about two transactions that do the same at the same time, of
-// which the first is held within its work until the second is done, or waits.
+// pairOrders are about transactions that do the same at the same time. The first
+// is held within its work until the others are done, or wait for it.
 func (e *exerciser) pairOrders() (all []order) {
 	if e.branch.Database.Dialector.Name() == "sqlite" {
 		e.notShown("that nothing stale is written, because SQLite lets one transaction write at a time (exercise it on MySQL or PostgreSQL)")
 		return nil
 	}
 	for _, op := range []barrier.Op{try, confirm, cancel} {
-		all = append(all, order{names[op] + " of two transactions at once", func(s *story) { s.t.Helper(); e.pairs(s, op) }})
+		all = append(all, order{names[op] + " of several transactions at once", func(s *story) { s.t.Helper(); e.pairs(s, op) }})
 	}
 	return all
 }
 
-// pair is what two transactions have come to.
-type pair struct {
+// result is what several transactions have come to.
+type result struct {
 	refused int
 	state   any
 }
 
-// pairs holds the first of two transactions at each of its statements.
+// pairs holds the first of several transactions at each of its statements. There
+// are three if that is possible: of two that write the same, MySQL says that the
+// second has changed nothing.
 func (e *exerciser) pairs(s *story, op barrier.Op) {
 	s.t.Helper()
-	want, statements, ok := e.serial(s, op)
+	many := 3
+	want, statements, ok := e.serial(s, op, many)
+	if !ok && !s.failed {
+		if s = e.begin(s.t); s == nil {
+			return
+		}
+		many = 2
+		want, statements, ok = e.serial(s, op, many)
+	}
 	if !ok {
+		if !s.failed {
+			e.notShown(fmt.Sprintf("that %s writes nothing stale, because Case.Payload cannot be tried twice after Case.Reset", names[op]))
+		}
 		return
 	}
 	for n := 1; n <= min(statements, mostHeld); n++ {
 		if s = e.begin(s.t); s == nil {
 			return
 		}
-		gids := [2]string{s.gid, s.another()}
-		if op != try {
-			s.tryBoth(gids)
+		gids := s.others(many)
+		if op != try && !s.tryAll(gids) {
+			s.complain("a Try failed that had succeeded before", onTry)
+			return
 		}
 		got := e.overlap(s, op, gids, n)
-		switch {
-		case s.failed:
-			return
-		case got.refused != want.refused:
+		if got.refused != want.refused {
 			s.complain(fmt.Sprintf("%d were rejected, want %d as one after the other", got.refused, want.refused), onStale)
-		case !equal(got.state, want.state):
+		} else if !equal(got.state, want.state) {
 			s.complain(differs(got.state, want.state)+" as one after the other", onStale)
 		}
 		if s.failed {
@@ -67,26 +78,25 @@ func (e *exerciser) pairs(s *story, op barrier.Op) {
 	}
 }
 
-// serial does it one after the other.
-func (e *exerciser) serial(s *story, op barrier.Op) (want pair, statements int, ok bool) {
+// serial does it one after the other. It is not ok if there are not so many.
+func (e *exerciser) serial(s *story, op barrier.Op, many int) (want result, statements int, ok bool) {
 	s.t.Helper()
-	gids := [2]string{s.gid, s.another()}
-	if op != try && !e.canTryBoth(s, gids) {
-		e.notShown(fmt.Sprintf("that %s writes nothing stale, because Case.Payload cannot be tried twice after Case.Reset", names[op]))
-		return pair{}, 0, false
+	gids := s.others(many)
+	if op != try && !s.tryAll(gids) {
+		return result{}, 0, false
 	}
 	for _, gid := range gids {
 		s.gid = gid
 		h := &how{}
-		err := s.make(op, names[op], h)
+		err := e.call(s.t.Context(), gid, op, h)
+		s.step("%s", names[op])
 		statements = max(statements, len(h.statements))
 		var no *saga.Rejection
 		switch {
 		case op == try && errors.As(err, &no):
 			want.refused++
 		case err != nil && op == try:
-			e.notShown(fmt.Sprintf("that Try writes nothing stale, because a second one fails without a rejection: %v", err))
-			return pair{}, 0, false
+			return result{}, 0, false
 		case err != nil:
 			s.complain(fmt.Sprintf("%s failed: %v", names[op], err), onTry)
 		}
@@ -95,57 +105,69 @@ func (e *exerciser) serial(s *story, op barrier.Op) (want pair, statements int, 
 	return want, statements, !s.failed
 }
 
-func (e *exerciser) canTryBoth(s *story, gids [2]string) bool {
+// others are the gids of new transactions.
+func (s *story) others(n int) []string {
+	gids := make([]string, n)
+	for i := range gids {
+		gids[i] = s.another()
+	}
+	return gids
+}
+
+// tryAll tries each, and reports whether all have succeeded.
+func (s *story) tryAll(gids []string) bool {
 	for _, gid := range gids {
-		if err := e.call(s.t.Context(), gid, try, &how{}); err != nil {
+		if err := s.e.call(s.t.Context(), gid, try, &how{}); err != nil {
 			return false
 		}
 	}
-	s.step("Try of two transactions")
+	s.step("Try of %d transactions", len(gids))
 	return true
 }
 
-func (s *story) tryBoth(gids [2]string) {
-	s.t.Helper()
-	if !s.e.canTryBoth(s, gids) {
-		s.complain("a Try of two transactions failed, which had succeeded before", onTry)
-	}
-}
-
 // overlap holds the call of the first transaction at its n-th statement until the
-// call of the second is done, or waits for it.
-func (e *exerciser) overlap(s *story, op barrier.Op, gids [2]string, n int) pair {
+// calls of the others are done, or one waits for it.
+func (e *exerciser) overlap(s *story, op barrier.Op, gids []string, n int) result {
 	s.t.Helper()
-	ctx, failures := s.t.Context(), [2]error{}
+	ctx, failures := s.t.Context(), make([]error, len(gids))
+	calls := make([]chan struct{}, len(gids))
+	begin := func(i int, h *how) {
+		calls[i] = make(chan struct{})
+		go func() { defer close(calls[i]); failures[i] = e.call(ctx, gids[i], op, h) }()
+	}
 	p := newPause()
-	first, second := &how{fault: holds, at: n, paused: p}, &how{}
-	firstDone, secondDone := make(chan struct{}), make(chan struct{})
-	go func() { defer close(firstDone); failures[0] = e.call(ctx, gids[0], op, first) }()
+	begin(0, &how{fault: holds, at: n, paused: p})
 	select {
 	case <-p.reached:
-	case <-firstDone:
+	case <-calls[0]:
 	}
-	go func() { defer close(secondDone); failures[1] = e.call(ctx, gids[1], op, second) }()
-	second.settle(secondDone)
+	free := true
+	for i := 1; i < len(gids); i++ {
+		h := &how{}
+		if begin(i, h); free {
+			free = h.settle(calls[i])
+		}
+	}
 	close(p.release)
-	<-firstDone
-	<-secondDone
-	s.step("%s of two transactions at once, the first held before its statement %d", names[op], n)
+	for _, call := range calls {
+		<-call
+	}
+	s.step("%s of %d transactions at once, the first held before its statement %d", names[op], len(gids), n)
 	return e.outcome(s, op, gids, failures)
 }
 
-// settle waits until a call is done or makes no progress.
-func (h *how) settle(done <-chan struct{}) {
+// settle waits until a call is done, or makes no progress, which is false.
+func (h *how) settle(done <-chan struct{}) bool {
 	timer := time.NewTimer(quiet)
 	defer timer.Stop()
 	for pace := int64(0); ; {
 		select {
 		case <-done:
-			return
+			return true
 		case <-timer.C:
 			now := h.pace.Load()
 			if now == pace {
-				return
+				return false
 			}
 			pace = now
 			timer.Reset(quiet)
@@ -155,7 +177,7 @@ func (h *how) settle(done <-chan struct{}) {
 
 // outcome is what the calls have come to. Confirm and Cancel are repeated while
 // they fail, as the orchestrator does.
-func (e *exerciser) outcome(s *story, op barrier.Op, gids [2]string, failures [2]error) (got pair) {
+func (e *exerciser) outcome(s *story, op barrier.Op, gids []string, failures []error) (got result) {
 	s.t.Helper()
 	for i, err := range failures {
 		for again := 0; op != try && err != nil && again < 3; again++ {

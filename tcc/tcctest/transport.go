@@ -117,7 +117,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // stay ends the context of the call, and waits for that of the request.
 func (t *Transport) stay(r *http.Request, end func()) error {
 	end()
-	timer := time.NewTimer(2 * time.Second)
+	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	select {
 	case <-r.Context().Done():

@@ -125,7 +125,7 @@ func callers() (stack []frame) {
 }
 
 // others are the packages in which nobody looks for the fault of a branch.
-var others = []string{"runtime.", "internal/", "net.", "net/", "crypto/", "context.", "syscall.", "os.", "sync.", "reflect.", "io.", "bufio.", "database/sql", "gorm.io/",
+var others = []string{"runtime.", "internal/", "net.", "net/", "crypto/", "context.", "syscall.", "time.", "log.", "log/", "os.", "sync.", "reflect.", "io.", "bufio.", "database/sql", "gorm.io/",
 	"github.com/jmoiron/sqlx", "github.com/go-sql-driver/", "github.com/jackc/", "google.golang.org/grpc", "github.com/nats-io/", "github.com/redis/", "panic", thisPackage}
 
 const thisPackage = "github.com/tccsaga/tccsaga/tcc/tcctest."

@@ -169,11 +169,14 @@ func pools(name string) bool {
 		"PrepareContext", "Prepare", "BeginTx", "Begin", "PingContext", "Ping"}, method) || strings.HasPrefix(name, "database/sql.(*Conn).")
 }
 
+// framework are the packages that may do so: tcc.SQLTx does.
+var framework = []string{"github.com/tccsaga/tccsaga/tcc.", "github.com/tccsaga/tccsaga/tcc/internal/"}
+
 // byFramework reports whether a pool is one that the framework has made of a tx.
 func byFramework(stack []frame) bool {
 	for _, f := range stack {
 		if !strings.HasPrefix(f.name, "database/sql.") {
-			return strings.HasPrefix(f.name, "github.com/tccsaga/tccsaga/tcc.")
+			return hasPrefix(f.name, framework)
 		}
 	}
 	return false

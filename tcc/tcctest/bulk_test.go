@@ -98,7 +98,29 @@ func TestBulkBranches(t *testing.T) {
 				return nil, errors.New("no such column")
 			}
 		}, "TryAll failed: no such column"},
-		"TryAll works elsewhere": {func(b *bulk) {
+		"TryAll ignores an error of the database": {func(b *bulk) {
+			b.tryAll = func(ctx context.Context, tx *gorm.DB, items []tcc.Item[hold]) ([]error, error) {
+				failures := make([]error, len(items))
+				for i, item := range items {
+					failures[i] = b.try(ctx, tx, item.In)
+				}
+				return failures, nil
+			}
+		}, "credit.hold, after TryAll of 3 transactions, of which statement 1 fails: TryAll returned no error of its own, want that of statement 1 (UPDATE account SET free = free - ?, held = held + ? WHERE free >= ?): return the error of every statement as the error of all"},
+		"ConfirmAll does not look at the rows affected": {func(b *bulk) {
+			b.confirmAll = func(ctx context.Context, tx *gorm.DB, items []tcc.Item[hold]) error {
+				sum := len(items) * 30
+				return tx.Exec("UPDATE account SET held = held - ?, spent = spent + ?", sum, sum).Error
+			}
+		}, "credit.hold, after TryAll of 3 transactions, ConfirmAll of 3 transactions, of which statement 1 changes no row: ConfirmAll returned nil although statement 1 (UPDATE account SET held = held - ?, spent = spent + ?) changed no row, and the state is {Free:10 Held:90 Spent:0}, want {Free:10 Held:0 Spent:90}: look at the rows affected"},
+		"ConfirmAll reads elsewhere": {func(b *bulk) {
+			all, replica := b.confirmAll, sqltest.Open(t, "sqlite")
+			b.confirmAll = func(ctx context.Context, tx *gorm.DB, items []tcc.Item[hold]) error {
+				var n int
+				return errors.Join(replica.WithContext(ctx).Raw("SELECT 1").Scan(&n).Error, all(ctx, tx, items))
+			}
+		}, "credit.hold, after TryAll, ConfirmAll: ConfirmAll uses another database connection than its tx at bulk_test.go:"},
+		"TryAll commits": {func(b *bulk) {
 			b.tryAll = func(ctx context.Context, tx *gorm.DB, items []tcc.Item[hold]) ([]error, error) {
 				return nil, errors.Join(tx.Exec("UPDATE account SET free = free - 90, held = held + 90").Error, tx.Commit().Error)
 			}

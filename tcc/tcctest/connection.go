@@ -15,8 +15,8 @@ import (
 // errOwnEnd is that the branch has committed or rolled back.
 var errOwnEnd = errors.New("the branch ends its local transaction")
 
-// errLost is a connection that is lost, which no retry mends.
-var errLost = errors.New("the statement fails, on purpose")
+// errFails is an error of the database that no repetition mends.
+var errFails = errors.New("the statement fails, on purpose")
 
 // how a call goes wrong on its way.
 type how struct {
@@ -46,7 +46,6 @@ type fault int
 
 const (
 	none  fault = iota
-	lost        // it fails, and so do all after it
 	fails       // it fails, and those after it do not
 	skips       // it is not made, and says that it has changed no row
 	hangs       // it is not answered until its context ends, and that of the call ends
@@ -124,10 +123,10 @@ func (c *connection) next(ctx context.Context, query string) (skip bool, err err
 	h.statements = append(h.statements, statement{query, -1})
 	n := len(h.statements)
 	switch {
-	case h.fault == lost && n >= h.at, h.fault == fails && n == h.at:
-		return false, errLost
 	case n != h.at:
 		return false, nil
+	case h.fault == fails:
+		return false, errFails
 	case h.fault == skips:
 		return true, nil
 	case h.fault == hangs:
@@ -151,7 +150,7 @@ func (h *how) hang(ctx context.Context) error {
 		return ctx.Err()
 	case <-timer.C:
 		h.deaf = true
-		return errLost
+		return errFails
 	}
 }
 

@@ -31,8 +31,8 @@
 //	crash in Try, Confirm or Cancel    the process dies before the commit, and     as without the crash
 //	                                   the call is repeated
 //	deadlock in each                   the local transaction is run again          as without it
-//	a statement fails, each in turn,   the connection is lost; or the database     an error, and as before
-//	with those after it or alone       has rolled all back and goes on
+//	a statement fails, each in turn    the connection is lost; or the database     an error, and as before
+//	                                   has rolled all back and goes on
 //	an UPDATE changes no row, each     the row is gone, or a condition does not    an error, and as before;
 //	in turn                            hold                                        or as with the row
 //	the context ends in a statement,   a deadline, or a shutdown                   an error, and as before

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tccsaga/tccsaga/sql/sqltest"
@@ -39,10 +40,12 @@ func newFakeGateway(t testing.TB) fakeGateway {
 type payments struct {
 	url    string
 	client *http.Client
+	mu     sync.Mutex
 
 	noStatus map[string]bool // the calls that do not look at the status
 	swallow  map[string]bool // the calls that return no error
 	deaf     bool            // takes no context
+	sure     map[string]bool // if not nil, the keys of the Trys that were answered, which alone are cancelled
 }
 
 func (p *payments) post(ctx context.Context, path string) error {
@@ -72,9 +75,27 @@ func (p *payments) post(ctx context.Context, path string) error {
 	return nil
 }
 
-func (p *payments) Try(ctx context.Context, _ charge) error     { return p.post(ctx, "/try") }
+func (p *payments) Try(ctx context.Context, _ charge) error {
+	err := p.post(ctx, "/try")
+	if p.sure != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.sure[tcc.CallOf(ctx).GID] = err == nil
+	}
+	return err
+}
+
 func (p *payments) Confirm(ctx context.Context, _ charge) error { return p.post(ctx, "/confirm") }
-func (p *payments) Cancel(ctx context.Context, _ charge) error  { return p.post(ctx, "/cancel") }
+
+func (p *payments) Cancel(ctx context.Context, _ charge) error {
+	p.mu.Lock()
+	answered, known := p.sure[tcc.CallOf(ctx).GID]
+	p.mu.Unlock()
+	if known && !answered {
+		return nil
+	}
+	return p.post(ctx, "/cancel")
+}
 
 // What goes wrong on the wire of an external branch has to be told.
 func TestFaultsOfHTTP(t *testing.T) {
@@ -93,6 +114,8 @@ func TestFaultsOfHTTP(t *testing.T) {
 			"gateway.charge, after Try, of which request 1 (POST /try) does not arrive: Try returned nil although its request failed, and the state is {Free:100 Held:0 Spent:0}, want {Free:70 Held:30 Spent:0}" + advice},
 		"ctx is not handed on": {func(p *payments) { p.deaf = true },
 			"gateway.charge, after Try, of which request 1 (POST /try) is not answered when the context ends: the request goes on, want it to end with the context of the call: make the request with the ctx of the call, as http.NewRequestWithContext does, so that it ends when the call does"},
+		"Cancel gives back only what was answered": {func(p *payments) { p.sure = map[string]bool{} },
+			"gateway.charge, after Try, of which request 1 (POST /try) arrives, and its reply is lost, Cancel: the state is {Free:70 Held:30 Spent:0}, want {Free:100 Held:0 Spent:0}: let Cancel give back all that is there under the key of the call, also after a Try that failed, and nothing else"},
 		"another client": {func(p *payments) { p.client = http.DefaultClient },
 			"gateway.charge, after Case.Reset: no request has gone through Case.HTTP: give it to the http.Client of the branch as its Transport"},
 	} {

@@ -16,7 +16,7 @@ type order struct {
 const (
 	onTry      = "a call that succeeded after Case.Reset has to succeed each time"
 	onRepeat   = "do all work with the tx that the method is given, and act elsewhere only with the key of the call, so that a repeated call changes nothing"
-	onNothing  = "let Cancel give back only what is there under the key of the call"
+	onNothing  = "let Cancel give back all that is there under the key of the call, also after a Try that failed, and nothing else"
 	onCrash    = "do all work with the tx that the method is given, and keep nothing in memory, so that what a crash interrupts is undone"
 	onKey      = "let a repeated call change nothing: give the other side the key of the call, tcc.CallOf(ctx).Key(), as its idempotency key"
 	atOnce     = "do all work with the tx that the method is given, and check and change in one statement"
@@ -155,12 +155,9 @@ func (e *exerciser) alone(s *story) {
 			return
 		}
 	}
-	for _, name := range []string{"Try", "Confirm", "Cancel", "TryAll", "ConfirmAll"} {
+	for name, after := range map[string]string{"Try": "", "Confirm": "Try, ", "Cancel": "Try, ", "TryAll": "", "ConfirmAll": "TryAll, "} {
 		for _, seen := range e.sights.of(name) {
-			told := &story{t: s.t, e: e, steps: []string{"Try, " + name}}
-			if name == "Try" || name == "TryAll" {
-				told.steps[0] = name
-			}
+			told := &story{t: s.t, e: e, steps: []string{after + name}}
 			told.complainOf(name, seen)
 		}
 	}

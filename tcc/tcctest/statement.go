@@ -25,34 +25,27 @@ func (e *exerciser) statementOrders() (all []order) {
 	return all
 }
 
-// failing lets each statement of an operation fail in turn, alone, as when the
-// database has rolled all back and goes on, and with all that follow.
+// failing lets each statement of an operation fail in turn, and those after it
+// succeed, as when the database has rolled all back and goes on.
 func (e *exerciser) failing(s *story, op barrier.Op) {
 	s.t.Helper()
-	for _, kind := range []fault{fails, lost} {
-		for n := 1; ; n++ {
-			if s = e.begin(s.t); s == nil {
-				return
-			}
-			before := s.prepare(op)
-			h := &how{fault: kind, at: n}
-			said := fmt.Sprintf("%s, of which statement %d fails", names[op], n)
-			if kind == lost {
-				said += ", and all after it"
-			}
-			err := s.make(op, said, h)
-			if h.missed() || s.failed {
-				break
-			}
-			if h.nilled {
-				s.complain(fmt.Sprintf("%s returned nil, want the error of statement %d (%s)", names[op], n, h.statements[n-1].short()), onFailure)
-			} else if err == nil {
-				s.complain(names[op]+" succeeded", onFailure)
-			}
-			e.recovers(s, op, before, onFailure)
-			if s.failed {
-				return
-			}
+	for n := 1; ; n++ {
+		if s = e.begin(s.t); s == nil {
+			return
+		}
+		before := s.prepare(op)
+		h := &how{fault: fails, at: n}
+		err := s.make(op, fmt.Sprintf("%s, of which statement %d fails", names[op], n), h)
+		if s.failed || h.missed() {
+			return
+		}
+		if h.nilled {
+			s.complain(fmt.Sprintf("%s returned nil, want the error of statement %d (%s)", names[op], n, h.statements[n-1].short()), onFailure)
+		} else if err == nil {
+			s.complain(names[op]+" succeeded", onFailure)
+		}
+		if e.recovers(s, op, before, onFailure); s.failed {
+			return
 		}
 	}
 }

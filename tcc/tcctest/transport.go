@@ -46,7 +46,7 @@ const (
 
 // says tells how a request goes wrong, for a message.
 func (s spoil) says() string {
-	return map[spoil]string{unsent: "does not arrive", refused: "is answered with the status 503", unanswered: "arrives and whose reply is lost",
+	return map[spoil]string{unsent: "does not arrive", refused: "is answered with the status 503", unanswered: "arrives, and its reply is lost",
 		stuck: "is not answered when the context ends"}[s]
 }
 

@@ -155,9 +155,10 @@ func (e *exerciser) alone(s *story) {
 			return
 		}
 	}
-	for name, after := range map[string]string{"Try": "", "Confirm": "Try, ", "Cancel": "Try, ", "TryAll": "", "ConfirmAll": "TryAll, "} {
+	for _, calls := range [][]string{{"Try"}, {"Try", "Confirm"}, {"Try", "Cancel"}, {"TryAll"}, {"TryAll", "ConfirmAll"}} {
+		name := calls[len(calls)-1]
 		for _, seen := range e.sights.of(name) {
-			told := &story{t: s.t, e: e, steps: []string{after + name}}
+			told := &story{t: s.t, e: e, steps: calls}
 			told.complainOf(name, seen)
 		}
 	}

@@ -1,11 +1,9 @@
 package tcctest
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
@@ -31,30 +29,24 @@ func (e *exerciser) pairOrders() (all []order) {
 	return all
 }
 
-// result is what several transactions have come to.
-type result struct {
-	refused int
-	state   any
-}
-
 // pairs holds the first of several transactions at each of its statements. There
 // are three if that is possible: of two that write the same, MySQL says that the
 // second has changed nothing.
 func (e *exerciser) pairs(s *story, op barrier.Op) {
 	s.t.Helper()
 	many := 3
-	want, statements, ok := e.serial(s, op, many)
-	if !ok && !s.failed {
+	want, statements := e.serial(s, op, many)
+	if want == nil && !s.failed {
 		if s = e.begin(s.t); s == nil {
 			return
 		}
 		many = 2
-		want, statements, ok = e.serial(s, op, many)
+		want, statements = e.serial(s, op, many)
 	}
-	if !ok {
-		if !s.failed {
-			e.notShown(fmt.Sprintf("that %s writes nothing stale, because Case.Payload cannot be tried twice after Case.Reset", names[op]))
-		}
+	if want == nil && !s.failed {
+		e.notShown(fmt.Sprintf("that %s writes nothing stale, because Case.Payload cannot be tried twice after Case.Reset", names[op]))
+	}
+	if want == nil {
 		return
 	}
 	for n := 1; n <= min(statements, mostHeld); n++ {
@@ -66,11 +58,10 @@ func (e *exerciser) pairs(s *story, op barrier.Op) {
 			s.complain("a Try failed that had succeeded before", onTry)
 			return
 		}
-		got := e.overlap(s, op, gids, n)
-		if got.refused != want.refused {
-			s.complain(fmt.Sprintf("%d were rejected, want %d as one after the other", got.refused, want.refused), onStale)
-		} else if !equal(got.state, want.state) {
-			s.complain(differs(got.state, want.state)+" as one after the other", onStale)
+		succeeded := e.overlap(s, op, gids, n)
+		s.hold(onStale)
+		if got := s.look(); !equal(got, want[succeeded]) {
+			s.complain(differs(got, want[succeeded])+" as one after the other", onStale)
 		}
 		if s.failed {
 			return
@@ -78,31 +69,32 @@ func (e *exerciser) pairs(s *story, op barrier.Op) {
 	}
 }
 
-// serial does it one after the other. It is not ok if there are not so many.
-func (e *exerciser) serial(s *story, op barrier.Op, many int) (want result, statements int, ok bool) {
+// serial does it one after the other, and returns the states by how many have
+// succeeded, or nil if so many cannot be tried.
+func (e *exerciser) serial(s *story, op barrier.Op, many int) (states map[int]any, statements int) {
 	s.t.Helper()
 	gids := s.others(many)
 	if op != try && !s.tryAll(gids) {
-		return result{}, 0, false
+		return nil, 0
 	}
+	states = map[int]any{0: s.look()}
 	for _, gid := range gids {
-		s.gid = gid
 		h := &how{}
 		err := e.call(s.t.Context(), gid, op, h)
 		s.step("%s", names[op])
 		statements = max(statements, len(h.statements))
-		var no *saga.Rejection
 		switch {
-		case op == try && errors.As(err, &no):
-			want.refused++
-		case err != nil && op == try:
-			return result{}, 0, false
-		case err != nil:
+		case err == nil:
+			states[len(states)] = s.look()
+		case op != try:
 			s.complain(fmt.Sprintf("%s failed: %v", names[op], err), onTry)
+			return nil, 0
 		}
 	}
-	want.state = s.look()
-	return want, statements, !s.failed
+	if s.failed {
+		return nil, 0
+	}
+	return states, statements
 }
 
 // others are the gids of new transactions.
@@ -126,8 +118,8 @@ func (s *story) tryAll(gids []string) bool {
 }
 
 // overlap holds the call of the first transaction at its n-th statement until the
-// calls of the others are done, or one waits for it.
-func (e *exerciser) overlap(s *story, op barrier.Op, gids []string, n int) result {
+// calls of the others are done, or one waits for it. It returns how many succeeded.
+func (e *exerciser) overlap(s *story, op barrier.Op, gids []string, n int) (succeeded int) {
 	s.t.Helper()
 	ctx, failures := s.t.Context(), make([]error, len(gids))
 	calls := make([]chan struct{}, len(gids))
@@ -175,24 +167,21 @@ func (h *how) settle(done <-chan struct{}) bool {
 	}
 }
 
-// outcome is what the calls have come to. Confirm and Cancel are repeated while
+// outcome is how many calls have succeeded. Confirm and Cancel are repeated while
 // they fail, as the orchestrator does.
-func (e *exerciser) outcome(s *story, op barrier.Op, gids []string, failures []error) (got result) {
+func (e *exerciser) outcome(s *story, op barrier.Op, gids []string, failures []error) (succeeded int) {
 	s.t.Helper()
 	for i, err := range failures {
 		for again := 0; op != try && err != nil && again < 3; again++ {
 			err = e.call(s.t.Context(), gids[i], op, &how{})
 		}
-		var no *saga.Rejection
 		switch {
-		case op == try && errors.As(err, &no):
-			got.refused++
-		case err != nil:
+		case err == nil:
+			succeeded++
+		case op != try:
 			s.notice(names[op], err)
 			s.complain(fmt.Sprintf("%s failed: %v", names[op], err), onStale)
 		}
 	}
-	s.hold(onStale)
-	got.state = s.look()
-	return got
+	return succeeded
 }

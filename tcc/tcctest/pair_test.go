@@ -63,6 +63,29 @@ func TestStaleWrites(t *testing.T) {
 	}
 }
 
+// A Try that gives up when another one was faster has changed nothing, and is no
+// fault.
+func TestOptimisticTry(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"mysql", "postgres"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.Open(t, dialect)
+			open(t, db)
+			branch, c := newCredit(), thirty()
+			c.Capacity = 0 // of several at once, one succeeds
+			branch.try = func(ctx context.Context, tx *gorm.DB, in hold) error {
+				var a account
+				if err := tx.Raw("SELECT free, held, spent FROM account").Scan(&a).Error; err != nil {
+					return err
+				}
+				return change(tx, "UPDATE account SET free = ?, held = ? WHERE free = ? AND held = ?", a.Free-in.Cents, a.Held+in.Cents, a.Free, a.Held)
+			}
+			tcctest.Exercise(t, db, branch, c)
+		})
+	}
+}
+
 // What is read with a lock is not stale, and a transaction that waits for the
 // lock of another one is no fault.
 func TestReadsWithALock(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"gorm.io/gorm"
@@ -88,6 +89,14 @@ func TestWorkElsewhere(t *testing.T) {
 				return pool.QueryRow("SELECT free FROM account").Scan(&free)
 			}
 		}, database, servers},
+		"a replica, in the first call": {func(t testing.TB, _ *gorm.DB) func(context.Context, *gorm.DB) error {
+			replica, first := sqltest.Open(t, "sqlite"), sync.Once{}
+			return func(ctx context.Context, _ *gorm.DB) (err error) {
+				var n int
+				first.Do(func() { err = replica.WithContext(ctx).Raw("SELECT 1").Scan(&n).Error })
+				return err
+			}
+		}, database, all},
 		"a replica": {func(t testing.TB, _ *gorm.DB) func(context.Context, *gorm.DB) error {
 			replica := sqltest.Open(t, "sqlite")
 			open(t, replica)

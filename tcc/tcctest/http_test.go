@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"gorm.io/gorm"
+
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 	"github.com/tccsaga/tccsaga/tcc/tcctest"
@@ -133,6 +135,51 @@ func TestFaultsOfHTTP(t *testing.T) {
 				t.Errorf("want:\n%s", c.says)
 			}
 		})
+	}
+}
+
+// mailing is a branch that also sends a mail, over HTTP.
+type mailing struct {
+	*credit
+	mail *payments
+}
+
+func (m mailing) Deliver(ctx context.Context, _ hold) (any, error) {
+	return nil, m.mail.post(ctx, "/mail")
+}
+
+// What goes wrong in Deliver has to be told, too.
+func TestFaultsOfDeliver(t *testing.T) {
+	t.Parallel()
+	for noStatus, says := range map[bool]string{
+		false: "",
+		true:  "credit.hold, after Try, Confirm, of which request 1 (POST /mail) is answered with the status 503: Confirm returned nil although its request failed, and the state is {account:{Free:70 Held:0 Spent:30} Mails:0}, want {account:{Free:70 Held:0 Spent:30} Mails:1}: return an error",
+	} {
+		var mails sync.Map
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { mails.Store(r.Header.Get("Idempotency-Key"), true) }))
+		t.Cleanup(server.Close)
+		db, wire := sqltest.Open(t, "sqlite"), &tcctest.Transport{}
+		open(t, db)
+		branch := mailing{newCredit(), &payments{url: server.URL, client: &http.Client{Transport: wire}, noStatus: map[string]bool{"/mail": noStatus}}}
+		c := thirty()
+		c.HTTP, c.Tried, c.Confirmed = wire, nil, nil
+		whole := c.Reset
+		c.Reset = func(ctx context.Context, db *gorm.DB) error { mails.Clear(); return whole(ctx, db) }
+		c.State = func(ctx context.Context, db *gorm.DB) (any, error) {
+			type state struct {
+				account
+				Mails int
+			}
+			var s state
+			mails.Range(func(any, any) bool { s.Mails++; return true })
+			var err error
+			s.account, err = read(ctx, db)
+			return s, err
+		}
+		got := record(t, func(t testing.TB) { tcctest.Exercise(t, db, branch, c) })
+		if !strings.HasPrefix(got, says) || strings.Count(got, "\n") > 0 || (says == "") != (got == "") {
+			t.Errorf("said:\n%s\nwant:\n%s", got, says)
+		}
 	}
 }
 

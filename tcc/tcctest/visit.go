@@ -81,7 +81,7 @@ func wait(ctx context.Context, done <-chan error, longer time.Duration) (err err
 
 // run turns a panic into an error.
 func run(ctx context.Context, act func(context.Context) error) (err error) {
-	err = &panicked{value: "runtime.Goexit, perhaps by FailNow of a test", where: "an unknown place"}
+	err = &panicked{value: "runtime.Goexit, perhaps by FailNow of a test", where: unknown}
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicked{p, placeOf(callers())}
@@ -125,8 +125,10 @@ func callers() (stack []frame) {
 }
 
 // others are the packages in which nobody looks for the fault of a branch.
-var others = []string{"runtime.", "internal/", "net.", "net/", "crypto/", "context.", "syscall.", "time.", "log.", "log/", "os.", "sync.", "reflect.", "io.", "bufio.", "database/sql", "gorm.io/",
-	"github.com/jmoiron/sqlx", "github.com/go-sql-driver/", "github.com/jackc/", "google.golang.org/grpc", "github.com/nats-io/", "github.com/redis/", "panic", thisPackage}
+var others = []string{"runtime.", "internal/", "net.", "net/", "crypto/", "context.", "syscall.", "time.", "log.", "log/", "os.", "sync.", "reflect.", "io.", "bufio.", "bytes.", "strings.",
+	"strconv.", "slices.", "maps.", "sort.", "fmt.", "errors.", "encoding/", "regexp.", "database/sql", "gorm.io/", "github.com/jmoiron/sqlx", "github.com/go-sql-driver/", "github.com/jackc/", "google.golang.org/grpc", "github.com/nats-io/", "github.com/redis/", "panic", thisPackage}
+
+const unknown = "an unknown place"
 
 const thisPackage = "github.com/tccsaga/tccsaga/tcc/tcctest."
 
@@ -137,7 +139,7 @@ func placeOf(stack []frame) string {
 			return f.place
 		}
 	}
-	return "an unknown place"
+	return unknown
 }
 
 func hasPrefix(name string, prefixes []string) bool {

@@ -30,8 +30,10 @@ func (s *sights) add(op string, seen sight) {
 		s.seen = map[string][]sight{}
 	}
 	same := func(other sight) bool { return other.network == seen.network }
-	if !slices.ContainsFunc(s.seen[op], same) {
+	if i := slices.IndexFunc(s.seen[op], same); i < 0 {
 		s.seen[op] = append(s.seen[op], seen)
+	} else if s.seen[op][i].place == unknown {
+		s.seen[op][i] = seen
 	}
 }
 
@@ -139,7 +141,7 @@ func parse(section string) (stack []frame, creator string) {
 
 // judge says what a stack, innermost first, does elsewhere than in its tx.
 func judge(stack []frame) (sight, bool) {
-	network, database := false, false
+	network, database := -1, false
 	for i, f := range stack {
 		switch {
 		case strings.HasPrefix(f.name, thisPackage+"(*connection)."):
@@ -152,10 +154,13 @@ func judge(stack []frame) (sight, bool) {
 		case strings.HasPrefix(f.name, "database/sql."):
 			database = true
 		case hasPrefix(f.name, remote):
-			network = true
+			network = i // the outermost, which the branch has called
 		}
 	}
-	return sight{network: true, place: placeOf(stack)}, network && !database
+	if network < 0 || database {
+		return sight{}, false
+	}
+	return sight{network: true, place: placeOf(stack[network:])}, true
 }
 
 // remote are what the network is used with.

@@ -21,7 +21,7 @@ func TestJudge(t *testing.T) {
 		"through the helper":      {[]string{"net.(*conn).Read", "database/sql.(*Tx).ExecContext", thisPackage + "(*connection).ExecContext", "database/sql.(*DB).execDC", "database/sql.(*Tx).ExecContext", branch}, sight{}, false},
 		"another connection":      {[]string{"net.(*conn).Read", "database/sql.(*DB).QueryContext", "gorm.io/gorm/callbacks.Query", branch}, sight{place: branch}, true},
 		"a connection of a pool":  {[]string{"net.(*Dialer).DialContext", "database/sql.(*DB).conn", "database/sql.(*DB).BeginTx", branch}, sight{place: branch}, true},
-		"the network":             {[]string{"runtime.gopark", "net/http.(*persistConn).roundTrip", "net/http.(*Client).do", branch}, sight{network: true, place: branch}, true},
+		"the network":             {[]string{"runtime.gopark", "example.com/unknown.Wait", "net/http.(*persistConn).roundTrip", "net/http.(*Client).do", branch}, sight{network: true, place: branch}, true},
 		"nothing":                 {[]string{"time.Sleep", branch}, sight{}, false},
 		"a new connection's dial": {[]string{"net.(*Dialer).DialContext", "database/sql.(*Tx).Stmt", branch}, sight{}, false},
 	} {

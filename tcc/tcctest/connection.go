@@ -3,23 +3,84 @@ package tcctest
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"gorm.io/gorm"
 )
 
-// errLost is a connection that is lost, which no retry mends.
-var errLost = errors.New("the connection to the database is lost, on purpose")
+// errOwnEnd is that the branch has committed or rolled back.
+var errOwnEnd = errors.New("the branch ends its local transaction")
+
+// errFails is an error of the database that no repetition mends.
+var errFails = errors.New("the statement fails, on purpose")
+
+// how a call goes wrong on its way.
+type how struct {
+	crash  bool // the process dies after the work and before the commit
+	rerun  bool // the local transaction is rolled back after the work, and run again
+	unsent bool // of an external Try: it is marked, and then never sent
+
+	fault fault
+	at    int // the statement at which the fault is, from 1
+
+	watched bool        // the stack is looked at all the time
+	see     func(sight) // is told what is seen there
+	paused  *pause      // of the fault holds
+
+	end    func()       // ends the context of the call
+	over   atomic.Bool  // the call is given up
+	pace   atomic.Int64 // counts beginnings and ends of statements
+	nilled bool         // the branch returned nil
+	ended  bool         // the branch has committed or rolled back
+	deaf   bool         // the statement did not end with the context of the call
+
+	statements []statement // those of the last run
+}
+
+// fault is what happens at a statement.
+type fault int
+
+const (
+	none  fault = iota
+	fails       // it fails, and those after it do not
+	skips       // it is not made, and says that it has changed no row
+	hangs       // it is not answered until its context ends, and that of the call ends
+	holds       // it waits until it is released
+)
+
+// statement is one that the branch has made.
+type statement struct {
+	query    string
+	affected int64 // -1 if it is not known
+}
+
+// pause is where a call waits for another.
+type pause struct{ reached, release chan struct{} }
+
+func newPause() *pause { return &pause{make(chan struct{}), make(chan struct{})} }
+
+// begin begins a run of the work.
+func (h *how) begin() { h.statements, h.nilled, h.ended = nil, false, false }
+
+// missed reports whether the branch has not come to the statement of the fault.
+func (h *how) missed() bool { return len(h.statements) < h.at }
 
 // watch returns tx on a connection that counts the statements of the branch, and
-// fails at one of them.
-func (h *how) watch(tx *gorm.DB) *gorm.DB {
+// brings on the fault.
+func (h *how) watch(ctx context.Context, tx *gorm.DB) *gorm.DB {
 	pool, ok := tx.Statement.ConnPool.(transaction)
 	if !ok {
 		return tx
 	}
-	watched := tx.Session(&gorm.Session{NewDB: true, Context: tx.Statement.Context})
+	watched := tx.Session(&gorm.Session{NewDB: true, Context: ctx})
 	watched.Statement.ConnPool = &connection{transaction: pool, how: h}
+	if full, ok := pool.(gorm.Tx); ok {
+		watched.Statement.ConnPool = &fullConnection{connection{pool, h}, full}
+	}
 	return watched
 }
 
@@ -29,41 +90,144 @@ type transaction interface {
 	gorm.TxCommitter
 }
 
-// connection is that of a local transaction. From the statement that fails on,
-// all do.
+// connection is that of a local transaction.
 type connection struct {
 	transaction
 	how *how
 }
 
-func (c *connection) next() error {
-	c.how.statements++
-	if c.how.statement > 0 && c.how.statements >= c.how.statement {
-		return errLost
-	}
-	return nil
+// fullConnection also takes statements that were prepared elsewhere.
+type fullConnection struct {
+	connection
+	full gorm.Tx
 }
 
+// StmtContext implements [gorm.Tx].
+func (c *fullConnection) StmtContext(ctx context.Context, stmt *sql.Stmt) *sql.Stmt {
+	return c.full.StmtContext(ctx, stmt)
+}
+
+// Commit implements [gorm.TxCommitter].
+func (c *connection) Commit() error { c.how.ended = true; return errOwnEnd }
+
+// Rollback implements [gorm.TxCommitter].
+func (c *connection) Rollback() error { c.how.ended = true; return errOwnEnd }
+
+// next begins a statement. It may not be made if skip is true.
+func (c *connection) next(ctx context.Context, query string) (skip bool, err error) {
+	h := c.how
+	h.pace.Add(1)
+	if h.over.Load() {
+		return false, errHangs
+	}
+	h.statements = append(h.statements, statement{query, -1})
+	n := len(h.statements)
+	switch {
+	case n != h.at:
+		return false, nil
+	case h.fault == fails:
+		return false, errFails
+	case h.fault == skips:
+		return true, nil
+	case h.fault == hangs:
+		return false, h.hang(ctx)
+	case h.fault == holds && h.paused != nil:
+		p := h.paused
+		h.paused = nil // once, not in a run that repeats it
+		close(p.reached)
+		<-p.release
+	}
+	return false, nil
+}
+
+// hang ends the context of the call, and waits for that of the statement.
+func (h *how) hang(ctx context.Context) error {
+	h.end()
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		h.deaf = true
+		return errFails
+	}
+}
+
+// ExecContext implements [gorm.ConnPool].
 func (c *connection) ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error) {
-	if err := c.next(); err != nil {
+	defer c.how.pace.Add(1)
+	skip, err := c.next(ctx, query)
+	if err != nil {
 		return nil, err
 	}
-	return c.transaction.ExecContext(ctx, query, arguments...)
+	if skip {
+		return driver.RowsAffected(0), nil
+	}
+	result, err := c.transaction.ExecContext(ctx, query, arguments...)
+	if err == nil {
+		if n, err := result.RowsAffected(); err == nil {
+			c.how.statements[len(c.how.statements)-1].affected = n
+		}
+	}
+	return result, err
 }
 
+// QueryContext implements [gorm.ConnPool].
 func (c *connection) QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
-	if err := c.next(); err != nil {
+	defer c.how.pace.Add(1)
+	if _, err := c.next(ctx, query); err != nil {
 		return nil, err
 	}
 	return c.transaction.QueryContext(ctx, query, arguments...)
 }
 
+// QueryRowContext implements [gorm.ConnPool].
 func (c *connection) QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row {
-	if err := c.next(); err != nil {
-		// A row cannot carry an error of ours; one whose context is over fails.
-		over, cancel := context.WithCancel(ctx)
-		cancel()
-		return c.transaction.QueryRowContext(over, query, arguments...)
+	defer c.how.pace.Add(1)
+	if _, err := c.next(ctx, query); err != nil {
+		return failedRow(err)
 	}
 	return c.transaction.QueryRowContext(ctx, query, arguments...)
+}
+
+// PrepareContext implements [gorm.ConnPool]. What is executed later is not seen.
+func (c *connection) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	defer c.how.pace.Add(1)
+	if _, err := c.next(ctx, query); err != nil {
+		return nil, err
+	}
+	return c.transaction.PrepareContext(ctx, query)
+}
+
+// failing is a database that cannot be reached.
+type failing struct{ err error }
+
+func (f failing) Connect(context.Context) (driver.Conn, error) { return nil, f.err }
+func (f failing) Driver() driver.Driver                        { return nil }
+
+// failedRow is a row that carries err, which only database/sql can make.
+func failedRow(err error) *sql.Row {
+	db := sql.OpenDB(failing{err})
+	defer db.Close()
+	return db.QueryRow("")
+}
+
+// changes reports whether a statement has changed rows and could as well have
+// found none to change.
+func (s statement) changes() bool {
+	words := strings.Fields(strings.ToUpper(s.query))
+	if s.affected < 1 || len(words) == 0 {
+		return false
+	}
+	return words[0] == "UPDATE" || words[0] == "INSERT" && strings.Contains(strings.Join(words, " "), " SELECT ")
+}
+
+// short is the statement for a message.
+func (s statement) short() string {
+	text := strings.Join(strings.Fields(s.query), " ")
+	if runes := []rune(text); len(runes) > 100 {
+		text = string(runes[:100]) + "..."
+	}
+	return text
 }

@@ -1,11 +1,13 @@
 package tcctest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -17,7 +19,11 @@ import (
 
 // Exercise runs a branch through every order, with every case. Db is the
 // engine's own database, in which a branch works that says nothing else; no
-// orchestrator is needed.
+// orchestrator is needed. Nothing else may change what Reset and State are
+// about meanwhile.
+//
+// Each order is a subtest, and complains at most once. A branch that does not
+// return ends the exercise.
 func Exercise[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.Branch[P], cases ...Case[P]) {
 	t.Helper()
 	exercise(t, db, func(engine saga.Engine) error { return tcc.Register(engine, branch) }, cases)
@@ -25,7 +31,7 @@ func Exercise[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.Branch[P], ca
 
 // ExerciseExternal is Exercise for a branch without a database of its own. Db
 // holds its barrier rows. The branch's other side is one that a test can look
-// at, a fake of it, say; Reset and State are about that.
+// at, such as a fake; Reset and State are about that.
 func ExerciseExternal[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.External[P], cases ...Case[P]) {
 	t.Helper()
 	exercise(t, db, func(engine saga.Engine) error { return tcc.RegisterExternal(engine, branch) }, cases)
@@ -54,9 +60,16 @@ func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engin
 		if err != nil {
 			t.Fatalf("tcctest: the payload of case %s: %v", c.name(), err)
 		}
-		e := &exerciser{branch: caught.branch, payload: payload, reset: c.Reset, state: c.State, holds: c.Holds, capacity: c.Capacity,
-			run: uuid.NewString()[:8]}
+		e := &exerciser{
+			branch: caught.branch, payload: payload, run: uuid.NewString()[:8],
+			reset: c.Reset, state: c.State, holds: c.Holds, capacity: c.Capacity,
+			wanted: wanted{c.Tried, c.Confirmed, c.Cancelled},
+			http:   c.HTTP, breaks: c.Break, limit: cmp.Or(c.Limit, defaultLimit),
+		}
 		within(t, c.name(), e.all)
+		if e.hung.Load() {
+			return
+		}
 	}
 }
 
@@ -64,7 +77,7 @@ func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engin
 func within(t testing.TB, name string, part func(testing.TB)) {
 	t.Helper()
 	if whole, ok := t.(*testing.T); ok {
-		whole.Run(name, func(t *testing.T) { part(t) })
+		whole.Run(name, func(t *testing.T) { t.Helper(); part(t) })
 		return
 	}
 	part(t)
@@ -81,6 +94,9 @@ func (c *catcher) Register(b saga.Branch) error {
 	return nil
 }
 
+// wanted are the states that a case asks for; nil where it does not.
+type wanted struct{ tried, confirmed, cancelled any }
+
 // exerciser exercises one branch with one payload.
 type exerciser struct {
 	branch   saga.Branch
@@ -89,10 +105,20 @@ type exerciser struct {
 	state    func(context.Context, *gorm.DB) (any, error)
 	holds    func(context.Context, *gorm.DB) error
 	capacity int
-	run      string // tells the gids of this run from others
-	gids     atomic.Int64
+	wanted   wanted
+	http     *Transport
+	breaks   func(context.Context) (func(), error)
+	limit    time.Duration
 
-	before, tried, confirmed any // the states that the others are compared with
+	run    string // tells the gids of this run from others
+	gids   atomic.Int64
+	hung   atomic.Bool // a call did not return
+	sights sights
+
+	told    map[string]bool // complaints
+	unshown []string
+
+	before, tried, confirmed, cancelled any // the states that the others are compared with
 }
 
 // external reports whether the branch has no database of its own.
@@ -103,17 +129,33 @@ func (e *exerciser) all(t testing.TB) {
 	if !e.learn(t) {
 		return // every order would fail for the same reason
 	}
+	if e.wanted.tried == nil || e.wanted.confirmed == nil {
+		e.notShown("that Try and Confirm change the right columns by the right amounts (give Case.Tried and Case.Confirmed)")
+	}
+	if e.capacity == 0 {
+		e.notShown("that Try rejects when there is too little (give Case.Capacity)")
+	}
+	defer func() {
+		t.Helper()
+		if len(e.unshown) > 0 {
+			t.Logf("tcctest: not shown of %s: %s", e.branch.Kind, strings.Join(e.unshown, "; "))
+		}
+	}()
 	for _, o := range e.orders() {
+		if e.hung.Load() {
+			return
+		}
 		within(t, o.name, func(t testing.TB) {
 			t.Helper()
-			story := e.begin(t)
-			if story == nil {
-				return
+			if story := e.begin(t); story != nil {
+				o.play(story)
 			}
-			o.play(story)
 		})
 	}
 }
+
+// notShown notes what the exercise cannot show, and why.
+func (e *exerciser) notShown(what string) { e.unshown = append(e.unshown, what) }
 
 // learn plays the orders that go well, and keeps what they leave.
 func (e *exerciser) learn(t testing.TB) bool {
@@ -123,24 +165,33 @@ func (e *exerciser) learn(t testing.TB) bool {
 		return false
 	}
 	e.before = s.look()
-	s.succeeds(try)
-	e.tried = s.look()
-	s.succeeds(confirm)
-	e.confirmed = s.look()
+	s.succeeds(try, "Case.Payload has to be one that Try accepts after Case.Reset")
+	e.tried = s.reaches(e.wanted.tried, "Case.Tried")
+	s.succeeds(confirm, "Confirm has to accept what Try has reserved")
+	e.confirmed = s.reaches(e.wanted.confirmed, "Case.Confirmed")
 	if s.failed {
 		return false
 	}
-	if reflect.DeepEqual(e.before, e.tried) && reflect.DeepEqual(e.before, e.confirmed) {
-		s.complain("neither Try nor Confirm changes what State returns, %s, so that nothing can be judged by it: let State return all that the branch works on", show(e.before))
+	if equal(e.before, e.tried) && equal(e.before, e.confirmed) {
+		s.complain(fmt.Sprintf("neither Try nor Confirm changes the state, %s, so that nothing can be judged by it", show(e.before)),
+			"let Case.State return all that the branch works on")
+	} else if equal(e.before, e.confirmed) && e.wanted.confirmed == nil {
+		s.complain(fmt.Sprintf("the state is %s again, as before Try", show(e.before)),
+			"let Confirm use what Try has reserved, or state this as Case.Confirmed if it is right")
+	}
+	if s.failed {
 		return false
 	}
 	if s = e.begin(t); s == nil {
 		return false
 	}
-	s.succeeds(try)
-	s.succeeds(cancel)
-	s.leaves(e.before, "Cancel has to give back exactly what Try has reserved")
+	s.succeeds(try, "a Try after Case.Reset has to succeed each time")
+	s.succeeds(cancel, "Cancel has to accept what Try has reserved")
+	e.cancelled = e.before
+	if e.wanted.cancelled != nil {
+		e.cancelled = s.reaches(e.wanted.cancelled, "Case.Cancelled")
+	} else {
+		s.leaves(e.before, "let Cancel give back exactly what Try has reserved, or state what it leaves as Case.Cancelled if that is right")
+	}
 	return !s.failed
 }
-
-func show(state any) string { return fmt.Sprintf("%+v", state) }

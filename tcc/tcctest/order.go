@@ -1,7 +1,6 @@
 package tcctest
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
@@ -15,238 +14,164 @@ type order struct {
 
 // Advice on what breaks.
 const (
-	onRepeat   = "A repeated call has to change nothing: do all work with the tx that the method is given, and act elsewhere only with the key of the call"
-	onNothing  = "There was nothing to give back: do all work with the tx that the method is given, and give back elsewhere only what is there under the key of the call"
-	onCrash    = "What was done before the crash has to be undone or done only once: do all work with the tx that the method is given, and keep nothing in memory"
-	onLost     = "A statement failed: return its error, so that all is rolled back"
-	atOnce     = "Do all work with the tx that the method is given, and check and change in one statement"
-	onOversell = "More was reserved than there is: check and change in one statement, UPDATE ... SET free = free - n WHERE free >= n, and look at the affected rows"
+	onTry      = "a call that succeeded after Case.Reset has to succeed each time"
+	onRepeat   = "do all work with the tx that the method is given, and act elsewhere only with the key of the call, so that a repeated call changes nothing"
+	onNothing  = "let Cancel give back all that is there under the key of the call, also after a Try that failed, and nothing else"
+	onCrash    = "do all work with the tx that the method is given, and keep nothing in memory, so that what a crash interrupts is undone"
+	onKey      = "let a repeated call change nothing: give the other side the key of the call, tcc.CallOf(ctx).Key(), as its idempotency key"
+	atOnce     = "do all work with the tx that the method is given, and check and change in one statement"
+	onOversell = "check and change in one statement, UPDATE ... SET free = free - n WHERE free >= n, and reject if no row is affected"
 )
 
-// rounds is how often calls that meet are repeated: they do not meet each time.
-const rounds = 20
-
 func (e *exerciser) orders() []order {
-	all := []order{
-		{"Try, Confirm, Confirm", func(s *story) {
-			s.succeeds(try)
-			s.succeeds(confirm)
-			s.succeeds(confirm)
-			s.leaves(e.confirmed, onRepeat)
-		}},
-		{"Try, Cancel, Cancel", func(s *story) {
-			s.succeeds(try)
-			s.succeeds(cancel)
-			s.succeeds(cancel)
-			s.leaves(e.before, onRepeat)
-		}},
-		{"Cancel", func(s *story) {
-			s.succeeds(cancel)
-			s.leaves(e.before, onNothing)
-		}},
-		{"Cancel, Try, Cancel", func(s *story) {
-			s.succeeds(cancel)
-			s.refused()
-			s.leaves(e.before, onNothing)
-			s.succeeds(cancel)
-			s.leaves(e.before, onNothing)
-		}},
-		{"Try, Cancel, Try", func(s *story) {
-			s.succeeds(try)
-			s.succeeds(cancel)
-			s.refused()
-			s.leaves(e.before, onRepeat)
-		}},
-		{"Try and Cancel at once", func(s *story) { e.meet(s, try, cancel) }},
-		{"two Confirms at once", func(s *story) { e.twice(s, confirm, e.confirmed) }},
-		{"two Cancels at once", func(s *story) { e.twice(s, cancel, e.before) }},
-	}
-	if e.external() {
-		all = append(all, e.externalOrders()...)
-	} else {
+	all := e.plainOrders()
+	if !e.external() {
 		all = append(all, e.localOrders()...)
+		all = append(all, e.statementOrders()...)
+		all = append(all, e.pairOrders()...)
 	}
-	if e.branch.Outside[confirm] != nil {
-		all = append(all, order{"the reply of Confirm is lost", func(s *story) {
-			s.succeeds(try)
-			s.breaks(confirm, "Confirm, of which the reply is lost", &how{crash: true})
-			s.succeeds(confirm)
-			s.leaves(e.confirmed, onRepeat)
-		}})
-	}
+	all = append(all, e.outsideOrders()...)
+	all = append(all, e.raceOrders()...)
 	if e.branch.Together != nil {
 		all = append(all, e.bulkOrders()...)
-	}
-	if e.capacity > 0 {
-		all = append(all, order{"more want it than there is", e.oversell})
 	}
 	return all
 }
 
-// localOrders are about local transactions.
-func (e *exerciser) localOrders() []order {
+// plainOrders are one call after the other.
+func (e *exerciser) plainOrders() []order {
 	all := []order{
-		{"Try, Try", func(s *story) {
-			s.succeeds(try)
-			s.succeeds(try)
-			s.leaves(e.tried, onRepeat)
+		{"Try, Confirm, Confirm", func(s *story) {
+			s.t.Helper()
+			s.succeeds(try, onTry)
+			s.succeeds(confirm, onTry)
+			s.succeeds(confirm, onRepeat)
+			s.leaves(e.confirmed, onRepeat)
 		}},
-		{"two Trys at once", func(s *story) {
-			for range rounds {
-				if s = e.begin(s.t); s == nil {
-					return
-				}
-				for _, err := range s.together(try, try) {
-					if err != nil {
-						s.complain("a Try failed: %v", err)
-					}
-				}
-				if s.leaves(e.tried, atOnce); s.failed {
-					return
-				}
-			}
+		{"Try, Cancel, Cancel", func(s *story) {
+			s.t.Helper()
+			s.succeeds(try, onTry)
+			s.succeeds(cancel, onTry)
+			s.succeeds(cancel, onRepeat)
+			s.leaves(e.cancelled, onRepeat)
+		}},
+		{"Cancel", func(s *story) {
+			s.t.Helper()
+			s.succeeds(cancel, onNothing)
+			s.leaves(e.before, onNothing)
+		}},
+		{"Cancel, Try, Cancel", func(s *story) {
+			s.t.Helper()
+			s.succeeds(cancel, onNothing)
+			s.refused()
+			s.leaves(e.before, onNothing)
+			s.succeeds(cancel, onNothing)
+			s.leaves(e.before, onNothing)
+		}},
+		{"Try, Cancel, Try", func(s *story) {
+			s.t.Helper()
+			s.succeeds(try, onTry)
+			s.succeeds(cancel, onTry)
+			s.refused()
+			s.leaves(e.cancelled, onRepeat)
 		}},
 	}
+	if !e.external() {
+		all = append(all, order{"Try, Try", func(s *story) {
+			s.t.Helper()
+			s.succeeds(try, onTry)
+			s.succeeds(try, onRepeat)
+			s.leaves(e.tried, onRepeat)
+		}})
+	}
+	return all
+}
+
+// leftBy is the state that an operation has to leave, after a Try if it is not
+// one.
+func (e *exerciser) leftBy(op barrier.Op) any {
+	return map[barrier.Op]any{try: e.tried, confirm: e.confirmed, cancel: e.cancelled}[op]
+}
+
+// prepare makes the calls that come before an operation, and returns the state.
+func (s *story) prepare(op barrier.Op) any {
+	s.t.Helper()
+	if op != try {
+		s.succeeds(try, onTry)
+	}
+	return s.look()
+}
+
+// localOrders are about local transactions.
+func (e *exerciser) localOrders() (all []order) {
 	for _, op := range []barrier.Op{try, confirm, cancel} {
-		want, name := map[barrier.Op]any{try: e.tried, confirm: e.confirmed, cancel: e.before}[op], names[op]
-		prepare := func(s *story) (before any) {
-			if op != try {
-				s.succeeds(try)
-			}
-			return s.look()
-		}
+		name := names[op]
 		all = append(all,
 			order{"a crash in " + name, func(s *story) {
-				before := prepare(s)
+				s.t.Helper()
+				before := s.prepare(op)
 				s.breaks(op, name+", and a crash before its commit", &how{crash: true})
 				if e.branch.Outside[op] == nil {
 					s.leaves(before, onCrash)
 				}
-				s.succeeds(op)
-				s.leaves(want, onCrash)
+				s.succeeds(op, onCrash)
+				s.leaves(e.leftBy(op), onCrash)
 			}},
 			order{"a deadlock in " + name, func(s *story) {
-				prepare(s)
+				s.t.Helper()
+				s.prepare(op)
 				if err := s.make(op, name+", rolled back because of a deadlock and run again", &how{rerun: true}); err != nil {
-					s.complain("%s failed: %v", name, err)
+					s.complain(fmt.Sprintf("%s failed: %v", name, err), onCrash)
 				}
-				s.leaves(want, onCrash)
+				s.leaves(e.leftBy(op), onCrash)
 			}},
-			order{"a lost connection in " + name, func(s *story) { e.lose(s, op, want, prepare) }},
 		)
 	}
-	return all
+	return append(all, order{"nothing but tx", e.alone})
 }
 
-// lose lets each statement of an operation fail in turn.
-func (e *exerciser) lose(s *story, op barrier.Op, want any, prepare func(*story) any) {
-	for n := 1; ; n++ {
-		if n > 1 {
+// looks is how often a branch is looked at while it works.
+const looks = 15
+
+// alone looks at what the branch does elsewhere during its local transactions. A
+// look sees a call that takes long, and most that do not; so there are many.
+func (e *exerciser) alone(s *story) {
+	s.t.Helper()
+	for round := range looks {
+		for _, op := range []barrier.Op{confirm, cancel} {
 			if s = e.begin(s.t); s == nil {
 				return
 			}
-		}
-		before := prepare(s)
-		h := &how{statement: n}
-		err := s.make(op, fmt.Sprintf("%s, of which statement %d fails", names[op], n), h)
-		switch {
-		case h.statements < n: // there are not so many
-			if err != nil {
-				s.complain("%s failed: %v", names[op], err)
-			}
-			return
-		case err == nil:
-			s.complain("%s says that it succeeded. %s", names[op], onLost)
-			return
-		}
-		if e.branch.Outside[op] == nil {
-			s.leaves(before, onLost)
-		}
-		s.succeeds(op)
-		if s.leaves(want, onLost); s.failed {
-			return
-		}
-	}
-}
-
-// externalOrders are about calls whose replies are lost.
-func (e *exerciser) externalOrders() []order {
-	return []order{
-		{"Try marked and never sent, Cancel", func(s *story) {
-			s.breaks(try, "Try, marked and never sent because of a crash", &how{unsent: true})
-			s.leaves(e.before, onNothing)
-			s.succeeds(cancel)
-			s.leaves(e.before, onNothing)
-			s.succeeds(cancel)
-			s.leaves(e.before, onNothing)
-		}},
-		{"the reply of Cancel is lost", func(s *story) {
-			s.succeeds(try)
-			s.breaks(cancel, "Cancel, of which the reply is lost", &how{crash: true})
-			s.succeeds(cancel)
-			s.leaves(e.before, onRepeat)
-		}},
-	}
-}
-
-// meet lets Try and Cancel of a transaction meet. An external Try may be under
-// way when Cancel comes; the orchestrator cancels again only if that failed.
-func (e *exerciser) meet(s *story, first, second barrier.Op) {
-	for range rounds {
-		if s = e.begin(s.t); s == nil {
-			return
-		}
-		failures := s.together(first, second)
-		if failures[1] != nil {
-			s.complain("%s failed: %v", names[second], failures[1])
-		}
-		if e.external() && failures[0] == nil {
-			// The call may have arrived after Cancel: nothing in a database can
-			// tell. A context that ends has to end it; that cannot be shown here.
-			continue
-		}
-		if failures[0] != nil && !e.external() && !errors.Is(failures[0], barrier.ErrSuspended) {
-			s.complain("%s failed: %v", names[first], failures[0])
-		}
-		if s.leaves(e.before, atOnce); s.failed {
-			return
-		}
-	}
-}
-
-// twice lets two of the same call meet.
-func (e *exerciser) twice(s *story, op barrier.Op, want any) {
-	for range rounds {
-		if s = e.begin(s.t); s == nil {
-			return
-		}
-		s.succeeds(try)
-		for _, err := range s.together(op, op) {
-			if err != nil {
-				s.complain("a %s failed: %v", names[op], err)
+			for _, op := range []barrier.Op{try, op} {
+				if err := s.make(op, names[op], &how{watched: true}); err != nil {
+					s.complain(fmt.Sprintf("%s failed: %v", names[op], err), onTry)
+				}
 			}
 		}
-		if s.leaves(want, atOnce); s.failed {
+		if e.branch.Together != nil && round < looks/2 {
+			s = e.aloneTogether(s)
+		}
+		if s == nil || s.failed {
 			return
+		}
+	}
+	for _, calls := range [][]string{{"Try"}, {"Try", "Confirm"}, {"Try", "Cancel"}, {"TryAll"}, {"TryAll", "ConfirmAll"}} {
+		name := calls[len(calls)-1]
+		for _, seen := range e.sights.of(name) {
+			told := &story{t: s.t, e: e, steps: calls}
+			told.complainOf(name, seen)
 		}
 	}
 }
 
-// oversell lets more transactions try than there is for.
-func (e *exerciser) oversell(s *story) {
-	gids := s.manyTry(2*e.capacity + 4)
-	if len(gids) > e.capacity {
-		s.complain("%d Trys succeeded, and Case.Capacity is %d. %s", len(gids), e.capacity, onOversell)
-	} else if len(gids) < e.capacity {
-		s.complain("%d Trys succeeded, and Case.Capacity is %d: fewer than there is for", len(gids), e.capacity)
+// complainOf complains of what a branch does elsewhere.
+func (s *story) complainOf(name string, seen sight) {
+	s.t.Helper()
+	if seen.network {
+		s.complain(fmt.Sprintf("%s uses the network at %s, within its local transaction", name, seen.place),
+			"act there in Deliver, or in a branch for RegisterExternal, because locks are held meanwhile and a rollback does not undo it")
+		return
 	}
-	for _, gid := range gids {
-		s.gid = gid
-		if err := e.call(s.t.Context(), gid, cancel, &how{}); err != nil {
-			s.complain("a Cancel failed: %v", err)
-		}
-	}
-	s.steps = append(s.steps, "Cancel of those that succeeded")
-	s.hold()
-	s.leaves(e.before, atOnce)
+	s.complain(fmt.Sprintf("%s uses another database connection than its tx at %s", name, seen.place),
+		"do all work with the tx that it is given, because another connection or a replica sees another state, and is not rolled back")
 }

@@ -17,7 +17,6 @@ type queries struct {
 	stamp           string
 	state           string
 	look            string // takes the gid alone
-	page            string // takes a gid and a number of rows
 	tryAll          func(tries) string
 	confirmAll      func(confirms) string // takes branch ids, then gids
 
@@ -51,8 +50,6 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		look: d.SQL(`SELECT branch_id, state, COALESCE({micros tried_at}, 0), COALESCE({micros confirmed_at}, 0),
 			COALESCE({micros cancelled_at}, 0), turned_away, COALESCE({micros turned_away_at}, 0)
 			FROM saga_barrier WHERE gid = ? ORDER BY branch_id`),
-		page: d.SQL(`SELECT gid, state, COALESCE({micros confirmed_at}, 0), COALESCE({micros cancelled_at}, 0), {micros now}
-			FROM saga_barrier WHERE gid > ? ORDER BY gid, branch_id LIMIT ?`),
 		tryAll: dialect.Remembered(func(n tries) string {
 			rows := strings.Repeat(`, (?, ?, 'tried', {now}, NULL)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', {now}, {now})`, n.confirmed)
 			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, tried_at, confirmed_at) VALUES ` + rows[2:])

@@ -114,6 +114,10 @@ func TestChangedAnswers(t *testing.T) {
 			header.Del("Tccsaga-Answer")
 			return status, body
 		},
+		"a header of 1 MB": func(status int, header http.Header, body string) (int, string) {
+			header.Set("X", strings.Repeat("x", 1<<20))
+			return status, body
+		},
 	} {
 		th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a")})
 		th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {

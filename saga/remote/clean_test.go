@@ -198,15 +198,24 @@ func TestCleanLocks(t *testing.T) {
 		ctx := t.Context()
 		newTable(t, db)
 		fill(t, db, "a", 1)
-		key := barrier.Key{GID: "a", BranchID: "00000"}
+		cancel := func(ctx context.Context) (barrier.Verdict, error) {
+			return barrier.Do(ctx, db, barrier.Key{GID: "a", BranchID: "00000"}, barrier.Cancel, func(*gorm.DB) error { return nil })
+		}
 		called := make(chan barrier.Verdict, 1)
 		must(t, db.Transaction(func(tx *gorm.DB) error {
 			gids, err := barrier.LockOld(ctx, tx, []string{"a"}, 0)
 			if err != nil || len(gids) != 1 {
 				t.Fatalf("%v, %v", gids, err)
 			}
+			if db.Name() != "sqlite" { // where a call waits without a look at its context
+				short, end := context.WithTimeout(ctx, 200*time.Millisecond)
+				defer end()
+				if verdict, err := cancel(short); err == nil {
+					t.Errorf("a call did not wait: %s", verdict)
+				}
+			}
 			go func() {
-				verdict, err := barrier.Do(ctx, db, key, barrier.Cancel, func(*gorm.DB) error { return nil })
+				verdict, err := cancel(ctx)
 				if err != nil {
 					t.Error(err)
 				}

@@ -82,6 +82,17 @@ func TestUnsignedBodiesAreNotRead(t *testing.T) {
 		closes(t, conn)
 	}
 
+	// Behind a middleware that hides the connection's deadlines.
+	th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
+	})
+	conn := openRequest(t, th, nil, "Content-Length: 100", nil, 100)
+	if answer := answerOf(t, conn); answer.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without deadlines: %s", answer.Status)
+	}
+	conn.Close()
+	th.disturbed(nil)
+
 	// Many at once, almost complete.
 	var conns []net.Conn
 	before := heap()
@@ -238,13 +249,19 @@ func TestHTTP2(t *testing.T) {
 func TestLogLinesAreShort(t *testing.T) {
 	t.Parallel()
 	var log safeBuffer
-	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	db := sqltest.Open(t, "sqlite")
+	newHost := func() *remote.Host {
+		host, err := remote.NewHost(t.Context(), db, remote.HostConfig{Name: "theatre", Keys: keys("a"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		must(t, err)
+		return host
+	}
+	host := newHost()
 	serve := func(change func(r *http.Request)) int {
 		r := request(t, "http://x/branches", newGID(), "try", two)
 		r.RequestURI = r.URL.RequestURI()
 		change(r)
 		w := httptest.NewRecorder()
-		th.host.ServeHTTP(w, r)
+		host.ServeHTTP(w, r)
 		return w.Code
 	}
 	long := strings.Repeat("x\n", 1<<20)
@@ -262,6 +279,7 @@ func TestLogLinesAreShort(t *testing.T) {
 		"query": func(r *http.Request) { r.RequestURI += "&gid=" + strings.Repeat("%20", 1<<19) },
 	}
 	for name, change := range changes {
+		host = newHost() // it logs one line a second
 		if status := serve(change); status != http.StatusUnauthorized {
 			t.Errorf("%s: %d", name, status)
 		}

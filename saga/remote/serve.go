@@ -175,9 +175,9 @@ func (x *exchange) readBody() error {
 	if x.signed != nil {
 		limit = x.signed.length
 	}
-	control := http.NewResponseController(x.w)
-	// Where there are no deadlines, the server's own bound holds.
-	_ = control.SetReadDeadline(time.Now().Add(x.host.config.ReadTimeout))
+	// Where there are no deadlines, the server's own bound holds. The end of the
+	// body ends the deadline.
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(x.host.config.ReadTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, limit))
 	var large *http.MaxBytesError
 	switch {
@@ -191,8 +191,6 @@ func (x *exchange) readBody() error {
 		return refuse(http.StatusBadRequest, "the body could not be read to its end")
 	}
 	x.read = true
-	// The deadline would otherwise end the call that follows.
-	_ = control.SetReadDeadline(time.Time{})
 	if x.signed != nil {
 		if digest := sha256.Sum256(body); hex.EncodeToString(digest[:]) != x.signed.digest {
 			return fmt.Errorf("%w: the body is another than the one that is signed", errSignature)

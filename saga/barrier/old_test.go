@@ -41,7 +41,6 @@ func TestOld(t *testing.T) {
 				{1, -1, "", ""}, {1, 0, "tried", long}, {3, 0, "confirmed", short}, {3, 2, "suspended", short}, {3, 1, "cancelled", long},
 				{3990, -1, "", ""}, {4000, -1, "", ""}, {4100, 0, "tried", long}, {8050, 8049, "tried", long}, {8050, 4000, "confirmed", short},
 				{3, -1, "", ""}, {9000, -1, "", ""}, {2, 1, "new", long}, // a state of a newer version
-,
 			} {
 				gid := fmt.Sprintf("g-%02d", i)
 				if c.other < 0 || c.state == "cancelled" {

@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -159,6 +160,27 @@ func TestChangedAnswers(t *testing.T) {
 		fmt.Fprintf(w, `{"answers":{"gid":"g","branch_id":"01","op":"try","request":%q}}`, r.Header.Get("Tccsaga-Request"))
 	})
 	isFault(t, "reflected", newService(t, th.url(), remote.ServiceConfig{Keys: keys("a")}).Call(t.Context(), try("g")), th.url())
+}
+
+// A proxy may compress an answer; one that grows beyond measure does not count.
+func TestCompressedAnswers(t *testing.T) {
+	t.Parallel()
+	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a")})
+	zeros := 0
+	th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		answer := httptest.NewRecorder()
+		next.ServeHTTP(answer, r)
+		w.Header().Set("Tccsaga-Answer", answer.Header().Get("Tccsaga-Answer"))
+		w.Header().Set("Content-Encoding", "gzip")
+		packed := gzip.NewWriter(w)
+		packed.Write(answer.Body.Bytes())
+		packed.Write(make([]byte, zeros))
+		packed.Close()
+	})
+	service := newService(t, th.url(), remote.ServiceConfig{Keys: keys("a")})
+	must(t, service.Call(t.Context(), try(newGID())))
+	zeros = 100 << 20
+	isFault(t, "a bomb", service.Call(t.Context(), try(newGID())), th.url())
 }
 
 // An answer that does not come to its end is none, and the timeout holds.

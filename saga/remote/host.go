@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -47,10 +48,10 @@ type HostConfig struct {
 	// memory that bodies take. Defaults to 256.
 	MaxConcurrent int
 
-	// ReadTimeout bounds the reading of one body. It needs a ResponseWriter that
-	// supports [http.ResponseController.SetReadDeadline], as that of net/http
-	// and of gin does; the ReadTimeout of an [http.Server] does the same for a
-	// whole request. Defaults to 10 seconds.
+	// ReadTimeout bounds the reading of one body; a shorter ReadTimeout of the
+	// [http.Server] holds as well. It needs a ResponseWriter that supports
+	// [http.ResponseController.SetReadDeadline], as those of net/http and gin do.
+	// Defaults to 10 seconds.
 	ReadTimeout time.Duration
 
 	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
@@ -126,6 +127,7 @@ func (c HostConfig) withDefaults() (HostConfig, error) {
 	case c.Window > 0 && c.Window < minWindow:
 		return c, fmt.Errorf("%w: the Window is %s, at least %s are needed", saga.ErrInvalid, c.Window, minWindow)
 	}
+	c.Keys = slices.Clone(c.Keys)
 	if c.Window == 0 {
 		c.Window = 5 * time.Minute
 	}

@@ -133,12 +133,52 @@ func TestSlowBodies(t *testing.T) {
 		}
 		closes(t, conn)
 
-		th.seats.fail = func(barrier.Op) error { // twice as long
+		th.seats.fail = func(barrier.Op) error { // the call takes twice as long
 			<-time.After(400 * time.Millisecond)
 			return nil
 		}
 		must(t, newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(newGID())))
 	}
+}
+
+// A server with a shorter limit of its own keeps it.
+func TestReadTimeoutOfServer(t *testing.T) {
+	t.Parallel()
+	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{ReadTimeout: time.Hour})
+	server := httptest.NewUnstartedServer(th.host)
+	server.Config.ReadTimeout = 200 * time.Millisecond
+	server.Start()
+	t.Cleanup(server.Close)
+	th.server = server
+	conn := openRequest(t, th, nil, "Content-Length: 100", []byte("{"), 100)
+	if answer := answerOf(t, conn); answer.StatusCode != http.StatusRequestTimeout {
+		t.Error(answer.Status)
+	}
+}
+
+// The bytes after a refused head are no request of their own.
+func TestNoSmuggling(t *testing.T) {
+	t.Parallel()
+	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a")})
+	inner := request(t, th.url(), newGID(), "try", two)
+	keys("a")[0].Sign(inner, "theatre", []byte(two), time.Now())
+	var captured strings.Builder
+	must(t, inner.Write(&captured))
+	for name, framing := range map[string]string{
+		"as a body": fmt.Sprintf("Content-Length: %d", captured.Len()), "as a chunk": "Transfer-Encoding: chunked",
+		"two framings": fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked", captured.Len()),
+		"two lengths":  fmt.Sprintf("Content-Length: 1\r\nContent-Length: %d", captured.Len()),
+	} {
+		conn := openRequest(t, th, nil, framing, []byte(captured.String()), captured.Len())
+		answers, err := io.ReadAll(conn)
+		if err != nil && !strings.Contains(err.Error(), "reset") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := strings.Count(string(answers), "HTTP/1.1 "); n != 1 || strings.Contains(string(answers), "200 OK") {
+			t.Errorf("%s: %d answers: %s", name, n, answers)
+		}
+	}
+	th.holds(100, 0, 0)
 }
 
 // Beyond MaxConcurrent, a request waits a little, unread, and is sent away.

@@ -177,7 +177,7 @@ func (x *exchange) readBody() error {
 	}
 	// Where there are no deadlines, the server's own bound holds. The end of the
 	// body ends the deadline.
-	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(x.host.config.ReadTimeout))
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(x.readTimeout()))
 	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, limit))
 	var large *http.MaxBytesError
 	switch {
@@ -186,7 +186,7 @@ func (x *exchange) readBody() error {
 	case errors.As(err, &large):
 		return x.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(http.StatusRequestTimeout, "the body did not come within %s", x.host.config.ReadTimeout)
+		return refuse(http.StatusRequestTimeout, "the body did not come within %s", x.readTimeout())
 	case err != nil:
 		return refuse(http.StatusBadRequest, "the body could not be read to its end")
 	}
@@ -201,4 +201,13 @@ func (x *exchange) readBody() error {
 	}
 	x.call.Payload = body
 	return nil
+}
+
+// readTimeout is that of the host or of the server, whichever is shorter.
+func (x *exchange) readTimeout() time.Duration {
+	server, _ := x.r.Context().Value(http.ServerContextKey).(*http.Server)
+	if server == nil || server.ReadTimeout <= 0 {
+		return x.host.config.ReadTimeout
+	}
+	return min(server.ReadTimeout, x.host.config.ReadTimeout)
 }

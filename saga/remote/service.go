@@ -68,6 +68,7 @@ func NewService(baseURL string, config ServiceConfig) (*Service, error) {
 	if err := checkKeys(config.Keys, config.Name); err != nil {
 		return nil, fmt.Errorf("remote: service: %w", err)
 	}
+	config.Keys, config.Hosts = slices.Clone(config.Keys), slices.Clone(config.Hosts)
 	s := &Service{config: config, now: time.Now}
 	switch {
 	case config.PlainDTM && len(config.Keys) > 0:

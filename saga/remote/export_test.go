@@ -17,8 +17,11 @@ func (h *Host) SetQueue(d time.Duration) { h.queue = d }
 // MaxDelay is how long a captured request can still run.
 func (h *Host) MaxDelay() time.Duration { return h.maxDelay() }
 
-// Sign signs a request to a service as a caller does, under a new id.
+// Sign signs a request to a service as a caller does, under a new id if it has
+// none.
 func (k Key) Sign(r *http.Request, service string, body []byte, now time.Time) {
-	r.Header.Set(headerRequest, newRequestID())
+	if r.Header.Get(headerRequest) == "" {
+		r.Header.Set(headerRequest, newRequestID())
+	}
 	k.sign(r, service, body, now)
 }

@@ -135,7 +135,7 @@ func done(a Response) error {
 	case len(text) == 0 || string(text) == Success:
 		return nil
 	case a.Cut:
-		return errors.New("with a body that is too long")
+		return fmt.Errorf("with a body of more than %d bytes", maxReply)
 	}
 	var reply *struct {
 		Result string          `json:"dtm_result"`

@@ -260,7 +260,7 @@ func TestPlainDTM(t *testing.T) {
 	}
 }
 
-// What goes wrong inside a host stays there; the caller gets an id for it.
+// The text of an error inside a host stays there; the caller gets an id for it.
 func TestHostShowsNoInternals(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

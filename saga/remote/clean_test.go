@@ -18,7 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// What is final and old goes, and nothing else.
+// Clean removes old, final rows and nothing else.
 func TestClean(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		ctx := t.Context()
@@ -171,7 +171,7 @@ func TestCleanLooksAgain(t *testing.T) {
 			t.Errorf("the row that came in between: %+v", rows)
 		}
 
-		// What the first look names, the second one does not return.
+		// A transaction that the first look returned and that was used since is not old.
 		fill(t, db, "c", 2)
 		gids, _, err := barrier.Old(ctx, db, barrier.Cursor{}, 0)
 		must(t, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
-// Whatever the head of a request is, a host with keys refuses it, briefly, unless
+// A host with keys refuses every head, with a short answer, unless
 // it is signed as it came.
 func FuzzHead(f *testing.F) {
 	good := httptest.NewRequest("POST", "/branches/seats.reserve?gid=g&trans_type=tcc&branch_id=01&op=try", strings.NewReader(two))

@@ -201,7 +201,7 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
-// What a DTM client would misread stands in no answer.
+// No answer has words that a DTM client would misread.
 func TestAnswersHoldNoWordsOfDTM(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})

@@ -132,7 +132,7 @@ func TestCancelOvertakesTry(t *testing.T) {
 		th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			switch r.URL.Query().Get("op") {
 			case "try":
-				// What the network keeps does not end with the caller.
+				// The request that is held up does not end with its caller.
 				kept := r.Clone(context.WithoutCancel(r.Context()))
 				body := new(strings.Builder)
 				buffer := make([]byte, 100)

@@ -206,11 +206,12 @@ func (r *removal) of(b *branch) (gids []string) {
 // everywhere removes. If a kind of branch failed, it is returned.
 func (r *removal) everywhere(ctx context.Context, o *Orchestrator) (failed *branch, err error) {
 	for _, place := range r.elsewhere {
-		var old []string
+		var young []string
 		err := local.Run(ctx, place.db, func(tx *gorm.DB) (err error) {
 			// The log has said that they are old, within the time of ctx. Rows of
 			// calls that are under way would be of a new transaction.
-			if old, err = barrier.LockOld(ctx, tx, 2*o.config.CallTimeout, place.gids); err != nil {
+			var old []string
+			if old, young, err = barrier.LockOld(ctx, tx, place.gids, 2*o.config.CallTimeout); err != nil {
 				return err
 			}
 			failed, err = place.only(old).remove(ctx, o.caller, tx)
@@ -220,7 +221,7 @@ func (r *removal) everywhere(ctx context.Context, o *Orchestrator) (failed *bran
 			return failed, err
 		}
 		// As long as something of it is left there, the log names it.
-		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(place.gids, gid) && !slices.Contains(old, gid) })
+		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(young, gid) })
 	}
 	if len(r.gids) == 0 {
 		return nil, nil

@@ -2,8 +2,11 @@ package saga
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,6 +25,7 @@ import (
 type Participant struct {
 	caller
 	kinds
+	minAge time.Duration // of what Clean removes
 }
 
 var _ Registrar = (*Participant)(nil)
@@ -30,6 +34,11 @@ var _ Registrar = (*Participant)(nil)
 type ParticipantConfig struct {
 	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
 	CallTimeout time.Duration
+
+	// MaxDelay is how long after it was made a call may still come, such as one
+	// that somebody has recorded and repeats. Clean removes nothing that is
+	// younger. Defaults to 0; package remote derives it from its signatures.
+	MaxDelay time.Duration
 
 	// Logger takes what goes wrong. Defaults to [slog.Default].
 	Logger *slog.Logger
@@ -43,6 +52,8 @@ func NewParticipant(ctx context.Context, db *gorm.DB, config ParticipantConfig) 
 		return nil, invalid("participant: the database: %w", checkHandle(db))
 	case config.CallTimeout < 0:
 		return nil, invalid("participant: the CallTimeout is negative: %s", config.CallTimeout)
+	case config.MaxDelay < 0:
+		return nil, invalid("participant: the MaxDelay is negative: %s", config.MaxDelay)
 	case config.CallTimeout == 0:
 		config.CallTimeout = 10 * time.Second
 	}
@@ -59,6 +70,7 @@ func NewParticipant(ctx context.Context, db *gorm.DB, config ParticipantConfig) 
 	return &Participant{
 		caller: caller{timeout: config.CallTimeout, logger: config.Logger, instance: uuid.NewString(), underWay: &underWay{}},
 		kinds:  kinds{db: db, pool: pool},
+		minAge: 2*config.CallTimeout + config.MaxDelay,
 	}, nil
 }
 
@@ -108,90 +120,133 @@ func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, e
 }
 
 // Clean removes, in every database of the participant, the barrier rows of
-// transactions all of whose branches there are final for longer than age, and what
-// the branches keep of them, in small batches, and returns how many transactions
-// that were. Call it now and then: nobody else knows what is old here.
+// transactions all of whose branches there are final for longer than age, and the
+// rows that the branches keep of them. It works in small batches and returns the
+// number of removed transactions. Call it regularly, for example every hour: the
+// participant does not know when a transaction ends elsewhere.
 //
-// A call that comes after Clean finds no row: a Try would run, and nobody would
-// cancel it; a Confirm would be a conflict. So choose age longer than any call can
-// take to arrive or be repeated, such as the time for which an orchestrator might
-// be down. Rows that an orchestrator's log in the same database still names are
-// left to it.
+// A call that comes after Clean finds no row: a Try would run, and nothing would
+// cancel it; a Confirm would be a conflict. So choose an age longer than any call
+// can take to arrive or be repeated, such as the longest time for which an
+// orchestrator might be down. Clean refuses an age below twice the CallTimeout
+// plus the MaxDelay. It leaves rows that the log of an orchestrator in the same
+// database still names.
+//
+// A branch whose Clean fails or panics keeps the rows of its batch. Clean goes on
+// with the other batches and returns the first such error in the end.
 func (p *Participant) Clean(ctx context.Context, age time.Duration) (removed int, err error) {
-	if age < 2*p.timeout {
-		return 0, invalid("clean: the age is %s, it must be at least twice the CallTimeout, %s, so that no late Try comes after it", age, p.timeout)
+	if age < p.minAge {
+		return 0, invalid("clean: the age is %s, it must be at least %s, so that no late or repeated Try comes after it", age, p.minAge)
 	}
 	for _, place := range p.places() {
-		n, err := place.clean(ctx, age)
+		n, failed := place.clean(ctx, age)
 		removed += n
-		if err != nil {
-			return removed, fmt.Errorf("saga: clean: %w", err)
+		if failed != nil && err == nil {
+			err = fmt.Errorf("saga: clean: %w", failed)
 		}
 	}
-	return removed, nil
+	return removed, err
 }
 
 // place is a database with the kinds of branches that live there.
 type place struct {
 	db    *gorm.DB
+	pool  *sql.DB
 	kinds []*branch
 }
 
 func (p *Participant) places() []place {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	places := []place{{db: p.db}}
-	for _, b := range p.branches {
-		i := slices.IndexFunc(places, func(at place) bool { return at.db == b.Database })
-		if i < 0 {
+	places := []place{{db: p.db, pool: p.pool}}
+	for _, kind := range slices.Sorted(maps.Keys(p.branches)) {
+		b := p.branches[kind]
+		pool, err := local.Pool(b.Database) // it had one when it was registered
+		i := slices.IndexFunc(places, func(at place) bool { return at.pool == pool })
+		if i < 0 || err != nil {
 			i = len(places)
-			places = append(places, place{db: b.Database})
+			places = append(places, place{db: b.Database, pool: pool})
 		}
 		places[i].kinds = append(places[i].kinds, b)
 	}
 	return places
 }
 
+// errKindClean is of a branch whose own Clean failed.
+var errKindClean = errors.New("the branch failed to clean")
+
 func (p place) clean(ctx context.Context, age time.Duration) (removed int, err error) {
-	log, err := txlog.New(p.db)
-	if err != nil {
-		return 0, err
-	}
-	for after := ""; ; {
-		gids, last, err := barrier.Old(ctx, p.db, after, age)
+	var failed error
+	for after := (barrier.Cursor{}); ; {
+		var gids []string
+		gids, after, err = barrier.Old(ctx, p.db, after, age)
 		if err != nil {
 			return removed, err
 		}
 		for batch := range slices.Chunk(gids, cleanPage) {
-			var inUse map[string]bool
-			err := local.Run(ctx, p.db, func(tx *gorm.DB) (err error) {
-				inUse, err = log.InUse(ctx, tx, batch)
-				return err
-			})
-			if err != nil {
-				return removed, err
+			n, err := p.cleanBatch(ctx, batch, age)
+			removed += n
+			if err != nil && failed == nil {
+				failed = err
 			}
-			batch = slices.DeleteFunc(batch, func(gid string) bool { return inUse[gid] })
-			if err := local.Run(ctx, p.db, func(tx *gorm.DB) error { return p.remove(ctx, tx, batch) }); err != nil {
-				return removed, err
+			if err != nil && (!errors.Is(err, errKindClean) || ctx.Err() != nil) {
+				return removed, failed
 			}
-			removed += len(batch)
 		}
-		if last == "" {
-			return removed, nil
+		if after.Done() {
+			return removed, failed
 		}
-		after = last
 	}
 }
 
-func (p place) remove(ctx context.Context, tx *gorm.DB, gids []string) error {
-	for _, b := range p.kinds {
-		if b.Clean == nil || len(gids) == 0 {
-			continue
-		}
-		if err := b.Clean(ctx, tx.WithContext(ctx), gids); err != nil {
-			return fmt.Errorf("%s: %w", b.Kind, err)
-		}
+// cleanBatch removes the transactions of a batch that may go, by a look at their
+// rows that locks them. Old has looked without a lock, and perhaps at a replica.
+func (p place) cleanBatch(ctx context.Context, batch []string, age time.Duration) (removed int, err error) {
+	log, err := txlog.New(p.db)
+	if err != nil {
+		return 0, err
 	}
-	return barrier.Remove(ctx, tx, gids...)
+	err = local.Run(ctx, p.db, func(tx *gorm.DB) error {
+		removed = 0 // of an earlier run
+		gids, _, err := barrier.LockOld(ctx, tx, batch, age)
+		if err != nil {
+			return err
+		}
+		// After the lock: a transaction that uses one of these gids has either
+		// committed its row of the log, or waits, and finds no barrier row then.
+		inUse, err := log.InUse(ctx, tx, gids)
+		if err != nil {
+			return err
+		}
+		gids = slices.DeleteFunc(gids, func(gid string) bool { return inUse[gid] })
+		if len(gids) == 0 {
+			return nil
+		}
+		for _, b := range p.kinds {
+			if err := cleanKind(ctx, tx, b, gids); err != nil {
+				return err
+			}
+		}
+		removed = len(gids)
+		return barrier.RemoveOld(ctx, tx, gids, age)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return removed, nil
+}
+
+func cleanKind(ctx context.Context, tx *gorm.DB, b *branch, gids []string) (err error) {
+	if b.Clean == nil {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %s: panic: %v", errKindClean, b.Kind, p)
+		}
+	}()
+	if err := b.Clean(ctx, local.Guest(ctx, b.Database, tx), slices.Clone(gids)); err != nil {
+		return fmt.Errorf("%w: %s: %w", errKindClean, b.Kind, err)
+	}
+	return nil
 }

@@ -85,11 +85,11 @@ func runOrders(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	shelves, err := remote.NewService(config.StockURL+"/branches", remote.ServiceConfig{Keys: keys})
+	shelves, err := remote.NewService(config.StockURL+"/branches", remote.ServiceConfig{Name: "stock", Keys: keys})
 	if err != nil {
 		return err
 	}
-	mail, err := remote.NewService(config.NotificationURL+"/branches", remote.ServiceConfig{Keys: keys})
+	mail, err := remote.NewService(config.NotificationURL+"/branches", remote.ServiceConfig{Name: "notification", Keys: keys})
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func newService(ctx context.Context, config Config, name, addr, location string,
 		keys, err = signingKeys(config)
 	}
 	if err == nil {
-		s.host, err = remote.NewHost(ctx, db, remote.HostConfig{Keys: keys})
+		s.host, err = remote.NewHost(ctx, db, remote.HostConfig{Name: name, Keys: keys, AllowUnsigned: len(keys) == 0})
 	}
 	if err != nil {
 		s.close()
@@ -173,5 +173,6 @@ func signingKeys(config Config) ([]remote.Key, error) {
 	if secret, err = hex.DecodeString(strings.TrimSpace(string(text))); err != nil {
 		return nil, fmt.Errorf("the key in %s: %w", file, err)
 	}
-	return []remote.Key{{ID: "services", Secret: secret}}, nil
+	key, err := remote.NewKey("services", secret)
+	return []remote.Key{key}, err
 }

@@ -2,7 +2,9 @@ package barrier
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -10,50 +12,158 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// oldPage is how many rows one call of Old looks at, more than any transaction has.
+// oldPage is how many rows one call of Old looks at.
 const oldPage = 4000
 
-// Old returns transactions, by gid and after the given one, all of whose rows in db
-// are final and have been for longer than age, by the database's clock. It looks at
-// one page of rows and returns the last gid that it has looked at, which is empty
-// after the last page. It locks nothing.
-func Old(ctx context.Context, db *gorm.DB, after string, age time.Duration) (gids []string, last string, err error) {
+// Cursor is a position in the barrier rows for [Old], which reads them by gid and
+// branch id. The zero Cursor is the beginning.
+type Cursor struct {
+	last Key  // the last row that was read
+	old  bool // all rows of its transaction that were read are old
+	done bool // it was the last row of all
+}
+
+// Done reports whether the rows are read to their end.
+func (c Cursor) Done() bool { return c.done }
+
+// oldQueries are the statements of cleaning in one dialect.
+type oldQueries struct {
+	page string // takes gid, gid, branch id and a number of rows
+	lock func(gids int) string
+	// remove takes gids, and an age in microseconds. It leaves rows that are not
+	// old, which may be newer than the look that locked the others.
+	remove func(gids int) string
+}
+
+// oldColumns says of a row whether it is final, and for how many microseconds.
+const oldColumns = `CASE WHEN state IN ('confirmed', 'cancelled', 'suspended') THEN 1 ELSE 0 END,
+	{micros now} - COALESCE({micros confirmed_at}, {micros cancelled_at})`
+
+var oldStatements = dialect.Each(func(d dialect.Dialect) oldQueries {
+	places := func(n int) string { return `(?` + strings.Repeat(`, ?`, n-1) + `)` }
+	after := `(gid, branch_id) > (?, ?)`
+	if d == dialect.MySQL { // which finds no range in a row comparison
+		after = `(gid > ? OR gid = ? AND branch_id > ?)`
+	}
+	return oldQueries{
+		page: d.SQL(`SELECT gid, branch_id, ` + oldColumns + ` FROM saga_barrier WHERE ` + after + ` ORDER BY gid, branch_id LIMIT ?`),
+		lock: dialect.Remembered(func(n int) string {
+			return d.SQL(`SELECT gid, branch_id, ` + oldColumns + ` FROM saga_barrier WHERE gid IN ` + places(n) + ` ORDER BY gid, branch_id {lock}`)
+		}),
+		remove: dialect.Remembered(func(n int) string {
+			return d.SQL(`DELETE FROM saga_barrier WHERE gid IN ` + places(n) + ` AND state IN ('confirmed', 'cancelled', 'suspended')
+				AND {micros now} - COALESCE({micros confirmed_at}, {micros cancelled_at}) > ?`)
+		}),
+	}
+})
+
+// Old returns transactions all of whose rows in db are final and have been for
+// longer than age, by the database's clock. It reads one page of rows after the
+// cursor and returns the cursor of the next page, also within a transaction. It
+// locks nothing: [LockOld] has to look again before anything is removed.
+func Old(ctx context.Context, db *gorm.DB, from Cursor, age time.Duration) (gids []string, next Cursor, err error) {
 	d, err := dialect.Of(db)
 	if err != nil {
-		return nil, "", fmt.Errorf("barrier: %w", err)
+		return nil, from, fmt.Errorf("barrier: %w", err)
 	}
-	rows, err := db.Statement.ConnPool.QueryContext(ctx, statements[d].page, after, oldPage)
+	arguments := []any{from.last.GID, from.last.BranchID, oldPage}
+	if d == dialect.MySQL {
+		arguments = append([]any{from.last.GID}, arguments...)
+	}
+	read := 0
+	next = from
+	err = eachOld(ctx, db, oldStatements[d].page, arguments, age, func(key Key, old bool) {
+		if key.GID != next.last.GID {
+			if next.old {
+				gids = append(gids, next.last.GID)
+			}
+			next.old = true
+		}
+		next.last, next.old = key, next.old && old
+		read++
+	})
 	if err != nil {
-		return nil, "", fmt.Errorf("barrier: looking for old rows: %w", err)
+		return nil, from, fmt.Errorf("barrier: looking for old rows: %w", err)
+	}
+	if read < oldPage {
+		if next.old {
+			gids = append(gids, next.last.GID)
+		}
+		next = Cursor{done: true}
+	}
+	return gids, next, nil
+}
+
+// LockOld locks the rows of transactions in the local transaction tx. It returns
+// those all of whose rows are final, and have been for longer than age, and the
+// others that have rows. On SQLite, a writing transaction has locked everything.
+func LockOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration) (old, young []string, err error) {
+	if len(gids) == 0 {
+		return nil, nil, nil
+	}
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("barrier: %w", err)
+	}
+	all := map[string]bool{}
+	err = eachOld(ctx, tx, oldStatements[d].lock(len(gids)), anys(gids), age, func(key Key, isOld bool) {
+		sofar, seen := all[key.GID]
+		all[key.GID] = isOld && (sofar || !seen)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("barrier: locking old rows: %w", err)
+	}
+	for _, gid := range gids {
+		switch isOld, there := all[gid]; {
+		case isOld:
+			old = append(old, gid)
+		case there:
+			young = append(young, gid)
+		}
+	}
+	return old, young, nil
+}
+
+// RemoveOld deletes the rows of transactions that [LockOld] has returned in the
+// same local transaction. It leaves a row that has come since and is not final.
+func RemoveOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration) error {
+	if len(gids) == 0 {
+		return nil
+	}
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return fmt.Errorf("barrier: %w", err)
+	}
+	arguments := append(anys(gids), age.Microseconds())
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, oldStatements[d].remove(len(gids)), arguments...); err != nil {
+		return fmt.Errorf("barrier: removing old rows: %w", err)
+	}
+	return nil
+}
+
+func anys(texts []string) []any {
+	all := make([]any, len(texts))
+	for i, text := range texts {
+		all[i] = text
+	}
+	return all
+}
+
+// eachOld reads rows and says of each whether it is final for longer than age.
+func eachOld(ctx context.Context, db *gorm.DB, query string, arguments []any, age time.Duration, see func(key Key, old bool)) error {
+	rows, err := db.Statement.ConnPool.QueryContext(ctx, query, arguments...)
+	if err != nil {
+		return err
 	}
 	defer rows.Close()
-	var read int
-	var complete string // the last gid whose rows are all read
-	old := false        // all rows of last, which is being read
 	for rows.Next() {
-		var gid string
-		var state State
-		var confirmedAt, cancelledAt, now int64
-		if err := rows.Scan(&gid, &state, &confirmedAt, &cancelledAt, &now); err != nil {
-			return nil, "", fmt.Errorf("barrier: looking for old rows: %w", err)
+		var key Key
+		var final int
+		var since sql.NullInt64
+		if err := rows.Scan(&key.GID, &key.BranchID, &final, &since); err != nil {
+			return err
 		}
-		if gid != last {
-			if old {
-				gids = append(gids, last)
-			}
-			complete, last, old = last, gid, true
-		}
-		old = old && state != StateTried && now-max(confirmedAt, cancelledAt) > age.Microseconds()
-		read++
+		see(key, final == 1 && since.Int64 > age.Microseconds())
 	}
-	if err := rows.Err(); err != nil {
-		return nil, "", fmt.Errorf("barrier: looking for old rows: %w", err)
-	}
-	if read == oldPage {
-		return gids, complete, nil // the last one may go on
-	}
-	if old {
-		gids = append(gids, last)
-	}
-	return gids, "", nil
+	return rows.Err()
 }

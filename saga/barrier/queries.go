@@ -20,11 +20,9 @@ type queries struct {
 	state           string
 	look            string // takes the gid alone
 	lookLocked      string
-	page            string // takes a gid and a number of rows
 	tryAll          func(tries) string
 	confirmAll      func(confirms) string // takes a caller, branch ids, then gids
 	unnamed         string
-	lockOld         func(int) string
 	begin, end      string
 
 	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
@@ -62,8 +60,6 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		state:      d.SQL(`SELECT state, caller, kind, input FROM saga_barrier` + where),
 		look:       d.SQL(look + ` ORDER BY branch_id`),
 		lookLocked: d.SQL(look + ` AND branch_id = ? {lock}`),
-		page: d.SQL(`SELECT gid, state, COALESCE({micros confirmed_at}, 0), COALESCE({micros cancelled_at}, 0), {micros now}
-			FROM saga_barrier WHERE gid > ? ORDER BY gid, branch_id LIMIT ?`),
 		tryAll: dialect.Remembered(func(n tries) string {
 			rows := strings.Repeat(`, (?, ?, 'tried', ?, ?, ?, {now}, NULL)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', ?, ?, ?, {now}, {now})`, n.confirmed)
 			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, tried_at, confirmed_at) VALUES ` + rows[2:])
@@ -72,10 +68,6 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			return d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}
 				WHERE state = 'tried' AND caller IN (?, '') AND branch_id IN (?` + strings.Repeat(`, ?`, n.branches-1) +
 				`) AND gid IN (?` + strings.Repeat(`, ?`, n.gids-1) + `)`)
-		}),
-		lockOld: dialect.Remembered(func(n int) string {
-			return d.SQL(`SELECT gid, state, COALESCE({micros confirmed_at}, 0), COALESCE({micros cancelled_at}, 0), {micros now}
-				FROM saga_barrier WHERE gid IN (?` + strings.Repeat(`, ?`, n-1) + `) {lock}`)
 		}),
 		unnamed: d.SQL(`SELECT COUNT(*) FROM saga_transactions WHERE gid = ?
 			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?)`),

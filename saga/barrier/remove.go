@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -36,47 +35,4 @@ func Remove(ctx context.Context, tx *gorm.DB, gids ...string) error {
 		return fmt.Errorf("barrier: removing rows: %w", err)
 	}
 	return nil
-}
-
-// LockOld locks the rows of transactions, in the local transaction tx, and returns
-// the gids of those all of whose rows are final and have been for longer than age,
-// by the database's clock, or that have none.
-func LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gids []string) (old []string, err error) {
-	if len(gids) == 0 {
-		return nil, nil
-	}
-	d, err := dialect.Of(tx)
-	if err != nil {
-		return nil, fmt.Errorf("barrier: %w", err)
-	}
-	arguments := make([]any, len(gids))
-	for i, gid := range gids {
-		arguments[i] = gid
-	}
-	rows, err := tx.Statement.ConnPool.QueryContext(ctx, statements[d].lockOld(len(gids)), arguments...)
-	if err != nil {
-		return nil, fmt.Errorf("barrier: locking old rows: %w", err)
-	}
-	defer rows.Close()
-	young := map[string]bool{}
-	for rows.Next() {
-		var gid string
-		var state State
-		var confirmedAt, cancelledAt, now int64
-		if err := rows.Scan(&gid, &state, &confirmedAt, &cancelledAt, &now); err != nil {
-			return nil, fmt.Errorf("barrier: locking old rows: %w", err)
-		}
-		if state == StateTried || now-max(confirmedAt, cancelledAt) < age.Microseconds() {
-			young[gid] = true
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("barrier: locking old rows: %w", err)
-	}
-	for _, gid := range gids {
-		if !young[gid] {
-			old = append(old, gid)
-		}
-	}
-	return old, nil
 }

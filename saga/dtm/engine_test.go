@@ -210,9 +210,16 @@ func hostless(t *testing.T, b *bench) *dtm.Engine {
 	return engine
 }
 
+func newKeys(t *testing.T) []remote.Key {
+	t.Helper()
+	key, err := remote.NewKey("a", []byte("some 32 bytes that nobody guesses"))
+	must(t, err)
+	return []remote.Key{key}
+}
+
 func signed(t *testing.T) *remote.Service {
 	t.Helper()
-	service, err := remote.NewService("http://localhost/branches", remote.ServiceConfig{Keys: []remote.Key{{ID: "a", Secret: []byte(long(32))}}})
+	service, err := remote.NewService("http://localhost/branches", remote.ServiceConfig{Name: "stock", Keys: newKeys(t)})
 	must(t, err)
 	return service
 }
@@ -220,7 +227,7 @@ func signed(t *testing.T) *remote.Service {
 func TestBadConfigurations(t *testing.T) {
 	t.Parallel()
 	host, _ := newHost(t, sqltest.Open(t, "sqlite"))
-	locked, err := remote.NewHost(t.Context(), sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: []remote.Key{{ID: "a", Secret: []byte(long(32))}}})
+	locked, err := remote.NewHost(t.Context(), sqltest.Open(t, "sqlite"), remote.HostConfig{Name: "stock", Keys: newKeys(t)})
 	must(t, err)
 	for name, c := range map[string]struct {
 		url    string

@@ -19,7 +19,7 @@ import (
 func Example() {
 	var db *gorm.DB // with the schema of package sql, for the barrier
 	ctx := context.Background()
-	host, err := remote.NewHost(ctx, db, remote.HostConfig{})
+	host, err := remote.NewHost(ctx, db, remote.HostConfig{AllowUnsigned: true}) // a DTM server cannot sign
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -121,7 +121,7 @@ type bench struct {
 
 func newHost(t *testing.T, db *gorm.DB) (*remote.Host, *network) {
 	t.Helper()
-	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{Logger: slog.New(slog.DiscardHandler)})
+	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{AllowUnsigned: true, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	return host, newNetwork(t, host)
 }

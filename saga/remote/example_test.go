@@ -42,13 +42,15 @@ func Example() {
 	dir, err := os.MkdirTemp("", "example")
 	check(err)
 	defer os.RemoveAll(dir)
-	keys := []remote.Key{{ID: "2026-11", Secret: []byte("32 random bytes from a safe place")}}
+	key, err := remote.NewKey("2026-11", []byte("32 random bytes from a safe place"))
+	check(err)
+	keys := []remote.Key{key}
 
 	// The stock service hosts its branch.
 	db := open(ctx, filepath.Join(dir, "stock.db"))
 	shelf := stock.New(db)
 	check(shelf.Put(ctx, "phone", 10))
-	host, err := remote.NewHost(ctx, db, remote.HostConfig{Keys: keys})
+	host, err := remote.NewHost(ctx, db, remote.HostConfig{Name: "stock", Keys: keys})
 	check(err)
 	check(tcc.Register(host, shelf))
 	mux := http.NewServeMux()
@@ -59,7 +61,7 @@ func Example() {
 	// The order service runs the transactions.
 	orch, err := saga.Open(ctx, open(ctx, filepath.Join(dir, "orders.db")), saga.Config{Logger: slog.New(slog.DiscardHandler)})
 	check(err)
-	shelves, err := remote.NewService(stockService.URL+"/branches", remote.ServiceConfig{Keys: keys})
+	shelves, err := remote.NewService(stockService.URL+"/branches", remote.ServiceConfig{Name: "stock", Keys: keys})
 	check(err)
 	check(tcc.RegisterRemote[stock.Lock](orch, shelves))
 	go orch.Run(ctx)

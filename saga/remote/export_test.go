@@ -8,5 +8,20 @@ import (
 // SetClock moves the clock of a host.
 func (h *Host) SetClock(now func() time.Time) { h.now = now }
 
-// Sign signs a request as a service does.
-func (k Key) Sign(r *http.Request, body []byte, now time.Time) { k.sign(r, body, now) }
+// SetClock moves the clock of a service.
+func (s *Service) SetClock(now func() time.Time) { s.now = now }
+
+// SetQueue changes how long a request waits for a slot.
+func (h *Host) SetQueue(d time.Duration) { h.queue = d }
+
+// MaxDelay is how long a captured request can still run.
+func (h *Host) MaxDelay() time.Duration { return h.maxDelay() }
+
+// Sign signs a request to a service as a caller does, under a new id if it has
+// none.
+func (k Key) Sign(r *http.Request, service string, body []byte, now time.Time) {
+	if r.Header.Get(headerRequest) == "" {
+		r.Header.Set(headerRequest, newRequestID())
+	}
+	k.sign(r, service, body, now)
+}

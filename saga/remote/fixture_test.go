@@ -88,7 +88,10 @@ type theatre struct {
 
 func newTheatre(t *testing.T, db *gorm.DB, config remote.HostConfig) *theatre {
 	t.Helper()
-	config.Logger = slog.New(slog.DiscardHandler)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	config.Name, config.AllowUnsigned = "theatre", len(config.Keys) == 0
 	host, err := remote.NewHost(t.Context(), newTable(t, db), config)
 	must(t, err)
 	th := &theatre{t: t, db: db, host: host, seats: &reserving[seats]{read: func(p seats) (int, int) { return p.Row, p.Number }}}
@@ -168,8 +171,10 @@ func newAgency(t *testing.T, service *remote.Service) *agency {
 	return a
 }
 
+// newService returns the theatre at url.
 func newService(t *testing.T, url string, config remote.ServiceConfig) *remote.Service {
 	t.Helper()
+	config.Name = "theatre"
 	service, err := remote.NewService(url, config)
 	must(t, err)
 	return service

@@ -2,36 +2,57 @@ package remote
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"path"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// HostConfig configures a [Host]. The zero value lets every request in.
+// HostConfig configures a [Host]. It needs Name and Keys, or AllowUnsigned.
 type HostConfig struct {
-	// Keys are the keys that a request may be signed with; one that is not is
-	// refused. Without any, every request is let in: then only the network
-	// keeps others out. A DTM server does not sign.
+	// Name says which service this is: 1 to 64 letters, digits, dots, dashes and
+	// underscores, the same in the [ServiceConfig] of every caller. A signature
+	// is good for one name only, so that a request to one service cannot be
+	// repeated to another one with the same keys. Required with Keys.
+	Name string
+
+	// Keys are the keys that a request may be signed with; any other request is
+	// refused.
 	Keys []Key
 
-	// Window is how far the time of a signature may be from this host's clock.
-	// Within it a request may come again; the barrier knows it. Defaults to 5
-	// minutes.
+	// AllowUnsigned lets every request in, and excludes Keys. Then only the
+	// network, or mutual TLS, keeps others out. A DTM server needs it, because
+	// it does not sign.
+	AllowUnsigned bool
+
+	// Window is for how long one signature is good, from the first moment to
+	// the last. A tenth of it is for callers whose clocks are ahead of this
+	// host's; the rest is for clocks behind and for the way. Within it a request
+	// may come again, and the barrier knows it. Defaults to 5 minutes; at least
+	// 10 seconds, because a signature has whole seconds.
 	Window time.Duration
 
 	// MaxPayload is the most bytes of a request's body. Defaults to 1 MiB.
 	MaxPayload int64
+
+	// MaxConcurrent is the most requests whose bodies are read, or that are
+	// called, at the same time. Beyond it, a request waits for a second, unread,
+	// and is then answered 503. Requests without a valid signature are refused
+	// before that and do not count. MaxConcurrent times MaxPayload bounds the
+	// memory that bodies take. Defaults to 256.
+	MaxConcurrent int
+
+	// ReadTimeout bounds the reading of one body; a shorter ReadTimeout of the
+	// [http.Server] holds as well. It needs a ResponseWriter that supports
+	// [http.ResponseController.SetReadDeadline], as those of net/http and gin do.
+	// Defaults to 10 seconds.
+	ReadTimeout time.Duration
 
 	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
 	CallTimeout time.Duration
@@ -50,8 +71,12 @@ type HostConfig struct {
 // It is safe for concurrent use.
 type Host struct {
 	*saga.Participant
-	config HostConfig
-	now    func() time.Time
+	config   HostConfig
+	verifier verifier
+	now      func() time.Time
+	slots    chan struct{} // of MaxConcurrent requests
+	queue    time.Duration // how long a request waits for a slot
+	refused  refusals
 }
 
 var (
@@ -59,132 +84,113 @@ var (
 	_ saga.Registrar = (*Host)(nil)
 )
 
+const (
+	minWindow    = 10 * time.Second
+	defaultQueue = time.Second
+)
+
 // NewHost returns a host with its barrier in db, where the schema of package sql
-// has to be installed.
+// has to be installed. An error wraps [saga.ErrInvalid] if the configuration is
+// wrong.
 func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error) {
-	if err := checkKeys(config.Keys); err != nil {
-		return nil, fmt.Errorf("remote: host: %w", err)
-	}
-	if config.Window < 0 || config.MaxPayload < 0 {
-		return nil, fmt.Errorf("remote: host: %w: the Window or the MaxPayload is negative", saga.ErrInvalid)
-	}
-	if config.Window == 0 {
-		config.Window = 5 * time.Minute
-	}
-	if config.MaxPayload == 0 {
-		config.MaxPayload = 1 << 20
-	}
-	if config.Logger == nil {
-		config.Logger = slog.Default()
-	}
-	participant, err := saga.NewParticipant(ctx, db, saga.ParticipantConfig{CallTimeout: config.CallTimeout, Logger: config.Logger})
+	config, err := config.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("remote: host: %w", err)
 	}
-	return &Host{Participant: participant, config: config, now: time.Now}, nil
+	h := &Host{
+		config:   config,
+		verifier: verifier{service: config.Name, keys: config.Keys, window: config.Window},
+		now:      time.Now,
+		slots:    make(chan struct{}, config.MaxConcurrent),
+		queue:    defaultQueue,
+	}
+	h.Participant, err = saga.NewParticipant(ctx, db, saga.ParticipantConfig{
+		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Logger: config.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("remote: host: %w", err)
+	}
+	return h, nil
 }
 
-// ServeHTTP makes one call of a branch, by DTM's HTTP convention: it answers 200
-// if the call is done, or was done before; 409 to a Try that the branch said no
-// to, or that comes after its Cancel; 425 if the call is under way; and 5xx after
-// any other failure, when the call may be repeated. Requests that cannot be
-// calls are answered 400, 401, 404, 405 and 413.
-func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	call, err := h.read(w, r)
-	if err == nil {
-		err = h.Call(r.Context(), call)
+func (c HostConfig) withDefaults() (HostConfig, error) {
+	if err := checkKeys(c.Keys, c.Name); err != nil {
+		return c, err
 	}
-	status := statusOf(call.Op, err)
-	message := ""
 	switch {
-	case err == nil:
-	case status == http.StatusUnauthorized:
-		message = errSignature.Error()
-		h.config.Logger.Warn("remote: a request was refused", slog.String("from", r.RemoteAddr), slog.String("path", r.URL.Path), slog.Any("error", err))
-	default:
-		message = err.Error()
+	case len(c.Keys) == 0 && !c.AllowUnsigned:
+		return c, fmt.Errorf("%w: there are no Keys, so that anybody could call: give it Keys, or set AllowUnsigned if the network keeps others out", saga.ErrInvalid)
+	case len(c.Keys) > 0 && c.AllowUnsigned:
+		return c, fmt.Errorf("%w: Keys and AllowUnsigned exclude each other", saga.ErrInvalid)
+	case c.Window < 0 || c.MaxPayload < 0 || c.MaxConcurrent < 0 || c.ReadTimeout < 0:
+		return c, fmt.Errorf("%w: the Window, MaxPayload, MaxConcurrent or ReadTimeout is negative", saga.ErrInvalid)
+	case c.Window > 0 && c.Window < minWindow:
+		return c, fmt.Errorf("%w: the Window is %s, at least %s are needed", saga.ErrInvalid, c.Window, minWindow)
 	}
-	if status >= http.StatusInternalServerError {
-		h.config.Logger.Warn("remote: a branch call failed", slog.String("gid", call.GID), slog.String("branch", call.BranchID),
-			slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Any("error", err))
+	c.Keys = slices.Clone(c.Keys)
+	if c.Window == 0 {
+		c.Window = 5 * time.Minute
 	}
-	if errors.Is(err, barrier.ErrConflict) {
-		w.Header().Set(wire.HeaderError, wire.Conflict)
+	if c.MaxPayload == 0 {
+		c.MaxPayload = 1 << 20
 	}
-	if status == http.StatusMethodNotAllowed {
-		w.Header().Set("Allow", http.MethodPost)
+	if c.MaxConcurrent == 0 {
+		c.MaxConcurrent = 256
 	}
-	wire.Write(w, status, message)
+	if c.ReadTimeout == 0 {
+		c.ReadTimeout = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
 }
 
-// refusal is of a request that cannot be a call.
-type refusal struct {
-	status int
-	why    string
-}
-
-func (r *refusal) Error() string { return r.why }
-
-func (h *Host) read(w http.ResponseWriter, r *http.Request) (call saga.Call, err error) {
-	if r.Method != http.MethodPost {
-		return call, &refusal{http.StatusMethodNotAllowed, "a branch is called with POST"}
+// maxDelay is how long after a call a captured request for it can still run. A
+// signature is good for a Window. The clocks of the caller, of the replicas of
+// the host, and of the database may differ by another one. Then the request may
+// wait, and be read. Without signatures there is no such bound.
+func (h *Host) maxDelay() time.Duration {
+	if !h.Signed() {
+		return 0
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.config.MaxPayload))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return call, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than the %d bytes that are allowed", large.Limit)}
-	case err != nil:
-		return call, &refusal{http.StatusBadRequest, "reading the body: " + err.Error()}
-	}
-	if len(h.config.Keys) > 0 {
-		if err := verify(h.config.Keys, h.config.Window, h.now(), r, body); err != nil {
-			return call, err
-		}
-	}
-	query := r.URL.Query()
-	for _, name := range []string{"gid", "trans_type", "branch_id", "op"} {
-		if n := len(query[name]); n != 1 {
-			return call, &refusal{http.StatusBadRequest, fmt.Sprintf("the query names %s %d times, it has to be once", name, n)}
-		}
-	}
-	if got := query.Get("trans_type"); got != wire.TransType {
-		return call, &refusal{http.StatusBadRequest, fmt.Sprintf("the trans_type is %q, here it is always %s", wire.Clip(got, 40), wire.TransType)}
-	}
-	if !json.Valid(body) {
-		return call, &refusal{http.StatusBadRequest, "the body is not JSON"}
-	}
-	return saga.Call{GID: query.Get("gid"), BranchID: query.Get("branch_id"), Kind: path.Base(r.URL.Path),
-		Op: barrier.Op(query.Get("op")), Attempt: 1, Payload: body}, nil
-}
-
-// statusOf maps the outcome of a call. A Confirm or Cancel is never answered
-// 409: there is nothing that it could refuse.
-func statusOf(op barrier.Op, err error) int {
-	var rejection *saga.Rejection
-	var refused *refusal
-	switch {
-	case err == nil:
-		return http.StatusOK
-	case errors.As(err, &refused):
-		return refused.status
-	case errors.Is(err, errSignature):
-		return http.StatusUnauthorized
-	case errors.Is(err, saga.ErrUnknownKind):
-		return http.StatusNotFound
-	case errors.Is(err, saga.ErrInvalid):
-		return http.StatusBadRequest
-	case op == barrier.Try && (errors.As(err, &rejection) || errors.Is(err, barrier.ErrSuspended)):
-		return http.StatusConflict
-	case errors.Is(err, saga.ErrOngoing):
-		return http.StatusTooEarly
-	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusInternalServerError
-	}
+	return 2*h.config.Window + h.queue + h.config.ReadTimeout
 }
 
 // Signed reports whether the host refuses requests that are not signed, such as
 // those of a DTM server.
 func (h *Host) Signed() bool { return len(h.config.Keys) > 0 }
+
+// enter takes a slot; leave gives it back.
+func (h *Host) enter(ctx context.Context) error {
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(h.queue)
+	defer timer.Stop()
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return &refusal{http.StatusServiceUnavailable, "the host has too many requests at the moment"}
+}
+
+func (h *Host) leave() { <-h.slots }
+
+// refusals keeps a flood of refused requests from filling the log: it lets one
+// in a second through, with the number of those before.
+type refusals struct{ second, missed atomic.Int64 }
+
+// next reports whether this one is to be logged, and how many were not.
+func (r *refusals) next(now time.Time) (missed int64, log bool) {
+	last := r.second.Load()
+	if last == now.Unix() || !r.second.CompareAndSwap(last, now.Unix()) {
+		r.missed.Add(1)
+		return 0, false
+	}
+	return r.missed.Swap(0), true
+}

@@ -1,7 +1,6 @@
 package remote_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,22 +96,38 @@ func TestRefusedRequests(t *testing.T) {
 		status int
 		says   string
 	}{
-		"GET":              {func(r *http.Request) { r.Method = http.MethodGet }, 405, "POST"},
-		"unknown kind":     {func(r *http.Request) { r.URL.Path = "/branches/tickets" }, 404, "tickets"},
-		"no kind":          {func(r *http.Request) { r.URL.Path = "/branches/" }, 404, "not registered"},
-		"unknown op":       {set("op", "commit"), 400, "commit"},
-		"no op":            {set("op", ""), 400, "operation"},
-		"no gid":           {set("gid", ""), 400, "gid is empty"},
-		"gid of spaces":    {set("gid", "a b"), 400, "printable ASCII"},
-		"long gid":         {set("gid", strings.Repeat("g", 129)), 400, "129 characters"},
-		"gid twice":        {func(r *http.Request) { r.URL.RawQuery += "&gid=other" }, 400, "gid 2 times"},
-		"op missing":       {func(r *http.Request) { r.URL.RawQuery = "gid=g&trans_type=tcc&branch_id=01" }, 400, "op 0 times"},
-		"long branch id":   {set("branch_id", strings.Repeat("1", 33)), 400, "33 characters"},
-		"other pattern":    {set("trans_type", "saga"), 400, "always tcc"},
-		"not JSON":         {body("two"), 400, "not JSON"},
-		"empty body":       {body(""), 400, "not JSON"},
-		"large body":       {body(`{"Row":1,"x":"` + strings.Repeat("x", 1000) + `"}`), 413, "1000 bytes"},
-		"not this payload": {body(`{"Row":"one"}`), 500, "does not fit"},
+		"GET":            {func(r *http.Request) { r.Method = http.MethodGet }, 405, "POST"},
+		"unknown kind":   {func(r *http.Request) { r.URL.Path = "/branches/tickets" }, 404, "tickets"},
+		"no kind":        {func(r *http.Request) { r.URL.Path = "/branches/" }, 404, "without a kind"},
+		"unknown op":     {set("op", "commit"), 400, "commit"},
+		"no op":          {set("op", ""), 400, "try, confirm or cancel"},
+		"no gid":         {set("gid", ""), 400, "gid is empty"},
+		"gid of spaces":  {set("gid", "a b"), 400, "printable ASCII"},
+		"long gid":       {set("gid", strings.Repeat("g", 129)), 400, "129 characters"},
+		"gid twice":      {func(r *http.Request) { r.URL.RawQuery += "&gid=other" }, 400, "gid 2 times"},
+		"op missing":     {func(r *http.Request) { r.URL.RawQuery = "gid=g&trans_type=tcc&branch_id=01" }, 400, "op 0 times"},
+		"long branch id": {set("branch_id", strings.Repeat("1", 33)), 400, "33 characters"},
+		"other pattern":  {set("trans_type", "saga"), 400, "always tcc"},
+		"not JSON":       {body("two"), 400, "not JSON"},
+		"empty body":     {body(""), 400, "not JSON"},
+		"large body":     {body(`{"Row":1,"x":"` + strings.Repeat("x", 1000) + `"}`), 413, "1000 bytes"},
+		"large and chunked": {func(r *http.Request) {
+			body(`{"Row":1,"x":"` + strings.Repeat("x", 1000) + `"}`)(r)
+			r.ContentLength = -1
+		}, 413, "1000 bytes"},
+		"not this payload": {body(`{"Row":"one"}`), 500, "error id"},
+		"a semicolon":      {func(r *http.Request) { r.URL.RawQuery += ";x=1" }, 400, "semicolons"},
+		"a bad escape":     {func(r *http.Request) { r.URL.RawQuery += "&x=%zz" }, 400, "percent"},
+		"escaped slash": {func(r *http.Request) {
+			r.URL.RawPath, r.URL.Path = "/branches/x%2Fseats.reserve", "/branches/x/seats.reserve"
+		}, 400, "escaped character"},
+		"escaped letter":    {func(r *http.Request) { r.URL.RawPath = "/branches/%73eats.reserve" }, 400, "escaped character"},
+		"slash at the end":  {func(r *http.Request) { r.URL.Path += "/" }, 404, "without a kind"},
+		"path parameter":    {func(r *http.Request) { r.URL.Path += ";v=1" }, 404, "not registered"},
+		"caller twice":      {func(r *http.Request) { r.URL.RawQuery += "&caller=a&caller=b" }, 400, "caller 2 times"},
+		"long caller":       {set("caller", strings.Repeat("c", 129)), 400, "129 characters"},
+		"caller of spaces":  {set("caller", "a b"), 400, "printable ASCII"},
+		"half a request id": {func(r *http.Request) { r.Header.Set("Tccsaga-Request", "abc") }, 400, "hexadecimal"},
 	} {
 		r := request(t, th.url(), newGID(), "try", two)
 		c.change(r)
@@ -138,104 +152,22 @@ func body(text string) func(r *http.Request) {
 	}
 }
 
-func keys(ids ...string) []remote.Key {
-	var all []remote.Key
-	for _, id := range ids {
-		all = append(all, remote.Key{ID: id, Secret: bytes.Repeat([]byte(id), 32)})
-	}
-	return all
-}
-
-func TestSignatures(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(1_700_000_000, 0)
-	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a", "b"), Window: time.Minute})
-	th.host.SetClock(func() time.Time { return now })
-	a := keys("a")[0]
-	for name, c := range map[string]struct {
-		key    remote.Key
-		off    time.Duration
-		change func(r *http.Request) // after signing
-		status int
-	}{
-		"first key":          {key: a, status: 200},
-		"second key":         {key: keys("b")[0], status: 200},
-		"a little early":     {key: a, off: -time.Minute, status: 200},
-		"a little late":      {key: a, off: time.Minute, status: 200},
-		"too early":          {key: a, off: -61 * time.Second, status: 401},
-		"too late":           {key: a, off: 61 * time.Second, status: 401},
-		"unknown key":        {key: keys("c")[0], status: 401},
-		"other secret":       {key: remote.Key{ID: "a", Secret: bytes.Repeat([]byte("x"), 32)}, status: 401},
-		"unsigned":           {key: a, change: func(r *http.Request) { r.Header.Del("Tccsaga-Signature") }, status: 401},
-		"garbage":            {key: a, change: func(r *http.Request) { r.Header.Set("Tccsaga-Signature", "key=a, time=now, mac=zz") }, status: 401},
-		"another gid":        {key: a, change: set("gid", "other"), status: 401},
-		"another operation":  {key: a, change: set("op", "cancel"), status: 401},
-		"another kind":       {key: a, change: func(r *http.Request) { r.URL.Path = "/branches/meal.reserve" }, status: 401},
-		"another body":       {key: a, change: body(`{"Row":1,"Number":3}`), status: 401},
-		"one more parameter": {key: a, change: set("more", "1"), status: 401},
-		"the order of a query": {key: a, change: func(r *http.Request) {
-			parts := strings.Split(r.URL.RawQuery, "&")
-			slices.Reverse(parts)
-			r.URL.RawQuery = strings.Join(parts, "&")
-		}, status: 200},
-	} {
-		r := request(t, th.url(), newGID(), "try", two)
-		c.key.Sign(r, []byte(two), now.Add(c.off))
-		if c.change != nil {
-			c.change(r)
-		}
-		if status, text := send(t, r); status != c.status {
-			t.Errorf("%s: %d %s, want %d", name, status, text, c.status)
-		}
-	}
-	th.holds(90, 10, 0)
-
-	// Whoever repeats a signed request achieves nothing.
-	r := request(t, th.url(), newGID(), "try", two)
-	a.Sign(r, []byte(two), now)
-	for range 3 {
-		body(two)(r)
-		if status, text := send(t, r); status != 200 {
-			t.Errorf("replayed: %d %s", status, text)
-		}
-	}
-	th.holds(88, 12, 0)
-}
-
-// Keys are replaced while calls go on.
-func TestKeyRotation(t *testing.T) {
-	t.Parallel()
-	db := sqltest.Open(t, "sqlite")
-	th := newTheatre(t, db, remote.HostConfig{Keys: keys("old", "new")})
-	for _, signing := range [][]remote.Key{keys("old"), keys("new", "old"), keys("new")} {
-		a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{Keys: signing}))
-		outcome, err := tcc.Execute(t.Context(), a.orch, newGID(), seats{Row: 1, Number: 1})
-		if err != nil || outcome.State != saga.Confirmed {
-			t.Errorf("signed with %s: %+v, %v", signing[0].ID, outcome, err)
-		}
-	}
-	th.holds(97, 0, 3)
-	a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
-	if _, err := tcc.Execute(t.Context(), a.orch, newGID(), seats{Row: 1, Number: 1}); !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "signature") {
-		t.Errorf("unsigned: %v", err)
-	}
-	th.holds(97, 0, 3)
-}
-
 func TestBadConfigurations(t *testing.T) {
 	t.Parallel()
 	db := sqltest.Open(t, "sqlite")
-	short := []remote.Key{{ID: "a", Secret: []byte("short")}}
-	unnamed := []remote.Key{{Secret: bytes.Repeat([]byte("x"), 32)}}
 	for name, config := range map[string]remote.HostConfig{
-		"short key": {Keys: short}, "unnamed key": {Keys: unnamed}, "key twice": {Keys: keys("a", "a")},
-		"negative window": {Window: -1}, "negative payload": {MaxPayload: -1}, "negative timeout": {CallTimeout: -1},
+		"no keys": {}, "keys and unsigned": {Name: "x", Keys: keys("a"), AllowUnsigned: true},
+		"no name": {Keys: keys("a")}, "a bad name": {Name: "a b", Keys: keys("a")},
+		"an empty key": {Name: "x", Keys: []remote.Key{{}}}, "key twice": {Name: "x", Keys: keys("a", "a")},
+		"negative window": {AllowUnsigned: true, Window: -1}, "short window": {AllowUnsigned: true, Window: time.Second},
+		"negative payload": {AllowUnsigned: true, MaxPayload: -1}, "negative timeout": {AllowUnsigned: true, CallTimeout: -1},
+		"negative number": {AllowUnsigned: true, MaxConcurrent: -1}, "negative read timeout": {AllowUnsigned: true, ReadTimeout: -1},
 	} {
 		if _, err := remote.NewHost(t.Context(), db, config); !errors.Is(err, saga.ErrInvalid) {
 			t.Errorf("host, %s: %v", name, err)
 		}
 	}
-	if _, err := remote.NewHost(t.Context(), nil, remote.HostConfig{}); !errors.Is(err, saga.ErrInvalid) {
+	if _, err := remote.NewHost(t.Context(), nil, remote.HostConfig{AllowUnsigned: true}); !errors.Is(err, saga.ErrInvalid) {
 		t.Errorf("host without a database: %v", err)
 	}
 	resolve := func(context.Context) (string, error) { return "", nil }
@@ -248,7 +180,9 @@ func TestBadConfigurations(t *testing.T) {
 		"other scheme":     {"ftp://stock/branches", remote.ServiceConfig{}},
 		"password":         {"http://me:secret@stock/branches", remote.ServiceConfig{}},
 		"query":            {"http://stock/branches?x=1", remote.ServiceConfig{}},
-		"short key":        {"http://stock", remote.ServiceConfig{Keys: short}},
+		"an empty key":     {"http://stock", remote.ServiceConfig{Name: "x", Keys: []remote.Key{{}}}},
+		"no name":          {"http://stock", remote.ServiceConfig{Keys: keys("a")}},
+		"keys for DTM":     {"http://stock", remote.ServiceConfig{Name: "x", Keys: keys("a"), PlainDTM: true}},
 		"negative timeout": {"http://stock", remote.ServiceConfig{Timeout: -1}},
 		"resolver and URL": {"http://stock", remote.ServiceConfig{Resolve: resolve, Hosts: []string{"stock"}}},
 		"resolver alone":   {"", remote.ServiceConfig{Resolve: resolve}},
@@ -257,7 +191,7 @@ func TestBadConfigurations(t *testing.T) {
 			t.Errorf("service, %s: %v", name, err)
 		}
 	}
-	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{})
+	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{AllowUnsigned: true})
 	must(t, err)
 	if err := tcc.RegisterRemote[seats](host, newService(t, "http://stock", remote.ServiceConfig{})); !errors.Is(err, saga.ErrInvalid) {
 		t.Errorf("a remote branch at a host: %v", err)
@@ -267,7 +201,7 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
-// What a DTM client would misread stands in no answer.
+// No answer has words that a DTM client would misread.
 func TestAnswersHoldNoWordsOfDTM(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
@@ -374,78 +308,4 @@ func TestMountedOnGin(t *testing.T) {
 		}
 	}
 	th.holds(98, 0, 2)
-}
-
-// What is final and old goes, and nothing else.
-func TestClean(t *testing.T) {
-	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		ctx := t.Context()
-		th := newTheatre(t, db, remote.HostConfig{CallTimeout: 5 * time.Second})
-		calls := func(gid string, ops ...string) {
-			for _, op := range ops {
-				if status, text := send(t, request(t, th.url(), gid, op, two)); status != 200 {
-					t.Fatal(status, text)
-				}
-			}
-		}
-		calls("confirmed", "try", "confirm")
-		calls("cancelled", "try", "cancel")
-		calls("suspended", "cancel")
-		calls("tried", "try")
-		// Several branches, of which one is still to be confirmed.
-		must(t, db.Transaction(func(tx *gorm.DB) error {
-			for i := range 5000 {
-				key := barrier.Key{GID: fmt.Sprintf("many-%04d", i/3), BranchID: saga.BranchID(i%3 + 1)}
-				op := barrier.Cancel
-				if i == 2000 {
-					op = barrier.Try
-				}
-				if _, err := barrier.Call(ctx, tx, barrier.Request{Key: key, Op: op}); err != nil {
-					return err
-				}
-			}
-			return nil
-		}))
-		// In the log of an orchestrator that lives in the same database.
-		orch, err := saga.Open(ctx, db, quick)
-		must(t, err)
-		must(t, tcc.Register(orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
-		if _, err := tcc.Execute(ctx, orch, "own", meal{1}); err != nil {
-			t.Fatal(err)
-		}
-		must(t, orch.Stop(ctx))
-
-		if n, err := th.host.Clean(ctx, time.Hour); n != 0 || err != nil {
-			t.Errorf("nothing is an hour old: %d, %v", n, err)
-		}
-		if _, err := th.host.Clean(ctx, 9*time.Second); !errors.Is(err, saga.ErrInvalid) {
-			t.Errorf("too young: %v", err)
-		}
-		quicker, err := remote.NewHost(ctx, db, remote.HostConfig{CallTimeout: time.Millisecond})
-		must(t, err)
-		keep := &keeper{}
-		must(t, tcc.Register(quicker, keep))
-		if n, err := quicker.Clean(ctx, 2*time.Millisecond); n != 3+1666 || err != nil {
-			t.Errorf("removed %d, %v", n, err)
-		}
-		if len(keep.cleaned) != 3+1666 {
-			t.Errorf("the branch has cleaned %d", len(keep.cleaned))
-		}
-		var left []string
-		must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
-		if want := []string{"many-0666", "own", "tried"}; !slices.Equal(left, want) {
-			t.Errorf("left %v, want %v", left, want)
-		}
-	})
-}
-
-// keeper is a branch that keeps something of each transaction.
-type keeper struct {
-	reserving[seats]
-	cleaned []string
-}
-
-func (k *keeper) Clean(_ context.Context, _ *gorm.DB, gids []string) error {
-	k.cleaned = append(k.cleaned, gids...)
-	return nil
 }

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,94 +14,136 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// Key is a secret that the two ends of a call share. To replace one, give the
-// new key to every [Host], next to the old one; then to every [Service], as the
-// first; then take the old one away everywhere.
-type Key struct {
-	ID     string // names the key in requests: 1 to 64 letters, digits, dots, dashes and underscores
-	Secret []byte // at least 32 random bytes
+const (
+	// headerRequest holds the random id of a request, 32 hexadecimal digits.
+	headerRequest = "Tccsaga-Request"
+
+	// headerSignature holds "key=ID, time=SECONDS, length=BYTES, body=SHA256, mac=HEX".
+	headerSignature = "Tccsaga-Signature"
+
+	// headerAnswer holds "mac=HEX", of the answer to a signed request.
+	headerAnswer = "Tccsaga-Answer"
+
+	// maxSignature is the most bytes of a signature.
+	maxSignature = 512
+)
+
+var (
+	validRequestID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	validDigest    = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+func newRequestID() string {
+	id := make([]byte, 16)
+	rand.Read(id)
+	return hex.EncodeToString(id)
 }
 
-// String leaves the secret out, and so do all verbs of package fmt and the loggers.
-func (k Key) String() string   { return "key " + k.ID }
-func (k Key) GoString() string { return k.String() }
-
-var validKeyID = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
-
-func checkKeys(keys []Key) error {
-	seen := map[string]bool{}
-	for _, key := range keys {
-		switch {
-		case !validKeyID.MatchString(key.ID):
-			return fmt.Errorf("%w: the id %q of a key must be 1 to 64 letters, digits, dots, dashes and underscores", saga.ErrInvalid, key.ID)
-		case len(key.Secret) < 32:
-			return fmt.Errorf("%w: the key %s has %d bytes, at least 32 are needed", saga.ErrInvalid, key.ID, len(key.Secret))
-		case seen[key.ID]:
-			return fmt.Errorf("%w: two keys have the id %s", saga.ErrInvalid, key.ID)
-		}
-		seen[key.ID] = true
-	}
-	return nil
+// signature is what a request says in its header, once its code is verified.
+// The body is not read by then: its length and digest are in the header.
+type signature struct {
+	key    Key
+	mac    []byte // of the request
+	length int64
+	digest string
 }
 
-// signatureHeader holds "key=ID, time=SECONDS, mac=HEX".
-const signatureHeader = "Tccsaga-Signature"
-
-// sign signs a request, with its whole query, body and time.
-func (k Key) sign(r *http.Request, body []byte, now time.Time) {
-	at := strconv.FormatInt(now.Unix(), 10)
-	r.Header.Set(signatureHeader, "key="+k.ID+", time="+at+", mac="+
-		hex.EncodeToString(k.mac(at, r.Method, r.URL.EscapedPath(), r.URL.Query(), body)))
-}
-
-// mac is HMAC-SHA256 (RFC 2104) over the parts of a request, each on a line of
-// its own; none of them can hold a line break.
-func (k Key) mac(at, method, path string, query url.Values, body []byte) []byte {
+// sign signs a request with the id, the time and all that its receiver acts on.
+func (k Key) sign(r *http.Request, service string, body []byte, now time.Time) signature {
 	digest := sha256.Sum256(body)
-	mac := hmac.New(sha256.New, k.Secret)
-	fmt.Fprintf(mac, "tccsaga-1\n%s\n%s\n%s\n%s\n%x", at, method, path, query.Encode(), digest)
-	return mac.Sum(nil)
+	s := signature{key: k, length: int64(len(body)), digest: hex.EncodeToString(digest[:])}
+	at := strconv.FormatInt(now.Unix(), 10)
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		panic(err) // it was encoded here
+	}
+	s.mac = k.requestMAC(service, at, r, r.URL, query, s)
+	r.Header.Set(headerSignature, fmt.Sprintf("key=%s, time=%s, length=%d, body=%s, mac=%x", k.id, at, s.length, s.digest, s.mac))
+	return s
+}
+
+func (k Key) requestMAC(service, at string, r *http.Request, sent *url.URL, query url.Values, s signature) []byte {
+	return k.mac("tccsaga-2 request", service, at, r.Header.Get(headerRequest), r.Method, sent.EscapedPath(), query.Encode(),
+		strconv.FormatInt(s.length, 10), s.digest)
+}
+
+// answerMAC is the code of an answer to a signed request.
+func (s signature) answerMAC(status int, body []byte) []byte {
+	digest := sha256.Sum256(body)
+	return s.key.mac("tccsaga-2 answer", hex.EncodeToString(s.mac), strconv.Itoa(status), hex.EncodeToString(digest[:]))
+}
+
+// signs reports whether text is the header of an answer to the request.
+func (s signature) signs(text string, status int, body []byte) bool {
+	given, err := hex.DecodeString(strings.TrimPrefix(text, "mac="))
+	return err == nil && hmac.Equal(given, s.answerMAC(status, body))
 }
 
 var errSignature = errors.New("the signature is missing or wrong, or its time is too far off")
 
-// verify checks the signature of a request. The error does not say what is
-// wrong; the log of the host does.
-func verify(keys []Key, window time.Duration, now time.Time, r *http.Request, body []byte) error {
-	parts := map[string]string{}
-	for part := range strings.SplitSeq(r.Header.Get(signatureHeader), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		parts[name] = value
+// verifier checks the signatures of requests.
+type verifier struct {
+	service string
+	keys    []Key
+	window  time.Duration // from the first moment that a signature is good to the last
+}
+
+// early is how far in the future the time of a signature may be, for the sake of
+// clocks that differ. It is part of the window.
+func (v verifier) early() time.Duration { return v.window / 10 }
+
+// verify checks the header of a request; it does not read the body. The error
+// says for the log of the host what is wrong; the caller is not told.
+func (v verifier) verify(r *http.Request, sent *url.URL, query url.Values, now time.Time) (s signature, err error) {
+	wrong := func(format string, arguments ...any) (signature, error) {
+		return signature{}, fmt.Errorf("%w: %s", errSignature, fmt.Sprintf(format, arguments...))
 	}
-	if parts["mac"] == "" {
-		return fmt.Errorf("%w: the request is not signed", errSignature)
+	header := r.Header.Values(headerSignature)
+	switch {
+	case len(header) == 0:
+		return wrong("the request is not signed")
+	case len(header) > 1 || len(header[0]) > maxSignature:
+		return wrong("there are several signatures, or it is too long")
+	}
+	parts := map[string]string{}
+	for part := range strings.SplitSeq(header[0], ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		if _, twice := parts[name]; twice {
+			return wrong("it has the part %q twice", wire.Clip(name, 20))
+		}
+		parts[name] = value
 	}
 	seconds, err := strconv.ParseInt(parts["time"], 10, 64)
 	if err != nil {
-		return fmt.Errorf("%w: the time is not a number", errSignature)
+		return wrong("the time is not a number")
 	}
-	if off := now.Sub(time.Unix(seconds, 0)); off > window || off < -window {
-		return fmt.Errorf("%w: its time is %s off", errSignature, off.Round(time.Second))
+	if age := now.Sub(time.Unix(seconds, 0)); age > v.window-v.early() || age < -v.early() {
+		return wrong("it is %s old, and %s to %s are allowed", age.Round(time.Second), -v.early(), v.window-v.early())
 	}
 	given, err := hex.DecodeString(parts["mac"])
 	if err != nil {
-		return fmt.Errorf("%w: the code is not hexadecimal", errSignature)
+		return wrong("the code is not hexadecimal")
 	}
-	// As it was sent, also behind http.StripPrefix.
-	sent, err := url.ParseRequestURI(r.RequestURI)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errSignature, err)
+	if s.length, err = strconv.ParseInt(parts["length"], 10, 64); err != nil || s.length < 0 {
+		return wrong("the length is not a number")
 	}
-	for _, key := range keys {
-		if key.ID == parts["key"] {
-			if hmac.Equal(given, key.mac(parts["time"], r.Method, sent.EscapedPath(), sent.Query(), body)) {
-				return nil
-			}
-			return fmt.Errorf("%w: the code is not that of the key %s", errSignature, key.ID)
+	if s.digest = parts["body"]; !validDigest.MatchString(s.digest) {
+		return wrong("the digest of the body is none")
+	}
+	for _, s.key = range v.keys {
+		if s.key.id != parts["key"] {
+			continue
 		}
+		if s.mac = s.key.requestMAC(v.service, parts["time"], r, sent, query, s); !hmac.Equal(given, s.mac) {
+			return wrong("the code is not that of the key %s for the service %s", s.key.id, v.service)
+		}
+		if r.ContentLength >= 0 && r.ContentLength != s.length {
+			return wrong("the request declares %d bytes, and %d are signed", r.ContentLength, s.length)
+		}
+		return s, nil
 	}
-	return fmt.Errorf("%w: the key %q is unknown", errSignature, parts["key"])
+	return wrong("the key %q is unknown", wire.Clip(parts["key"], 64))
 }

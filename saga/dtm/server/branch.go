@@ -61,7 +61,7 @@ func (c *caller) Call(ctx context.Context, call saga.Call) error {
 		return err
 	}
 	call.Payload = []byte(b.Data)
-	return wire.Post(ctx, c.client, at, call, nil)
+	return wire.Post(ctx, c.client, at, call)
 }
 
 func parse(address string) (*url.URL, error) {

@@ -346,7 +346,7 @@ func only(next http.Handler, paths ...string) http.Handler {
 func TestHostedBranch(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		stocks := sqltest.Open(t, "sqlite")
-		host, err := remote.NewHost(t.Context(), stocks, remote.HostConfig{})
+		host, err := remote.NewHost(t.Context(), stocks, remote.HostConfig{AllowUnsigned: true})
 		must(t, err)
 		shelf := stock.New(stocks)
 		must(t, shelf.Put(t.Context(), "phone", 10))

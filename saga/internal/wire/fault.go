@@ -1,0 +1,78 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+)
+
+// ErrUnanswered is wrapped by the error of a call that may or may not have been
+// made: there was no answer, or one from something in between.
+var ErrUnanswered = errors.New("no answer")
+
+// Fault is the error of a call that was not done and not refused by the branch.
+// Error has the details, for operators; Public leaves them out.
+type Fault struct {
+	public string
+	err    error
+}
+
+// NewFault returns the fault of a call of a kind of branch: outcome completes the
+// public sentence "the service that has stock.lock ...".
+func NewFault(kind, outcome string, err error) *Fault {
+	return &Fault{"the service that has " + Clip(kind, 64) + " " + outcome, err}
+}
+
+// Unanswered returns the fault of a call that may or may not have been made.
+func Unanswered(kind string, err error) *Fault {
+	return NewFault(kind, "did not answer", fmt.Errorf("%w: %w", ErrUnanswered, err))
+}
+
+func (f *Fault) Error() string { return f.err.Error() }
+
+// Unwrap returns the error with the details.
+func (f *Fault) Unwrap() error { return f.err }
+
+// Public is a text without addresses and without anything that a service has
+// said. It may be shown to callers.
+func (f *Fault) Public() string { return f.public }
+
+// validErrorID is what a host may give as the id of an error.
+var validErrorID = regexp.MustCompile(`^[0-9a-f]{1,32}$`)
+
+// Outcome is the error that an answer stands for. It does not look for DTM's
+// words.
+func Outcome(call saga.Call, status int, reply Reply, from string) error {
+	said := Clip(reply.Message, maxMessage)
+	if reply.ErrorID != "" && !validErrorID.MatchString(reply.ErrorID) {
+		reply.ErrorID = ""
+	}
+	answered := fmt.Sprintf("%s answered %d %s: %s", from, status, http.StatusText(status), said)
+	switch {
+	case reply.Conflict && status != http.StatusOK:
+		return NewFault(call.Kind, "has done something else in this transaction before", fmt.Errorf("%s: %w", answered, barrier.ErrConflict))
+	case status == http.StatusOK:
+		return nil
+	case status == http.StatusTooEarly:
+		return NewFault(call.Kind, "has not ended the call yet", fmt.Errorf("%s: %w", answered, saga.ErrOngoing))
+	case status == http.StatusConflict && call.Op == barrier.Try:
+		if said == "" {
+			said = "the branch said no"
+		}
+		return saga.RejectCode(reply.Code, errors.New(said))
+	case status == http.StatusConflict:
+		return NewFault(call.Kind, "refused a "+string(call.Op), fmt.Errorf("%s: it refused a %s, which cannot be refused", answered, call.Op))
+	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:
+		return Unanswered(call.Kind, errors.New(answered))
+	case status >= 400 && status < 500:
+		return NewFault(call.Kind, "refused the request", errors.New(answered))
+	case reply.ErrorID != "":
+		return NewFault(call.Kind, "failed, with the error id "+reply.ErrorID, errors.New(answered))
+	default:
+		return NewFault(call.Kind, "failed", errors.New(answered))
+	}
+}

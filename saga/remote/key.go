@@ -1,0 +1,85 @@
+package remote
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"regexp"
+
+	"github.com/tccsaga/tccsaga/saga"
+)
+
+// Key is a secret that the two ends of a call share. Make one with [NewKey]. The
+// secret cannot be read from a Key: no verb of package fmt, no logger and no
+// encoder of the standard library shows it.
+//
+// To replace a key, give the new one to every [Host], next to the old one; then
+// to every [Service], as the first; then remove the old one everywhere.
+type Key struct {
+	id string
+	// A function value hides the secret: printers and encoders, which read
+	// unexported fields by reflection, cannot look into one.
+	hash func() hash.Hash
+}
+
+// minSecret is the fewest bytes of a secret, which is the size of its hash.
+const minSecret = sha256.Size
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
+
+// NewKey returns a key. Its id names it in requests and logs: 1 to 64 letters,
+// digits, dots, dashes and underscores. The secret has at least 32 bytes, which
+// should come from [crypto/rand]; NewKey copies it. The error wraps
+// [saga.ErrInvalid].
+func NewKey(id string, secret []byte) (Key, error) {
+	switch {
+	case !validName.MatchString(id):
+		return Key{}, fmt.Errorf("remote: %w: the id %.80q of a key must be 1 to 64 letters, digits, dots, dashes and underscores", saga.ErrInvalid, id)
+	case len(secret) < minSecret:
+		return Key{}, fmt.Errorf("remote: %w: the secret of the key %s has %d bytes, at least %d are needed", saga.ErrInvalid, id, len(secret), minSecret)
+	case bytes.Count(secret, secret[:1]) == len(secret):
+		return Key{}, fmt.Errorf("remote: %w: the secret of the key %s is one byte repeated: fill it from crypto/rand", saga.ErrInvalid, id)
+	}
+	secret = bytes.Clone(secret)
+	return Key{id, func() hash.Hash { return hmac.New(sha256.New, secret) }}, nil
+}
+
+// String returns "key" and the id.
+func (k Key) String() string { return "key " + k.id }
+
+// MarshalText returns the same as String, so that encoders and loggers show
+// which key it is. A Key cannot be read back from it.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// mac is HMAC-SHA256 (RFC 2104) over lines of text. None of them holds a line
+// break. The first says what the code is of, so that one of a request is none of
+// an answer.
+func (k Key) mac(lines ...string) []byte {
+	mac := k.hash()
+	for _, line := range lines {
+		mac.Write([]byte(line))
+		mac.Write([]byte{'\n'})
+	}
+	return mac.Sum(nil)
+}
+
+// checkKeys checks the keys of one end, and the name of the service, which a
+// signature is good for.
+func checkKeys(keys []Key, name string) error {
+	seen := map[string]bool{}
+	for _, key := range keys {
+		switch {
+		case key.hash == nil:
+			return fmt.Errorf("%w: a key is empty: make keys with NewKey", saga.ErrInvalid)
+		case seen[key.id]:
+			return fmt.Errorf("%w: two keys have the id %s", saga.ErrInvalid, key.id)
+		}
+		seen[key.id] = true
+	}
+	if len(keys) > 0 && !validName.MatchString(name) {
+		return fmt.Errorf("%w: the Name is %.80q: with Keys it says which service this is, in 1 to 64 letters, digits, dots, dashes and underscores, the same at both ends", saga.ErrInvalid, name)
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package remote
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/wire"
+)
+
+// ServeHTTP makes one call of a branch, by DTM's HTTP convention; see the
+// documentation of the package. It answers 200 if the call is done, or was done
+// before; 409 to a Try that the branch said no to, or that comes after its
+// Cancel; 425 if the call is under way; and 5xx after any other failure, when the
+// call may be repeated. Requests that cannot be calls are answered 4xx.
+func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{host: h, w: w, r: r, read: r.ContentLength == 0}
+	err := x.readHead()
+	if err == nil {
+		if err = h.enter(r.Context()); err == nil {
+			defer h.leave()
+			err = x.readBody()
+		}
+	}
+	if err == nil {
+		err = h.Call(r.Context(), x.call)
+	}
+	x.answer(err)
+}
+
+// exchange is one request and its answer.
+type exchange struct {
+	host *Host
+	w    http.ResponseWriter
+	r    *http.Request
+
+	id     string     // of the request; empty if it has none, as that of a DTM server
+	signed *signature // once it is verified
+	call   saga.Call
+	read   bool // the whole body
+}
+
+// refusal is of a request that cannot be a call.
+type refusal struct {
+	status int
+	why    string
+}
+
+func (r *refusal) Error() string { return r.why }
+
+func refuse(status int, format string, arguments ...any) error {
+	return &refusal{status, fmt.Sprintf(format, arguments...)}
+}
+
+// readHead reads and checks all but the body, the signature first.
+func (x *exchange) readHead() error {
+	sent, err := sentURL(x.r)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "the address of the request cannot be read")
+	}
+	query, badQuery := url.ParseQuery(sent.RawQuery)
+	ids := x.r.Header.Values(headerRequest)
+	goodID := len(ids) == 1 && validRequestID.MatchString(ids[0])
+	if x.host.Signed() {
+		s, err := x.host.verifier.verify(x.r, sent, query, x.host.now())
+		switch {
+		case err != nil:
+			return err
+		case badQuery != nil || !goodID:
+			return fmt.Errorf("%w: the query or the %s cannot be read", errSignature, headerRequest)
+		}
+		x.signed = &s
+	}
+	if goodID {
+		x.id = ids[0]
+	}
+	x.call = saga.Call{GID: query.Get("gid"), BranchID: query.Get("branch_id"), Op: barrier.Op(query.Get("op")), Caller: query.Get(wire.Caller), Attempt: 1}
+	switch {
+	case badQuery != nil:
+		return refuse(http.StatusBadRequest, "the query cannot be read: semicolons and percent signs in it have to be escaped")
+	case len(ids) > 0 && !goodID:
+		return refuse(http.StatusBadRequest, "the %s has to be there once, with 32 hexadecimal digits", headerRequest)
+	case x.r.Method != http.MethodPost:
+		return refuse(http.StatusMethodNotAllowed, "a branch is called with POST")
+	}
+	if err := x.checkQuery(query); err != nil {
+		return err
+	}
+	if x.call.Kind, err = kindOf(sent); err != nil {
+		return err
+	}
+	if length := x.length(); length > x.host.config.MaxPayload {
+		return x.tooLarge()
+	}
+	return nil
+}
+
+// sentURL is the URL as it was sent, also behind [http.StripPrefix].
+func sentURL(r *http.Request) (*url.URL, error) {
+	if r.RequestURI == "" { // not from a server
+		return r.URL, nil
+	}
+	return url.ParseRequestURI(r.RequestURI)
+}
+
+func (x *exchange) checkQuery(query url.Values) error {
+	for _, name := range []string{"gid", "trans_type", "branch_id", "op"} {
+		if n := len(query[name]); n != 1 {
+			return refuse(http.StatusBadRequest, "the query names %s %d times, it has to be once", name, n)
+		}
+	}
+	if n := len(query[wire.Caller]); n > 1 {
+		return refuse(http.StatusBadRequest, "the query names %s %d times, it may be once", wire.Caller, n)
+	}
+	if got := query.Get("trans_type"); got != wire.TransType {
+		return refuse(http.StatusBadRequest, "the trans_type is %q, here it is always %s", wire.Clip(got, 40), wire.TransType)
+	}
+	switch x.call.Op {
+	case barrier.Try, barrier.Confirm, barrier.Cancel:
+	default:
+		return refuse(http.StatusBadRequest, "the op is %q, it has to be try, confirm or cancel", wire.Clip(string(x.call.Op), 40))
+	}
+	if err := errors.Join(x.call.Key().Validate(), wire.CheckCaller(x.call.Caller)); err != nil {
+		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
+	}
+	return nil
+}
+
+// kindOf returns the kind of branch that a path ends with. A path that could be
+// understood in two ways is refused.
+func kindOf(sent *url.URL) (string, error) {
+	parts := strings.Split(sent.EscapedPath(), "/")
+	kind := parts[len(parts)-1]
+	for i, part := range parts[:len(parts)-1] {
+		if part == "." || part == ".." || part == "" && i > 0 {
+			return "", refuse(http.StatusBadRequest, "the path has an empty part, or one of dots only")
+		}
+	}
+	switch {
+	case strings.Contains(kind, "%"):
+		return "", refuse(http.StatusBadRequest, "the last part of the path, %q, has an escaped character: a kind of branch has letters, digits, dots, dashes and underscores", wire.Clip(kind, 80))
+	case kind == "" || kind == "." || kind == "..":
+		return "", refuse(http.StatusNotFound, "the path ends without a kind of branch")
+	}
+	return kind, nil
+}
+
+// length is how many bytes the body has, by the signature or else by its header;
+// -1 if nothing says it.
+func (x *exchange) length() int64 {
+	if x.signed != nil {
+		return x.signed.length
+	}
+	return x.r.ContentLength
+}
+
+func (x *exchange) tooLarge() error {
+	return refuse(http.StatusRequestEntityTooLarge, "the body has more than the %d bytes that are allowed", x.host.config.MaxPayload)
+}
+
+// readBody reads the body, bounded in bytes and in time, and compares it with the
+// signature.
+func (x *exchange) readBody() error {
+	limit := x.host.config.MaxPayload
+	if x.signed != nil {
+		limit = x.signed.length
+	}
+	// Where there are no deadlines, the server's own bound holds. The end of the
+	// body ends the deadline.
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(x.readTimeout()))
+	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, limit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large) && x.signed != nil:
+		return fmt.Errorf("%w: the body has more than the %d bytes that are signed", errSignature, limit)
+	case errors.As(err, &large):
+		return x.tooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse(http.StatusRequestTimeout, "the body did not come within %s", x.readTimeout())
+	case err != nil:
+		return refuse(http.StatusBadRequest, "the body could not be read to its end")
+	}
+	x.read = true
+	if x.signed != nil {
+		if digest := sha256.Sum256(body); hex.EncodeToString(digest[:]) != x.signed.digest {
+			return fmt.Errorf("%w: the body is another than the one that is signed", errSignature)
+		}
+	}
+	if !json.Valid(body) {
+		return refuse(http.StatusBadRequest, "the body is not JSON")
+	}
+	x.call.Payload = body
+	return nil
+}
+
+// readTimeout is that of the host or of the server, whichever is shorter.
+func (x *exchange) readTimeout() time.Duration {
+	server, _ := x.r.Context().Value(http.ServerContextKey).(*http.Server)
+	if server == nil || server.ReadTimeout <= 0 {
+		return x.host.config.ReadTimeout
+	}
+	return min(server.ReadTimeout, x.host.config.ReadTimeout)
+}

@@ -55,8 +55,8 @@ func parseTarget(entry string) (t target, err error) {
 	}
 	t.host, t.prefix = lower(at.Host), strings.TrimSuffix(at.EscapedPath(), "/")
 	switch {
-	case at.Hostname() == "" || !isASCII(entry):
-		return t, errors.New("it has no host, or one that is not ASCII")
+	case at.Hostname() == "" || !isASCII(entry) || strings.Contains(at.Hostname(), ":") && at.Host[0] != '[':
+		return t, errors.New("it has no host, or one that is not ASCII, or an IPv6 address without brackets")
 	case at.User != nil || at.RawQuery != "" || at.ForceQuery || strings.Contains(entry, "#"):
 		return t, errors.New("only a host, a port and a path are possible")
 	case t.prefix != "" && (at.EscapedPath() != at.Path || !under(at.Path, t.prefix)):

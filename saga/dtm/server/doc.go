@@ -25,7 +25,8 @@
 //   - With wait_result, submit and abort are answered 425 when a call has failed,
 //     or after [Config.MaxWait]; the decision stands, and the calls go on.
 //   - A submit of a gid that nobody has prepared is refused.
-//   - Gids that differ only in the case of their letters are different. A gid or
+//   - Gids that differ only in the case of their letters are different here, and
+//     the same in the barrier of DTM's clients on MySQL: do not use both. A gid or
 //     branch_id with a semicolon is refused: DTM's clients take it out.
 //   - A transaction has at most [saga.MaxBranches] branches, and its data is
 //     bounded by the configuration. The confirm and cancel URLs of a branch are

@@ -218,6 +218,9 @@ func (b *bank) reaches(gid, status string) {
 	eventually(b.t, gid+" is "+status, func() bool { return b.query(gid).Transaction.Status == status })
 }
 
+// patient ends what would never end, if a bound does not hold.
+var patient = &http.Client{Timeout: 30 * time.Second}
+
 // post sends a body as it is, and get asks.
 func (b *bank) post(path, body string) (status int, text string) {
 	b.t.Helper()
@@ -234,7 +237,7 @@ func (b *bank) send(method, path, body string, header http.Header) (status int, 
 	r, err := http.NewRequestWithContext(b.t.Context(), method, b.dtm()+"/"+path, strings.NewReader(body))
 	must(b.t, err)
 	r.Header = header
-	reply, err := http.DefaultClient.Do(r)
+	reply, err := patient.Do(r)
 	must(b.t, err)
 	defer reply.Body.Close()
 	all, err := io.ReadAll(reply.Body)

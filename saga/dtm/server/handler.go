@@ -56,10 +56,10 @@ const maxHandling = 30 * time.Second
 
 // ServeHTTP serves one request.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	limits := http.NewResponseController(w)
 	if r.ContentLength != 0 {
-		// It also bounds what the server throws away of a body that nobody reads.
-		limits.SetReadDeadline(time.Now().Add(a.config.BodyTimeout))
+		// It holds until the body has arrived, and also bounds what the server
+		// throws away of a body that nobody reads.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.config.BodyTimeout))
 	}
 	// The path as it was sent, so that what stands before this server can tell
 	// the endpoints apart as this server does.
@@ -80,7 +80,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	leave := sync.OnceFunc(a.requests.give)
 	defer leave()
-	in, err := a.read(w, r, e, limits)
+	in, err := a.read(w, r, e)
 	if err != nil {
 		a.fail(w, r, "", err)
 		return
@@ -138,7 +138,7 @@ func (a *api) tooLarge() error {
 	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is too large: %d bytes are allowed", a.config.MaxBody)}
 }
 
-func (a *api) read(w http.ResponseWriter, r *http.Request, e endpoint, limits *http.ResponseController) (*request, error) {
+func (a *api) read(w http.ResponseWriter, r *http.Request, e endpoint) (*request, error) {
 	if e.read != nil {
 		return e.read(r)
 	}
@@ -150,8 +150,6 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, e endpoint, limits *h
 	case err != nil:
 		return nil, &refusal{http.StatusRequestTimeout, fmt.Sprintf("the body of the request did not arrive within %s", a.config.BodyTimeout)}
 	}
-	// From here on a read only notices that the client goes away.
-	limits.SetReadDeadline(time.Time{})
 	return parseRequest(body, a.config)
 }
 

@@ -270,7 +270,9 @@ func TestManyRequests(t *testing.T) {
 	free := sync.OnceFunc(func() { close(release) })
 	b := newBankOn(t, sqltest.Open(t, "sqlite"), func(orch *saga.Orchestrator) server.Engine {
 		return between{orch, func() { inside <- struct{}{}; <-release }}
-	}, func(config *server.Config, _ *saga.Config) { config.BodyTimeout, config.MaxRequests = 50*time.Millisecond, 2 })
+	}, func(config *server.Config, _ *saga.Config) {
+		config.BodyTimeout, config.MaxRequests = 50*time.Millisecond, 2
+	})
 	t.Cleanup(free)
 	var both sync.WaitGroup
 	for range 2 {

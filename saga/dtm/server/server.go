@@ -36,8 +36,8 @@ type Config struct {
 	Hosts []string
 
 	// Client calls the branches; redirects are refused and cookies ignored in
-	// any case. Defaults to a client that keeps up to 100 idle connections per
-	// host.
+	// any case. Defaults to a client with up to 256 connections per host, of which
+	// it keeps up to 100 when they are idle.
 	Client *http.Client
 
 	// MaxTimeout is the longest timeout_to_fail. Defaults to 24 hours.
@@ -87,7 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Client == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 100
+		transport.MaxIdleConns, transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = 0, 100, 256
 		c.Client = &http.Client{Transport: transport}
 	}
 	if c.Logger == nil {

@@ -78,6 +78,19 @@ func TestWaitingHoldsUpNobody(t *testing.T) {
 	waiting.Wait()
 }
 
+// The time for a body is over when it has arrived: a request may wait for its
+// result for longer.
+func TestWaitingForLongerThanForABody(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) { config.BodyTimeout = 50 * time.Millisecond })
+	b.disturbed(func(*http.Request) int {
+		<-time.After(200 * time.Millisecond) // a slow branch
+		return 200
+	})
+	b.open("a", "/in/confirm")
+	b.says(200, "SUCCESS")(b.post("submit", `{"gid":"a","trans_type":"tcc","wait_result":true}`))
+}
+
 func TestBoundsOfATransaction(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) {

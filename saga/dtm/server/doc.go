@@ -101,7 +101,9 @@
 // # Security
 //
 // A DTM server asks nobody who he is. Neither does this one: put it behind what
-// authenticates, or on a network where all may use it. It refuses what a browser
+// authenticates, or on a network where all may use it. Each client may decide the
+// transactions of every other. With [Config.GIDPrefix], none can take the gids of
+// programs that use the orchestrator without the API. It refuses what a browser
 // sends for another site, and bodies that are not application/json; it bounds
 // requests in bytes, time and number. The time that headers take, and connections
 // that say nothing, are up to the [http.Server]: set its ReadHeaderTimeout and

@@ -26,11 +26,11 @@ const base = "/api/dtmsvr/"
 // endpoint is a part of the API.
 type endpoint struct {
 	method string
-	read   func(r *http.Request) (*request, error) // of a GET
+	read   func(*http.Request, Config) (*request, error) // of a GET
 	handle func(*api, context.Context, *request) (any, error)
 }
 
-var nothing = func(*http.Request) (*request, error) { return &request{}, nil }
+var nothing = func(*http.Request, Config) (*request, error) { return &request{}, nil }
 
 var endpoints = map[string]endpoint{
 	"newGid":            {http.MethodGet, nothing, (*api).newGID},
@@ -94,7 +94,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if out == nil {
 		out = reply{Result: wire.Success}
 	}
-	write(w, http.StatusOK, out)
+	a.write(w, http.StatusOK, out)
 }
 
 func (a *api) handle(ctx context.Context, e endpoint, in *request) (any, error) {
@@ -140,7 +140,7 @@ func (a *api) tooLarge() error {
 
 func (a *api) read(w http.ResponseWriter, r *http.Request, e endpoint) (*request, error) {
 	if e.read != nil {
-		return e.read(r)
+		return e.read(r, a.config)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.config.MaxBody))
 	var large *http.MaxBytesError
@@ -167,7 +167,7 @@ type reply struct {
 // nobody waiting who does not read it.
 const maxSmall = 4 << 10
 
-func write(w http.ResponseWriter, status int, body any) {
+func (a *api) write(w http.ResponseWriter, status int, body any) {
 	text, err := json.Marshal(body)
 	if err != nil { // it holds nothing that could not be marshalled
 		panic(err)
@@ -182,7 +182,7 @@ func write(w http.ResponseWriter, status int, body any) {
 		return
 	}
 	limits := http.NewResponseController(w)
-	limits.SetWriteDeadline(time.Now().Add(maxHandling))
+	limits.SetWriteDeadline(time.Now().Add(a.config.BodyTimeout))
 	w.Write(text)
 	if limits.Flush() == nil {
 		limits.SetWriteDeadline(time.Time{}) // the connection goes on
@@ -196,7 +196,7 @@ func (a *api) unknown(w http.ResponseWriter, r *http.Request, name string) {
 	if name == "prepareWorkflow" {
 		body.Transaction = body.Message
 	}
-	write(w, http.StatusNotFound, body)
+	a.write(w, http.StatusNotFound, body)
 }
 
 // results are DTM's words for statuses.
@@ -214,7 +214,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, gid string, err error
 		a.config.Logger.Warn("server: a request failed", slog.String("id", id), slog.String("path", wire.Clip(r.URL.EscapedPath(), 100)),
 			slog.String("gid", wire.Clip(gid, 128)), slog.String("error", wire.Clip(err.Error(), 2000)))
 	}
-	write(w, status, reply{Result: results[status], Message: wire.Clip(plain(message), 500)})
+	a.write(w, status, reply{Result: results[status], Message: wire.Clip(plain(message), 500)})
 }
 
 // plain keeps a text from being misread as a result.

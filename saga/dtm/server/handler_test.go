@@ -182,6 +182,27 @@ func TestLargeBodies(t *testing.T) {
 	}
 }
 
+// A client that does not take its answers keeps nobody out for long.
+func TestSlowReaders(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) {
+		config.BodyTimeout, config.MaxRequests = 300*time.Millisecond, 1
+	})
+	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"a","trans_type":"tcc"}`))
+	for i := range 10 {
+		b.says(200, "SUCCESS")(b.post("registerBranch", fmt.Sprintf(`{"gid":"a","trans_type":"tcc","branch_id":%q,"data":%q}`, saga.BranchID(i+1), strings.Repeat("x", 60000))))
+	}
+	connection, err := net.Dial("tcp", strings.TrimPrefix(b.api.URL, "http://"))
+	must(t, err)
+	defer connection.Close()
+	must(t, connection.(*net.TCPConn).SetReadBuffer(1024))
+	_, err = io.WriteString(connection, strings.Repeat("GET /api/dtmsvr/query?gid=a HTTP/1.1\r\nHost: a\r\n\r\n", 30))
+	must(t, err)
+	status := func() int { status, _ := b.get("version"); return status }
+	eventually(t, "it keeps others out", func() bool { return status() == 503 })
+	eventually(t, "it is thrown out", func() bool { return status() == 200 && status() == 200 })
+}
+
 // lines takes what is logged.
 type lines struct {
 	mu   sync.Mutex
@@ -256,6 +277,7 @@ func TestBadConfigs(t *testing.T) {
 		"MaxTimeout": {Hosts: hosts, MaxTimeout: time.Millisecond}, "BodyTimeout": {Hosts: hosts, BodyTimeout: -1},
 		"MaxWait": {Hosts: hosts, MaxWait: -1}, "MaxRequests": {Hosts: hosts, MaxRequests: -1},
 		"registered already": {Hosts: []string{b.host()}},
+		"GIDPrefix":          {Hosts: hosts, GIDPrefix: "a;b"}, "64 characters": {Hosts: hosts, GIDPrefix: strings.Repeat("x", 65)},
 	} {
 		if _, err := server.New(b.orch, config); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", says, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dtm-labs/client/dtmcli"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
@@ -77,6 +78,17 @@ func TestNativeCallsDoNotTakeOverTheAPIs(t *testing.T) {
 	if all, err := b.orch.List(ctx, saga.Filter{Pattern: server.Pattern}); err != nil || len(all) != 1 || all[0].GID != "theirs" || all[0].State != saga.Trying {
 		t.Errorf("%+v, %v", all, err)
 	}
+}
+
+// Clients of the API cannot take the gids of others.
+func TestPrefixOfGIDs(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) { config.GIDPrefix = "dtm-" })
+	b.says(400, `does not begin with \"dtm-\"`)(b.post("prepare", `{"gid":"order-1","trans_type":"tcc"}`))
+	b.says(400, "does not begin")(b.get("query?gid=order-1"))
+	gid := dtmcli.MustGenGid(b.dtm())
+	must(t, b.transfer(gid, transfer{Amount: 30}, func(t *dtmcli.Tcc) { t.WaitResult = true }))
+	b.books(70, 30)
 }
 
 func second[T any](_ T, err error) error { return err }

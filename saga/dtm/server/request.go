@@ -69,7 +69,7 @@ func invalid(format string, arguments ...any) error {
 }
 
 // queryOf reads the gid of a GET.
-func queryOf(r *http.Request) (*request, error) {
+func queryOf(r *http.Request, config Config) (*request, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, invalid("the query of the request: %w", err)
@@ -78,7 +78,7 @@ func queryOf(r *http.Request) (*request, error) {
 		return nil, invalid("the query of the request names %d gids, 1 is needed", n)
 	}
 	in := &request{gid: query.Get("gid")}
-	return in, in.checkGID()
+	return in, in.checkGID(config)
 }
 
 // parseRequest reads the body of a POST.
@@ -118,17 +118,20 @@ func parseRequest(body []byte, config Config) (*request, error) {
 	if seconds == 0 {
 		in.timeout = min(defaultTimeout, config.MaxTimeout)
 	}
-	return in, in.checkGID()
+	return in, in.checkGID(config)
 }
 
 // checkGID also refuses semicolons, which DTM's clients take out of what they
 // receive: a branch would take the gid for another one.
-func (in *request) checkGID() error {
+func (in *request) checkGID(config Config) error {
 	if err := barrier.ValidateGID(in.gid); err != nil {
 		return invalid("%w", err)
 	}
 	if strings.Contains(in.gid, ";") {
 		return invalid("the gid %q holds a semicolon, which DTM's clients take out of it", in.gid)
+	}
+	if !strings.HasPrefix(in.gid, config.GIDPrefix) {
+		return invalid("the gid %q does not begin with %q, as all gids of this server do", in.gid, config.GIDPrefix)
 	}
 	return nil
 }
@@ -209,27 +212,19 @@ func checkField(sent map[string]json.RawMessage, name string, value json.RawMess
 	return nil
 }
 
-// isEmpty recognises what is sent for nothing.
+// isEmpty recognises what is sent for nothing, without decoding what is not.
 func isEmpty(value json.RawMessage) bool {
-	var v any
-	if err := json.Unmarshal(value, &v); err != nil {
-		return false
-	}
-	switch v := v.(type) {
-	case nil:
+	value = bytes.TrimSpace(value)
+	switch value[0] {
+	case 'n', 'f': // null, false
 		return true
-	case string:
-		return v == ""
-	case float64:
-		return v == 0
-	case bool:
-		return !v
-	case []any:
-		return len(v) == 0
-	case map[string]any:
-		return len(v) == 0
-	default:
+	case 't':
 		return false
+	case '"', '[', '{':
+		return len(bytes.TrimSpace(value[1:len(value)-1])) == 0 && (value[0] != '"' || len(value) == 2)
+	default:
+		var n float64
+		return json.Unmarshal(value, &n) == nil && n == 0
 	}
 }
 

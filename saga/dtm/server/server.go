@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
@@ -35,6 +37,12 @@ type Config struct {
 	// kind of branch of its own; see the documentation of the package.
 	Hosts []string
 
+	// GIDPrefix begins the gid of every transaction of the API; others are
+	// refused. The log has each gid once: without a prefix that nothing else
+	// uses, a client of the API can take the gids that other programs are about
+	// to use. At most 64 characters. Defaults to none.
+	GIDPrefix string
+
 	// Client calls the branches; redirects are refused and cookies ignored in
 	// any case. Defaults to a client with up to 256 connections per host, of which
 	// it keeps up to 100 when they are idle.
@@ -52,8 +60,8 @@ type Config struct {
 	// MaxBody is the most bytes of a request. Defaults to 512 KiB.
 	MaxBody int64
 
-	// BodyTimeout is how long the body of a request may take to arrive. It needs
-	// a [http.ResponseWriter] that [http.ResponseController] can use. Defaults to
+	// BodyTimeout is how long the body of a request may take to arrive, and a
+	// large answer to be taken. It needs a [http.ResponseWriter] that [http.ResponseController] can use. Defaults to
 	// 5 seconds.
 	BodyTimeout time.Duration
 
@@ -81,6 +89,9 @@ func (c Config) withDefaults() (Config, error) {
 		limit{"MaxRequests", &c.MaxRequests, 128},
 	); err != nil {
 		return c, err
+	}
+	if c.GIDPrefix != "" && (barrier.ValidateGID(c.GIDPrefix) != nil || strings.Contains(c.GIDPrefix, ";") || len(c.GIDPrefix) > 64) {
+		return c, fmt.Errorf("%w: Config.GIDPrefix is %q, at most 64 characters that a gid may have are possible", saga.ErrInvalid, c.GIDPrefix)
 	}
 	if c.MaxTimeout < time.Second {
 		return c, fmt.Errorf("%w: Config.MaxTimeout is %s, and timeout_to_fail has whole seconds", saga.ErrInvalid, c.MaxTimeout)

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *api) newGID(context.Context, *request) (any, error) {
-	return map[string]string{"gid": uuid.NewString(), "dtm_result": wire.Success}, nil
+	return map[string]string{"gid": a.config.GIDPrefix + uuid.NewString(), "dtm_result": wire.Success}, nil
 }
 
 func (a *api) version(context.Context, *request) (any, error) {

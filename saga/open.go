@@ -93,7 +93,7 @@ func (o *Orchestrator) tryWithin(ctx context.Context, within scope, gid, branchI
 	case errors.Is(err, txlog.ErrExists):
 		return fmt.Errorf("try %s/%s: %w", gid, branchID, ErrMismatch)
 	case errors.Is(err, txlog.ErrStale):
-		return fmt.Errorf("try %s/%s: %w", gid, branchID, o.whyNotOpen(ctx, within, gid))
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, o.whyNotOpen(ctx, gid))
 	default:
 		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
 	}
@@ -124,10 +124,10 @@ func (o *Orchestrator) tryOpen(ctx context.Context, within scope, t *txn, s *ste
 	return local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.Tried(ctx, tx, t.gid, s.id) })
 }
 
-func (o *Orchestrator) whyNotOpen(ctx context.Context, within scope, gid string) error {
+func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {
 	record, err := o.log.Get(ctx, gid)
 	switch {
-	case errors.Is(err, txlog.ErrNotFound), err == nil && !within.has(record.Pattern):
+	case errors.Is(err, txlog.ErrNotFound):
 		return fmt.Errorf("%s: %w", gid, ErrNotFound)
 	case err != nil:
 		return err

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
@@ -40,7 +41,7 @@ func (o *Orchestrator) holdWithin(ctx context.Context, tx *gorm.DB, within scope
 		return nil
 	}
 	record, err := o.log.GetLocked(ctx, tx, gid)
-	if err == nil && !within.has(record.Pattern) || err == txlog.ErrNotFound {
+	if err == nil && !within.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {
 		return fmt.Errorf("%s: %w", gid, ErrNotFound)
 	}
 	return err

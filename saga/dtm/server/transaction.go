@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -114,7 +113,7 @@ func (a *api) await(ctx context.Context, gid, end string, failures int) error {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		found, err := a.engine.Lookup(ctx, gid)
 		switch {
-		case err != nil && !errors.Is(err, context.DeadlineExceeded):
+		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil && found.State.Finished():
 			return nil

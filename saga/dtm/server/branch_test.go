@@ -18,7 +18,7 @@ func newBankFor(t *testing.T, at *busi, change ...func(*server.Config, *saga.Con
 	return newBank(t, sqltest.Open(t, "sqlite"), append([]func(*server.Config, *saga.Config){hosts}, change...)...)
 }
 
-// What counts as a Confirm that is done, and what does not.
+// Answers that count as a Confirm that is done, and answers that do not.
 func TestAnswersOfBranches(t *testing.T) {
 	t.Parallel()
 	at := newBusi(t)

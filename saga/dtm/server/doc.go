@@ -11,10 +11,10 @@
 // are wherever the client says, at hosts that the configuration allows, and keep
 // a barrier of their own: DTM's, or that of package remote.
 //
-// The API acts only on transactions that were prepared through it: they have the
-// pattern [Pattern] in the log. Every other gid is not found; prepare refuses a
-// gid that the log has with another pattern. The other way round, package tcc
-// refuses the gids of the API.
+// The API acts only on transactions that were prepared through it, which have the
+// pattern [Pattern] in the log. Any other gid is not found, and prepare refuses a
+// gid that the log has with another pattern. Package tcc refuses the gids of the
+// API.
 //
 // # What differs from a DTM server
 //
@@ -37,9 +37,8 @@
 //     text that holds SUCCESS and is no HTML. As on a DTM server, 425 or the word
 //     ONGOING in the body is not yet at the end, and 409 or the word FAILURE is a
 //     refusal, after which a Confirm or Cancel is repeated.
-//   - The answer to a query holds at most 1 MiB of data. Where that is not enough
-//     it has "bin_data": null for some branches, and their number as
-//     "branches_without_data".
+//   - The answer to a query holds at most 1 MiB of data. The branches beyond that
+//     have "bin_data": null, and "branches_without_data" is their number.
 //
 // # Fields
 //
@@ -100,13 +99,17 @@
 //
 // # Security
 //
-// A DTM server asks nobody who he is. Neither does this one: put it behind what
-// authenticates, or on a network where all may use it. Each client may decide the
-// transactions of every other. With [Config.GIDPrefix], none can take the gids of
-// programs that use the orchestrator without the API. It refuses what a browser
-// sends for another site, and bodies that are not application/json; it bounds
-// requests in bytes, time and number. The time that headers take, and connections
-// that say nothing, are up to the [http.Server]: set its ReadHeaderTimeout and
-// IdleTimeout. Errors of the server itself are told to its log; the client gets an
-// id to find them by.
+// The API does not authenticate its clients, as a DTM server does not: put it
+// behind a proxy that does, or on a network where every program may use it. Each
+// client can decide the transactions of every other. With [Config.GIDPrefix], no
+// client can take the gids of programs that use the orchestrator without the API.
+//
+// The API refuses the requests that a browser sends for another site, and bodies
+// that are not application/json. It bounds requests in bytes, time and number. It
+// does not bound the time that headers take, or idle connections: set
+// ReadHeaderTimeout and IdleTimeout of the [http.Server]. It does not look at the
+// Host header.
+//
+// An error of the server itself is written to [Config.Logger]. The client gets an
+// id by which the line is found.
 package server

@@ -176,3 +176,38 @@ func TestBadHosts(t *testing.T) {
 		}
 	}
 }
+
+// A body that is accepted means the same to encoding/json.
+func FuzzBodies(f *testing.F) {
+	f.Add([]byte(`{"gid":"a","trans_type":"tcc","data":"\ud83d\ude00","wait_result":true,"x":[{"gid":"b"}]}`))
+	f.Add([]byte(`{"gid":"a","trans_type":"tcc","Gid":"b"}`))
+	f.Add([]byte(`{"gid":"a","trans_type":"tcc","steps": [ ],"concurrent":false,"branch_headers":{},"retry_limit":-0e5}`))
+	config, err := Config{}.withDefaults()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		in, err := parseRequest(body, config)
+		if err != nil {
+			return
+		}
+		var plain struct {
+			GID     string            `json:"gid"`
+			Type    string            `json:"trans_type"`
+			Data    string            `json:"data"`
+			Wait    bool              `json:"wait_result"`
+			Steps   []any             `json:"steps"`
+			Headers map[string]string `json:"branch_headers"`
+		}
+		var all map[string]any
+		if err := json.Unmarshal(body, &all); err != nil {
+			t.Fatal(err)
+		}
+		if json.Unmarshal(body, &plain) != nil { // what is refused may be empty in any way
+			return
+		}
+		if plain.GID != in.gid || plain.Type != transType || plain.Data != in.branch.Data || plain.Wait != in.waitResult || len(plain.Steps)+len(plain.Headers) > 0 {
+			t.Errorf("%s: %+v, %+v", body, in, plain)
+		}
+	})
+}

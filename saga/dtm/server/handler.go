@@ -61,8 +61,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// throws away of a body that nobody reads.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.config.BodyTimeout))
 	}
-	// The path as it was sent, so that what stands before this server can tell
-	// the endpoints apart as this server does.
+	// The path as it was sent: a proxy in front of the server sees the same
+	// endpoint.
 	name, below := strings.CutPrefix(r.URL.EscapedPath(), base)
 	e, served := endpoints[name]
 	if !below || !served {
@@ -163,8 +163,8 @@ type reply struct {
 	Transaction string `json:"transaction,omitempty"`
 }
 
-// maxSmall is how much of an answer fits into what is sent at once: it keeps
-// nobody waiting who does not read it.
+// maxSmall is the size of an answer, in bytes, that the buffers of a connection
+// take whether the client reads it or not.
 const maxSmall = 4 << 10
 
 func (a *api) write(w http.ResponseWriter, status int, body any) {
@@ -202,8 +202,8 @@ func (a *api) unknown(w http.ResponseWriter, r *http.Request, name string) {
 // results are DTM's words for statuses.
 var results = map[int]string{http.StatusConflict: wire.Failure, http.StatusTooEarly: wire.Ongoing}
 
-// fail answers with an error. What is not the client's fault is told to the log
-// only, under an id that the client is told.
+// fail answers with an error. The text of an error of the server itself goes to
+// the log, with an id; the client gets the id.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, gid string, err error) {
 	status, message := statusOf(err)
 	if message == "" {

@@ -23,7 +23,7 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
-// What is refused before the body is read.
+// Requests that are refused before the body is read.
 func TestRequestsAreRefused(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, sqltest.Open(t, "sqlite"))
@@ -223,8 +223,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// What goes wrong inside is told to the log, and to the client only how to find
-// it there.
+// The text of an internal error goes to the log; the client gets its id.
 func TestInternalErrorsStayInside(t *testing.T) {
 	t.Parallel()
 	var log lines

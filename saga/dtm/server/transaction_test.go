@@ -50,7 +50,7 @@ func TestDecisionsDoNotWait(t *testing.T) {
 	}
 }
 
-// Who waits for a result keeps no other request out.
+// A request that waits for a result keeps no other out.
 func TestWaitingHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	called, release := make(chan struct{}, 2), make(chan struct{})

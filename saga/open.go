@@ -61,10 +61,6 @@ func (o *Orchestrator) Begin(ctx context.Context, opening Opening) error {
 // reserved something. It is named in the log, so that cancelling gives back
 // what there is; do not confirm.
 func (o *Orchestrator) Try(ctx context.Context, gid, branchID string, request Step) error {
-	return o.tryWithin(ctx, scope{}, gid, branchID, request)
-}
-
-func (o *Orchestrator) tryWithin(ctx context.Context, within scope, gid, branchID string, request Step) error {
 	s, err := o.newStep(gid, branchID, request)
 	if err != nil {
 		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
@@ -79,7 +75,7 @@ func (o *Orchestrator) tryWithin(ctx context.Context, within scope, gid, branchI
 		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
 	}
 	for look := 1; ; look++ {
-		err = o.tryOpen(ctx, within, t, s)
+		err = o.tryOpen(ctx, t, s)
 		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
@@ -99,10 +95,10 @@ func (o *Orchestrator) tryWithin(ctx context.Context, within scope, gid, branchI
 	}
 }
 
-func (o *Orchestrator) tryOpen(ctx context.Context, within scope, t *txn, s *step) error {
+func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
 	var joined txlog.Joined
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
-		if err := o.holdWithin(ctx, tx, within, t.gid); err != nil {
+		if err := o.holdWithin(ctx, tx, t.gid); err != nil {
 			return err
 		}
 		if joined, err = o.log.Join(ctx, tx, s.row(t.gid)); err != nil || !s.branch.tryFused() {
@@ -141,7 +137,7 @@ func (o *Orchestrator) whyNotOpen(ctx context.Context, gid string) error {
 // Confirm decides to confirm an open transaction, and drives it; see [Engine].
 // After the deadline it is refused, even if nobody has cancelled yet.
 func (o *Orchestrator) Confirm(ctx context.Context, gid string) (Outcome, error) {
-	return o.confirmOpen(ctx, scope{}, gid, byCaller, nil)
+	return o.confirmOpen(ctx, gid, byCaller, nil)
 }
 
 // Cancel decides to cancel a transaction that is undecided, and drives it; see
@@ -150,21 +146,21 @@ func (o *Orchestrator) Cancel(ctx context.Context, gid, reason string) (Outcome,
 	if reason == "" {
 		reason = "cancelled by the caller"
 	}
-	return o.cancelOpen(ctx, scope{}, gid, byCaller, reason, nil)
+	return o.cancelOpen(ctx, gid, byCaller, reason, nil)
 }
 
 // confirmOpen and cancelOpen decide, for whom by says, and record the act of an
 // operator, if it is one, with the decision.
-func (o *Orchestrator) confirmOpen(ctx context.Context, within scope, gid, by string, act *txlog.Act) (Outcome, error) {
-	outcome, err := o.decideOpen(ctx, within, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act)
+func (o *Orchestrator) confirmOpen(ctx context.Context, gid, by string, act *txlog.Act) (Outcome, error) {
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act)
 	if err != nil {
 		return outcome, fmt.Errorf("confirm %s: %w", gid, err)
 	}
 	return outcome, outcome.Err(nil)
 }
 
-func (o *Orchestrator) cancelOpen(ctx context.Context, within scope, gid, by, reason string, act *txlog.Act) (Outcome, error) {
-	outcome, err := o.decideOpen(ctx, within, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: clip(reason, maxReason)}, act)
+func (o *Orchestrator) cancelOpen(ctx context.Context, gid, by, reason string, act *txlog.Act) (Outcome, error) {
+	outcome, err := o.decideOpen(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: clip(reason, maxReason)}, act)
 	if err == nil && (outcome.State == Confirming || outcome.State == Confirmed) {
 		err = ErrConfirmed
 	}
@@ -175,7 +171,7 @@ func (o *Orchestrator) cancelOpen(ctx context.Context, within scope, gid, by, re
 }
 
 // decideOpen makes a decision, unless one was made, and drives what it decided.
-func (o *Orchestrator) decideOpen(ctx context.Context, within scope, d txlog.Decision, act *txlog.Act) (Outcome, error) {
+func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *txlog.Act) (Outcome, error) {
 	if err := barrier.ValidateGID(d.GID); err != nil {
 		return Outcome{}, invalid("%w", err)
 	}
@@ -185,7 +181,7 @@ func (o *Orchestrator) decideOpen(ctx context.Context, within scope, d txlog.Dec
 	}
 	defer leave()
 	d.Owner, d.Due = o.instance.ID, o.config.Lease
-	record, decided, err := o.decideOnce(ctx, within, d, act)
+	record, decided, err := o.decideOnce(ctx, d, act)
 	if err != nil {
 		return Outcome{GID: d.GID}, err
 	}
@@ -201,14 +197,14 @@ func (o *Orchestrator) decideOpen(ctx context.Context, within scope, d txlog.Dec
 	if flight == nil {
 		return outcome, nil // stopping; it becomes due again
 	}
-	return o.finish(ctx, txns[0], flight, record.Reason, within.returnDecided), nil
+	return o.finish(ctx, txns[0], flight, record.Reason, scopeOf(ctx).returnDecided), nil
 }
 
 // decideOnce makes the decision d, or finds the one that was made. A Confirm
 // that comes after the deadline makes the decision to cancel.
-func (o *Orchestrator) decideOnce(ctx context.Context, within scope, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
+func (o *Orchestrator) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
 	for look := 1; ; look++ {
-		record, decided, err = o.decideOrRead(ctx, within, d, act)
+		record, decided, err = o.decideOrRead(ctx, d, act)
 		if look == maxLooks || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
@@ -226,7 +222,7 @@ func (o *Orchestrator) decideOnce(ctx context.Context, within scope, d txlog.Dec
 		return record, false, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", ErrNotOpen)
 	case d.State == txlog.Confirming && record.Expired:
 		d.State, d.By, d.Reason = txlog.Cancelling, byDeadline, "it was undecided at its deadline"
-		return o.decideOnce(ctx, within, d, nil)
+		return o.decideOnce(ctx, d, nil)
 	default:
 		return record, false, &UnknownError{GID: d.GID, Cause: txlog.ErrStale}
 	}
@@ -234,13 +230,13 @@ func (o *Orchestrator) decideOnce(ctx context.Context, within scope, d txlog.Dec
 
 // decideOrRead makes the decision and reads the row, locked, in one local
 // transaction. A transaction with a plan is not confirmed from outside.
-func (o *Orchestrator) decideOrRead(ctx context.Context, within scope, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
+func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (record txlog.Record, decided bool, err error) {
 	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		decided = false
 		if record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
 			return err
 		}
-		if !within.has(record.Pattern) {
+		if !scopeOf(ctx).has(record.Pattern) {
 			return txlog.ErrNotFound
 		}
 		if State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {

@@ -92,10 +92,10 @@ func (o *Orchestrator) Decide(ctx context.Context, gid string, state State, by O
 	switch act := (&txlog.Act{GID: gid, Who: by.Who, Why: by.Why}); state {
 	case Confirming:
 		act.Name = actConfirm
-		return o.confirmOpen(ctx, scope{}, gid, byOperator, act)
+		return o.confirmOpen(ctx, gid, byOperator, act)
 	case Cancelling:
 		act.Name = actCancel
-		return o.cancelOpen(ctx, scope{}, gid, byOperator, "cancelled by "+by.Who+": "+by.Why, act)
+		return o.cancelOpen(ctx, gid, byOperator, "cancelled by "+by.Who+": "+by.Why, act)
 	default:
 		return Outcome{}, invalid("decide %s: the decision is %q, it must be Confirming or Cancelling", gid, string(state))
 	}

@@ -26,22 +26,31 @@ func (o *Orchestrator) Within(pattern string) Engine {
 }
 
 // scope says which transactions a caller may act on, and how. The zero value is
-// all, and to wait for the first call of each branch.
+// all, and to wait for the first call of each branch. It is a value of the
+// context: the local transaction that makes a change checks it.
 type scope struct {
 	only          bool
 	pattern       string
 	returnDecided bool
 }
 
+type scopeKey struct{}
+
+func scopeOf(ctx context.Context) scope {
+	s, _ := ctx.Value(scopeKey{}).(scope)
+	return s
+}
+
 func (s scope) has(pattern string) bool { return !s.only || s.pattern == pattern }
 
 // holdWithin locks an open transaction, if the scope has to be checked.
-func (o *Orchestrator) holdWithin(ctx context.Context, tx *gorm.DB, within scope, gid string) error {
-	if !within.only {
+func (o *Orchestrator) holdWithin(ctx context.Context, tx *gorm.DB, gid string) error {
+	scope := scopeOf(ctx)
+	if !scope.only {
 		return nil
 	}
 	record, err := o.log.GetLocked(ctx, tx, gid)
-	if err == nil && !within.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {
+	if err == nil && !scope.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {
 		return fmt.Errorf("%s: %w", gid, ErrNotFound)
 	}
 	return err
@@ -50,6 +59,10 @@ func (o *Orchestrator) holdWithin(ctx context.Context, tx *gorm.DB, within scope
 type within struct {
 	o     *Orchestrator
 	scope scope
+}
+
+func (w within) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, scopeKey{}, w.scope)
 }
 
 func (w within) Register(b Branch) error { return w.o.Register(b) }
@@ -71,18 +84,15 @@ func (w within) Begin(ctx context.Context, opening Opening) error {
 }
 
 func (w within) Try(ctx context.Context, gid, branchID string, step Step) error {
-	return w.o.tryWithin(ctx, w.scope, gid, branchID, step)
+	return w.o.Try(w.in(ctx), gid, branchID, step)
 }
 
 func (w within) Confirm(ctx context.Context, gid string) (Outcome, error) {
-	return w.o.confirmOpen(ctx, w.scope, gid, byCaller, nil)
+	return w.o.Confirm(w.in(ctx), gid)
 }
 
 func (w within) Cancel(ctx context.Context, gid, reason string) (Outcome, error) {
-	if reason == "" {
-		reason = "cancelled by the caller"
-	}
-	return w.o.cancelOpen(ctx, w.scope, gid, byCaller, reason, nil)
+	return w.o.Cancel(w.in(ctx), gid, reason)
 }
 
 func (w within) Lookup(ctx context.Context, gid string) (*Transaction, error) {

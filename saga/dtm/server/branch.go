@@ -71,7 +71,7 @@ const maxReply = 1 << 20
 // post calls at, with its own query as it was sent, and reads the answer as a DTM
 // server does.
 func (c *caller) post(ctx context.Context, at *url.URL, call saga.Call, data []byte) error {
-	query := wire.Query(call).Encode()
+	query := url.Values{"gid": {call.GID}, "trans_type": {transType}, "branch_id": {call.BranchID}, "op": {string(call.Op)}}.Encode()
 	if at.RawQuery != "" {
 		query = at.RawQuery + "&" + query
 	}
@@ -113,13 +113,31 @@ func result(op barrier.Op, host string, reply *http.Response, body []byte) error
 		return nil
 	case status == http.StatusOK:
 		return fmt.Errorf("%s answered %s, but not as a branch does, with an empty body, JSON, or a text with %s: %s", host, reply.Status, wire.Success, said)
-	case reply.Header.Get(wire.HeaderError) == wire.Conflict:
+	case isConflict(body):
 		return fmt.Errorf("%s answered: %s: %w", host, said, barrier.ErrConflict)
 	case status >= 300 && status < 400:
 		return fmt.Errorf("%s answered with a redirect to %q, and calls are made only where they were registered", host, wire.Clip(reply.Header.Get("Location"), 200))
 	default:
 		return errors.New(host + " answered " + reply.Status + ": " + said)
 	}
+}
+
+// isConflict recognises the answer of a host of package remote to a call that
+// contradicts what the branch has done.
+func isConflict(body []byte) bool {
+	var reply struct {
+		Conflict bool `json:"conflict"`
+	}
+	return json.Unmarshal(body, &reply) == nil && reply.Conflict
+}
+
+// strict returns a client like c that follows no redirects and keeps no cookies:
+// a call goes where it was registered, or fails.
+func strict(c *http.Client) *http.Client {
+	own := *c
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	own.Jar = nil
+	return &own
 }
 
 // isSuccess recognises the body of a 200 that a branch has sent.

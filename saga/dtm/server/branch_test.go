@@ -69,6 +69,22 @@ func TestAnswersOfBranches(t *testing.T) {
 	}
 }
 
+// A branch that answers that it has done the opposite is for a person to look at.
+func TestAConflict(t *testing.T) {
+	t.Parallel()
+	at := newBusi(t)
+	b := newBankFor(t, at, func(_ *server.Config, engine *saga.Config) { engine.AttentionAttempts = 1 << 20 })
+	at.answers(500, `{"conflict":true,"message":"it is cancelled"}`)
+	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"a","trans_type":"tcc"}`))
+	b.says(200, "SUCCESS")(b.post("registerBranch", b.registration("a", "01", at.URL+"/x")))
+	b.says(200, "SUCCESS")(b.post("submit", `{"gid":"a","trans_type":"tcc"}`))
+	eventually(t, "it is raised to attention", func() bool {
+		found, err := b.orch.Lookup(t.Context(), "a")
+		must(t, err)
+		return strings.Contains(found.Attention, "it is cancelled")
+	})
+}
+
 // A call carries the branch's own parameters as they were sent, and its data.
 func TestWhatABranchIsAsked(t *testing.T) {
 	t.Parallel()
@@ -164,6 +180,7 @@ func TestURLsOfBranches(t *testing.T) {
 		"http://stock:8080/x?a=1&GID=other":              "gid",
 		"http://stock:8080/x?a=1;op=cancel":              "op",
 		"http://stock:8080/x?%6fp=cancel":                "op",
+		"http://stock:8080/x?caller=other":               "caller",
 		"http://stock:8080/x?branch_id":                  "branch_id",
 		"http://stock:8080/x?trans_type=saga":            "trans_type",
 		"http://stock:8080/x?a=b&%20gid=other":           "gid",

@@ -31,7 +31,7 @@
 //   - A transaction has at most [saga.MaxBranches] branches, and its data is
 //     bounded by the configuration. The confirm and cancel URLs of a branch are
 //     below the same entry of [Config.Hosts], and their queries hold none of gid,
-//     trans_type, branch_id and op; other parameters are sent as they are.
+//     trans_type, branch_id, op and caller; other parameters are sent as they are.
 //   - A rollback_reason is cut to 1,000 characters.
 //   - A 200 of a branch counts as success only if its body is empty or JSON, or a
 //     text that holds SUCCESS and is no HTML. As on a DTM server, 425 or the word

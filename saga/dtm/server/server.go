@@ -9,7 +9,6 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
 // Pattern is the pattern of the API's transactions in the log, such as for
@@ -104,7 +103,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	c.Client = wire.Client(c.Client)
+	c.Client = strict(c.Client)
 	return c, nil
 }
 

@@ -156,8 +156,8 @@ func under(path, prefix string) bool {
 // maxURL is the most characters of a URL.
 const maxURL = 2048
 
-// own are the parameters that a call carries.
-var own = []string{"gid", "trans_type", "branch_id", "op"}
+// own are the parameters that a call carries, or that name whose call it is.
+var own = []string{"gid", "trans_type", "branch_id", "op", "caller"}
 
 // parse checks the URL of a branch.
 func parse(address string) (*url.URL, error) {
@@ -190,7 +190,7 @@ func checkQuery(query string) error {
 		}
 		for _, ours := range own {
 			if strings.EqualFold(strings.TrimSpace(name), ours) {
-				return fmt.Errorf("its query holds %s, which the server adds itself", ours)
+				return fmt.Errorf("its query holds %s, which is not the client's to set", ours)
 			}
 		}
 	}

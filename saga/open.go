@@ -110,6 +110,9 @@ func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
 	var joined txlog.Joined
 	room := txlog.Room{Branches: MaxBranches, Bytes: o.config.MaxBytes}
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+		if err := o.holdWithin(ctx, tx, t.gid); err != nil {
+			return err
+		}
 		if joined, err = o.log.Join(ctx, tx, s.row(t.gid), room); err != nil || !s.branch.tryFused() {
 			return err
 		}
@@ -159,6 +162,9 @@ func (o *Orchestrator) notOpen(ctx context.Context, gid string, s *step) error {
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
 		if record, err = o.log.GetLocked(ctx, tx, gid); err != nil {
 			return err
+		}
+		if !scopeOf(ctx).has(record.Pattern) {
+			return txlog.ErrNotFound
 		}
 		named, _, err = o.log.Named(ctx, tx, gid, s.id)
 		return err
@@ -242,7 +248,7 @@ func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *tx
 		if flight == nil {
 			return outcome, nil // stopping; it becomes due again
 		}
-		return o.finish(ctx, decided.drive, flight, outcome, returnDecided), nil
+		return o.finish(ctx, decided.drive, flight, outcome, returnDecided || scopeOf(ctx).returnDecided), nil
 	})
 }
 
@@ -290,6 +296,9 @@ func (o *Orchestrator) decideOrRead(ctx context.Context, d txlog.Decision, act *
 		record, err := o.log.GetLocked(ctx, tx, d.GID)
 		if decided.record = record; err != nil {
 			return err
+		}
+		if !scopeOf(ctx).has(record.Pattern) {
+			return txlog.ErrNotFound
 		}
 		if State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
 			return nil

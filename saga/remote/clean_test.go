@@ -183,7 +183,7 @@ func TestCleanLooksAgain(t *testing.T) {
 			return err
 		}))
 		must(t, db.Transaction(func(tx *gorm.DB) error {
-			again, err := barrier.LockOld(ctx, tx, gids, 0)
+			again, _, err := barrier.LockOld(ctx, tx, gids, 0)
 			if len(again) != 0 {
 				t.Errorf("still old: %v", again)
 			}
@@ -203,7 +203,7 @@ func TestCleanLocks(t *testing.T) {
 		}
 		called := make(chan barrier.Verdict, 1)
 		must(t, db.Transaction(func(tx *gorm.DB) error {
-			gids, err := barrier.LockOld(ctx, tx, []string{"a"}, 0)
+			gids, _, err := barrier.LockOld(ctx, tx, []string{"a"}, 0)
 			if err != nil || len(gids) != 1 {
 				t.Fatalf("%v, %v", gids, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/dtm-labs/client/dtmcli"
 	"github.com/go-resty/resty/v2"
@@ -22,16 +23,16 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	api, err := server.New(orch, server.Config{Hosts: []string{"bank:8080"}})
+	api, err := server.New(orch, server.Config{Hosts: []string{"bank:8080/accounts"}})
 	if err != nil {
 		log.Fatal(err)
 	}
 	go orch.Run(ctx)
-	go http.ListenAndServe(":36789", api)
+	go (&http.Server{Addr: ":36789", Handler: api, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}).ListenAndServe()
 
 	// This may be any other program.
 	err = dtmcli.TccGlobalTransaction("http://localhost:36789/api/dtmsvr", "transfer-1", func(t *dtmcli.Tcc) (*resty.Response, error) {
-		return t.CallBranch(map[string]int{"amount": 30}, "http://bank:8080/try", "http://bank:8080/confirm", "http://bank:8080/cancel")
+		return t.CallBranch(map[string]int{"amount": 30}, "http://bank:8080/accounts/try", "http://bank:8080/accounts/confirm", "http://bank:8080/accounts/cancel")
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -1,324 +1,175 @@
 package server
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/internal/wire"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
+
+// Pattern is the pattern of the API's transactions in the log, such as for
+// [saga.Filter].
+const Pattern = "dtm.tcc"
+
+// Engine is what the API runs on: a [saga.Orchestrator].
+type Engine interface {
+	saga.Engine
+
+	// Within returns an engine that knows only the transactions of a pattern;
+	// see [saga.Orchestrator.Within].
+	Within(pattern string) saga.Engine
+}
 
 // Config configures the API. Hosts are needed.
 type Config struct {
-	// Hosts are the hosts, with their ports if their URLs have one, that
-	// branches may be on. A branch anywhere else is refused.
+	// Hosts say where branches may be, each as "host", "host:port",
+	// "host/prefix" or "host:port/prefix". The URL of a branch has to have the
+	// same host and port, as they are written, whatever the case of the letters;
+	// its scheme is http or https. With a prefix, its path has to be the prefix
+	// or to go on with a slash after it, and it may hold none of these: segments
+	// "." and "..", encoded slashes, backslashes, percent signs. Of several
+	// entries that match, the one with the longest prefix counts. Each entry is a
+	// kind of branch of its own; see the documentation of the package.
 	Hosts []string
 
+	// GIDPrefix begins the gid of every transaction of the API; others are
+	// refused. The log has each gid once: without a prefix that nothing else
+	// uses, a client of the API can take the gids that other programs are about
+	// to use. At most 64 characters. Defaults to none.
+	GIDPrefix string
+
 	// Client calls the branches; redirects are refused and cookies ignored in
-	// any case. Defaults to a client that keeps up to 100 idle connections per
-	// host.
+	// any case. Defaults to a client with up to 256 connections per host, of which
+	// it keeps up to 100 when they are idle.
 	Client *http.Client
 
-	// MaxBody is the most bytes of a request. Defaults to 1 MiB.
+	// MaxTimeout is the longest timeout_to_fail. Defaults to 24 hours.
+	MaxTimeout time.Duration
+
+	// MaxData is the most bytes of the data of one branch, and
+	// MaxTransactionData of all branches of a transaction with their URLs. They
+	// default to 65,535, as on a DTM server, and to 1 MiB. Branches that are
+	// registered at the same time may exceed the second together.
+	MaxData, MaxTransactionData int
+
+	// MaxBody is the most bytes of a request. Defaults to 512 KiB.
 	MaxBody int64
+
+	// BodyTimeout is how long the body of a request may take to arrive, and a
+	// large answer to be taken. It needs a [http.ResponseWriter] that [http.ResponseController] can use. Defaults to
+	// 5 seconds.
+	BodyTimeout time.Duration
+
+	// MaxRequests is the most requests that are read and worked on at once.
+	// Others wait for up to BodyTimeout and are answered 503 then. As many
+	// requests with wait_result again may wait for their result. Defaults to 128.
+	MaxRequests int
+
+	// MaxWait is how long a request with wait_result waits for the end of the
+	// transaction, before it is answered 425. Defaults to 10 seconds.
+	MaxWait time.Duration
 
 	// Logger takes what goes wrong. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 
-// api is the handler.
-type api struct {
-	engine saga.Engine
-	config Config
-	mux    *http.ServeMux
+func (c Config) withDefaults() (Config, error) {
+	if err := setDefaults(
+		limit{"MaxTimeout", &c.MaxTimeout, 24 * time.Hour},
+		limit{"BodyTimeout", &c.BodyTimeout, 5 * time.Second},
+		limit{"MaxWait", &c.MaxWait, 10 * time.Second},
+		limit{"MaxBody", &c.MaxBody, 512 << 10},
+		limit{"MaxData", &c.MaxData, 1<<16 - 1},
+		limit{"MaxTransactionData", &c.MaxTransactionData, 1 << 20},
+		limit{"MaxRequests", &c.MaxRequests, 128},
+	); err != nil {
+		return c, err
+	}
+	if c.GIDPrefix != "" && (barrier.ValidateGID(c.GIDPrefix) != nil || strings.Contains(c.GIDPrefix, ";") || len(c.GIDPrefix) > 64) {
+		return c, fmt.Errorf("%w: Config.GIDPrefix is %q, at most 64 characters that a gid may have are possible", saga.ErrInvalid, c.GIDPrefix)
+	}
+	if c.MaxTimeout < time.Second {
+		return c, fmt.Errorf("%w: Config.MaxTimeout is %s, and timeout_to_fail has whole seconds", saga.ErrInvalid, c.MaxTimeout)
+	}
+	if c.Client == nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxIdleConns, transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = 0, 100, 256
+		c.Client = &http.Client{Transport: transport}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Client = strict(c.Client)
+	return c, nil
 }
 
-// New returns the API on top of engine, with which it registers the kind of
-// branch "dtm.branch": call it once per engine, before the engine runs.
-func New(engine saga.Engine, config Config) (http.Handler, error) {
-	if len(config.Hosts) == 0 {
-		return nil, fmt.Errorf("server: %w: Config.Hosts names no host that branches may be on", saga.ErrInvalid)
+type limit struct {
+	name     string
+	value    any
+	fallback any
+}
+
+func setDefaults(limits ...limit) (err error) {
+	for _, l := range limits {
+		switch value := l.value.(type) {
+		case *time.Duration:
+			err = setDefault(l.name, value, l.fallback.(time.Duration))
+		case *int64:
+			err = setDefault(l.name, value, int64(l.fallback.(int)))
+		case *int:
+			err = setDefault(l.name, value, l.fallback.(int))
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if config.MaxBody < 0 {
-		return nil, fmt.Errorf("server: %w: Config.MaxBody is negative", saga.ErrInvalid)
+	return nil
+}
+
+func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T) error {
+	if *value < 0 {
+		return fmt.Errorf("%w: Config.%s is negative", saga.ErrInvalid, name)
 	}
-	if config.MaxBody == 0 {
-		config.MaxBody = 1 << 20
+	if *value == 0 {
+		*value = fallback
 	}
-	if config.Client == nil {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 100
-		config.Client = &http.Client{Transport: transport}
-	}
-	if config.Logger == nil {
-		config.Logger = slog.Default()
-	}
-	config.Client = wire.Client(config.Client)
-	a := &api{engine: engine, config: config, mux: http.NewServeMux()}
-	err := engine.Register(saga.Branch{Kind: kind, Encode: encode, Remote: &caller{client: config.Client, allowed: a.allowed}})
+	return nil
+}
+
+// api is the handler.
+type api struct {
+	engine      saga.Engine // knows only the API's transactions
+	config      Config
+	targets     targets
+	crossOrigin *http.CrossOriginProtection
+	requests    slots
+	waits       slots
+}
+
+// New returns the API on top of engine, with which it registers a kind of branch
+// for each entry of Config.Hosts: call it once per engine, before the engine
+// runs. The handler acts only on transactions that were prepared through it, or
+// through another such handler on the same log.
+func New(engine Engine, config Config) (http.Handler, error) {
+	config, err := config.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	for pattern, handle := range map[string]func(context.Context, request) (any, error){
-		"GET /newGid":             a.newGID,
-		"GET /version":            a.version,
-		"GET /query":              a.query,
-		"POST /prepare":           a.prepare,
-		"POST /submit":            a.submit,
-		"POST /abort":             a.abort,
-		"POST /registerBranch":    a.registerBranch,
-		"POST /registerTccBranch": a.registerBranch, // what old clients call it
-	} {
-		method, path, _ := strings.Cut(pattern, " ")
-		a.mux.HandleFunc(method+" /api/dtmsvr"+path, a.handler(handle))
+	targets, err := parseTargets(config.Hosts)
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	a := &api{engine: engine.Within(Pattern), config: config, targets: targets, crossOrigin: http.NewCrossOriginProtection(),
+		requests: make(slots, config.MaxRequests), waits: make(slots, config.MaxRequests)}
+	for _, t := range append(targets, nowhere) {
+		err := a.engine.Register(saga.Branch{Kind: t.kind, Encode: encode, Remote: &caller{client: config.Client, target: t}})
+		if err != nil {
+			return nil, fmt.Errorf("server: %w", err)
+		}
 	}
 	return a, nil
-}
-
-// ServeHTTP serves one request.
-func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
-
-// request is what clients send, as far as it matters.
-type request struct {
-	GID       string `json:"gid"`
-	TransType string `json:"trans_type"`
-
-	TimeoutToFail  int64             `json:"timeout_to_fail"` // seconds
-	WaitResult     bool              `json:"wait_result"`
-	RollbackReason string            `json:"rollback_reason"`
-	BranchHeaders  map[string]string `json:"branch_headers"`
-	CustomData     string            `json:"custom_data"`
-
-	BranchID string `json:"branch_id"`
-	Data     string `json:"data"`
-	Confirm  string `json:"confirm"`
-	Cancel   string `json:"cancel"`
-}
-
-// The timeout of a transaction that names none, as it is by default on a DTM
-// server, and the longest, in seconds.
-const (
-	defaultTimeout = 35
-	maxTimeout     = 365 * 24 * 3600
-)
-
-// errLarge is of a request with too many bytes.
-var errLarge = errors.New("the request is too large")
-
-func (a *api) handler(handle func(context.Context, request) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		in, err := a.read(w, r)
-		var out any
-		if err == nil {
-			out, err = handle(r.Context(), in)
-		}
-		if err != nil {
-			status := statusOf(err)
-			if status >= http.StatusInternalServerError {
-				a.config.Logger.Warn("server: a request failed", slog.String("path", r.URL.Path), slog.String("gid", in.GID), slog.Any("error", err))
-			}
-			wire.Write(w, status, err.Error())
-			return
-		}
-		if out == nil {
-			wire.Write(w, http.StatusOK, "")
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(out)
-	}
-}
-
-func (a *api) read(w http.ResponseWriter, r *http.Request) (in request, err error) {
-	if r.Method == http.MethodGet {
-		return request{GID: r.URL.Query().Get("gid")}, nil
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.config.MaxBody))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return in, fmt.Errorf("%w: %d bytes are allowed", errLarge, large.Limit)
-	case err != nil:
-		return in, fmt.Errorf("%w: reading the request: %w", saga.ErrInvalid, err)
-	}
-	if err := json.Unmarshal(body, &in); err != nil {
-		return in, fmt.Errorf("%w: the request: %w", saga.ErrInvalid, err)
-	}
-	switch {
-	case in.TransType != wire.TransType:
-		return in, fmt.Errorf("%w: the trans_type is %q: this server has %s only", saga.ErrInvalid, wire.Clip(in.TransType, 40), wire.TransType)
-	case len(in.BranchHeaders) > 0:
-		return in, fmt.Errorf("%w: branch_headers are not supported by this server", saga.ErrInvalid)
-	case in.CustomData != "":
-		return in, fmt.Errorf("%w: custom_data is not supported by this server", saga.ErrInvalid)
-	case in.TimeoutToFail < 0 || in.TimeoutToFail > maxTimeout:
-		return in, fmt.Errorf("%w: timeout_to_fail is %d seconds, it must be between 0 and %d", saga.ErrInvalid, in.TimeoutToFail, maxTimeout)
-	}
-	return in, nil
-}
-
-// statusOf maps an error to what a DTM server answers: 409 when the transaction
-// is not what the request needs, and 425 when it is not at its end.
-func statusOf(err error) int {
-	switch {
-	case errors.Is(err, errLarge):
-		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, saga.ErrInvalid):
-		return http.StatusBadRequest
-	case errors.Is(err, saga.ErrNotFound), errors.Is(err, saga.ErrNotOpen), errors.Is(err, saga.ErrMismatch),
-		errors.Is(err, saga.ErrCancelled), errors.Is(err, saga.ErrConfirmed), errors.Is(err, saga.ErrNotTried):
-		return http.StatusConflict
-	case errors.Is(err, saga.ErrOngoing):
-		return http.StatusTooEarly
-	case errors.Is(err, saga.ErrStopped), errors.Is(err, saga.ErrNoLease):
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusInternalServerError
-	}
-}
-
-func (a *api) newGID(context.Context, request) (any, error) {
-	return map[string]string{"gid": uuid.NewString(), "dtm_result": wire.Success}, nil
-}
-
-func (a *api) version(context.Context, request) (any, error) {
-	return map[string]string{"version": "tccsaga"}, nil
-}
-
-func (a *api) prepare(ctx context.Context, in request) (any, error) {
-	if in.TimeoutToFail == 0 {
-		in.TimeoutToFail = defaultTimeout
-	}
-	opening := saga.Opening{GID: in.GID, Pattern: wire.TransType, Options: saga.Options{Timeout: time.Duration(in.TimeoutToFail) * time.Second}}
-	if err := a.engine.Begin(ctx, opening); err != nil {
-		return nil, err
-	}
-	// A client that comes again has to learn that it is too late.
-	found, err := a.engine.Lookup(ctx, in.GID)
-	if err == nil && found.State.Decided() {
-		err = fmt.Errorf("%s is %s: %w", in.GID, found.State, saga.ErrNotOpen)
-	}
-	return nil, err
-}
-
-func (a *api) registerBranch(ctx context.Context, in request) (any, error) {
-	b := branch{Confirm: in.Confirm, Cancel: in.Cancel, Data: in.Data}
-	for name, address := range map[string]string{"confirm": b.Confirm, "cancel": b.Cancel} {
-		if err := a.allowed(address); err != nil {
-			return nil, fmt.Errorf("%w: the URL of %s: %w", saga.ErrInvalid, name, err)
-		}
-	}
-	return nil, a.engine.Try(ctx, in.GID, in.BranchID, saga.Step{Kind: kind, Input: b})
-}
-
-func (a *api) submit(ctx context.Context, in request) (any, error) {
-	outcome, err := a.engine.Confirm(ctx, in.GID, saga.Options{})
-	if err == nil && in.WaitResult && !outcome.State.Finished() {
-		err = fmt.Errorf("%s is decided to be confirmed, but not every Confirm has succeeded yet: %w", in.GID, saga.ErrOngoing)
-	}
-	return nil, err
-}
-
-func (a *api) abort(ctx context.Context, in request) (any, error) {
-	_, err := a.engine.Cancel(ctx, in.GID, in.RollbackReason)
-	return nil, err
-}
-
-// statuses are DTM's names of our states.
-var statuses = map[saga.State]string{
-	saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed",
-	saga.Cancelling: "aborting", saga.Cancelled: "failed",
-}
-
-// transactionView and branchView are what clients read, as far as it is known.
-type transactionView struct {
-	GID            string     `json:"gid"`
-	TransType      string     `json:"trans_type"`
-	Status         string     `json:"status"`
-	Protocol       string     `json:"protocol"`
-	RollbackReason string     `json:"rollback_reason,omitempty"`
-	CreateTime     time.Time  `json:"create_time"`
-	FinishTime     *time.Time `json:"finish_time,omitempty"`
-	RollbackTime   *time.Time `json:"rollback_time,omitempty"`
-}
-
-type branchView struct {
-	GID      string `json:"gid"`
-	URL      string `json:"url"`
-	BinData  []byte `json:"bin_data"`
-	BranchID string `json:"branch_id"`
-	Op       string `json:"op"`
-	Status   string `json:"status"`
-}
-
-// query answers as a DTM server does, also for a transaction that there is not.
-func (a *api) query(ctx context.Context, in request) (any, error) {
-	answer := struct {
-		Transaction *transactionView `json:"transaction"`
-		Branches    []branchView     `json:"branches"`
-	}{Branches: []branchView{}}
-	found, err := a.engine.Lookup(ctx, in.GID)
-	if errors.Is(err, saga.ErrNotFound) {
-		return answer, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	view := &transactionView{GID: found.GID, TransType: found.Pattern, Status: statuses[found.State], Protocol: "http",
-		RollbackReason: found.Reason, CreateTime: found.CreatedAt}
-	switch found.State {
-	case saga.Confirmed:
-		view.FinishTime = &found.FinishedAt
-	case saga.Cancelled:
-		view.RollbackTime = &found.FinishedAt
-	}
-	answer.Transaction = view
-	for _, b := range found.Branches {
-		answer.Branches = append(answer.Branches, branchViews(found, b)...)
-	}
-	return answer, nil
-}
-
-// branchViews are the two operations of a branch.
-func branchViews(t *saga.Transaction, b saga.BranchView) []branchView {
-	stored, err := decode(b.Payload)
-	if err != nil || b.Kind != kind {
-		return nil // of another client of the same orchestrator
-	}
-	status := func(end saga.State) string {
-		if t.State == end || !b.DoneAt.IsZero() && (t.State == saga.Confirming) == (end == saga.Confirmed) {
-			return "succeed"
-		}
-		return "prepared"
-	}
-	return []branchView{
-		{t.GID, stored.Cancel, []byte(stored.Data), b.ID, "cancel", status(saga.Cancelled)},
-		{t.GID, stored.Confirm, []byte(stored.Data), b.ID, "confirm", status(saga.Confirmed)},
-	}
-}
-
-// allowed says why a branch must not be called at address. An empty one stands
-// for nothing to do, as it does for a DTM server.
-func (a *api) allowed(address string) error {
-	if address == "" {
-		return nil
-	}
-	at, err := parse(address)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(a.config.Hosts, func(host string) bool { return strings.EqualFold(host, at.Host) }) {
-		return fmt.Errorf("the host %q is not among those that this server may call", at.Host)
-	}
-	return nil
 }

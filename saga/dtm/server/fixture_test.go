@@ -1,0 +1,316 @@
+package server_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dtm-labs/client/dtmcli"
+	"github.com/go-resty/resty/v2"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+)
+
+// quick keeps tests short: leases, polls and retries of milliseconds.
+var quick = saga.Config{
+	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
+	FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+}
+
+// transfer is the payload of the branches, as a user of DTM writes it.
+type transfer struct {
+	Amount int  `json:"amount"`
+	Fail   bool `json:"fail"`
+}
+
+// bank is a service of a user of DTM, with DTM's own barrier on MariaDB, and the
+// API that its client talks to instead of a DTM server's.
+type bank struct {
+	t    *testing.T
+	pool *sql.DB
+	busi *httptest.Server
+	api  *httptest.Server
+	orch *saga.Orchestrator
+	db   *gorm.DB
+
+	mu     sync.Mutex
+	before func(r *http.Request) (status int) // 0 for going on
+}
+
+func newBank(t *testing.T, db *gorm.DB, change ...func(*server.Config, *saga.Config)) *bank {
+	t.Helper()
+	return newBankOn(t, db, func(orch *saga.Orchestrator) server.Engine { return orch }, change...)
+}
+
+func newBankOn(t *testing.T, db *gorm.DB, on func(*saga.Orchestrator) server.Engine, change ...func(*server.Config, *saga.Config)) *bank {
+	t.Helper()
+	b := &bank{t: t, db: db}
+	accounts := sqltest.Open(t, "mysql")
+	var err error
+	b.pool, err = accounts.DB()
+	must(t, err)
+	for _, statement := range []string{
+		"CREATE TABLE barrier (id BIGINT PRIMARY KEY AUTO_INCREMENT, trans_type VARCHAR(45), gid VARCHAR(128), branch_id VARCHAR(128), op VARCHAR(45), barrier_id VARCHAR(45), reason VARCHAR(45), UNIQUE KEY (gid, branch_id, op, barrier_id))",
+		"CREATE TABLE accounts (id VARCHAR(10) PRIMARY KEY, balance INT NOT NULL, trading INT NOT NULL)",
+		"INSERT INTO accounts VALUES ('out', 100, 0), ('in', 0, 0)",
+	} {
+		must(t, accounts.Exec(statement).Error)
+	}
+	b.busi = httptest.NewServer(b.routes())
+	t.Cleanup(b.busi.Close)
+	config, engine := server.Config{Hosts: []string{b.host()}, Logger: slog.New(slog.DiscardHandler)}, quick
+	for _, change := range change {
+		change(&config, &engine)
+	}
+	b.orch, err = saga.Open(t.Context(), db, engine)
+	must(t, err)
+	api, err := server.New(on(b.orch), config)
+	must(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- b.orch.Run(context.WithoutCancel(t.Context())) }()
+	b.api = httptest.NewServer(api)
+	t.Cleanup(func() {
+		b.api.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		b.orch.Stop(ctx)
+		<-ended
+	})
+	return b
+}
+
+func (b *bank) host() string { return strings.TrimPrefix(b.busi.URL, "http://") }
+
+func (b *bank) dtm() string { return b.api.URL + "/api/dtmsvr" }
+
+func (b *bank) disturbed(before func(r *http.Request) int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.before = before
+}
+
+func (b *bank) routes() http.Handler {
+	mux := http.NewServeMux()
+	for path, statement := range map[string]string{
+		"/out/try":     "UPDATE accounts SET trading = trading - ? WHERE id = 'out' AND balance + trading >= ?",
+		"/out/confirm": "UPDATE accounts SET trading = trading + ?, balance = balance - ? WHERE id = 'out'",
+		"/out/cancel":  "UPDATE accounts SET trading = trading + ? WHERE id = 'out' AND ? = ?",
+		"/in/try":      "UPDATE accounts SET trading = trading + ? WHERE id = 'in' AND ? > 0",
+		"/in/confirm":  "UPDATE accounts SET trading = trading - ?, balance = balance + ? WHERE id = 'in'",
+		"/in/cancel":   "UPDATE accounts SET trading = trading - ? WHERE id = 'in' AND ? = ?",
+	} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			b.mu.Lock()
+			before := b.before
+			b.mu.Unlock()
+			if before != nil {
+				if status := before(r); status != 0 {
+					w.WriteHeader(status)
+					return
+				}
+			}
+			b.answer(w, b.work(r, statement))
+		})
+	}
+	// A branch that has branches of its own.
+	mux.HandleFunc("POST /in/nested", func(w http.ResponseWriter, r *http.Request) {
+		nested, err := dtmcli.TccFromQuery(r.URL.Query())
+		var in transfer
+		if err == nil {
+			err = json.NewDecoder(r.Body).Decode(&in)
+		}
+		if err == nil {
+			_, err = nested.CallBranch(in, b.busi.URL+"/in/try", b.busi.URL+"/in/confirm", b.busi.URL+"/in/cancel")
+		}
+		b.answer(w, err)
+	})
+	mux.HandleFunc("POST /in/nothing", func(w http.ResponseWriter, r *http.Request) { b.answer(w, nil) })
+	return mux
+}
+
+func (b *bank) answer(w http.ResponseWriter, err error) {
+	status, body := dtmcli.Result2HttpJSON(err)
+	if err == nil {
+		body = dtmcli.MapSuccess
+	}
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}
+
+// work is a branch call with DTM's own barrier.
+func (b *bank) work(r *http.Request, statement string) error {
+	barrier, err := dtmcli.BarrierFromQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	barrier.DBType, barrier.BarrierTableName = "mysql", "barrier"
+	var in transfer
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		return err
+	}
+	return barrier.CallWithDB(b.pool, func(tx *sql.Tx) error {
+		if in.Fail && strings.HasSuffix(r.URL.Path, "/in/try") {
+			return fmt.Errorf("the account is closed: %w", dtmcli.ErrFailure)
+		}
+		arguments := []any{in.Amount}
+		for range strings.Count(statement, "?") - 1 {
+			arguments = append(arguments, in.Amount)
+		}
+		result, err := tx.Exec(statement, arguments...)
+		if err != nil {
+			return err
+		}
+		if n, _ := result.RowsAffected(); n != 1 {
+			return fmt.Errorf("the balance is short: %w", dtmcli.ErrFailure)
+		}
+		return nil
+	})
+}
+
+// transfer is a TCC transaction as DTM's documentation shows it.
+func (b *bank) transfer(gid string, in transfer, custom func(*dtmcli.Tcc)) error {
+	return b.through(gid, in, "/in/try", custom)
+}
+
+func (b *bank) through(gid string, in transfer, second string, custom func(*dtmcli.Tcc)) error {
+	if custom == nil {
+		custom = func(*dtmcli.Tcc) {}
+	}
+	return dtmcli.TccGlobalTransaction2(b.dtm(), gid, custom, func(t *dtmcli.Tcc) (*resty.Response, error) {
+		reply, err := t.CallBranch(in, b.busi.URL+"/out/try", b.busi.URL+"/out/confirm", b.busi.URL+"/out/cancel")
+		if err != nil {
+			return reply, err
+		}
+		if second != "/in/try" {
+			return t.CallBranch(in, b.busi.URL+second, b.busi.URL+"/in/nothing", b.busi.URL+"/in/nothing")
+		}
+		return t.CallBranch(in, b.busi.URL+"/in/try", b.busi.URL+"/in/confirm", b.busi.URL+"/in/cancel")
+	})
+}
+
+// books checks both accounts.
+func (b *bank) books(out, in int) {
+	b.t.Helper()
+	type account struct{ balance, trading int }
+	var got [2]account
+	for i, id := range []string{"out", "in"} {
+		must(b.t, b.pool.QueryRow("SELECT balance, trading FROM accounts WHERE id = ?", id).Scan(&got[i].balance, &got[i].trading))
+	}
+	if want := [2]account{{out, 0}, {in, 0}}; got != want {
+		b.t.Errorf("balance and trading %v, want %v", got, want)
+	}
+}
+
+func (b *bank) reaches(gid, status string) {
+	b.t.Helper()
+	eventually(b.t, gid+" is "+status, func() bool { return b.query(gid).Transaction.Status == status })
+}
+
+// patient ends what would never end, if a bound does not hold.
+var patient = &http.Client{Timeout: 30 * time.Second}
+
+// post sends a body as it is, and get asks.
+func (b *bank) post(path, body string) (status int, text string) {
+	b.t.Helper()
+	return b.send(http.MethodPost, path, body, http.Header{"Content-Type": {"application/json"}})
+}
+
+func (b *bank) get(path string) (status int, text string) {
+	b.t.Helper()
+	return b.send(http.MethodGet, path, "", nil)
+}
+
+func (b *bank) send(method, path, body string, header http.Header) (status int, text string) {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), method, b.dtm()+"/"+path, strings.NewReader(body))
+	must(b.t, err)
+	r.Header = header
+	reply, err := patient.Do(r)
+	must(b.t, err)
+	defer reply.Body.Close()
+	all, err := io.ReadAll(reply.Body)
+	must(b.t, err)
+	return reply.StatusCode, string(all)
+}
+
+// open prepares a transaction with a branch at the path of a URL.
+func (b *bank) open(gid, path string) {
+	b.t.Helper()
+	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"`+gid+`","trans_type":"tcc"}`))
+	b.says(200, "SUCCESS")(b.post("registerBranch", b.registration(gid, "01", b.busi.URL+path)))
+}
+
+func (b *bank) registration(gid, id, address string) string {
+	return fmt.Sprintf(`{"gid":%q,"trans_type":"tcc","branch_id":%q,"data":"{\"amount\":30}","confirm":%q,"cancel":%q}`, gid, id, address, address)
+}
+
+// says checks an answer.
+func (b *bank) says(status int, text string) func(gotStatus int, got string) {
+	b.t.Helper()
+	return func(gotStatus int, got string) {
+		b.t.Helper()
+		if gotStatus != status || !strings.Contains(got, text) {
+			b.t.Errorf("%d %s, want %d with %q", gotStatus, got, status, text)
+		}
+	}
+}
+
+type queried struct {
+	Transaction struct {
+		GID            string `json:"gid"`
+		Status         string `json:"status"`
+		RollbackReason string `json:"rollback_reason"`
+	} `json:"transaction"`
+	Branches []struct {
+		BranchID string `json:"branch_id"`
+		Op       string `json:"op"`
+		URL      string `json:"url"`
+		Data     []byte `json:"bin_data"`
+		Status   string `json:"status"`
+	} `json:"branches"`
+}
+
+func (b *bank) query(gid string) (q queried) {
+	b.t.Helper()
+	reply, err := dtmcli.GetRestyClient().R().SetResult(&q).Get(b.dtm() + "/query?gid=" + gid)
+	must(b.t, err)
+	if reply.StatusCode() != http.StatusOK {
+		b.t.Fatalf("query: %s", reply)
+	}
+	return q
+}
+
+// eventually polls a condition: the end of something that other goroutines and
+// the database do is not to be had otherwise from outside.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	limit := time.After(20 * time.Second)
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-limit:
+			t.Fatalf("never came: %s", what)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,278 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/wire"
+)
+
+// base is the path below which a DTM server has its API.
+const base = "/api/dtmsvr/"
+
+// endpoint is a part of the API.
+type endpoint struct {
+	method string
+	read   func(*http.Request, Config) (*request, error) // of a GET
+	handle func(*api, context.Context, *request) (any, error)
+}
+
+var nothing = func(*http.Request, Config) (*request, error) { return &request{}, nil }
+
+var endpoints = map[string]endpoint{
+	"newGid":            {http.MethodGet, nothing, (*api).newGID},
+	"version":           {http.MethodGet, nothing, (*api).version},
+	"query":             {http.MethodGet, queryOf, (*api).query},
+	"prepare":           {http.MethodPost, nil, (*api).prepare},
+	"submit":            {http.MethodPost, nil, (*api).submit},
+	"abort":             {http.MethodPost, nil, (*api).abort},
+	"registerBranch":    {http.MethodPost, nil, (*api).registerBranch},
+	"registerTccBranch": {http.MethodPost, nil, (*api).registerBranch}, // what old clients call it
+}
+
+// refusal is an error with the status that answers it.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// maxHandling bounds the work on a request, apart from waiting for a result.
+const maxHandling = 30 * time.Second
+
+// ServeHTTP serves one request.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// It holds until the body has arrived, and also bounds what the server
+		// throws away of a body that nobody reads.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.config.BodyTimeout))
+	}
+	// The path as it was sent: a proxy in front of the server sees the same
+	// endpoint.
+	name, below := strings.CutPrefix(r.URL.EscapedPath(), base)
+	e, served := endpoints[name]
+	if !below || !served {
+		a.unknown(w, r, name)
+		return
+	}
+	if err := a.check(w, r, e); err != nil {
+		a.fail(w, r, "", err)
+		return
+	}
+	if !a.requests.take(r.Context(), a.config.BodyTimeout) {
+		w.Header().Set("Retry-After", "1")
+		a.fail(w, r, "", &refusal{http.StatusServiceUnavailable, "too many requests at once"})
+		return
+	}
+	leave := sync.OnceFunc(a.requests.give)
+	defer leave()
+	in, err := a.read(w, r, e)
+	if err != nil {
+		a.fail(w, r, "", err)
+		return
+	}
+	in.leave = leave
+	out, err := a.handle(r.Context(), e, in)
+	if err != nil {
+		a.fail(w, r, in.gid, err)
+		return
+	}
+	if out == nil {
+		out = reply{Result: wire.Success}
+	}
+	a.write(w, http.StatusOK, out)
+}
+
+func (a *api) handle(ctx context.Context, e endpoint, in *request) (any, error) {
+	longest := maxHandling
+	if in.waitResult {
+		longest += a.config.MaxWait
+	}
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	return e.handle(a, ctx, in)
+}
+
+// check looks at all but the body.
+func (a *api) check(w http.ResponseWriter, r *http.Request, e endpoint) error {
+	if r.Method != e.method && !(r.Method == http.MethodHead && e.method == http.MethodGet) {
+		allowed := e.method
+		if allowed == http.MethodGet {
+			allowed = "GET, HEAD"
+		}
+		w.Header().Set("Allow", allowed)
+		return &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("the method %s is not allowed here, %s is", wire.Clip(r.Method, 20), allowed)}
+	}
+	if err := a.crossOrigin.Check(r); err != nil {
+		return &refusal{http.StatusForbidden, err.Error()}
+	}
+	if e.method == http.MethodGet {
+		return nil
+	}
+	kind, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := parameters["charset"]
+	if err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
+		return &refusal{http.StatusUnsupportedMediaType, "the Content-Type must be application/json, in UTF-8 and without a Content-Encoding"}
+	}
+	if r.ContentLength > a.config.MaxBody {
+		return a.tooLarge()
+	}
+	return nil
+}
+
+func (a *api) tooLarge() error {
+	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is too large: %d bytes are allowed", a.config.MaxBody)}
+}
+
+func (a *api) read(w http.ResponseWriter, r *http.Request, e endpoint) (*request, error) {
+	if e.read != nil {
+		return e.read(r, a.config)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.config.MaxBody))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, a.tooLarge()
+	case err != nil:
+		return nil, &refusal{http.StatusRequestTimeout, fmt.Sprintf("the body of the request did not arrive within %s", a.config.BodyTimeout)}
+	}
+	return parseRequest(body, a.config)
+}
+
+// reply is the body of most answers.
+type reply struct {
+	Result  string `json:"dtm_result,omitempty"`
+	Message string `json:"message,omitempty"`
+
+	// Transaction takes the place of an object: DTM's workflow client looks at
+	// nothing else of an answer, and shows a text that is there.
+	Transaction string `json:"transaction,omitempty"`
+}
+
+// maxSmall is the size of an answer, in bytes, that the buffers of a connection
+// take whether the client reads it or not.
+const maxSmall = 4 << 10
+
+func (a *api) write(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil { // it holds nothing that could not be marshalled
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	if len(text) <= maxSmall {
+		w.Write(text)
+		return
+	}
+	limits := http.NewResponseController(w)
+	limits.SetWriteDeadline(time.Now().Add(a.config.BodyTimeout))
+	w.Write(text)
+	if limits.Flush() == nil {
+		limits.SetWriteDeadline(time.Time{}) // the connection goes on
+	}
+}
+
+func (a *api) unknown(w http.ResponseWriter, r *http.Request, name string) {
+	text := fmt.Sprintf("the endpoint %s is not served: tccsaga serves TCC only, by newGid, prepare, registerBranch, submit, abort, query and version below %s",
+		wire.Clip(r.URL.EscapedPath(), 100), base)
+	body := reply{Message: plain(text)}
+	if name == "prepareWorkflow" {
+		body.Transaction = body.Message
+	}
+	a.write(w, http.StatusNotFound, body)
+}
+
+// results are DTM's words for statuses.
+var results = map[int]string{http.StatusConflict: wire.Failure, http.StatusTooEarly: wire.Ongoing}
+
+// fail answers with an error. The text of an error of the server itself goes to
+// the log, with an id; the client gets the id.
+func (a *api) fail(w http.ResponseWriter, r *http.Request, gid string, err error) {
+	status, message := statusOf(err)
+	if message == "" {
+		message = err.Error()
+	} else {
+		id := uuid.NewString()[:8]
+		message += "; the log of the server says more under error " + id
+		a.config.Logger.Warn("server: a request failed", slog.String("id", id), slog.String("path", wire.Clip(r.URL.EscapedPath(), 100)),
+			slog.String("gid", wire.Clip(gid, 128)), slog.String("error", wire.Clip(err.Error(), 2000)))
+	}
+	a.write(w, status, reply{Result: results[status], Message: wire.Clip(plain(message), 500)})
+}
+
+// plain keeps a text from being misread as a result.
+func plain(text string) string {
+	return strings.NewReplacer(wire.Failure, "failure", wire.Ongoing, "ongoing").Replace(text)
+}
+
+// statusOf maps an error to what a DTM server answers: 409 when the transaction
+// is not what the request needs, and 425 when it is not at its end. The message,
+// if there is one, stands for an error that clients are not to see.
+func statusOf(err error) (status int, message string) {
+	var refused *refusal
+	switch {
+	case errors.As(err, &refused):
+		return refused.status, ""
+	case errors.Is(err, saga.ErrUnknown):
+		return http.StatusInternalServerError, "the outcome is unknown: send the request again, or query the gid"
+	case errors.Is(err, saga.ErrInvalid):
+		return http.StatusBadRequest, ""
+	case errors.Is(err, saga.ErrNotFound), errors.Is(err, saga.ErrNotOpen), errors.Is(err, saga.ErrMismatch),
+		errors.Is(err, saga.ErrCancelled), errors.Is(err, saga.ErrConfirmed), errors.Is(err, saga.ErrNotTried):
+		return http.StatusConflict, ""
+	case errors.Is(err, saga.ErrOngoing):
+		return http.StatusTooEarly, ""
+	case errors.Is(err, saga.ErrPaused):
+		return http.StatusServiceUnavailable, "an operator has paused the branches of this host"
+	case errors.Is(err, saga.ErrStopped), errors.Is(err, saga.ErrNoLease):
+		return http.StatusServiceUnavailable, "the server is stopping, or cannot reach its database: send the request again"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable, "the request took too long, and may have had an effect: send it again"
+	default:
+		return http.StatusInternalServerError, "the server has failed: send the request again"
+	}
+}
+
+// slots bound how many do something at once.
+type slots chan struct{}
+
+// take waits for at most d.
+func (s slots) take(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case s <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (s slots) tryTake() bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s slots) give() { <-s }

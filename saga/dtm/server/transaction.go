@@ -1,0 +1,135 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/wire"
+)
+
+func (a *api) newGID(context.Context, *request) (any, error) {
+	return map[string]string{"gid": a.config.GIDPrefix + uuid.NewString(), "dtm_result": wire.Success}, nil
+}
+
+func (a *api) version(context.Context, *request) (any, error) {
+	return map[string]string{"version": "tccsaga"}, nil
+}
+
+func (a *api) prepare(ctx context.Context, in *request) (any, error) {
+	err := a.engine.Begin(ctx, saga.Opening{GID: in.gid, Options: saga.Options{Timeout: in.timeout, ReturnDecided: true}})
+	if err != nil {
+		return nil, err
+	}
+	// A client that comes again has to learn that it is too late.
+	found, err := a.engine.Lookup(ctx, in.gid)
+	if err == nil && found.State.Decided() {
+		err = fmt.Errorf("%s is %s: %w", in.gid, found.State, saga.ErrNotOpen)
+	}
+	return nil, err
+}
+
+func (a *api) registerBranch(ctx context.Context, in *request) (any, error) {
+	if err := in.checkBranch(a.config); err != nil {
+		return nil, err
+	}
+	target, err := a.targets.find(in.branch.Confirm, in.branch.Cancel)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkRoom(ctx, in); err != nil {
+		return nil, err
+	}
+	return nil, a.engine.Try(ctx, in.gid, in.branchID, saga.Step{Kind: target.kind, Input: in.branch})
+}
+
+// checkRoom keeps a transaction within its bounds. The engine checks the number
+// of branches again, and that one no other registration can get around.
+func (a *api) checkRoom(ctx context.Context, in *request) error {
+	found, err := a.engine.Lookup(ctx, in.gid)
+	if err != nil {
+		return err
+	}
+	size := in.branch.size()
+	for _, b := range found.Branches {
+		if b.ID == in.branchID {
+			return nil // again, or a mismatch
+		}
+		if stored, known := storedBranch(b); known {
+			size += stored.size()
+		}
+	}
+	switch {
+	case len(found.Branches) >= saga.MaxBranches:
+		return invalid("%s has %d branches already, which is the most that a transaction can have", in.gid, len(found.Branches))
+	case size > a.config.MaxTransactionData:
+		return invalid("with branch %s, the branches of %s have %d bytes of data and URLs, %d are allowed", in.branchID, in.gid, size, a.config.MaxTransactionData)
+	}
+	return nil
+}
+
+func (a *api) submit(ctx context.Context, in *request) (any, error) {
+	return nil, a.decide(ctx, in, "confirmed", func() error {
+		_, err := a.engine.Confirm(ctx, in.gid, saga.Options{ReturnDecided: true})
+		return err
+	})
+}
+
+func (a *api) abort(ctx context.Context, in *request) (any, error) {
+	return nil, a.decide(ctx, in, "cancelled", func() error {
+		_, err := a.engine.Cancel(ctx, in.gid, in.rollbackReason)
+		return err
+	})
+}
+
+// decide makes a decision and, with wait_result, waits for its end.
+func (a *api) decide(ctx context.Context, in *request, end string, decision func() error) error {
+	if !in.waitResult {
+		return decision()
+	}
+	before, err := a.engine.Lookup(ctx, in.gid)
+	if err != nil {
+		return err
+	}
+	if err := decision(); err != nil {
+		return err
+	}
+	if !a.waits.tryTake() {
+		return fmt.Errorf("%s is decided to be %s, but too many requests wait for a result: %w", in.gid, end, saga.ErrOngoing)
+	}
+	defer a.waits.give()
+	in.leave()
+	return a.await(ctx, in.gid, end, before.Failures)
+}
+
+// await returns when the transaction is finished, or when a call has failed since
+// there were so many failures, or after Config.MaxWait.
+func (a *api) await(ctx context.Context, gid, end string, failures int) error {
+	ctx, cancel := context.WithTimeout(ctx, a.config.MaxWait)
+	defer cancel()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		found, err := a.engine.Lookup(ctx, gid)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			return err
+		case err == nil && found.State.Finished():
+			return nil
+		case err != nil || found.Failures > failures || !sleep(ctx, pause):
+			return fmt.Errorf("%s is decided to be %s, but not every branch is yet: %w", gid, end, saga.ErrOngoing)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

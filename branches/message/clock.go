@@ -30,3 +30,16 @@ func ago(db *gorm.DB, while time.Duration) string {
 		return fmt.Sprintf("strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-%.3f seconds')", while.Seconds())
 	}
 }
+
+// later is the database's clock in UTC, a while later: micros is an expression
+// for a number of microseconds.
+func later(db *gorm.DB, micros string) string {
+	switch db.Dialector.Name() {
+	case "mysql":
+		return "UTC_TIMESTAMP(6) + INTERVAL " + micros + " MICROSECOND"
+	case "postgres":
+		return "clock_timestamp() + " + micros + " * INTERVAL '1 microsecond'"
+	default:
+		return "strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%.6f seconds', " + micros + " / 1000000.0))"
+	}
+}

@@ -39,7 +39,7 @@ func TestDeadLetterAndResend(t *testing.T) {
 		in := b.publish("placed", "data")
 		in.Headers = map[string][]string{"X-Tag": {"one", "two"}}
 		gid := b.execute(phones(1), in)
-		id := gid + "/02"
+		id := b.id(gid, "02")
 		dead := b.name + "_dead"
 		b.settled("mailer")
 		b.settled("ledger")

@@ -90,30 +90,20 @@ func (r *relay) round(ctx context.Context) (published int, err error) {
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
-	all := make([]*row, len(rows))
-	for i := range rows {
-		all[i] = &rows[i].row
-	}
-	r.p.publish(ctx, all)
+	r.p.publish(ctx, rows)
 	// The broker has them: that is written down also if this is interrupted.
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), relayClaim/3)
 	defer cancel()
-	for i := range rows {
-		if rows[i].done {
+	for _, m := range rows {
+		if m.done {
 			published++
 		}
 	}
 	return published, r.p.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return r.note(tx, rows) })
 }
 
-// delayedRow is a row of saga_outbox_delayed.
-type delayedRow struct {
-	row
-	Failures int
-}
-
 // claim takes messages that are due, so that no other relay publishes them.
-func (r *relay) claim(ctx context.Context) (rows []delayedRow, err error) {
+func (r *relay) claim(ctx context.Context) (rows []*row, err error) {
 	db := r.p.db.WithContext(ctx)
 	free := "(claimed_until IS NULL OR claimed_until <= " + now(db) + ")"
 	var ids []string
@@ -137,9 +127,8 @@ func (r *relay) claim(ctx context.Context) (rows []delayedRow, err error) {
 }
 
 // note writes down what came of a batch.
-func (r *relay) note(tx *gorm.DB, rows []delayedRow) error {
-	for i := range rows {
-		m := &rows[i]
+func (r *relay) note(tx *gorm.DB, rows []*row) error {
+	for _, m := range rows {
 		if !m.done {
 			pause := min(maxRelayPause, time.Second<<min(m.Failures, 10))
 			r.p.config.Logger.Warn("message: a delayed message could not be published, which will be repeated", slog.String("message", m.MessageID),

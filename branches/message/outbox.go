@@ -230,6 +230,7 @@ type row struct {
 	Delay                      int64 // microseconds
 	Stream                     string
 	Sequence                   uint64
+	Failures                   int // of a delayed message
 
 	done bool // it is stored, or need not be; else err says why it is not
 	err  error

@@ -122,7 +122,7 @@ func (r *round) holdBack(ctx context.Context) {
 		case o.paused.has(s.kind):
 			s.wait, s.held = jitter.UpTo(ctx, o.config.MaxRetry)+slack, "an operator has paused the kind of branch "+s.kind
 		case s.branch != nil && s.failed > 0:
-			if hold := s.branch.valve.hold(ctx, o.config.MaxRetry); hold > 0 {
+			if hold := s.branch.valve.hold(ctx, o.config.MaxRetry, o.bulky(s.branch, r.op)); hold > 0 {
 				s.wait, s.held = hold+slack, "too many calls of "+s.kind+" fail, or are repeated: see Config.Limits"
 			}
 		}
@@ -365,6 +365,11 @@ func (r *round) conclude(ctx context.Context) error {
 		return err
 	}
 	t.next = next
+	for _, s := range slices.Concat(due, waiting) {
+		if s.branch != nil && !o.paused.has(s.kind) {
+			s.branch.valve.park(t.gid)
+		}
+	}
 	if attention != "" {
 		t.attention = attention
 		o.alarm(t)

@@ -127,7 +127,9 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 // Register makes a kind of branch known; see [Registrar]. It checks the schema of
 // the branch's database, if that is another one.
 func (o *Orchestrator) Register(b Branch) error {
-	return o.add(o.work, &branch{Branch: b, valve: newValve(b.Kind, o.config)})
+	v := newValve(b.Kind, o.config)
+	v.closes = o.hastenAll
+	return o.add(o.work, &branch{Branch: b, valve: v})
 }
 
 // Instance returns the id of this instance in the log, new at every Open.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -204,6 +205,21 @@ func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
 	}
 }
 
+// hastenAll makes transactions due that were put off while the circuit of a kind was
+// open, as far as they are still this instance's.
+func (o *Orchestrator) hastenAll(gids []string) {
+	ctx, cancel := o.detachFor(o.work)
+	defer cancel()
+	for some := range slices.Chunk(gids, claimBatch) {
+		err := local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.MakeDue(ctx, tx, o.instance.ID, some) })
+		if err != nil {
+			o.warn(ctx, "saga: hastening what was put off, which is called when its pause is over", err)
+			return
+		}
+		o.wakeAfter(0)
+	}
+}
+
 // assemble makes a transaction of what the log holds.
 func (o *Orchestrator) assemble(c txlog.Claimed) *txn {
 	r := c.Record
@@ -220,6 +236,11 @@ func (o *Orchestrator) assemble(c txlog.Claimed) *txn {
 		// Attempts are in order: the last of each branch counts.
 		if s := byID[a.BranchID]; s != nil && a.Operation != string(barrier.Try) {
 			s.failed, s.wait = a.Number, a.Wait
+		}
+	}
+	for _, s := range t.steps {
+		if s.branch != nil && s.branch.valve.hurry(t.gid) {
+			s.wait = 0
 		}
 	}
 	return t

@@ -20,6 +20,7 @@ type queries struct {
 	state           string
 	look            string // takes the gid alone
 	lookLocked      string
+	triedAll        func(gids int) string // takes a branch id, then gids
 	tryAll          func(tries) string
 	confirmAll      func(confirms) string // takes a caller, branch ids, then gids
 	unnamed         string
@@ -62,6 +63,9 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		state:      d.SQL(`SELECT state, caller, kind, input FROM saga_barrier` + where),
 		look:       d.SQL(look + ` ORDER BY branch_id`),
 		lookLocked: d.SQL(look + ` AND branch_id = ? {lock}`),
+		triedAll: dialect.Remembered(func(gids int) string {
+			return d.SQL(`SELECT gid, state, caller, kind, input FROM saga_barrier WHERE branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, gids-1) + `) ORDER BY gid {lock}`)
+		}),
 		tryAll: dialect.Remembered(func(n tries) string {
 			rows := strings.Repeat(`, (?, ?, 'tried', ?, ?, ?, {now}, NULL)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', ?, ?, ?, {now}, {now})`, n.confirmed)
 			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, tried_at, confirmed_at) VALUES ` + rows[2:])

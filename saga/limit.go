@@ -32,7 +32,7 @@ type Limits struct {
 
 	// Pause is how long an open circuit lets no repeated call through; then it
 	// lets one, and closes if that, or any other, succeeds. What this instance
-	// has put off meanwhile is then called at once. Defaults to 5 seconds.
+	// has put off meanwhile is then called at once. Defaults to a second.
 	Pause time.Duration
 }
 
@@ -52,7 +52,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		l.Failures = 10
 	}
 	if l.Pause == 0 {
-		l.Pause = 5 * time.Second
+		l.Pause = time.Second
 	}
 	return l, nil
 }
@@ -70,7 +70,7 @@ type valve struct {
 	held   float64             // about how many calls are held back
 
 	closes func(gids []string) // called when the circuit closes, with what was put off; nil for none
-	parked map[string]struct{} // gids that were put off while it was open, at most mostParked
+	parked map[string]struct{} // gids that were put off since the last success, at most mostParked
 	eager  map[string]struct{} // gids that are called at once, whatever their pause
 }
 
@@ -82,7 +82,7 @@ const mostParked = 200_000
 func (v *valve) park(gid string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.open() && len(v.parked) < mostParked {
+	if _, failed := v.failed[gid]; (failed || v.open()) && len(v.parked) < mostParked {
 		v.parked[gid] = struct{}{}
 	}
 }
@@ -150,6 +150,7 @@ func (v *valve) success() {
 	defer v.mu.Unlock()
 	if !v.open() {
 		clear(v.failed)
+		clear(v.parked)
 		return
 	}
 	clear(v.failed)

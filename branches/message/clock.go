@@ -31,9 +31,9 @@ func ago(db *gorm.DB, while time.Duration) string {
 	}
 }
 
-// later is the database's clock in UTC, a while later: micros is an expression
+// laterBy is the database's clock in UTC, a while later: micros is an expression
 // for a number of microseconds.
-func later(db *gorm.DB, micros string) string {
+func laterBy(db *gorm.DB, micros string) string {
 	switch db.Dialector.Name() {
 	case "mysql":
 		return "UTC_TIMESTAMP(6) + INTERVAL " + micros + " MICROSECOND"

@@ -103,7 +103,7 @@ func (r *relay) round(ctx context.Context) (published int, err error) {
 }
 
 // claim takes messages that are due, so that no other relay publishes them.
-func (r *relay) claim(ctx context.Context) (rows []*row, err error) {
+func (r *relay) claim(ctx context.Context) (rows []*outboxRow, err error) {
 	db := r.p.db.WithContext(ctx)
 	free := "(claimed_until IS NULL OR claimed_until <= " + now(db) + ")"
 	var ids []string
@@ -113,7 +113,7 @@ func (r *relay) claim(ctx context.Context) (rows []*row, err error) {
 		return nil, err
 	}
 	name := rand.Text()
-	err = db.Exec("UPDATE saga_outbox_delayed SET claimed_by = ?, claimed_until = "+later(db, fmt.Sprint(relayClaim.Microseconds()))+" WHERE message_id IN ? AND "+free,
+	err = db.Exec("UPDATE saga_outbox_delayed SET claimed_by = ?, claimed_until = "+laterBy(db, fmt.Sprint(relayClaim.Microseconds()))+" WHERE message_id IN ? AND "+free,
 		name, ids).Error
 	if err != nil {
 		return nil, err
@@ -127,13 +127,13 @@ func (r *relay) claim(ctx context.Context) (rows []*row, err error) {
 }
 
 // note writes down what came of a batch.
-func (r *relay) note(tx *gorm.DB, rows []*row) error {
+func (r *relay) note(tx *gorm.DB, rows []*outboxRow) error {
 	for _, m := range rows {
 		if !m.done {
 			pause := min(maxRelayPause, time.Second<<min(m.Failures, 10))
 			r.p.config.Logger.Warn("message: a delayed message could not be published, which will be repeated", slog.String("message", m.MessageID),
 				slog.String("subject", m.Subject), slog.Int("attempt", m.Failures+1), slog.Duration("next", pause), slog.Any("error", m.err))
-			err := tx.Exec("UPDATE saga_outbox_delayed SET failures = failures + 1, error = ?, claimed_until = "+later(tx, fmt.Sprint(pause.Microseconds()))+" WHERE message_id = ?",
+			err := tx.Exec("UPDATE saga_outbox_delayed SET failures = failures + 1, error = ?, claimed_until = "+laterBy(tx, fmt.Sprint(pause.Microseconds()))+" WHERE message_id = ?",
 				oneLine(m.err.Error()), m.MessageID).Error
 			if err != nil {
 				return err

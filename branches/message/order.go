@@ -15,8 +15,8 @@ import (
 // publishRows publishes the wanted rows, which are prepared, and says in each of
 // them what came of it. Those whose order counts are published in order, others
 // beside them.
-func (p *Publisher) publishRows(ctx context.Context, b book, wanted []*row) {
-	var free, ordered []*row
+func (p *Publisher) publishRows(ctx context.Context, b book, wanted []*outboxRow) {
+	var free, ordered []*outboxRow
 	for _, r := range wanted {
 		known, found := p.receipt.of(r.id())
 		switch {
@@ -39,9 +39,9 @@ func (p *Publisher) publishRows(ctx context.Context, b book, wanted []*row) {
 }
 
 // publish publishes rows at once.
-func (p *Publisher) publish(ctx context.Context, rows []*row) {
+func (p *Publisher) publish(ctx context.Context, rows []*outboxRow) {
 	var messages []broker.Message
-	var ready []*row
+	var ready []*outboxRow
 	for _, r := range rows {
 		m, err := r.message()
 		if r.err = err; err == nil {
@@ -60,7 +60,7 @@ func (p *Publisher) publish(ctx context.Context, rows []*row) {
 
 // line returns the messages of a row's plan that go out in the order of the
 // plan: those on the same subject of the same stream.
-func (b book) line(r *row) (line []*row) {
+func (b book) line(r *outboxRow) (line []*outboxRow) {
 	for _, other := range b[r.GID] {
 		if other.State == statePrepared && other.Delay == 0 && other.Destination == r.Destination && other.Subject == r.Subject {
 			line = append(line, other)
@@ -80,7 +80,7 @@ const mostInOrder = 500
 //
 // One call at a time does that in this process. Several processes may publish the
 // same messages, each in order; the broker stores the first of each.
-func (p *Publisher) inOrder(ctx context.Context, b book, wanted []*row) {
+func (p *Publisher) inOrder(ctx context.Context, b book, wanted []*outboxRow) {
 	select {
 	case p.lane <- struct{}{}:
 		defer func() { <-p.lane }()
@@ -91,7 +91,7 @@ func (p *Publisher) inOrder(ctx context.Context, b book, wanted []*row) {
 		return
 	}
 	for open := wanted; len(open) > 0; {
-		q, err := p.queue(ctx, b, open)
+		q, err := p.ordering(ctx, b, open)
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
@@ -106,18 +106,18 @@ func (p *Publisher) inOrder(ctx context.Context, b book, wanted []*row) {
 	}
 }
 
-// queue is what has to be published, in order, up to the wanted rows.
-type queue struct {
-	rows   []*row          // in order
-	before map[*row][]*row // those that a row comes right after
-	helped map[*row]bool   // not wanted
-	more   bool            // there are more rows between these and the wanted ones
+// ordering is what has to be published, in order, up to the wanted rows.
+type ordering struct {
+	rows   []*outboxRow                // in order
+	before map[*outboxRow][]*outboxRow // those that a row comes right after
+	helped map[*outboxRow]bool         // not wanted
+	more   bool                        // there are more rows between these and the wanted ones
 	failed map[string]error
 }
 
-// queue looks for all that has to be published before the wanted rows. It adds
+// ordering looks for all that has to be published before the wanted rows. It adds
 // to the book.
-func (p *Publisher) queue(ctx context.Context, b book, wanted []*row) (*queue, error) {
+func (p *Publisher) ordering(ctx context.Context, b book, wanted []*outboxRow) (*ordering, error) {
 	keys := map[string]bool{}
 	for _, r := range wanted {
 		if r.OrderKey != "" {
@@ -189,11 +189,11 @@ func (p *Publisher) ranked(ctx context.Context, keys map[string]bool) (places []
 }
 
 // arrange puts the wanted rows, and all that come before them, in order.
-func arrange(b book, wanted []*row, ranked []place) *queue {
-	q := &queue{before: map[*row][]*row{}, helped: map[*row]bool{}, failed: map[string]error{}, more: len(ranked) == mostInOrder}
-	last := map[string]*row{} // of each key
-	previous := map[*row]*row{}
-	rank := map[*row]int{}
+func arrange(b book, wanted []*outboxRow, ranked []place) *ordering {
+	q := &ordering{before: map[*outboxRow][]*outboxRow{}, helped: map[*outboxRow]bool{}, failed: map[string]error{}, more: len(ranked) == mostInOrder}
+	last := map[string]*outboxRow{} // of each key
+	previous := map[*outboxRow]*outboxRow{}
+	rank := map[*outboxRow]int{}
 	for i, at := range ranked {
 		r := b.row(at.GID, at.BranchID)
 		if r == nil || r.State != statePrepared {
@@ -205,14 +205,14 @@ func arrange(b book, wanted []*row, ranked []place) *queue {
 		previous[r], rank[r] = last[r.OrderKey], i+1
 		last[r.OrderKey] = r
 	}
-	seen := map[*row]bool{}
-	var need func(r *row)
-	need = func(r *row) {
+	seen := map[*outboxRow]bool{}
+	var need func(r *outboxRow)
+	need = func(r *outboxRow) {
 		if seen[r] {
 			return
 		}
 		seen[r] = true
-		var before []*row
+		var before []*outboxRow
 		if earlier := previous[r]; earlier != nil {
 			before = append(before, earlier)
 		}
@@ -245,10 +245,10 @@ func arrange(b book, wanted []*row, ranked []place) *queue {
 	return q
 }
 
-// work publishes the rows of a queue, each after those before it are stored.
-func (p *Publisher) work(ctx context.Context, q *queue) {
-	level := map[*row]int{}
-	var waves [][]*row
+// work publishes the rows of an ordering, each after those before it are stored.
+func (p *Publisher) work(ctx context.Context, q *ordering) {
+	level := map[*outboxRow]int{}
+	var waves [][]*outboxRow
 	for _, r := range q.rows { // a row comes after those before it
 		n := 0
 		for _, earlier := range q.before[r] {
@@ -261,7 +261,7 @@ func (p *Publisher) work(ctx context.Context, q *queue) {
 		waves[n] = append(waves[n], r)
 	}
 	for _, wave := range waves {
-		var now []*row
+		var now []*outboxRow
 		for _, r := range wave {
 			if p.passes(q, r) {
 				now = append(now, r)
@@ -278,7 +278,7 @@ func (p *Publisher) work(ctx context.Context, q *queue) {
 }
 
 // passes says whether a row is to be published now. It says in the row why not.
-func (p *Publisher) passes(q *queue, r *row) bool {
+func (p *Publisher) passes(q *ordering, r *outboxRow) bool {
 	if known, found := p.receipt.of(r.id()); found {
 		r.took(broker.Result{Receipt: known})
 	}
@@ -308,7 +308,7 @@ func (e *behindError) Error() string {
 	return fmt.Sprintf("the earlier message %s, after which it goes, is not published: %v", e.id, e.err)
 }
 
-func behind(earlier *row) error {
+func behind(earlier *outboxRow) error {
 	var first *behindError
 	if errors.As(earlier.err, &first) {
 		return first
@@ -318,7 +318,7 @@ func behind(earlier *row) error {
 
 // left returns the rows that nothing has come of, because too many are before
 // them. Those whose key does not go on fail.
-func (q *queue) left(open []*row) (left []*row) {
+func (q *ordering) left(open []*outboxRow) (left []*outboxRow) {
 	for _, r := range open {
 		if !r.done && r.err == nil {
 			if err := q.failed[r.OrderKey]; err != nil && r.OrderKey != "" {
@@ -334,7 +334,7 @@ func (q *queue) left(open []*row) (left []*row) {
 // remember keeps the receipts of messages whose order counted: others publish
 // after them, although they are not marked published yet. Those that this call
 // has published for others are also noted in the outbox.
-func (p *Publisher) remember(ctx context.Context, q *queue, rows []*row) {
+func (p *Publisher) remember(ctx context.Context, q *ordering, rows []*outboxRow) {
 	for _, r := range rows {
 		if !r.done {
 			continue

@@ -185,7 +185,7 @@ func (p *Publisher) delay(tx *gorm.DB, branchID string, gids []string) error {
 		return nil
 	}
 	err := exactly(len(gids), tx.Exec(`INSERT INTO saga_outbox_delayed (message_id, gid, branch_id, destination, subject, headers, data, due_at)
-		SELECT message_id, gid, branch_id, destination, subject, headers, data, `+later(tx, "delay")+`
+		SELECT message_id, gid, branch_id, destination, subject, headers, data, `+laterBy(tx, "delay")+`
 		FROM saga_outbox WHERE branch_id = ? AND gid IN ? AND state = 'prepared'`, branchID, gids))
 	if err != nil {
 		return err
@@ -220,8 +220,8 @@ func exactly(rows int, result *gorm.DB) error {
 	return result.Error
 }
 
-// row is a row of the outbox, and what came of publishing it.
-type row struct {
+// outboxRow is a row of the outbox, and what came of publishing it.
+type outboxRow struct {
 	GID                        string `gorm:"column:gid"`
 	BranchID, State, MessageID string
 	Destination, OrderKey      string
@@ -236,21 +236,21 @@ type row struct {
 	err  error
 }
 
-func (r *row) id() string {
+func (r *outboxRow) id() string {
 	if r.MessageID != "" {
 		return r.MessageID
 	}
 	return r.GID + "/" + r.BranchID // written by schema version 1
 }
 
-func (r *row) receipt() any {
+func (r *outboxRow) receipt() any {
 	if r.Delay > 0 {
 		return nil
 	}
 	return broker.Receipt{Stream: r.Stream, Sequence: r.Sequence}
 }
 
-func (r *row) message() (broker.Message, error) {
+func (r *outboxRow) message() (broker.Message, error) {
 	m := broker.Message{ID: r.id(), Subject: r.Subject, Data: r.Data}
 	if err := json.Unmarshal([]byte(r.Headers), &m.Headers); err != nil {
 		return m, fmt.Errorf("decoding the headers: %w", err)
@@ -263,7 +263,7 @@ func (r *row) message() (broker.Message, error) {
 }
 
 // took notes what the broker said.
-func (r *row) took(result broker.Result) {
+func (r *outboxRow) took(result broker.Result) {
 	r.err = result.Err
 	if errors.Is(r.err, broker.ErrForeign) {
 		// No repetition can succeed: a person has to look at it.
@@ -275,9 +275,9 @@ func (r *row) took(result broker.Result) {
 }
 
 // book has the rows of transactions, by gid, in the order of their branches.
-type book map[string][]*row
+type book map[string][]*outboxRow
 
-func (b book) row(gid, branchID string) *row {
+func (b book) row(gid, branchID string) *outboxRow {
 	for _, r := range b[gid] {
 		if r.BranchID == branchID {
 			return r
@@ -288,7 +288,7 @@ func (b book) row(gid, branchID string) *row {
 
 // read reads the rows of transactions into the book.
 func (p *Publisher) read(ctx context.Context, into book, gids []string) error {
-	var rows []*row
+	var rows []*outboxRow
 	err := p.db.WithContext(ctx).Raw(`SELECT gid, branch_id, state, message_id, destination, order_key, subject, headers, data, delay, stream, sequence
 		FROM saga_outbox WHERE gid IN ? ORDER BY gid, branch_id`, gids).Scan(&rows).Error
 	if err != nil {

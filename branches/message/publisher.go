@@ -166,7 +166,7 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 		}
 		return receipts, failures
 	}
-	var wanted []*row
+	var wanted []*outboxRow
 	for i, m := range messages {
 		r := book.row(m.GID, m.BranchID)
 		switch {

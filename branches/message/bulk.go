@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -46,48 +45,21 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
 	defer cancel()
 	rows, err := p.read(ctx, gids...)
-	sent := make([]jetstream.PubAckFuture, len(messages))
+	var ready []broker.Message
+	var of []int // the items that they are of
 	for i, m := range messages {
 		if failures[i] = err; err != nil {
 			continue
 		}
-		if sent[i], failures[i] = p.send(m.Call, rows); errors.Is(failures[i], jetstream.ErrTooManyStalledMsgs) {
-			err = failures[i] // the others need not wait for that, too
+		var one broker.Message
+		if one, failures[i] = messageOf(m.Call, rows); failures[i] == nil {
+			ready, of = append(ready, one), append(of, i)
 		}
 	}
-	for i, future := range sent {
-		if future != nil {
-			receipts[i], failures[i] = acknowledgement(ctx, future)
-		}
+	for i, result := range p.stream.Publish(ctx, ready) {
+		receipts[of[i]], failures[of[i]] = result.Receipt, result.Err
 	}
 	return receipts, failures
-}
-
-// send publishes a message and does not wait for its acknowledgement.
-func (p *Publisher) send(call saga.Call, rows map[string]outboxRow) (jetstream.PubAckFuture, error) {
-	msg, id, err := messageOf(call, rows)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.connected(); err != nil {
-		return nil, publishing(msg, err)
-	}
-	future, err := p.js.PublishMsgAsync(msg, p.options(id)...)
-	if err != nil {
-		return nil, publishing(msg, err)
-	}
-	return future, nil
-}
-
-func acknowledgement(ctx context.Context, future jetstream.PubAckFuture) (receipt any, err error) {
-	select {
-	case ack := <-future.Ok():
-		return ack, nil
-	case err = <-future.Err():
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	return nil, publishing(future.Msg(), err)
 }
 
 // ConfirmAll marks many messages published in one statement.
@@ -95,7 +67,7 @@ func (p *Publisher) ConfirmAll(ctx context.Context, tx *gorm.DB, messages []tcc.
 	var sequences strings.Builder
 	gids, named := make([]string, len(messages)), make([]any, len(messages))
 	for i, m := range messages {
-		ack, ok := m.Receipt.(*jetstream.PubAck)
+		ack, ok := m.Receipt.(broker.Receipt)
 		switch {
 		case !ok:
 			return errors.New("a message was not delivered")

@@ -66,7 +66,7 @@ func outboxIsCleaned(t *testing.T, db, outbox *gorm.DB) {
 	stream := newStream(t, js)
 	orch, err := saga.Open(t.Context(), db, saga.Config{Poll: 20 * time.Millisecond, CallTimeout: time.Second, Retention: 2 * time.Second, Logger: quiet})
 	must(t, err)
-	publisher, err := message.NewPublisher(t.Context(), outbox, js, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
+	publisher, err := message.NewPublisher(t.Context(), outbox, wrap(js), message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
 	must(t, err)
 	must(t, tcc.Register(orch, publisher))
 	running, stop := context.WithCancel(t.Context())

@@ -13,10 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/propagation"
 	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
 // Received is a message as a handler gets it.
@@ -83,7 +83,7 @@ type ConsumerConfig struct {
 // Consumer handles messages until it is stopped.
 type Consumer struct {
 	db        *gorm.DB
-	js        jetstream.JetStream
+	dead      broker.Stream // of the dead letters
 	config    ConsumerConfig
 	handle    Handler
 	ctx       context.Context // of the handlers
@@ -98,70 +98,55 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // Consume begins to handle messages, one at a time and in order, except for
 // those that have to be repeated. The inbox is in db, where the schema of
 // package sql is installed; it is the database that the handler works in.
-func Consume(ctx context.Context, db *gorm.DB, js jetstream.JetStream, config ConsumerConfig, handle Handler) (*Consumer, error) {
-	if db == nil || js == nil || handle == nil {
-		return nil, fmt.Errorf("message: consume: the database, the JetStream context or the handler is nil: %w", ErrInvalid)
+func Consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerConfig, handle Handler) (*Consumer, error) {
+	if db == nil || b == nil || handle == nil {
+		return nil, fmt.Errorf("message: consume: the database, the broker or the handler is nil: %w", ErrInvalid)
 	}
 	if config.Stream == "" || !validName.MatchString(config.Name) {
 		return nil, fmt.Errorf("message: consume: ConsumerConfig.Stream and Name are needed, the name with 1 to 64 letters, digits, dashes and underscores: %w", ErrInvalid)
 	}
 	config = config.withDefaults()
-	stream, err := js.Stream(ctx, config.Stream)
-	if err == nil {
-		err = checkCarries(stream.CachedInfo().Config, config.Subjects)
+	if _, err := b.OpenStream(ctx, broker.StreamConfig{Name: config.Stream}); err != nil {
+		return nil, fmt.Errorf("message: consume: %w", err)
 	}
+	dead, err := b.OpenStream(ctx, broker.StreamConfig{Name: config.DeadLetters, Subjects: []string{deadPrefix + config.Stream + ".>"}})
 	if err != nil {
-		return nil, fmt.Errorf("message: consume: stream %s: %w", config.Stream, err)
+		return nil, fmt.Errorf("message: consume: %w", err)
 	}
-	if _, err := ensureStream(ctx, js, jetstream.StreamConfig{
-		Name: config.DeadLetters, Subjects: []string{deadPrefix + config.Stream + ".>"}, Storage: jetstream.FileStorage,
-	}); err != nil {
-		return nil, fmt.Errorf("message: consume: stream %s: %w", config.DeadLetters, err)
-	}
-	consumer, err := js.CreateOrUpdateConsumer(ctx, config.Stream, jetstream.ConsumerConfig{
-		Durable:        config.Name,
-		FilterSubjects: config.Subjects,
-		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        ackWait,
-		MaxDeliver:     -1,
+	subscription, err := b.Subscribe(ctx, broker.SubscriptionConfig{
+		Stream: config.Stream, Name: config.Name, Subjects: config.Subjects, AckWait: ackWait,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("message: consume: consumer %s of stream %s: %w", config.Name, config.Stream, err)
+		return nil, fmt.Errorf("message: consume: %w", err)
 	}
-	c := &Consumer{db: db, js: js, config: config, handle: handle, stopped: make(chan struct{})}
+	c := &Consumer{db: db, dead: dead, config: config, handle: handle, stopped: make(chan struct{})}
 	c.ctx, c.interrupt = context.WithCancel(context.WithoutCancel(ctx))
 	c.asking, c.stop = context.WithCancel(c.ctx)
 	var background sync.WaitGroup
-	background.Go(func() { c.run(consumer) })
+	background.Go(func() { c.run(subscription) })
 	background.Go(func() { c.cleanInbox(c.asking) })
 	go func() { background.Wait(); close(c.stopped) }()
 	return c, nil
 }
 
-const (
-	// heartbeat is how often the broker says that it has noted our asking; if
-	// it says nothing twice, we ask again.
-	heartbeat = time.Second
-
-	// askAgain is the pause before asking again when asking has failed.
-	askAgain = 500 * time.Millisecond
-)
+// askAgain is the pause before asking again when asking has failed.
+const askAgain = 500 * time.Millisecond
 
 // run asks for messages, one at a time: one that waited here while another one
-// is handled would run out of its time. It does not use the client's Consume,
-// which, for one at a time, sometimes forgets to ask and then notices only
-// after half a minute.
-func (c *Consumer) run(consumer jetstream.Consumer) {
+// is handled would run out of its time.
+func (c *Consumer) run(subscription broker.Subscription) {
 	var last string
 	for c.asking.Err() == nil {
-		msg, err := consumer.Next(jetstream.FetchContext(c.asking), jetstream.FetchHeartbeat(heartbeat))
+		deliveries, err := subscription.Fetch(c.asking, 1)
 		if err == nil {
 			last = ""
-			c.receive(msg)
+			for _, d := range deliveries {
+				c.receive(d)
+			}
 			continue
 		}
-		if c.asking.Err() != nil || errors.Is(err, nats.ErrTimeout) {
-			continue // nothing came
+		if c.asking.Err() != nil {
+			continue
 		}
 		if err.Error() != last { // once, and not with every repetition
 			last = err.Error()
@@ -215,23 +200,19 @@ func (c *Consumer) Stop(ctx context.Context) error {
 
 // receive handles one delivery and tells the broker how it went. If the broker
 // cannot be told, the message comes again, and the inbox knows it.
-func (c *Consumer) receive(msg jetstream.Msg) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		c.warn(msg, "reading the metadata of a message", err)
-		return
-	}
-	m := Received{Subject: msg.Subject(), Data: msg.Data(), Headers: msg.Headers(), Stream: meta.Stream,
-		Sequence: meta.Sequence.Stream, Attempt: int(meta.NumDelivered)}
-	m.ID = logicalID(m)
+func (c *Consumer) receive(d broker.Delivery) {
+	msg := d.Message()
+	m := Received{Subject: msg.Subject, Data: msg.Data, Headers: msg.Headers}
+	m.Stream, m.Sequence, m.Attempt = d.Position()
+	m.ID = logicalID(msg.ID, m)
 	ctx, cancel := context.WithTimeout(c.ctx, c.config.Timeout)
 	defer cancel()
-	defer stillHandling(msg)()
-	err = c.once(c.config.Propagator.Extract(ctx, carrier(m.Headers)), m)
+	defer stillHandling(ctx, d)()
+	err := c.once(c.config.Propagator.Extract(ctx, carrier(m.Headers)), m)
 	if err != nil && c.ctx.Err() != nil {
 		return // interrupted, which is not the message's fault
 	}
-	c.settle(msg, m, err)
+	c.settle(d, m, err)
 }
 
 // settleTimeout bounds what follows an attempt: a dead letter, and the
@@ -240,29 +221,29 @@ const settleTimeout = 10 * time.Second
 
 // settle tells the broker how an attempt went. It has a time of its own,
 // because that of the attempt may be over.
-func (c *Consumer) settle(msg jetstream.Msg, m Received, failure error) {
+func (c *Consumer) settle(d broker.Delivery, m Received, failure error) {
 	ctx, cancel := context.WithTimeout(c.ctx, settleTimeout)
 	defer cancel()
 	if failure != nil {
-		c.warn(msg, "handling a message", failure)
+		c.warn(m, "handling a message", failure)
 		if m.Attempt < c.config.Attempts {
-			c.again(msg, m)
+			c.again(ctx, d, m)
 			return
 		}
 		if err := c.bury(ctx, m, failure); err != nil {
-			c.warn(msg, "writing a dead letter", err)
-			c.again(msg, m)
+			c.warn(m, "writing a dead letter", err)
+			c.again(ctx, d, m)
 			return
 		}
 	}
-	if err := msg.DoubleAck(ctx); err != nil {
-		c.warn(msg, "acknowledging a message, which will come again", err)
+	if err := d.Ack(ctx); err != nil {
+		c.warn(m, "acknowledging a message, which will come again", err)
 	}
 }
 
-func (c *Consumer) again(msg jetstream.Msg, m Received) {
-	if err := msg.NakWithDelay(c.pause(m.Attempt)); err != nil {
-		c.warn(msg, "asking for a message again", err)
+func (c *Consumer) again(ctx context.Context, d broker.Delivery, m Received) {
+	if err := d.Again(ctx, c.pause(m.Attempt)); err != nil {
+		c.warn(m, "asking for a message again", err)
 	}
 }
 
@@ -271,7 +252,7 @@ const ackWait = 5 * time.Second
 
 // stillHandling tells the broker, until the returned function is called, that
 // the message is being handled.
-func stillHandling(msg jetstream.Msg) (stop func()) {
+func stillHandling(ctx context.Context, d broker.Delivery) (stop func()) {
 	ticker, stopped := time.NewTicker(ackWait/3), make(chan struct{})
 	go func() {
 		defer ticker.Stop()
@@ -282,7 +263,7 @@ func stillHandling(msg jetstream.Msg) (stop func()) {
 			case <-ticker.C:
 				// If it does not arrive, another delivery comes, and the
 				// inbox knows the message.
-				_ = msg.InProgress()
+				_ = d.Extend(context.WithoutCancel(ctx))
 			}
 		}
 	}()
@@ -299,9 +280,9 @@ func (c *Consumer) pause(n int) time.Duration {
 	return longest/2 + rand.N(longest/2+1)
 }
 
-func (c *Consumer) warn(msg jetstream.Msg, doing string, err error) {
+func (c *Consumer) warn(m Received, doing string, err error) {
 	c.config.Logger.Warn("message: "+doing, slog.String("consumer", c.config.Name),
-		slog.String("subject", msg.Subject()), slog.Any("error", err))
+		slog.String("subject", m.Subject), slog.Any("error", err))
 }
 
 // once runs the handler and writes the inbox row in one local transaction,
@@ -346,13 +327,21 @@ func (c *Consumer) call(ctx context.Context, tx *gorm.DB, m Received) (err error
 const maxID = 200
 
 // logicalID is the id under which the inbox knows a message.
-func logicalID(m Received) string {
-	for _, name := range []string{HeaderID, jetstream.MsgIDHeader} {
-		if id := nats.Header(m.Headers).Get(name); id != "" && len(id) <= maxID && printable(id) {
+func logicalID(given string, m Received) string {
+	for _, id := range []string{header(m.Headers, HeaderID), given} {
+		if id != "" && len(id) <= maxID && printable(id) {
 			return id
 		}
 	}
 	return m.Stream + "/" + strconv.FormatUint(m.Sequence, 10)
+}
+
+// header returns the first value of a header; empty if there is none.
+func header(headers map[string][]string, name string) string {
+	if values := headers[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 func printable(id string) bool {

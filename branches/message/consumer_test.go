@@ -445,12 +445,12 @@ func TestConsumeRefusesBadInput(t *testing.T) {
 		"umlaut":         {b.db, b.js, nothing, message.ConsumerConfig{Stream: b.name, Name: "größe"}},
 		"wrong dead one": {b.db, b.js, nothing, message.ConsumerConfig{Stream: b.name, Name: "x", DeadLetters: b.name}},
 	} {
-		if _, err := message.Consume(t.Context(), c.db, c.js, c.config, c.handle); !errors.Is(err, message.ErrInvalid) {
+		if _, err := message.Consume(t.Context(), c.db, wrap(c.js), c.config, c.handle); !errors.Is(err, message.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	missing := newStream(t, b.js)
-	_, err := message.Consume(t.Context(), b.db, b.js, message.ConsumerConfig{Stream: missing, Name: "x"}, nothing)
+	_, err := message.Consume(t.Context(), b.db, wrap(b.js), message.ConsumerConfig{Stream: missing, Name: "x"}, nothing)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) || !strings.Contains(err.Error(), missing) {
 		t.Errorf("missing stream: %v", err)
 	}

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
 // Headers that a dead letter carries beside its own.
@@ -28,7 +27,7 @@ const maxReason = 1000
 
 // bury publishes a message that failed to the last attempt as a dead letter.
 func (c *Consumer) bury(ctx context.Context, m Received, reason error) error {
-	headers := nats.Header{}
+	headers := map[string][]string{}
 	for name, values := range m.Headers {
 		// What the broker reads was for the first publishing: an expected
 		// sequence, for example, would not fit here.
@@ -36,15 +35,15 @@ func (c *Consumer) bury(ctx context.Context, m Received, reason error) error {
 			headers[name] = values
 		}
 	}
-	headers.Set(HeaderID, m.ID)
-	headers.Set(HeaderReason, oneLine(reason.Error()))
-	headers.Set(HeaderConsumer, c.config.Name)
-	headers.Set(HeaderSubject, m.Subject)
-	headers.Set(HeaderAttempts, strconv.Itoa(m.Attempt))
-	msg := &nats.Msg{Subject: deadPrefix + m.Stream + "." + m.Subject, Header: headers, Data: m.Data}
-	id := fmt.Sprintf("dead/%s/%s/%d", c.config.Name, m.Stream, m.Sequence)
-	_, err := c.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(c.config.DeadLetters))
-	return err
+	headers[HeaderID] = []string{m.ID}
+	headers[HeaderReason] = []string{oneLine(reason.Error())}
+	headers[HeaderConsumer] = []string{c.config.Name}
+	headers[HeaderSubject] = []string{m.Subject}
+	headers[HeaderAttempts] = []string{strconv.Itoa(m.Attempt)}
+	return c.dead.Publish(ctx, []broker.Message{{
+		ID:      fmt.Sprintf("dead/%s/%s/%d", c.config.Name, m.Stream, m.Sequence),
+		Subject: deadPrefix + m.Stream + "." + m.Subject, Headers: headers, Data: m.Data,
+	}})[0].Err
 }
 
 func oneLine(text string) string {
@@ -65,28 +64,27 @@ func oneLine(text string) string {
 // there. Consumers that have handled them know them by their logical ids and do
 // nothing. It returns how many were sent; after an error, one may have been
 // sent and not yet removed, and is sent again next time.
-func Resend(ctx context.Context, js jetstream.JetStream, deadLetters string, limit int) (sent int, err error) {
-	stream, err := js.Stream(ctx, deadLetters)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+func Resend(ctx context.Context, b broker.Broker, deadLetters string, limit int) (sent int, err error) {
+	last, err := b.Last(ctx, deadLetters)
+	if errors.Is(err, broker.ErrNotFound) {
 		return 0, fmt.Errorf("%w: %s", ErrNoDeadLetters, deadLetters)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("message: resend: %w", err)
 	}
-	state := stream.CachedInfo().State
-	next := state.FirstSeq
+	next := uint64(1)
 	for sent < limit {
-		letter, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(">"))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
+		letter, err := b.First(ctx, deadLetters, next)
+		if errors.Is(err, broker.ErrNotFound) {
 			return sent, nil
 		}
 		if err != nil {
 			return sent, fmt.Errorf("message: resend: reading dead letters: %w", err)
 		}
-		if letter.Sequence > state.LastSeq {
+		if letter.Sequence > last {
 			return sent, nil // it came meanwhile, perhaps of one that was just sent
 		}
-		if err := resend(ctx, js, stream, deadLetters, letter); err != nil {
+		if err := resend(ctx, b, deadLetters, letter); err != nil {
 			return sent, err
 		}
 		sent++
@@ -95,24 +93,32 @@ func Resend(ctx context.Context, js jetstream.JetStream, deadLetters string, lim
 	return sent, nil
 }
 
-func resend(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, deadLetters string, letter *jetstream.RawStreamMsg) error {
-	subject := letter.Header.Get(HeaderSubject)
-	if subject == "" {
+func resend(ctx context.Context, b broker.Broker, deadLetters string, letter broker.Stored) error {
+	subject := header(letter.Headers, HeaderSubject)
+	source, ok := strings.CutSuffix(strings.TrimPrefix(letter.Subject, deadPrefix), "."+subject)
+	if subject == "" || !ok {
 		return fmt.Errorf("message: resend: letter %d of %s has no header %s: it was not written by a Consumer", letter.Sequence, deadLetters, HeaderSubject)
 	}
-	msg := &nats.Msg{Subject: subject, Header: nats.Header(maps.Clone(letter.Header)), Data: letter.Data}
-	for _, name := range []string{HeaderReason, HeaderConsumer, HeaderSubject, HeaderAttempts, jetstream.ExpectedStreamHeader} {
-		msg.Header.Del(name)
+	headers := maps.Clone(letter.Headers)
+	maps.DeleteFunc(headers, func(name string, _ []string) bool {
+		return strings.HasPrefix(strings.ToLower(name), "nats-")
+	})
+	for _, name := range []string{HeaderReason, HeaderConsumer, HeaderSubject, HeaderAttempts} {
+		delete(headers, name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stream, err := b.OpenStream(ctx, broker.StreamConfig{Name: source})
+	if err != nil {
+		return fmt.Errorf("message: resend: publishing on %s: %w", subject, err)
 	}
 	// An id of its own, or the broker would take it for the message that it
 	// has seen; the logical id stays.
 	id := fmt.Sprintf("resent/%s/%d/%d", deadLetters, letter.Sequence, letter.Time.UnixNano())
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if _, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id)); err != nil {
-		return fmt.Errorf("message: resend: publishing on %s: %w", subject, err)
+	if err := stream.Publish(ctx, []broker.Message{{ID: id, Subject: subject, Headers: headers, Data: letter.Data}})[0].Err; err != nil {
+		return fmt.Errorf("message: resend: %w", err)
 	}
-	if err := stream.DeleteMsg(ctx, letter.Sequence); err != nil {
+	if err := b.Remove(ctx, deadLetters, letter.Sequence); err != nil {
 		return fmt.Errorf("message: resend: removing letter %d of %s: %w", letter.Sequence, deadLetters, err)
 	}
 	return nil

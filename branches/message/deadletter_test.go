@@ -65,7 +65,7 @@ func TestDeadLetterAndResend(t *testing.T) {
 		}
 
 		broken.Store(false)
-		sent, err := message.Resend(t.Context(), b.js, dead, 10)
+		sent, err := message.Resend(t.Context(), wrap(b.js), dead, 10)
 		if err != nil || sent != 1 {
 			t.Fatalf("resent %d, %v", sent, err)
 		}
@@ -131,7 +131,7 @@ func TestDeadLetterOfMessageWithBrokerHeaders(t *testing.T) {
 	b.holds(b.name+"_dead", 2)
 	broken.Store(false)
 	for want := range 3 { // one at a time, as far as the limit goes
-		sent, err := message.Resend(t.Context(), b.js, b.name+"_dead", 1)
+		sent, err := message.Resend(t.Context(), wrap(b.js), b.name+"_dead", 1)
 		if err != nil || sent != min(1, 2-want) {
 			t.Errorf("resent %d, %v", sent, err)
 		}
@@ -152,7 +152,7 @@ func TestDeadLetterTwice(t *testing.T) {
 	for range 3 {
 		b.settled("worker")
 		b.holds(b.name+"_dead", 1)
-		sent, err := message.Resend(t.Context(), b.js, b.name+"_dead", 5)
+		sent, err := message.Resend(t.Context(), wrap(b.js), b.name+"_dead", 5)
 		if err != nil || sent != 1 {
 			t.Fatalf("resent %d, %v", sent, err)
 		}
@@ -164,16 +164,16 @@ func TestDeadLetterTwice(t *testing.T) {
 func TestResendRefusals(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
-	sent, err := message.Resend(t.Context(), b.js, newStream(t, b.js), 10)
+	sent, err := message.Resend(t.Context(), wrap(b.js), newStream(t, b.js), 10)
 	if !errors.Is(err, message.ErrNoDeadLetters) || sent != 0 {
 		t.Errorf("no such stream: %d, %v", sent, err)
 	}
-	sent, err = message.Resend(t.Context(), b.js, b.name, 10)
+	sent, err = message.Resend(t.Context(), wrap(b.js), b.name, 10)
 	if err != nil || sent != 0 {
 		t.Errorf("an empty stream: %d, %v", sent, err)
 	}
 	b.send("a", "x", nil)
-	sent, err = message.Resend(t.Context(), b.js, b.name, 10)
+	sent, err = message.Resend(t.Context(), wrap(b.js), b.name, 10)
 	if err == nil || sent != 0 || !strings.Contains(err.Error(), "not written by a Consumer") {
 		t.Errorf("a stream with other messages: %d, %v", sent, err)
 	}

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/glebarez/sqlite"
-	"github.com/nats-io/nats-server/v2/server"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/saga"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -24,19 +24,19 @@ func Example() {
 	dir, err := os.MkdirTemp("", "message")
 	ok(err)
 	defer os.RemoveAll(dir)
-	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
+	server, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: filepath.Join(dir, "nats")})
 	ok(err)
-	broker.Start()
-	defer broker.WaitForShutdown()
-	defer broker.Shutdown()
-	if !broker.ReadyForConnections(10 * time.Second) {
+	server.Start()
+	defer server.WaitForShutdown()
+	defer server.Shutdown()
+	if !server.ReadyForConnections(10 * time.Second) {
 		panic("the broker did not start")
 	}
-	conn, err := nats.Connect(broker.ClientURL())
+	conn, err := nats.Connect(server.ClientURL(), nats.MaxReconnects(-1))
 	ok(err)
 	defer conn.Close()
-	js, err := jetstream.New(conn)
+	broker, err := natsjs.New(conn, natsjs.Config{})
 	ok(err)
 	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "shop.db")+
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"), &gorm.Config{Logger: logger.Discard})
@@ -45,7 +45,7 @@ func Example() {
 	ok(sagasql.Migrate(ctx, db))
 
 	// The publishing side.
-	publisher, err := message.NewPublisher(ctx, db, js, message.Config{Stream: "ORDERS", Subjects: []string{"orders.>"}})
+	publisher, err := message.NewPublisher(ctx, db, broker, message.Config{Stream: "ORDERS", Subjects: []string{"orders.>"}})
 	ok(err)
 	orch, err := saga.Open(ctx, db, saga.Config{})
 	ok(err)
@@ -56,7 +56,7 @@ func Example() {
 
 	// The consuming side, commonly in another process, with its own database.
 	handled := make(chan message.Received, 1)
-	consumer, err := message.Consume(ctx, db, js, message.ConsumerConfig{Stream: "ORDERS", Name: "mailer"},
+	consumer, err := message.Consume(ctx, db, broker, message.ConsumerConfig{Stream: "ORDERS", Name: "mailer"},
 		func(ctx context.Context, tx *gorm.DB, m message.Received) error {
 			// Here the work would be done, with tx.
 			handled <- m

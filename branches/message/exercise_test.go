@@ -17,7 +17,7 @@ func TestExercise(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		js := connect(t)
 		stream := newStream(t, js)
-		publisher, err := message.NewPublisher(t.Context(), db, js, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
+		publisher, err := message.NewPublisher(t.Context(), db, wrap(js), message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
 		must(t, err)
 		type state struct{ Prepared, Published, Streamed int64 }
 		tcctest.Exercise(t, db, publisher, tcctest.Case[message.Publish]{

@@ -19,6 +19,8 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	seam "github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -50,7 +52,7 @@ func newBenchOn(t testing.TB, db, outbox *gorm.DB, js jetstream.JetStream) *benc
 	orch, err := saga.Open(t.Context(), db, saga.Config{Lease: time.Second, Poll: 20 * time.Millisecond,
 		FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, MaxPayload: 16_000_000, Logger: quiet})
 	must(t, err)
-	publisher, err := message.NewPublisher(t.Context(), outbox, js, message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}})
+	publisher, err := message.NewPublisher(t.Context(), outbox, wrap(js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}})
 	must(t, err)
 	must(t, tcc.Register(orch, publisher))
 	must(t, tcc.Register(orch, stock.New(db)))
@@ -138,7 +140,7 @@ func (b *bench) consume(config message.ConsumerConfig, handle message.Handler) *
 		config.Name = "worker"
 	}
 	config.FirstRetry, config.MaxRetry = 5*time.Millisecond, 20*time.Millisecond
-	c, err := message.Consume(b.t.Context(), b.db, b.js, config, handle)
+	c, err := message.Consume(b.t.Context(), b.db, wrap(b.js), config, handle)
 	must(b.t, err)
 	b.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -231,6 +233,18 @@ func connectTo(t testing.TB, url string) jetstream.JetStream {
 	js, err := jetstream.New(conn)
 	must(t, err)
 	return js
+}
+
+// wrap returns the broker that js is connected to; nil if js is.
+func wrap(js jetstream.JetStream) seam.Broker {
+	if js == nil {
+		return nil
+	}
+	b, err := natsjs.New(js.Conn(), natsjs.Config{})
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // newStream returns a name for a stream that the test creates; it and its dead

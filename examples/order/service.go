@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga"
@@ -58,11 +58,11 @@ func (s *Service) start(ctx context.Context) error {
 	if err := db.WithContext(ctx).AutoMigrate(&Notification{}); err != nil {
 		return fmt.Errorf("migrating the notifications: %w", err)
 	}
-	js, err := jetstream.New(s.backend.nats)
+	broker, err := natsjs.New(s.backend.nats, natsjs.Config{})
 	if err != nil {
 		return err
 	}
-	publisher, err := message.NewPublisher(ctx, db, js, message.Config{Stream: stream, Subjects: []string{"orders.>"}})
+	publisher, err := message.NewPublisher(ctx, db, broker, message.Config{Stream: stream, Subjects: []string{"orders.>"}})
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *Service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.consumer, err = message.Consume(ctx, db, js, message.ConsumerConfig{Stream: stream, Name: "notifications", Subjects: []string{orderPlaced}}, notify)
+	s.consumer, err = message.Consume(ctx, db, broker, message.ConsumerConfig{Stream: stream, Name: "notifications", Subjects: []string{orderPlaced}}, notify)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 )
 
 // newPublisher returns the ready-made branch for messages, on a stream of its
@@ -29,7 +30,11 @@ func newPublisher(ctx context.Context, db *gorm.DB) (publisher *message.Publishe
 	if err != nil {
 		return nil, "", nil, err
 	}
-	publisher, err = message.NewPublisher(ctx, db, js, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
+	broker, err := natsjs.New(conn, natsjs.Config{})
+	if err != nil {
+		return nil, "", nil, err
+	}
+	publisher, err = message.NewPublisher(ctx, db, broker, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
 	return publisher, stream + ".placed", func() {
 		js.DeleteStream(context.WithoutCancel(ctx), stream)
 		conn.Close()

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	gormlogger "gorm.io/gorm/logger"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/chaos"
@@ -53,11 +53,11 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 		return nil, fmt.Errorf("connecting to NATS: %w", err)
 	}
 	s.closers = append(s.closers, conn.Close)
-	js, err := jetstream.New(conn)
+	broker, err := natsjs.New(conn, natsjs.Config{})
 	if err != nil {
 		return nil, err
 	}
-	publisher, err := message.NewPublisher(ctx, home, js, message.Config{Stream: setup.Stream, Subjects: []string{setup.Stream + ".>"}, AckTimeout: 2 * time.Second})
+	publisher, err := message.NewPublisher(ctx, home, broker, message.Config{Stream: setup.Stream, Subjects: []string{setup.Stream + ".>"}, AckTimeout: 2 * time.Second})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	); err != nil {
 		return nil, err
 	}
-	s.consumer, err = message.Consume(ctx, away, js, message.ConsumerConfig{Stream: setup.Stream, Name: "effects",
+	s.consumer, err = message.Consume(ctx, away, broker, message.ConsumerConfig{Stream: setup.Stream, Name: "effects",
 		// Faults are not the message's fault: none may go to the dead letters.
 		Attempts: 1 << 20, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Timeout: 5 * time.Second, Logger: logger}, effect)
 	if err != nil {

@@ -1,0 +1,145 @@
+package natsjs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tccsaga/tccsaga/branches/message/broker"
+)
+
+// Publish sends messages, without waiting for one acknowledgement before it
+// sends the next message, and then waits for all.
+func (s *stream) Publish(ctx context.Context, messages []broker.Message) []broker.Result {
+	ctx, cancel := context.WithTimeout(ctx, s.Broker.config.AckTimeout)
+	defer cancel()
+	results := make([]broker.Result, len(messages))
+	sent := make([]jetstream.PubAckFuture, len(messages))
+	var stalled error
+	for i, m := range messages {
+		if results[i].Err = stalled; stalled != nil {
+			continue
+		}
+		if sent[i], results[i].Err = s.send(m); errors.Is(results[i].Err, jetstream.ErrTooManyStalledMsgs) {
+			stalled = results[i].Err // the others need not wait for that, too
+		}
+	}
+	for i, future := range sent {
+		if future != nil {
+			results[i].Receipt, results[i].Err = acknowledgement(ctx, future)
+		}
+		if err := results[i].Err; err != nil {
+			results[i].Err = fmt.Errorf("publishing on %s: %w", messages[i].Subject, err)
+		}
+	}
+	return results
+}
+
+// send publishes a message and does not wait for its acknowledgement. The stream
+// refuses a message that it has already, and one that is for another stream.
+func (s *stream) send(m broker.Message) (jetstream.PubAckFuture, error) {
+	if err := s.connected(); err != nil {
+		return nil, err
+	}
+	msg := &nats.Msg{Subject: m.Subject, Data: m.Data, Header: nats.Header{}}
+	for name, values := range m.Headers {
+		msg.Header[name] = values
+	}
+	return s.js.PublishMsgAsync(msg, jetstream.WithMsgID(m.ID), jetstream.WithExpectStream(s.info.Name))
+}
+
+func acknowledgement(ctx context.Context, future jetstream.PubAckFuture) (broker.Receipt, error) {
+	select {
+	case ack := <-future.Ok():
+		return broker.Receipt{Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+	case err := <-future.Err():
+		return broker.Receipt{}, err
+	case <-ctx.Done():
+		return broker.Receipt{}, context.Cause(ctx)
+	}
+}
+
+// Check says why the stream could never store a message.
+func (s *stream) Check(m broker.Message) error {
+	switch {
+	case m.Subject == "" || strings.ContainsAny(m.Subject, "*> \t\r\n") ||
+		strings.HasPrefix(m.Subject, ".") || strings.HasSuffix(m.Subject, ".") || strings.Contains(m.Subject, ".."):
+		return fmt.Errorf("%w: the subject %.80q must be tokens separated by dots, without wildcards", broker.ErrInvalid, m.Subject)
+	case !carried(s.takes, m.Subject):
+		return fmt.Errorf("%w: the stream %s does not carry the subject %q, only %s", broker.ErrInvalid, s.info.Name, m.Subject, strings.Join(s.takes, ", "))
+	}
+	if err := s.checkHeaders(m.Headers); err != nil {
+		return err
+	}
+	size := wireSize(m.Headers)
+	if size > maxHeaders {
+		return fmt.Errorf("%w: the headers have %d bytes, %d are allowed", broker.ErrInvalid, size, maxHeaders)
+	}
+	size += len(m.Data)
+	if most := s.most(); int64(size) > most {
+		return fmt.Errorf("%w: it has %d bytes with its headers, the broker takes %d", broker.ErrInvalid, size, most)
+	}
+	return nil
+}
+
+func (s *stream) checkHeaders(headers map[string][]string) error {
+	for name, values := range headers {
+		if !validHeader.MatchString(name) || strings.HasPrefix(strings.ToLower(name), "nats-") {
+			return fmt.Errorf("%w: the header name %.80q is reserved, or has other characters than letters, digits and !#$%%&'*+-.^_`|~", broker.ErrInvalid, name)
+		}
+		for _, value := range values {
+			if strings.ContainsAny(value, "\r\n") {
+				return fmt.Errorf("%w: the header %s holds a line break", broker.ErrInvalid, name)
+			}
+		}
+	}
+	return nil
+}
+
+// validHeader matches the names that the NATS client sends: it leaves out a
+// header with any other, and says nothing.
+var validHeader = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+const (
+	// added is room for the headers that are added when publishing.
+	added = 1 << 10
+
+	// overhead is room for the headers that are added when publishing, also as a
+	// dead letter.
+	overhead = 4 << 10
+
+	// maxHeaders keeps the headers within what JetStream takes, 64 KiB, with room
+	// for those that are added.
+	maxHeaders = 48 << 10
+)
+
+// most is how many bytes a message may have with its headers, so that broker
+// and stream take it.
+func (s *stream) most() int64 {
+	most := int64(math.MaxInt32) // what the broker takes is known once it was there
+	if broker := s.conn.MaxPayload(); broker > 0 {
+		most = broker - overhead
+	}
+	if s.config.MaxMsgSize > 0 {
+		most = min(most, int64(s.config.MaxMsgSize)-added)
+	}
+	return max(most, 0)
+}
+
+// wireSize is how many bytes the headers have when they are sent: each value
+// on a line with its name.
+func wireSize(headers map[string][]string) int {
+	size := 0
+	for name, values := range headers {
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return size
+}

@@ -30,3 +30,15 @@ func ago(db *gorm.DB, while time.Duration) string {
 		return fmt.Sprintf("strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-%.3f seconds')", while.Seconds())
 	}
 }
+
+// later is the database's clock in UTC, after a while.
+func later(db *gorm.DB, while time.Duration) string {
+	switch micros := while.Microseconds(); db.Dialector.Name() {
+	case "mysql":
+		return fmt.Sprintf("UTC_TIMESTAMP(6) + INTERVAL %d MICROSECOND", micros)
+	case "postgres":
+		return fmt.Sprintf("clock_timestamp() + CAST(%d AS BIGINT) * INTERVAL '1 microsecond'", micros)
+	default:
+		return fmt.Sprintf("strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+%.3f seconds')", while.Seconds())
+	}
+}

@@ -42,3 +42,15 @@ func later(db *gorm.DB, while time.Duration) string {
 		return fmt.Sprintf("strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+%.3f seconds')", while.Seconds())
 	}
 }
+
+// micros is a time column as microseconds since 1970.
+func micros(db *gorm.DB, column string) string {
+	switch db.Dialector.Name() {
+	case "mysql":
+		return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', " + column + ")"
+	case "postgres":
+		return "CAST(EXTRACT(EPOCH FROM " + column + ") * 1000000 AS BIGINT)"
+	default:
+		return "(CAST(strftime('%s', " + column + ") AS INTEGER) * 1000000 + CAST(substr(" + column + ", 21, 3) AS INTEGER) * 1000)"
+	}
+}

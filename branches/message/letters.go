@@ -221,12 +221,23 @@ type LetterAct struct {
 // Acts returns what was done to the dead letters of a message, the oldest first; of
 // all messages of the stream if id is empty.
 func (d *DeadLetters) Acts(ctx context.Context, id string) (acts []LetterAct, err error) {
-	query := d.db.WithContext(ctx).Table("saga_letter_acts").Where("stream = ?", d.stream)
+	db := d.db.WithContext(ctx)
+	query := "SELECT stream, consumer, message_id, number, act, letter, who, why, " + micros(db, "acted_at") + " AS at FROM saga_letter_acts WHERE stream = ?"
+	arguments := []any{d.stream}
 	if id != "" {
-		query = query.Where("message_id = ?", id)
+		query += " AND message_id = ?"
+		arguments = append(arguments, id)
 	}
-	if err := query.Order("acted_at, consumer, message_id, number").Find(&acts).Error; err != nil {
+	var rows []struct {
+		LetterAct
+		At int64
+	}
+	if err := db.Raw(query+" ORDER BY acted_at, consumer, message_id, number", arguments...).Scan(&rows).Error; err != nil {
 		return nil, fmt.Errorf("message: dead letters: reading the acts: %w", err)
+	}
+	for _, r := range rows {
+		r.ActedAt = time.UnixMicro(r.At).UTC()
+		acts = append(acts, r.LetterAct)
 	}
 	return acts, nil
 }

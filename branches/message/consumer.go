@@ -163,10 +163,12 @@ const flushTimeout = 2 * time.Second
 func (c *Consumer) flush() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), flushTimeout)
 	defer cancel()
-	if s := c.intakes[0].current(); s != nil {
-		if err := s.Flush(ctx); err != nil {
-			c.config.Logger.Warn("message: the last acknowledgements may be lost, and messages come again", slog.String("consumer", c.config.Name), slog.Any("error", err))
-		}
+	in := c.intakes[0]
+	in.mu.Lock()
+	s := in.last
+	in.mu.Unlock()
+	if err := s.Flush(ctx); err != nil && !errors.Is(err, broker.ErrClosed) {
+		c.config.Logger.Warn("message: the last acknowledgements may be lost, and messages come again", slog.String("consumer", c.config.Name), slog.Any("error", err))
 	}
 }
 
@@ -185,10 +187,16 @@ func (c *Consumer) Stop(ctx context.Context) error {
 }
 
 // Pause asks for no further messages in this process, and gives those back that
-// wait here; the handlers under way go on. [Consumer.Resume] ends it.
+// wait here; the handlers under way go on. When it returns, no further message is
+// taken. [Consumer.Resume] ends it.
 func (c *Consumer) Pause() {
 	c.state.pause(true)
-	c.giveBack(c.queue.empty())
+	for _, in := range c.intakes {
+		select {
+		case <-in.park():
+		case <-c.stopped:
+		}
+	}
 }
 
 // Resume goes on after [Consumer.Pause].

@@ -24,12 +24,17 @@ type intake struct {
 	config broker.SubscriptionConfig
 	wake   chan struct{} // look again whether to ask
 
-	mu  sync.Mutex
-	sub broker.Subscription // nil while there is none
+	mu      sync.Mutex
+	sub     broker.Subscription // nil while there is none
+	last    broker.Subscription // the last one, which knows the backlog
+	parked  []chan struct{}     // closed once nothing is asked for, because of Pause
+	unfetch context.CancelFunc  // ends the Fetch under way
 
 	held      []*entry // with a key, after an interruption
 	holding   bool
+	expired   time.Time // when the AckWait of what was on its way is over
 	holdUntil time.Time
+	lost      int // messages that are not settled and that this process does not have
 }
 
 func newIntake(c *Consumer, config broker.SubscriptionConfig) *intake {
@@ -47,6 +52,55 @@ func (in *intake) set(s broker.Subscription) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.sub = s
+	if s != nil {
+		in.last = s
+	}
+}
+
+// park ends the asking for as long as the consumer is paused. It returns a channel
+// that is closed when nothing is asked for any more.
+func (in *intake) park() <-chan struct{} {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	p := make(chan struct{})
+	in.parked = append(in.parked, p)
+	if in.unfetch != nil {
+		in.unfetch()
+	}
+	return p
+}
+
+// rest gives back what came, and says that nothing is asked for.
+func (in *intake) rest() {
+	in.abandon()
+	in.c.giveBack(in.held)
+	in.held = nil
+	in.c.giveBack(in.c.queue.empty())
+	in.mu.Lock()
+	parked := in.parked
+	in.parked = nil
+	in.mu.Unlock()
+	for _, p := range parked {
+		close(p)
+	}
+	in.wait(between)
+}
+
+// fetch asks for messages, until the consumer is paused.
+func (in *intake) fetch(room int) ([]broker.Delivery, error) {
+	ctx, cancel := context.WithCancel(in.c.asking)
+	defer cancel()
+	in.mu.Lock()
+	in.unfetch = cancel
+	in.mu.Unlock()
+	if in.c.state.isPaused() {
+		return nil, nil
+	}
+	deliveries, err := in.sub.Fetch(ctx, room)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return deliveries, err
 }
 
 // subscribe opens the subscription, and first the stream of the dead letters if it
@@ -68,7 +122,8 @@ func (in *intake) subscribe(ctx context.Context) error {
 
 // hold begins to hold messages with a key.
 func (in *intake) hold() {
-	in.holding, in.holdUntil = true, time.Now().Add(in.current().AckWait()+time.Second)
+	wait := in.current().AckWait()
+	in.holding, in.expired, in.holdUntil = true, time.Now().Add(wait), time.Now().Add(2*wait+time.Second)
 }
 
 // between is the pause between two looks whether something has changed, and after a
@@ -79,6 +134,10 @@ const between = 500 * time.Millisecond
 func (in *intake) run() {
 	defer in.end()
 	for in.c.asking.Err() == nil {
+		if in.c.state.isPaused() {
+			in.rest()
+			continue
+		}
 		if in.current() == nil && !in.resubscribe() {
 			continue
 		}
@@ -88,7 +147,7 @@ func (in *intake) run() {
 			in.wait(between)
 			continue
 		}
-		deliveries, err := in.current().Fetch(in.c.asking, room)
+		deliveries, err := in.fetch(room)
 		in.take(deliveries)
 		switch {
 		case err == nil:
@@ -163,7 +222,14 @@ func (in *intake) room() int {
 	c.mu.Lock()
 	has := len(c.inflight)
 	c.mu.Unlock()
-	return window - has
+	switch {
+	case !in.holding || in.lost <= 0:
+		return window - has
+	case time.Now().Before(in.expired) && has >= window+in.lost:
+		return 0 // these are younger; what was lost comes later
+	default:
+		return in.lost
+	}
 }
 
 // take queues messages, after a look into the inbox.
@@ -232,11 +298,11 @@ func (in *intake) release() {
 		ctx, cancel := context.WithTimeout(in.c.asking, time.Second)
 		defer cancel()
 		backlog, err := in.current().Backlog(ctx)
-		if err != nil || backlog.Unsettled > in.c.has(in.config.Stream) {
+		if in.lost = backlog.Unsettled - in.c.has(in.config.Stream); err != nil || in.lost > 0 {
 			return
 		}
 	}
-	in.holding = false
+	in.holding, in.lost = false, 0
 	slices.SortStableFunc(in.held, func(a, b *entry) int { return cmp.Compare(a.m.Sequence, b.m.Sequence) })
 	in.queue(in.held)
 	in.held = nil
@@ -256,11 +322,7 @@ func (in *intake) abandon() {
 func (in *intake) end() {
 	in.c.giveBack(in.held)
 	in.held = nil
-	if s := in.current(); s != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
-		defer cancel()
-		in.returned(s.Close(ctx))
-	}
+	in.abandon()
 }
 
 func (in *intake) returned(deliveries []broker.Delivery, err error) {

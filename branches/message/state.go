@@ -2,7 +2,6 @@ package message
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
@@ -106,6 +105,12 @@ func (s *state) pause(paused bool) {
 	s.paused = paused
 }
 
+func (s *state) isPaused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused
+}
+
 // asking reports whether messages are to be asked for.
 func (s *state) asking() bool {
 	s.mu.Lock()
@@ -160,15 +165,12 @@ func (c *Consumer) now() State {
 	return now
 }
 
-var errNoSubscription = errors.New("the consumer has no connection to its stream")
-
 // lag is what the stream and the messages that were sent again have for it.
 func (c *Consumer) lag(ctx context.Context) (lag int64, err error) {
 	for _, in := range c.intakes {
-		s := in.current()
-		if s == nil {
-			return 0, errNoSubscription
-		}
+		in.mu.Lock()
+		s := in.last
+		in.mu.Unlock()
 		b, err := s.Backlog(ctx)
 		if err != nil {
 			return 0, err

@@ -149,8 +149,10 @@ func (c *Consumer) run() {
 		intakes.Go(in.run)
 	}
 	intakes.Wait()
-	c.giveBack(c.queue.close())
+	rest, marking := c.queue.close()
+	c.giveBack(rest)
 	workers.Wait()
+	c.giveBack(marking)
 	c.flush()
 	c.interrupt()
 	background.Wait()

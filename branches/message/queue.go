@@ -1,6 +1,7 @@
 package message
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -175,30 +176,45 @@ func (q *queue) waiting() int {
 	return max(0, q.idle-len(q.ready))
 }
 
-// close ends the queue and returns what no worker has.
-func (q *queue) close() (rest []*entry) {
+// close ends the queue and returns what no worker has. Those that a worker is about
+// to mark as begun come apart: they are at rest only when the workers are.
+func (q *queue) close() (rest, marking []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
 	q.filled.Broadcast()
-	rest = q.ready
+	for _, e := range q.ready {
+		if e.marking {
+			marking = append(marking, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
 	q.ready = nil
 	for _, l := range q.lanes {
 		rest = append(rest, l.waiting...)
 		l.waiting = nil
 	}
-	return rest
+	return rest, marking
 }
 
-// empty takes what no worker has, and stays open.
+// empty takes what no worker has, nor is about to mark as begun, and stays open.
 func (q *queue) empty() (rest []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	rest, q.ready = q.ready, nil
+	var stay []*entry
+	for _, e := range q.ready {
+		if e.marking {
+			stay = append(stay, e)
+			continue
+		}
+		rest = append(rest, e)
+	}
+	q.ready = stay
 	for key, l := range q.lanes {
 		rest = append(rest, l.waiting...)
 		l.waiting = nil
-		if l.active == 0 {
+		if l.active == 0 && !slices.ContainsFunc(stay, func(e *entry) bool { return e.m.Key == key }) {
 			delete(q.lanes, key)
 		}
 	}

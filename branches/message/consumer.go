@@ -12,17 +12,18 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 )
 
 // Consumer handles messages until it is stopped, or cannot go on. Its methods are
 // safe for concurrent use.
 type Consumer struct {
-	db      *gorm.DB
 	broker  broker.Broker
 	config  ConsumerConfig
 	handle  BatchHandler
 	inbox   *inbox
+	runner  *barrier.Transactions
 	queue   *queue
 	intakes []*intake // of the stream, and of what was sent again from the dead letters
 	state   state
@@ -101,7 +102,11 @@ func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 	if err != nil {
 		return nil, fmt.Errorf("message: consume: reading the inbox: %w", err)
 	}
-	c := &Consumer{db: db, broker: b, config: config, handle: handle, inbox: inbox, queue: newQueue(),
+	runner, err := barrier.NewTransactions(db, config.Workers)
+	if err != nil {
+		return nil, fmt.Errorf("message: consume: %w", err)
+	}
+	c := &Consumer{broker: b, config: config, handle: handle, inbox: inbox, runner: runner, queue: newQueue(config.Workers),
 		stopped: make(chan struct{}), inflight: map[string]*entry{}}
 	c.ctx, c.interrupt = context.WithCancel(context.WithoutCancel(ctx))
 	c.asking, c.stop = context.WithCancel(c.ctx)
@@ -138,6 +143,7 @@ func (c *Consumer) subscribe(ctx context.Context) error {
 // run runs until asking ends, and then brings everything to an end.
 func (c *Consumer) run() {
 	defer close(c.stopped)
+	defer c.runner.Close()
 	defer c.interrupt()
 	var intakes, workers, background sync.WaitGroup
 	background.Go(func() { c.keepAlive(c.ctx) })

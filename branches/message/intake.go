@@ -222,15 +222,21 @@ func (in *intake) room() int {
 	c.mu.Lock()
 	has := len(c.inflight)
 	c.mu.Unlock()
-	switch {
+	switch room := window - has; {
+	case (!in.holding || in.lost <= 0) && room < enough(window) && c.queue.waiting() == 0:
+		return 0
 	case !in.holding || in.lost <= 0:
-		return window - has
+		return room
 	case time.Now().Before(in.expired) && has >= window+in.lost:
 		return 0 // these are younger; what was lost comes later
 	default:
 		return in.lost
 	}
 }
+
+// enough is how much room is worth a request, as long as no worker waits: each costs
+// a commit in the inbox.
+func enough(window int) int { return max(1, window/2) }
 
 // take queues messages, after a look into the inbox.
 func (in *intake) take(deliveries []broker.Delivery) {

@@ -13,8 +13,10 @@ type queue struct {
 	filled *sync.Cond
 	ready  []*entry
 	lanes  map[string]*lane
-	idle   int // workers that wait
 	closed bool
+
+	workers int
+	idle    int // of them, those that wait
 }
 
 // lane holds the messages of one key that wait behind those that are ready or at
@@ -24,8 +26,8 @@ type lane struct {
 	active  int // at work
 }
 
-func newQueue() *queue {
-	q := &queue{lanes: map[string]*lane{}}
+func newQueue(workers int) *queue {
+	q := &queue{lanes: map[string]*lane{}, workers: workers}
 	q.filled = sync.NewCond(&q.mu)
 	return q
 }
@@ -135,8 +137,9 @@ func (q *queue) back(entries []*entry, delay time.Duration) {
 func (q *queue) upcoming(most int) (next []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, e := range q.ready[:min(most, len(q.ready))] {
-		if e.alone || e.bury {
+	// The first are what the other workers are about to mark.
+	for _, e := range q.ready[:min(len(q.ready), most*q.workers)] {
+		if len(next) == most || e.alone || e.bury {
 			break
 		}
 		if !e.begun && !e.marking {

@@ -257,7 +257,7 @@ func (c *Consumer) transaction(batch, next []*entry) (failure, fault error) {
 		messages[i] = e.m
 	}
 	reached := false // the handler was called, in the last run
-	err := barrier.Transaction(ctx, c.db, func(tx *gorm.DB) error {
+	err := c.runner.Run(ctx, func(tx *gorm.DB) error {
 		reached, failure = false, nil
 		// Two deliveries of one message at once meet on the row: the later one
 		// waits, and finds the message handled.

@@ -42,8 +42,39 @@ var ErrNotCommitted = local.ErrCommitRefused
 //
 // A panic of work rolls back and goes on, and so does runtime.Goexit.
 func Transaction(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
+	return transaction(ctx, db, work, func(ctx context.Context, work func(tx *gorm.DB) error) error { return local.Run(ctx, db, work) })
+}
+
+// Transactions runs local transactions as [Transaction] does, one after the other or
+// several at once. On MySQL it keeps connections of its own out of the pool, at most
+// a quarter of it, and for half a minute without use, on which the isolation level is
+// set: that saves a round trip each time. It is safe for concurrent use.
+type Transactions struct {
+	db   *gorm.DB
+	kept *local.Shared
+}
+
+// NewTransactions returns Transactions on db, of which about that many run at once.
+// [Transactions.Close] gives its connections up.
+func NewTransactions(db *gorm.DB, atOnce int) (*Transactions, error) {
+	kept, err := local.NewKept(db, atOnce)
+	if err != nil {
+		return nil, fmt.Errorf("barrier: %w", err)
+	}
+	return &Transactions{db, kept}, nil
+}
+
+// Run is [Transaction].
+func (t *Transactions) Run(ctx context.Context, work func(tx *gorm.DB) error) error {
+	return transaction(ctx, t.db, work, t.kept.Run)
+}
+
+// Close closes the connections that are kept. Run may still be called, and keeps none.
+func (t *Transactions) Close() { t.kept.Close() }
+
+func transaction(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error, run func(context.Context, func(tx *gorm.DB) error) error) error {
 	var own error // of work, in the last run
-	err := local.Run(ctx, db, func(tx *gorm.DB) error {
+	err := run(ctx, func(tx *gorm.DB) error {
 		own = work(local.Guest(ctx, db, tx))
 		return own
 	})

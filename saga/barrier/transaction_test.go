@@ -90,6 +90,51 @@ func TestTransactionWithIgnoredDeadlock(t *testing.T) {
 	}
 }
 
+// Transactions keeps its connections, at the isolation level that it promises, and
+// gives none with it back to the pool.
+func TestTransactionsKeepConnections(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		things(t, db)
+		runner, err := barrier.NewTransactions(db, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			err := runner.Run(t.Context(), func(tx *gorm.DB) error {
+				if err := add(tx, 1, 1); err != nil || db.Name() != "mysql" {
+					return err
+				}
+				var level string
+				err := tx.Raw("SELECT @@SESSION.tx_isolation").Scan(&level).Error
+				if level != "READ-COMMITTED" {
+					t.Errorf("the isolation level is %s, %v", level, err)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		pool, err := db.DB()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := pool.Stats().InUse; db.Name() == "mysql" && kept != 1 || db.Name() != "mysql" && kept != 0 {
+			t.Errorf("%d connections are kept", kept)
+		}
+		runner.Close()
+		if kept := pool.Stats().InUse; kept != 0 || sum(t, db) != 3 {
+			t.Errorf("%d connections are kept after Close, the sum is %d", kept, sum(t, db))
+		}
+		for range 4 {
+			var level string
+			if db.Name() == "mysql" && db.Raw("SELECT @@SESSION.tx_isolation").Scan(&level).Error == nil && level == "READ-COMMITTED" {
+				t.Error("a connection of the pool has another isolation level")
+			}
+		}
+	})
+}
+
 // loseDeadlock lets tx, which has locked row 1, lose a deadlock over row 2: the
 // other one has done more work, or waits longer.
 func loseDeadlock(t *testing.T, db, tx *gorm.DB) {

@@ -43,6 +43,13 @@ func (s *Suite) consuming() []consuming {
 // consume measures each way once.
 func (s *Suite) consume(ctx context.Context) error {
 	for _, e := range s.consuming() {
+		if f := os.Getenv("F"); f != "" {
+			e.Contenders = []string{f}
+			if e.Name+e.Database != os.Getenv("E") {
+				continue
+			}
+			e.Messages = 6000
+		}
 		for _, contender := range e.Contenders {
 			perSecond, err := drain(ctx, e, contender)
 			if err != nil {

@@ -31,8 +31,11 @@ func (c *Consumer) forget(e *entry) []broker.Delivery {
 	c.mu.Lock()
 	delete(c.inflight, e.m.ID)
 	deliveries := e.deliveries
+	room := len(c.inflight) <= enough(c.window())
 	c.mu.Unlock()
-	c.signal()
+	if room {
+		c.signal()
+	}
 	return deliveries
 }
 

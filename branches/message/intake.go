@@ -212,13 +212,19 @@ const (
 	mostAhead = 512
 )
 
-// room is how many messages this process can use now.
-func (in *intake) room() int {
-	c := in.c
+// window is how many messages this process may have.
+func (c *Consumer) window() int {
 	window := c.config.Workers * c.config.Batch
 	if average := c.state.average(); average > 0 {
 		window += min(mostAhead, int(ahead/average)*c.config.Workers)
 	}
+	return window
+}
+
+// room is how many messages this process can use now.
+func (in *intake) room() int {
+	c := in.c
+	window := c.window()
 	c.mu.Lock()
 	has := len(c.inflight)
 	c.mu.Unlock()

@@ -128,11 +128,7 @@ func (c *Consumer) judge(e *entry, failure error) (delay time.Duration, held boo
 	if isPermanent(failure) {
 		after = max(after, c.config.Attempts)
 	}
-	for {
-		err := c.inbox.fail(c.ctx, e, reason, after)
-		if err == nil {
-			break
-		}
+	if err := c.inbox.fail(c.ctx, e, reason, after); err != nil {
 		// The database is away, which may be why the handler has failed: no
 		// attempt.
 		if c.waitForDatabase(err) != nil {

@@ -170,9 +170,38 @@ CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
 
 CREATE TABLE IF NOT EXISTS saga_inbox (
   consumer VARCHAR(64) NOT NULL COMMENT 'the consumer, by its durable name',
+  stream VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'the stream; empty in a row of schema version 1',
   message_id VARCHAR(200) NOT NULL COMMENT 'id of the message, the same in every delivery',
-  handled_at DATETIME(6) NOT NULL COMMENT 'when its handler was done',
-  PRIMARY KEY (consumer, message_id)
-) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='messages handled by each consumer, written in the local transaction of its handler';
+  sequence BIGINT NOT NULL DEFAULT 0 COMMENT 'its highest sequence in that stream, of all of its deliveries; 0 if it came out of the dead letters',
+  received_at DATETIME(6) NULL COMMENT 'when it came first; NULL in a row of schema version 1',
+  handled_at DATETIME(6) NULL COMMENT 'when its handler was done, which its local transaction has written; NULL before',
+  attempts INT NOT NULL DEFAULT 0 COMMENT 'how often its handler has failed, or ended the process',
+  error VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'how the last attempt failed',
+  begun_by VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'process whose handler has begun and not ended yet; empty otherwise',
+  buried_at DATETIME(6) NULL COMMENT 'when it became a dead letter; NULL if it is none',
+  resent BIGINT NOT NULL DEFAULT 0 COMMENT 'the last sending from the dead letters that has come, by its sequence there; 0 if there was none',
+  PRIMARY KEY (consumer, stream, message_id)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='messages that each consumer has received: handled, failed so far, or put aside';
+
+CREATE TABLE IF NOT EXISTS saga_inbox_cleaning (
+  consumer VARCHAR(64) NOT NULL COMMENT 'the consumer, by its durable name',
+  stream VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'the stream',
+  after_id VARCHAR(200) NOT NULL COMMENT 'rows up to this message have been looked at in this round',
+  next_at DATETIME(6) NOT NULL COMMENT 'when the next page may be taken, by any process',
+  PRIMARY KEY (consumer, stream)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='how far the removal of old inbox rows has come; one row per consumer and stream';
+
+CREATE TABLE IF NOT EXISTS saga_letter_acts (
+  stream VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'the stream that the message came from',
+  consumer VARCHAR(64) NOT NULL COMMENT 'the consumer that had failed to handle it',
+  message_id VARCHAR(200) NOT NULL COMMENT 'the message',
+  number INT NOT NULL COMMENT 'number of the act on it, from 1',
+  act VARCHAR(16) NOT NULL COMMENT 'what was done: resend or delete',
+  letter BIGINT NOT NULL COMMENT 'sequence of the dead letter in its stream',
+  who VARCHAR(128) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who did it',
+  why VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why',
+  acted_at DATETIME(6) NOT NULL COMMENT 'when',
+  PRIMARY KEY (stream, consumer, message_id, number)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='what operators have done to dead letters, and why';
 
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;

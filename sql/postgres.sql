@@ -289,13 +289,65 @@ COMMENT ON COLUMN saga_outbox_delayed.error IS 'how the last one failed';
 
 CREATE TABLE IF NOT EXISTS saga_inbox (
   consumer VARCHAR(64) NOT NULL,
+  stream VARCHAR(255) NOT NULL DEFAULT '',
   message_id VARCHAR(200) NOT NULL,
-  handled_at TIMESTAMPTZ NOT NULL,
-  PRIMARY KEY (consumer, message_id)
+  sequence BIGINT NOT NULL DEFAULT 0,
+  received_at TIMESTAMPTZ,
+  handled_at TIMESTAMPTZ,
+  attempts INT NOT NULL DEFAULT 0,
+  error VARCHAR(1024) NOT NULL DEFAULT '',
+  begun_by VARCHAR(64) NOT NULL DEFAULT '',
+  buried_at TIMESTAMPTZ,
+  resent BIGINT NOT NULL DEFAULT 0,
+  PRIMARY KEY (consumer, stream, message_id)
 );
-COMMENT ON TABLE saga_inbox IS 'messages handled by each consumer, written in the local transaction of its handler';
+COMMENT ON TABLE saga_inbox IS 'messages that each consumer has received: handled, failed so far, or put aside';
 COMMENT ON COLUMN saga_inbox.consumer IS 'the consumer, by its durable name';
+COMMENT ON COLUMN saga_inbox.stream IS 'the stream; empty in a row of schema version 1';
 COMMENT ON COLUMN saga_inbox.message_id IS 'id of the message, the same in every delivery';
-COMMENT ON COLUMN saga_inbox.handled_at IS 'when its handler was done';
+COMMENT ON COLUMN saga_inbox.sequence IS 'its highest sequence in that stream, of all of its deliveries; 0 if it came out of the dead letters';
+COMMENT ON COLUMN saga_inbox.received_at IS 'when it came first; NULL in a row of schema version 1';
+COMMENT ON COLUMN saga_inbox.handled_at IS 'when its handler was done, which its local transaction has written; NULL before';
+COMMENT ON COLUMN saga_inbox.attempts IS 'how often its handler has failed, or ended the process';
+COMMENT ON COLUMN saga_inbox.error IS 'how the last attempt failed';
+COMMENT ON COLUMN saga_inbox.begun_by IS 'process whose handler has begun and not ended yet; empty otherwise';
+COMMENT ON COLUMN saga_inbox.buried_at IS 'when it became a dead letter; NULL if it is none';
+COMMENT ON COLUMN saga_inbox.resent IS 'the last sending from the dead letters that has come, by its sequence there; 0 if there was none';
+
+CREATE TABLE IF NOT EXISTS saga_inbox_cleaning (
+  consumer VARCHAR(64) NOT NULL,
+  stream VARCHAR(255) NOT NULL,
+  after_id VARCHAR(200) NOT NULL,
+  next_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (consumer, stream)
+);
+COMMENT ON TABLE saga_inbox_cleaning IS 'how far the removal of old inbox rows has come; one row per consumer and stream';
+COMMENT ON COLUMN saga_inbox_cleaning.consumer IS 'the consumer, by its durable name';
+COMMENT ON COLUMN saga_inbox_cleaning.stream IS 'the stream';
+COMMENT ON COLUMN saga_inbox_cleaning.after_id IS 'rows up to this message have been looked at in this round';
+COMMENT ON COLUMN saga_inbox_cleaning.next_at IS 'when the next page may be taken, by any process';
+
+CREATE TABLE IF NOT EXISTS saga_letter_acts (
+  stream VARCHAR(255) NOT NULL,
+  consumer VARCHAR(64) NOT NULL,
+  message_id VARCHAR(200) NOT NULL,
+  number INT NOT NULL,
+  act VARCHAR(16) NOT NULL,
+  letter BIGINT NOT NULL,
+  who VARCHAR(128) NOT NULL,
+  why VARCHAR(1024) NOT NULL,
+  acted_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (stream, consumer, message_id, number)
+);
+COMMENT ON TABLE saga_letter_acts IS 'what operators have done to dead letters, and why';
+COMMENT ON COLUMN saga_letter_acts.stream IS 'the stream that the message came from';
+COMMENT ON COLUMN saga_letter_acts.consumer IS 'the consumer that had failed to handle it';
+COMMENT ON COLUMN saga_letter_acts.message_id IS 'the message';
+COMMENT ON COLUMN saga_letter_acts.number IS 'number of the act on it, from 1';
+COMMENT ON COLUMN saga_letter_acts.act IS 'what was done: resend or delete';
+COMMENT ON COLUMN saga_letter_acts.letter IS 'sequence of the dead letter in its stream';
+COMMENT ON COLUMN saga_letter_acts.who IS 'who did it';
+COMMENT ON COLUMN saga_letter_acts.why IS 'why';
+COMMENT ON COLUMN saga_letter_acts.acted_at IS 'when';
 
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;

@@ -177,6 +177,9 @@ func TestUpgrade(t *testing.T) {
 				if err := db.Exec("INSERT INTO saga_barrier (gid, branch_id, state, turned_away) VALUES ('g', '01', 'tried', 0)").Error; err != nil {
 					t.Fatal(err)
 				}
+				if err := db.Exec("INSERT INTO saga_inbox (consumer, message_id, handled_at) VALUES ('c', 'm', '2026-01-02 03:04:05.678')").Error; err != nil {
+					t.Fatal(err)
+				}
 				if err := sagasql.Check(t.Context(), db); !errors.Is(err, sagasql.ErrNotMigrated) {
 					t.Fatalf("Check of version 1: %v", err)
 				}
@@ -199,7 +202,8 @@ func TestUpgrade(t *testing.T) {
 					t.Fatal(err)
 				}
 				fresh := sqltest.Open(t, dialect)
-				for _, table := range []string{"saga_schema", "saga_transactions", "saga_branches", "saga_attempts", "saga_acts", "saga_barrier"} {
+				for _, table := range []string{"saga_schema", "saga_transactions", "saga_branches", "saga_attempts", "saga_acts", "saga_barrier",
+					"saga_inbox", "saga_inbox_cleaning", "saga_letter_acts"} {
 					if got, want := columns(t, db, table), columns(t, fresh, table); !slices.Equal(got, want) {
 						t.Errorf("%s has the columns\n%v, a new one\n%v", table, got, want)
 					}
@@ -207,6 +211,15 @@ func TestUpgrade(t *testing.T) {
 				var id string
 				if err := db.Raw("SELECT log_id FROM saga_schema").Scan(&id).Error; err != nil || len(id) < 32 {
 					t.Errorf("the log's id is %q, %v", id, err)
+				}
+				var handled int64
+				if err := db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE consumer = 'c' AND stream = '' AND message_id = 'm' AND handled_at IS NOT NULL AND attempts = 0").Scan(&handled).Error; err != nil || handled != 1 {
+					t.Errorf("the inbox row is there %d times, %v", handled, err)
+				}
+				for _, stream := range []string{"a", "b"} { // the primary key has the stream
+					if err := db.Exec("INSERT INTO saga_inbox (consumer, stream, message_id) VALUES ('c', ?, 'm')", stream).Error; err != nil {
+						t.Error(err)
+					}
 				}
 			})
 		}

@@ -3,12 +3,15 @@ package message_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	seam "github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -26,29 +29,97 @@ func longAgo(db *gorm.DB) (longAgo, now string) {
 	}
 }
 
+// Old rows go, a page at a time: those whose message the stream has no longer, and
+// those of schema version 1. A row stays as long as its message can come again.
 func TestInboxIsCleaned(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db)
 		past, now := longAgo(db)
-		insert := func(consumer, id, at string) {
-			must(t, db.Exec("INSERT INTO saga_inbox (consumer, message_id, handled_at) VALUES (?, ?, "+at+")", consumer, id).Error)
+		insert := func(consumer, stream, id string, sequence int, at string) {
+			must(t, db.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, sequence, handled_at) VALUES (?, ?, ?, ?, "+at+")", consumer, stream, id, sequence).Error)
 		}
+		for range 3 {
+			b.send("a", "x", nil)
+		}
+		stream, err := b.js.Stream(t.Context(), b.name)
+		must(t, err)
+		must(t, stream.DeleteMsg(t.Context(), 1))
 		must(t, db.Transaction(func(tx *gorm.DB) error {
 			for i := range 1100 { // more than two pages
-				if err := tx.Exec("INSERT INTO saga_inbox (consumer, message_id, handled_at) VALUES (?, ?, "+past+")", "worker", fmt.Sprintf("m%04d", i)).Error; err != nil {
+				if err := tx.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, sequence, handled_at) VALUES (?, ?, ?, 1, "+past+")", "worker", b.name, fmt.Sprintf("m%04d", i)).Error; err != nil {
 					return err
 				}
 			}
 			return nil
 		}))
-		insert("worker", "m0500-young", now)
-		insert("somebody-else", "m0001", past)
-		b.consume(message.ConsumerConfig{}, func(context.Context, *gorm.DB, message.Received) error { return nil })
+		insert("worker", b.name, "m0500-young", 1, now)
+		insert("worker", b.name, "m0501-stays", 2, past) // the stream has it
+		insert("worker", "", "m0502-version-1", 0, past)
+		insert("somebody-else", b.name, "m0001", 1, past)
+		insert("worker", "another-stream", "m0002", 1, past)
+		b.consume(message.ConsumerConfig{Start: seam.Start{New: true}}, func(context.Context, *gorm.DB, message.Received) error { return nil })
 		eventually(t, "the old ones are gone", func() bool {
 			var left []string
 			must(t, db.Raw("SELECT message_id FROM saga_inbox ORDER BY message_id").Scan(&left).Error)
-			return len(left) == 2 && left[0] == "m0001" && left[1] == "m0500-young"
+			return slices.Equal(left, []string{"m0001", "m0002", "m0500-young", "m0501-stays"})
 		})
+	})
+}
+
+// Of many processes one scans at a time, and the next begins where it ended.
+func TestOneProcessCleans(t *testing.T) {
+	t.Parallel()
+	db := sqltest.Open(t, "postgres")
+	b := newBench(t, db)
+	_, now := longAgo(db)
+	must(t, db.Exec("INSERT INTO saga_inbox_cleaning (consumer, stream, after_id, next_at) VALUES ('worker', ?, 'm1', "+now+" + INTERVAL '1 hour')", b.name).Error)
+	past, _ := longAgo(db)
+	for _, id := range []string{"m0", "m2"} {
+		must(t, db.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, handled_at) VALUES ('worker', ?, ?, "+past+")", b.name, id).Error)
+	}
+	left := func() (ids []string) {
+		must(t, db.Raw("SELECT message_id FROM saga_inbox ORDER BY message_id").Scan(&ids).Error)
+		return ids
+	}
+	run := func() {
+		c := b.consume(message.ConsumerConfig{}, func(context.Context, *gorm.DB, message.Received) error { return nil })
+		b.send("a", "x", nil)
+		b.settled("worker")
+		must(t, c.Stop(t.Context()))
+	}
+	run()
+	if ids := left(); !slices.Contains(ids, "m2") {
+		t.Errorf("cleaned in another one's turn: %v", ids)
+	}
+	must(t, db.Exec("UPDATE saga_inbox_cleaning SET next_at = "+now).Error)
+	c := b.consume(message.ConsumerConfig{}, func(context.Context, *gorm.DB, message.Received) error { return nil })
+	eventually(t, "the page behind the last is cleaned", func() bool { return !slices.Contains(left(), "m2") })
+	if ids := left(); !slices.Contains(ids, "m0") {
+		t.Errorf("it began at the start again: %v", ids)
+	}
+	must(t, c.Stop(t.Context()))
+}
+
+// A message that was handled before the inbox knew streams is handled no more.
+func TestInboxOfVersion1(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db)
+		_, now := longAgo(db)
+		for _, id := range []string{"named", b.name + "/2"} {
+			must(t, db.Exec("INSERT INTO saga_inbox (consumer, message_id, handled_at) VALUES ('worker', ?, "+now+")", id).Error)
+		}
+		b.send("a", "1", nats.Header{message.HeaderID: {"named"}})
+		b.send("a", "2", nil)
+		b.send("a", "3", nil)
+		var seen journal
+		b.consume(message.ConsumerConfig{}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
+			seen.note(m)
+			return nil
+		})
+		b.settled("worker")
+		if all := seen.all(); len(all) != 1 || string(all[0].Data) != "3" {
+			t.Errorf("handled %+v", all)
+		}
 	})
 }
 

@@ -63,15 +63,53 @@
 //
 // # Consuming
 //
-// [Consume] runs a handler and writes an inbox row, by the logical id of the
-// message, in one local transaction, and then acknowledges, waiting for the
-// server to say that it has noted it. A delivery of a message that is in the
-// inbox only acknowledges. A failing handler gets the message again, with
-// growing pauses; after the last attempt the message goes to a dead-letter
-// stream with the reason, from where [Resend] sends it again. JetStream itself
-// only raises an advisory when a message exceeds MaxDeliver, and has no
-// dead-letter stream; so the count is kept here, and the consumer's MaxDeliver
-// is unlimited.
+// [Consume] runs a handler and writes an inbox row in one local transaction, and
+// then acknowledges the message. A message that comes again, and is in the inbox, is
+// only acknowledged: each is handled once. The inbox knows a message by its consumer,
+// its stream and its logical id; a message without an id is known by the time and the
+// sequence of its storing, so that a stream that is deleted and made again has new
+// messages.
+//
+//	received --handler begins--> begun --commit--> handled
+//	                             begun --failure--> received, one attempt more
+//	                             begun --the process dies--> received, one attempt more
+//	received --attempts used up--> buried
+//
+// The inbox row of a message is written when it comes. The local transaction in which
+// one message is handled also says that the handler of the next one begins. So the
+// inbox knows which handlers had begun in a process that died, and a message that ends
+// the process is put aside after its attempts. Where the handler still runs, its local
+// transaction holds the lock of the row, and another process leaves the message alone.
+//
+// Only failures of the handler are attempts: an error, a panic, the end of its time,
+// a COMMIT that the database refuses because of what the handler did. A fault of the
+// database is none, also if the handler says that it has failed because of it: the
+// consumer asks for no messages until the database takes writes, keeps those that it
+// has, and runs their handlers again. A fault of the broker is none, nor is the end of
+// the process by [Consumer.Stop], which gives messages back.
+//
+// A deleted consumer is made again where it began, and the inbox knows what was
+// handled: its rows stay for as long as the stream has their messages, and for
+// ConsumerConfig.Retention. A stream that is gone is waited for. [Consumer.State] says
+// what the consumer does, [Consumer.Done] and [Consumer.Err] whether and why it has
+// ended.
+//
+// # Order
+//
+// Messages with an ordering key are handled one after the other, in the order of the
+// stream, by all workers of one process together: also when one fails, when the broker
+// or the database was away, and when the process was started again. A failing message
+// holds up those of its key. There is no order between keys, between messages without
+// a key if there are several workers, or between processes: two processes with one
+// name may have messages of one key at the same time.
+//
+// # Dead letters
+//
+// A message whose attempts are used up, or whose handler returns an error of
+// [Permanent], goes to the stream of the dead letters, with its reason. [DeadLetters]
+// lists them, and sends them again to the consumer that had failed, or deletes them;
+// each act is recorded. One that is too large for the headers of a letter becomes a
+// letter without its data, which stay in the source stream.
 //
 // # Trace context
 //

@@ -149,7 +149,9 @@ func (b *bench) consume(config message.ConsumerConfig, handle message.Handler) *
 	if config.Name == "" {
 		config.Name = "worker"
 	}
-	config.FirstRetry, config.MaxRetry = 5*time.Millisecond, 20*time.Millisecond
+	if config.FirstRetry == 0 {
+		config.FirstRetry, config.MaxRetry = 5*time.Millisecond, 20*time.Millisecond
+	}
 	c, err := message.Consume(b.t.Context(), b.db, wrap(b.js), config, handle)
 	must(b.t, err)
 	b.t.Cleanup(func() {
@@ -162,17 +164,65 @@ func (b *bench) consume(config message.ConsumerConfig, handle message.Handler) *
 	return c
 }
 
-// settled waits until the consumer has acknowledged all of the stream.
+// settled waits until the consumer has acknowledged all that the stream has now. A
+// consumer that was not told yet of the last message says that it has no more; so
+// its acknowledgements count, not what it says about the rest.
 func (b *bench) settled(consumer string) {
 	b.t.Helper()
+	s, err := b.js.Stream(b.t.Context(), b.name)
+	must(b.t, err)
+	last := s.CachedInfo().State.LastSeq
 	eventually(b.t, consumer+" has acknowledged everything", func() bool {
 		c, err := b.js.Consumer(b.t.Context(), b.name, consumer)
+		return err == nil && c.CachedInfo().AckFloor.Stream >= last
+	})
+}
+
+// resettled waits until the consumer has acknowledged what was sent to it again from
+// the dead letters.
+func (b *bench) resettled(consumer string) {
+	b.t.Helper()
+	eventually(b.t, consumer+" has acknowledged what was sent again", func() bool {
+		s, err := b.js.Stream(b.t.Context(), b.name+"_dead")
 		if err != nil {
 			return false
 		}
-		info := c.CachedInfo()
-		return info.NumPending == 0 && info.NumAckPending == 0
+		info, err := s.Info(b.t.Context(), jetstream.WithSubjectFilter("dead."+b.name+".again."+consumer+".>"))
+		return err == nil && len(info.State.Subjects) == 0
 	})
+}
+
+// letters are the dead letters of the bench's stream.
+func (b *bench) letters() *message.DeadLetters {
+	b.t.Helper()
+	d, err := message.NewDeadLetters(b.db, wrap(b.js), b.name, "")
+	must(b.t, err)
+	return d
+}
+
+// buried lists the dead letters.
+func (b *bench) buried(filter message.LetterFilter) []message.Letter {
+	b.t.Helper()
+	letters, err := b.letters().List(b.t.Context(), filter)
+	must(b.t, err)
+	return letters
+}
+
+var operator = message.By{Who: "ann", Why: "mended"}
+
+// resend sends all dead letters again.
+func (b *bench) resend() int {
+	b.t.Helper()
+	sent, err := b.letters().Resend(b.t.Context(), operator, numbers(b.buried(message.LetterFilter{}))...)
+	must(b.t, err)
+	return sent
+}
+
+func numbers(letters []message.Letter) (all []uint64) {
+	for _, l := range letters {
+		all = append(all, l.Number)
+	}
+	return all
 }
 
 // effects is a table that handlers write into, so that what a handler did is

@@ -2,75 +2,269 @@ package message
 
 import (
 	"context"
-	"log/slog"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-const (
-	// cleanPage is how many inbox rows are looked at, and at most deleted, at
-	// once.
-	cleanPage = 500
-
-	// cleanShare keeps cleaning to a small share of a connection's time: the
-	// pause after a page is this many times what the page took.
-	cleanShare = 20
-
-	// cleanRest is the longest rest after the last page; with a short retention
-	// it is a tenth of that.
-	cleanRest = time.Hour
-)
-
-// cleanInbox removes the consumer's inbox rows that are older than the
-// retention, a page at a time, until ctx ends. It reads along the primary key,
-// so that cleaning needs no index of its own.
-func (c *Consumer) cleanInbox(ctx context.Context) {
-	after := ""
-	for {
-		began := time.Now()
-		last, err := c.cleanPage(ctx, after)
-		if err != nil && ctx.Err() == nil {
-			c.config.Logger.Warn("message: cleaning the inbox, which will be repeated",
-				slog.String("consumer", c.config.Name), slog.Any("error", err))
-		}
-		pause := cleanShare * time.Since(began)
-		if after = last; last == "" {
-			pause = min(cleanRest, c.config.Retention/10)
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-	}
+// inbox is what the database knows of the messages of one consumer and stream: the
+// table saga_inbox. A row is written when the message comes, without handled_at;
+// the local transaction of the handler sets it. begun_by names the process whose
+// handler has begun and not ended: if that process has died, it was an attempt.
+type inbox struct {
+	db               *gorm.DB // of the user
+	consumer, stream string
+	process          string
+	old              bool // there are rows of schema version 1
 }
 
-// cleanPage cleans the page that begins after a message id and returns where
-// the next one begins; empty at the end.
-func (c *Consumer) cleanPage(ctx context.Context, after string) (last string, err error) {
-	db := c.db.WithContext(ctx)
-	var rows []struct {
-		MessageID string
-		Old       bool
-	}
-	err = db.Raw("SELECT message_id, handled_at < "+ago(db, c.config.Retention)+" AS old FROM saga_inbox WHERE consumer = ? AND message_id > ? ORDER BY message_id LIMIT ?",
-		c.config.Name, after, cleanPage).Scan(&rows).Error
+func newInbox(ctx context.Context, db *gorm.DB, config ConsumerConfig) (*inbox, error) {
+	b := &inbox{db: db, consumer: config.Name, stream: config.Stream, process: uuid.NewString()}
+	direct, err := b.direct(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var old []string
-	for _, row := range rows {
-		last = row.MessageID
-		if row.Old {
-			old = append(old, row.MessageID)
+	var n int
+	err = direct.Raw("SELECT COUNT(*) FROM (SELECT 1 FROM saga_inbox WHERE consumer = ? AND stream = '' LIMIT 1) AS old", b.consumer).Scan(&n).Error
+	b.old = n > 0
+	return b, err
+}
+
+// direct returns a handle on the pool itself, past a resolver that reads from
+// replicas.
+func (b *inbox) direct(ctx context.Context) (*gorm.DB, error) {
+	pool, err := b.db.DB()
+	if err != nil {
+		return nil, fmt.Errorf("the pool of the database: %w", err)
+	}
+	session := b.db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipHooks: true, SkipDefaultTransaction: true})
+	session.Statement.ConnPool = pool
+	return session, nil
+}
+
+// writeTimeout bounds one statement on the inbox outside a handler.
+const writeTimeout = 10 * time.Second
+
+// exec runs one statement, which is a local transaction by itself.
+func (b *inbox) exec(ctx context.Context, statement string, arguments ...any) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	db, err := b.direct(ctx)
+	if err != nil {
+		return 0, err
+	}
+	result := db.Exec(statement, arguments...)
+	return result.RowsAffected, result.Error
+}
+
+// mine is the condition that a row belongs to one of some messages.
+const mine = " consumer = ? AND stream = ? AND message_id IN ?"
+
+func (b *inbox) of(entries []*entry) []any { return []any{b.consumer, b.stream, ids(entries)} }
+
+func ids(entries []*entry) []string {
+	all := make([]string, len(entries))
+	for i, e := range entries {
+		all[i] = e.m.ID
+	}
+	return all
+}
+
+// row is what the inbox says about a message that has come before.
+type row struct {
+	MessageID       string
+	Handled, Buried bool
+	Attempts        int
+	Error, BegunBy  string
+	Resent          uint64
+}
+
+// receive writes rows for new messages, of which the handlers of the first begin
+// at once, and returns the rows that were there.
+func (b *inbox) receive(ctx context.Context, entries []*entry, beginning int) (map[string]row, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	db, err := b.direct(ctx)
+	if err != nil {
+		return nil, err
+	}
+	insert, end := "INSERT INTO", " ON CONFLICT DO NOTHING"
+	if db.Name() == "mysql" {
+		insert, end = "INSERT IGNORE INTO", ""
+	}
+	var arguments []any
+	for i, e := range entries {
+		by := ""
+		if i < beginning {
+			by = b.process
+		}
+		arguments = append(arguments, b.consumer, b.stream, e.m.ID, e.sequence(), by)
+	}
+	values := strings.Repeat(", (?, ?, ?, ?, ?, "+now(db)+")", len(entries))[2:]
+	result := db.Exec(insert+" saga_inbox (consumer, stream, message_id, sequence, begun_by, received_at) VALUES "+values+end, arguments...)
+	if result.Error != nil {
+		return nil, result.Error
+	}
+	if result.RowsAffected == int64(len(entries)) && !b.old {
+		return nil, nil
+	}
+	return b.read(db, entries)
+}
+
+// sequence is what the row keeps, so that it stays for as long as the stream has
+// the message.
+func (e *entry) sequence() uint64 {
+	if e.resent > 0 {
+		return 0
+	}
+	return e.m.Sequence
+}
+
+func (b *inbox) read(db *gorm.DB, entries []*entry) (map[string]row, error) {
+	var rows []row
+	err := db.Raw(`SELECT message_id, handled_at IS NOT NULL AS handled, buried_at IS NOT NULL AS buried, attempts, error, begun_by, resent
+		FROM saga_inbox WHERE`+mine, b.of(entries)...).Scan(&rows).Error
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]row, len(rows))
+	for _, r := range rows {
+		found[r.MessageID] = r
+	}
+	return found, b.readOld(db, entries, found)
+}
+
+// readOld adds what rows of schema version 1 say, which did not have the stream.
+func (b *inbox) readOld(db *gorm.DB, entries []*entry, found map[string]row) error {
+	if !b.old {
+		return nil
+	}
+	names := map[string]string{}
+	var asked []string
+	for _, e := range entries {
+		for _, name := range []string{e.m.ID, fmt.Sprintf("%s/%d", e.m.Stream, e.m.Sequence)} {
+			names[name] = e.m.ID
+			asked = append(asked, name)
 		}
 	}
-	if len(rows) < cleanPage {
-		last = ""
+	var handled []string
+	err := db.Raw("SELECT message_id FROM saga_inbox WHERE consumer = ? AND stream = '' AND message_id IN ?", b.consumer, asked).Scan(&handled).Error
+	for _, name := range handled {
+		found[names[name]] = row{MessageID: names[name], Handled: true}
 	}
-	if len(old) == 0 {
-		return last, nil
+	return err
+}
+
+// begin says that the handlers of messages begin.
+func (b *inbox) begin(ctx context.Context, entries []*entry) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+mine, append([]any{b.process}, b.of(entries)...)...)
+	return err
+}
+
+// rest says that the handlers of messages have not begun after all.
+func (b *inbox) rest(ctx context.Context, entries []*entry) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+mine+" AND begun_by = ?", append(b.of(entries), b.process)...)
+	return err
+}
+
+// errMoved says that rows are not as they were when the messages came: another
+// process has handled one, or it was removed.
+var errMoved = errors.New("the inbox rows have changed meanwhile")
+
+// handle says in the local transaction tx that messages are handled, and that the
+// handlers of the next ones begin, which they do once tx is committed.
+func (b *inbox) handle(tx *gorm.DB, entries, next []*entry) error {
+	var result *gorm.DB
+	if len(next) == 0 {
+		result = tx.Exec("UPDATE saga_inbox SET handled_at = "+now(tx)+", begun_by = '' WHERE"+mine+" AND handled_at IS NULL", b.of(entries)...)
+	} else {
+		these := ids(entries)
+		both := append(these[:len(these):len(these)], ids(next)...)
+		result = tx.Exec("UPDATE saga_inbox SET handled_at = CASE WHEN message_id IN ? THEN "+now(tx)+" ELSE NULL END,"+
+			" begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+mine+" AND handled_at IS NULL",
+			these, these, b.process, b.consumer, b.stream, both)
 	}
-	return last, db.Exec("DELETE FROM saga_inbox WHERE consumer = ? AND message_id IN ?", c.config.Name, old).Error
+	if result.Error == nil && result.RowsAffected != int64(len(entries)+len(next)) {
+		return errMoved
+	}
+	return result.Error
+}
+
+// fail writes a failure of the handler, and how many there are with it.
+func (b *inbox) fail(ctx context.Context, e *entry, reason string, attempts int) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = ?, error = ?, begun_by = '' WHERE"+mine+" AND handled_at IS NULL",
+		append([]any{attempts, reason}, b.of([]*entry{e})...)...)
+	return err
+}
+
+// buried says that a message is a dead letter.
+func (b *inbox) buried(ctx context.Context, e *entry) error {
+	db, err := b.direct(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = b.exec(ctx, "UPDATE saga_inbox SET buried_at = "+now(db)+", begun_by = '' WHERE"+mine+" AND handled_at IS NULL", b.of([]*entry{e})...)
+	return err
+}
+
+// revive gives a message that was sent again from the dead letters its attempts
+// back.
+func (b *inbox) revive(ctx context.Context, e *entry) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0, error = '', buried_at = NULL, begun_by = '', resent = ? WHERE"+mine+" AND handled_at IS NULL AND resent < ?",
+		append(append([]any{e.resent}, b.of([]*entry{e})...), e.resent)...)
+	return err
+}
+
+// seen lets the row stay for as long as the stream has this copy of the message.
+func (b *inbox) seen(ctx context.Context, e *entry) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET sequence = ? WHERE"+mine+" AND sequence < ?",
+		append(append([]any{e.sequence()}, b.of([]*entry{e})...), e.sequence())...)
+	return err
+}
+
+// killed is the reason of an attempt whose process ended.
+const killed = "the process ended while the handler ran"
+
+// orphaned counts an attempt for each message whose handler has begun in another
+// process that is gone, and returns those whose handler still runs. Where it runs,
+// its local transaction holds the lock of the row.
+func (b *inbox) orphaned(ctx context.Context, entries []*entry) (atWork map[string]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	atWork = map[string]bool{}
+	err = barrier.Transaction(ctx, b.db, func(tx *gorm.DB) error {
+		var free []string
+		query := "SELECT message_id FROM saga_inbox WHERE" + mine
+		if tx.Name() != "sqlite" {
+			query += " FOR UPDATE SKIP LOCKED"
+		}
+		if err := tx.Raw(query, b.of(entries)...).Scan(&free).Error; err != nil {
+			return err
+		}
+		clear(atWork)
+		for _, e := range entries {
+			atWork[e.m.ID] = true
+		}
+		for _, id := range free {
+			delete(atWork, id)
+		}
+		if len(free) == 0 {
+			return nil
+		}
+		return tx.Exec("UPDATE saga_inbox SET attempts = attempts + 1, error = ?, begun_by = '' WHERE"+mine+" AND handled_at IS NULL AND begun_by <> '' AND begun_by <> ?",
+			killed, b.consumer, b.stream, free, b.process).Error
+	})
+	return atWork, err
+}
+
+// ask looks whether the database takes writes.
+func (b *inbox) ask(ctx context.Context) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0 WHERE consumer = ? AND stream = ? AND message_id = ''", b.consumer, b.stream)
+	return err
 }

@@ -74,8 +74,8 @@ func TestOrderOfThePlan(t *testing.T) {
 	})
 }
 
-// keyed asks for a message with an ordering key.
-func (b *bench) keyed(key, data string) message.Publish {
+// withKey asks for a message with an ordering key.
+func (b *bench) withKey(key, data string) message.Publish {
 	in := b.publish("k", data)
 	in.Key = key
 	return in
@@ -90,7 +90,7 @@ func TestOrderOfTheDecisions(t *testing.T) {
 		for i := range 5 {
 			tx, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
 			must(t, err)
-			must(t, tx.Try(t.Context(), b.keyed("order-1", fmt.Sprint(i))))
+			must(t, tx.Try(t.Context(), b.withKey("order-1", fmt.Sprint(i))))
 			open = append(open, tx)
 		}
 		want := []int{3, 1, 4, 0}
@@ -126,7 +126,7 @@ func TestOrderAcrossAnOutage(t *testing.T) {
 					for i := from; i < to; i++ {
 						// One caller for each key, by turns at both instances.
 						orch := []*saga.Orchestrator{b.orch, other}[i%2]
-						_, err := tcc.Execute(t.Context(), orch, newGID(), b.keyed(fmt.Sprint("key-", key), fmt.Sprint(key, " ", i)))
+						_, err := tcc.Execute(t.Context(), orch, newGID(), b.withKey(fmt.Sprint("key-", key), fmt.Sprint(key, " ", i)))
 						if err != nil {
 							t.Error(err)
 						}
@@ -187,18 +187,18 @@ func TestBehindAMessageThatFails(t *testing.T) {
 		b := newBench(t, db)
 		first, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
 		must(t, err)
-		must(t, first.Try(t.Context(), b.keyed("x", "1")))
+		must(t, first.Try(t.Context(), b.withKey("x", "1")))
 		exec(t, db, "UPDATE saga_outbox SET subject = 'unheard.of' WHERE gid = ?", first.GID())
 		outcome, err := first.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
 		second := newGID()
-		outcome, err = tcc.Execute(t.Context(), b.orch, second, b.keyed("x", "2"))
+		outcome, err = tcc.Execute(t.Context(), b.orch, second, b.withKey("x", "2"))
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
-		b.execute(b.keyed("y", "3")) // another key goes on
+		b.execute(b.withKey("y", "3")) // another key goes on
 		found, err := b.orch.Lookup(t.Context(), second)
 		must(t, err)
 		if attempts := found.Branches[0].Attempts; len(attempts) == 0 || !strings.Contains(attempts[0].Error, "the earlier message "+first.GID()+"/01/") {
@@ -217,7 +217,7 @@ func TestBehindAMessageThatFails(t *testing.T) {
 func TestKeyNeedsTheEnginesDatabase(t *testing.T) {
 	t.Parallel()
 	b := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), connect(t))
-	_, err := tcc.Execute(t.Context(), b.orch, newGID(), b.keyed("x", "1"))
+	_, err := tcc.Execute(t.Context(), b.orch, newGID(), b.withKey("x", "1"))
 	if !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "give NewPublisher the engine's database") {
 		t.Error(err)
 	}

@@ -87,8 +87,12 @@ func (d *Database) openPostgres(name string) error {
 		return err
 	}
 	d.drop = func() { admin.Exec("DROP DATABASE " + name + " WITH (FORCE)"); closePool(admin) }
-	d.DB, err = gorm.Open(postgres.Open(strings.Replace(dsn, "/postgres?", "/"+name+"?", 1)), quiet)
+	d.DB, err = gorm.Open(postgres.Open(postgresDSN(name)), quiet)
 	return err
+}
+
+func postgresDSN(name string) string {
+	return strings.Replace(os.Getenv("TCCSAGA_TEST_POSTGRES"), "/postgres?", "/"+name+"?", 1)
 }
 
 func (d *Database) openSQLite(name string) (err error) {

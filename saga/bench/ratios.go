@@ -43,6 +43,10 @@ func (s *Suite) Ratios() []Ratio {
 	faster("idle-reservations/none", "idle", "mysql", "waiting", "none", 64, 0.97)
 	faster("postgres-64-callers/raw", "spread", "postgres", "tccsaga", "raw", 64, 4)
 	faster("sqlite-64-callers/raw", "spread", "sqlite", "tccsaga", "raw", 64, 5)
+	faster("consume-1-worker/by-hand", "consume", "mysql", "1 worker", "by hand", 1, 1)
+	faster("consume-batches/by-hand", "consume", "mysql", "batches of 64", "by hand", 1, 3)
+	faster("consume-far-16-workers/former", "consume-far", "mysql", "16 workers", "former", 1, 4)
+	faster("consume-far-batches/former", "consume-far", "mysql", "batches of 64", "former", 1, 4)
 	return all
 }
 

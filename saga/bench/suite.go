@@ -84,6 +84,13 @@ func (s *Suite) Run(ctx context.Context) error {
 			return fmt.Errorf("drain: %w", err)
 		}
 	}
+	if s.Only == "" || s.Only == "consume" {
+		for range s.Rounds {
+			if err := s.consume(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	if s.Only != "" && s.Only != "recovery" {
 		return nil
 	}

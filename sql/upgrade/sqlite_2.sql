@@ -51,6 +51,55 @@ CREATE TABLE IF NOT EXISTS saga_outbox_delayed ( -- confirmed messages that wait
 );
 CREATE INDEX IF NOT EXISTS saga_outbox_delayed_due ON saga_outbox_delayed (destination, due_at);
 
+-- SQLite changes no primary key: the table is copied.
+ALTER TABLE saga_inbox ADD COLUMN stream TEXT NOT NULL DEFAULT '';
+ALTER TABLE saga_inbox ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE saga_inbox ADD COLUMN received_at TEXT;
+ALTER TABLE saga_inbox ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE saga_inbox ADD COLUMN error TEXT NOT NULL DEFAULT '';
+ALTER TABLE saga_inbox ADD COLUMN begun_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE saga_inbox ADD COLUMN buried_at TEXT;
+ALTER TABLE saga_inbox ADD COLUMN resent INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE IF NOT EXISTS saga_inbox_2 ( -- messages that each consumer has received: handled, failed so far, or put aside
+  consumer TEXT NOT NULL, -- the consumer, by its durable name
+  stream TEXT NOT NULL DEFAULT '', -- the stream; empty in a row of schema version 1
+  message_id TEXT NOT NULL, -- id of the message, the same in every delivery
+  sequence INTEGER NOT NULL DEFAULT 0, -- its highest sequence in that stream, of all of its deliveries; 0 if it came out of the dead letters
+  received_at TEXT, -- when it came first; NULL in a row of schema version 1
+  handled_at TEXT, -- when its handler was done, which its local transaction has written; NULL before
+  attempts INTEGER NOT NULL DEFAULT 0, -- how often its handler has failed, or ended the process
+  error TEXT NOT NULL DEFAULT '', -- how the last attempt failed
+  begun_by TEXT NOT NULL DEFAULT '', -- process whose handler has begun and not ended yet; empty otherwise
+  buried_at TEXT, -- when it became a dead letter; NULL if it is none
+  resent INTEGER NOT NULL DEFAULT 0, -- the last sending from the dead letters that has come, by its sequence there; 0 if there was none
+  PRIMARY KEY (consumer, stream, message_id)
+);
+INSERT OR IGNORE INTO saga_inbox_2 (consumer, stream, message_id, sequence, received_at, handled_at, attempts, error, begun_by, buried_at, resent) SELECT consumer, stream, message_id, sequence, received_at, handled_at, attempts, error, begun_by, buried_at, resent FROM saga_inbox;
+DROP TABLE saga_inbox;
+ALTER TABLE saga_inbox_2 RENAME TO saga_inbox;
+
+CREATE TABLE IF NOT EXISTS saga_inbox_cleaning ( -- how far the removal of old inbox rows has come; one row per consumer and stream
+  consumer TEXT NOT NULL, -- the consumer, by its durable name
+  stream TEXT NOT NULL, -- the stream
+  after_id TEXT NOT NULL, -- rows up to this message have been looked at in this round
+  next_at TEXT NOT NULL, -- when the next page may be taken, by any process
+  PRIMARY KEY (consumer, stream)
+);
+
+CREATE TABLE IF NOT EXISTS saga_letter_acts ( -- what operators have done to dead letters, and why
+  stream TEXT NOT NULL, -- the stream that the message came from
+  consumer TEXT NOT NULL, -- the consumer that had failed to handle it
+  message_id TEXT NOT NULL, -- the message
+  number INTEGER NOT NULL, -- number of the act on it, from 1
+  act TEXT NOT NULL, -- what was done: resend or delete
+  letter INTEGER NOT NULL, -- sequence of the dead letter in its stream
+  who TEXT NOT NULL, -- who did it
+  why TEXT NOT NULL, -- why
+  acted_at TEXT NOT NULL, -- when
+  PRIMARY KEY (stream, consumer, message_id, number)
+);
+
 UPDATE saga_schema SET log_id = lower(hex(randomblob(16))) WHERE id = 1 AND log_id = '';
 
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;

@@ -9,13 +9,14 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// First returns the first message of a stream at or after a sequence.
-func (b *Broker) First(ctx context.Context, stream string, from uint64) (broker.Stored, error) {
+// First returns the first message of a stream at or after a sequence, on a subject
+// that fits the pattern.
+func (b *Broker) First(ctx context.Context, stream, pattern string, from uint64) (broker.Stored, error) {
 	handle, err := b.js.Stream(ctx, stream)
 	if err != nil {
 		return broker.Stored{}, notFound(err)
 	}
-	msg, err := handle.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(">"))
+	msg, err := handle.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(pattern))
 	if err != nil {
 		return broker.Stored{}, notFound(err)
 	}
@@ -24,13 +25,25 @@ func (b *Broker) First(ctx context.Context, stream string, from uint64) (broker.
 	}}, nil
 }
 
-// Last returns the sequence of the message that was stored last.
-func (b *Broker) Last(ctx context.Context, stream string) (uint64, error) {
+// Range returns the first sequence that a stream still has, and the last that it
+// has given.
+func (b *Broker) Range(ctx context.Context, stream string) (first, last uint64, err error) {
 	handle, err := b.js.Stream(ctx, stream)
 	if err != nil {
-		return 0, notFound(err)
+		return 0, 0, notFound(err)
 	}
-	return handle.CachedInfo().State.LastSeq, nil
+	state := handle.CachedInfo().State
+	return state.FirstSeq, state.LastSeq, nil
+}
+
+// Keeps says whether a stream keeps messages after they are acknowledged, which is
+// its retention by limits.
+func (b *Broker) Keeps(ctx context.Context, stream string) (bool, error) {
+	handle, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return false, notFound(err)
+	}
+	return handle.CachedInfo().Config.Retention == jetstream.LimitsPolicy, nil
 }
 
 // Remove removes a message. It is no error if it is gone.

@@ -1,9 +1,11 @@
 package natsjs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -12,75 +14,130 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// heartbeat is how often the broker says that it has noted our asking; if it
-// says nothing twice, Fetch returns an error.
-const heartbeat = time.Second
+// defaultAckWait is for how long a message of a process that died stays
+// undelivered, unless the consumer has another AckWait.
+const defaultAckWait = 5 * time.Second
 
-// subscription is a durable consumer of a stream.
-type subscription struct {
-	consumer jetstream.Consumer
-}
-
-// Subscribe creates or updates the durable consumer of a stream.
+// Subscribe creates the durable consumer of a stream, or takes the one that
+// exists; see [broker.Subscriber]. An existing one keeps its deliver policy, its
+// description, its AckWait and its MaxAckPending, unless config sets others. Its
+// MaxDeliver becomes unlimited: the server would otherwise drop messages.
 func (b *Broker) Subscribe(ctx context.Context, config broker.SubscriptionConfig) (broker.Subscription, error) {
 	handle, err := b.js.Stream(ctx, config.Stream)
 	if err == nil {
 		err = checkCarries(handle.CachedInfo().Config, config.Subjects)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", config.Stream, notFound(err))
+		return nil, fmt.Errorf("stream %s: %w", config.Stream, kind(err))
 	}
-	consumer, err := b.js.CreateOrUpdateConsumer(ctx, config.Stream, jetstream.ConsumerConfig{
-		Durable:        config.Name,
-		FilterSubjects: config.Subjects,
-		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        config.AckWait,
-		MaxDeliver:     -1,
-	})
+	consumer, err := b.durable(ctx, handle, config)
 	if err != nil {
-		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, notFound(err))
+		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, kind(err))
 	}
-	return &subscription{consumer}, nil
+	s := &subscription{Broker: b, consumer: consumer, stream: config.Stream, name: config.Name,
+		ackWait: consumer.CachedInfo().Config.AckWait, changed: b.conn.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)}
+	if s.sub, err = b.conn.SubscribeSync(b.conn.NewInbox()); err != nil {
+		b.conn.RemoveStatusListener(s.changed)
+		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, kind(err))
+	}
+	return s, nil
 }
 
-// Fetch does not use the client's Consume, which, for one at a time, sometimes
-// forgets to ask and then notices only after half a minute.
-func (s *subscription) Fetch(ctx context.Context, most int) ([]broker.Delivery, error) {
-	msg, err := s.consumer.Next(jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(heartbeat))
-	switch {
-	case errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil:
-		return nil, nil // nothing came
-	case err != nil:
+// durable returns the consumer, which it creates or, where it must, updates.
+func (b *Broker) durable(ctx context.Context, stream jetstream.Stream, config broker.SubscriptionConfig) (jetstream.Consumer, error) {
+	consumer, err := stream.Consumer(ctx, config.Name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		created, err := newConsumer(config)
+		if err != nil {
+			return nil, err
+		}
+		consumer, err = stream.CreateConsumer(ctx, created)
+		if !errors.Is(err, jetstream.ErrConsumerExists) {
+			return consumer, err
+		}
+		if consumer, err = stream.Consumer(ctx, config.Name); err != nil { // another process was faster
+			return nil, err
+		}
+	} else if err != nil {
 		return nil, err
 	}
-	meta, err := msg.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("reading the metadata of a message: %w", err)
+	found := consumer.CachedInfo().Config
+	if found.AckPolicy != jetstream.AckExplicitPolicy {
+		return nil, fmt.Errorf("%w: its AckPolicy is %s, and has to be explicit: delete it, or choose another name", broker.ErrUnsafe, found.AckPolicy)
 	}
-	return []broker.Delivery{delivery{msg, meta}}, nil
+	wanted, differs := adjusted(found, config)
+	if !differs {
+		return consumer, nil
+	}
+	return stream.UpdateConsumer(ctx, wanted)
 }
 
-type delivery struct {
-	msg  jetstream.Msg
-	meta *jetstream.MsgMetadata
+func newConsumer(config broker.SubscriptionConfig) (jetstream.ConsumerConfig, error) {
+	created := jetstream.ConsumerConfig{
+		Durable: config.Name, Description: config.Description, AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: cmp.Or(config.AckWait, defaultAckWait), MaxAckPending: config.MaxAckPending, MaxDeliver: -1,
+	}
+	setSubjects(&created, config.Subjects)
+	set := 0
+	if config.Start.New {
+		created.DeliverPolicy = jetstream.DeliverNewPolicy
+		set++
+	}
+	if config.Start.Sequence > 0 {
+		created.DeliverPolicy, created.OptStartSeq = jetstream.DeliverByStartSequencePolicy, config.Start.Sequence
+		set++
+	}
+	if !config.Start.Time.IsZero() {
+		created.DeliverPolicy, created.OptStartTime = jetstream.DeliverByStartTimePolicy, &config.Start.Time
+		set++
+	}
+	if set > 1 {
+		return created, fmt.Errorf("%w: more than one start is set", broker.ErrInvalid)
+	}
+	return created, nil
 }
 
-func (d delivery) Message() broker.Message {
-	return broker.Message{ID: d.msg.Headers().Get(jetstream.MsgIDHeader), Subject: d.msg.Subject(), Headers: d.msg.Headers(), Data: d.msg.Data()}
+// setSubjects uses the filter for one subject where it can: servers before 2.10
+// know no other.
+func setSubjects(c *jetstream.ConsumerConfig, subjects []string) {
+	c.FilterSubject, c.FilterSubjects = "", nil
+	if len(subjects) == 1 {
+		c.FilterSubject = subjects[0]
+	} else {
+		c.FilterSubjects = subjects
+	}
 }
 
-func (d delivery) Position() (stream string, sequence uint64, deliveries int) {
-	return d.meta.Stream, d.meta.Sequence.Stream, int(d.meta.NumDelivered)
+// adjusted returns what a consumer has to be like, and whether it is not.
+func adjusted(found jetstream.ConsumerConfig, config broker.SubscriptionConfig) (wanted jetstream.ConsumerConfig, differs bool) {
+	wanted = found
+	filter := found.FilterSubjects
+	if found.FilterSubject != "" {
+		filter = []string{found.FilterSubject}
+	}
+	if len(config.Subjects) > 0 && !slices.Equal(slices.Sorted(slices.Values(filter)), slices.Sorted(slices.Values(config.Subjects))) {
+		setSubjects(&wanted, config.Subjects)
+		differs = true
+	}
+	if found.MaxDeliver > 0 {
+		wanted.MaxDeliver, differs = -1, true
+	}
+	if config.AckWait > 0 && config.AckWait != found.AckWait {
+		wanted.AckWait, differs = config.AckWait, true
+	}
+	if config.MaxAckPending != 0 && config.MaxAckPending != found.MaxAckPending {
+		wanted.MaxAckPending, differs = config.MaxAckPending, true
+	}
+	if config.Description != "" && config.Description != found.Description {
+		wanted.Description, differs = config.Description, true
+	}
+	return wanted, differs
 }
 
-func (d delivery) Ack(ctx context.Context) error { return d.msg.DoubleAck(ctx) }
-
-func (d delivery) Again(_ context.Context, delay time.Duration) error {
-	return d.msg.NakWithDelay(delay)
-}
-
-func (d delivery) Extend(context.Context) error { return d.msg.InProgress() }
-
-func (d delivery) Terminate(_ context.Context, reason string) error {
-	return d.msg.TermWithReason(reason)
+// kind wraps the error of the seam that err is, if it is one.
+func kind(err error) error {
+	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionDraining) {
+		return fmt.Errorf("%w: %w", broker.ErrClosed, err)
+	}
+	return notFound(err)
 }

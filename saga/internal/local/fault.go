@@ -56,6 +56,16 @@ func readOnly(err error) bool {
 	return ok && state == "25006"
 }
 
+// unavailable says whether a server answered that it serves nobody now: it shuts
+// down, has no connection left, or has become read-only.
+func unavailable(err error) bool {
+	if number, ok := mysqlNumber(err); ok {
+		return number == 1053 || number == 1927 || number == 1040 || readOnly(err)
+	}
+	state, ok := sqlState(err)
+	return ok && (state == "53300" || strings.HasPrefix(state, "57P") || readOnly(err))
+}
+
 // Duplicate says whether err is the violation of a primary key or unique index.
 func Duplicate(err error) bool {
 	if number, ok := mysqlNumber(err); ok {

@@ -30,6 +30,10 @@ var ErrCommitUnknown = errors.New("the connection was lost during COMMIT: it may
 // refused to commit, for a reason that does not pass: it is rolled back.
 var ErrCommitRefused = errors.New("the database refused to commit")
 
+// ErrUnavailable is wrapped by the error of a transaction that was given up
+// because the database could not be reached or went away, whatever work said.
+var ErrUnavailable = errors.New("the database cannot be reached, or went away")
+
 // Bounds of the retry of transient faults.
 const (
 	maxRuns   = 10
@@ -98,7 +102,7 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 		return nil, err
 	}
 	options := readCommitted
-	leave := func() {}
+	var leave func()
 	if dialectOf(db) == dialect.SQLite {
 		options = nil // SQLite is serializable, and its drivers know no other level
 		leave, err = enter(ctx, pool)
@@ -146,19 +150,34 @@ func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*conn
 		}
 	}()
 	if err := work(raw(ctx, db, t)); err != nil {
-		return t.again(ctx, err), err
+		return t.judge(ctx, err)
 	}
 	if err := Expired(ctx); err != nil {
 		return false, err
 	}
 	if err := t.ready(ctx); err != nil {
-		return t.again(ctx, err), fmt.Errorf("commit: %w", err)
+		return t.judge(ctx, fmt.Errorf("commit: %w", err))
 	}
 	finished = true
 	return t.commit(ctx)
 }
 
 func beginAgain(err error) bool { return Transient(err) || looksLost(err) }
+
+// judge says whether a run that failed with err is worth another one, and returns
+// err, with ErrUnavailable if the connection is gone.
+func (t *Tx) judge(ctx context.Context, err error) (again bool, judged error) {
+	if !t.again(ctx, err) {
+		return false, err
+	}
+	t.mu.Lock()
+	aborted := t.aborted
+	t.mu.Unlock()
+	if looksLost(err) || unavailable(err) || aborted != nil && (looksLost(aborted) || unavailable(aborted)) {
+		return true, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return true, err
+}
 
 // again says whether a run that failed with err is worth another one: the fault
 // is this database's, and passes.

@@ -30,6 +30,10 @@ type Shared struct {
 	db    *gorm.DB
 	pool  *sql.DB
 	share *share
+	setUp []string      // statements for a new connection on MySQL
+	limit bool          // lock waits are limited
+	rest  time.Duration // how long a connection is kept that nobody uses
+	most  int           // how many are kept
 
 	mu     sync.Mutex
 	idle   []*session
@@ -42,8 +46,24 @@ func NewShared(db *gorm.DB) (*Shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Shared{db: db, pool: pool, share: shareOf(pool)}, nil
+	own := shareOf(pool)
+	return &Shared{db: db, pool: pool, share: own, limit: true, rest: sessionRest, most: own.kept,
+		setUp: []string{readCommittedSession, "SET innodb_lock_wait_timeout = 1"}}, nil
 }
+
+// NewKept returns a Shared that does not limit lock waits. It is for somebody who runs
+// one local transaction after the other: it saves the round trip that MySQL needs to
+// set the isolation level. It keeps at most that many connections.
+func NewKept(db *gorm.DB, most int) (*Shared, error) {
+	pool, err := Pool(db)
+	if err != nil {
+		return nil, err
+	}
+	own := shareOf(pool)
+	return &Shared{db: db, pool: pool, share: own, rest: keptRest, most: min(most, own.kept), setUp: []string{readCommittedSession}}, nil
+}
+
+const readCommittedSession = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 // session is a connection that is set up for shared work.
 type session struct {
@@ -52,15 +72,18 @@ type session struct {
 }
 
 // sessionRest is how long a session is kept that nobody uses.
-const sessionRest = time.Second
+const (
+	sessionRest = time.Second
+	keptRest    = 30 * time.Second
+)
 
 // Run does work; see [Run].
 func (s *Shared) Run(ctx context.Context, work func(tx *gorm.DB) error) error {
 	err := run(ctx, func() (bool, error) {
 		again, err := s.once(ctx, work)
-		return again && !waitedTooLong(err), err
+		return again && !(s.limit && waitedTooLong(err)), err
 	})
-	if err != nil && waitedTooLong(err) {
+	if err != nil && s.limit && waitedTooLong(err) {
 		return fmt.Errorf("%w: %w", ErrLockWait, err)
 	}
 	return err
@@ -71,6 +94,9 @@ func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) (bool, 
 	case dialect.MySQL:
 		return once(ctx, s.db, s.take, work)
 	case dialect.Postgres:
+		if !s.limit {
+			break
+		}
 		limited := func(tx *gorm.DB) error {
 			if _, err := tx.Statement.ConnPool.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
 				return fmt.Errorf("limiting lock waits: %w", err)
@@ -78,9 +104,8 @@ func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) (bool, 
 			return work(tx)
 		}
 		return once(ctx, s.db, func(ctx context.Context) (*connection, error) { return connect(ctx, s.db) }, limited)
-	default:
-		return once(ctx, s.db, func(ctx context.Context) (*connection, error) { return connect(ctx, s.db) }, work)
 	}
+	return once(ctx, s.db, func(ctx context.Context) (*connection, error) { return connect(ctx, s.db) }, work)
 }
 
 // take returns the connection of a session that nobody uses.
@@ -122,7 +147,7 @@ func (s *Shared) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	l := &session{conn: conn}
-	for _, statement := range []string{"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", "SET innodb_lock_wait_timeout = 1"} {
+	for _, statement := range s.setUp {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			l.end()
 			return nil, fmt.Errorf("setting up a connection: %w", err)
@@ -136,11 +161,11 @@ func (s *Shared) open(ctx context.Context) (*session, error) {
 func (s *Shared) put(l *session, spoiled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || spoiled || len(s.idle) >= s.share.kept || !l.good() {
+	if s.closed || spoiled || len(s.idle) >= s.most || !l.good() {
 		l.end()
 		return
 	}
-	l.rest = time.AfterFunc(sessionRest, func() { s.drop(l) })
+	l.rest = time.AfterFunc(s.rest, func() { s.drop(l) })
 	s.idle = append(s.idle, l)
 }
 

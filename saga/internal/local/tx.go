@@ -104,7 +104,9 @@ func (t *Tx) note(ctx context.Context, err error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.failure = err
+	if !Aborted(err) {
+		t.failure = err
+	}
 	t.spoiled = t.spoiled || readOnly(err)
 	switch {
 	case t.aborted != nil:

@@ -85,28 +85,41 @@ func (b *bench) withKey(key, data string) message.Publish {
 // decided, not in that of their Trys.
 func TestOrderOfTheDecisions(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		b := newBench(t, db)
-		var open []*tcc.Transaction
-		for i := range 5 {
-			tx, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
-			must(t, err)
-			must(t, tx.Try(t.Context(), b.withKey("order-1", fmt.Sprint(i))))
-			open = append(open, tx)
-		}
-		want := []int{3, 1, 4, 0}
-		for _, i := range want {
-			_, err := open[i].Confirm(t.Context())
-			must(t, err)
-		}
-		_, err := open[2].Cancel(t.Context(), "on purpose")
-		must(t, err)
-		if got := b.stored("k"); strings.Join(got, " ") != "3 1 4 0" {
-			t.Errorf("stored %v", got)
-		}
-		var left int
-		must(t, db.Raw("SELECT COUNT(*) FROM saga_outbox_order").Scan(&left).Error)
-		if left != 0 {
-			t.Errorf("%d messages still wait for each other", left)
+		for name, outage := range map[string]bool{"at once": false, "after an outage": true} {
+			t.Run(name, func(t *testing.T) {
+				broker := newBroker(t)
+				b := newBenchOn(t, db, db, connectTo(t, broker.server.ClientURL()))
+				var open []*tcc.Transaction
+				for i := range 5 {
+					tx, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
+					must(t, err)
+					must(t, tx.Try(t.Context(), b.withKey("order-1", fmt.Sprint(i))))
+					open = append(open, tx)
+				}
+				if outage {
+					broker.stop()
+				}
+				for _, i := range []int{3, 1, 4, 0} {
+					_, err := open[i].Confirm(t.Context())
+					must(t, err)
+				}
+				_, err := open[2].Cancel(t.Context(), "on purpose")
+				must(t, err)
+				if outage {
+					broker.start()
+				}
+				for _, i := range []int{3, 1, 4, 0} {
+					b.reaches(open[i].GID(), saga.Confirmed)
+				}
+				if got := b.stored("k"); strings.Join(got, " ") != "3 1 4 0" {
+					t.Errorf("stored %v", got)
+				}
+				var left int
+				must(t, db.Raw("SELECT COUNT(*) FROM saga_outbox_order").Scan(&left).Error)
+				if left != 0 {
+					t.Errorf("%d messages still wait for each other", left)
+				}
+			})
 		}
 	})
 }

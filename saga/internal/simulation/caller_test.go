@@ -87,7 +87,7 @@ func (c caller) ask(gid, what string, call func(context.Context, *saga.Orchestra
 	if p.dead() {
 		return answer{}, false
 	}
-	c.world.gate.note("%s of %s at %d: confirmed %t, cancelled %t, %v", what, gid, p.number, a.confirmed, a.cancelled, a.err)
+	c.world.gate.tell("%s of %s at %d: confirmed %t, cancelled %t, %v", what, gid, p.number, a.confirmed, a.cancelled, a.err)
 	if a.confirmed || a.cancelled {
 		c.world.mu.Lock()
 		c.world.told[gid] = append(c.world.told[gid], a)

@@ -1,0 +1,46 @@
+package simulation
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/glebarez/go-sqlite"
+)
+
+// replica is a copy of a database, as it was at a moment.
+type replica struct {
+	primary, file string
+	conn          full
+}
+
+func newReplica(t *testing.T, primary string) *replica {
+	t.Helper()
+	r := &replica{primary: primary, file: filepath.Join(t.TempDir(), "replica.db")}
+	must(t, r.copy())
+	opened, err := new(sqlite.Driver).Open("file:" + r.file + "?nolock=1&_pragma=journal_mode(MEMORY)")
+	must(t, err)
+	t.Cleanup(func() { opened.Close() })
+	r.conn = opened.(full)
+	return r
+}
+
+func (r *replica) copy() error {
+	text, err := os.ReadFile(r.primary)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.file, text, 0o600)
+}
+
+// replicate brings the replica to the state of now, unless somebody is writing.
+func (d *database) replicate() {
+	d.io.Lock()
+	defer d.io.Unlock()
+	if !d.free() {
+		return
+	}
+	if err := d.replica.copy(); err != nil {
+		panic(err)
+	}
+}

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// claimBatch is the most transactions that one claim takes over, and
-	// claimPage how many due ones it looks at for them.
-	claimBatch, claimPage = 500, 1000
+	// claimBatch is the most transactions that one claim takes over. It looks at
+	// twice as many that are due, at claimPage at the most, and at minPage more,
+	// because some are for other instances.
+	claimBatch, claimPage, minPage = 500, 1000, 50
 
 	// idleClaims is how many times longer than it took the pause after a sweep is
 	// that has found nothing that this instance can drive.
@@ -72,26 +73,26 @@ func (o *Orchestrator) wakeAfter(d time.Duration) {
 type sweep struct {
 	most    time.Duration // for how long it goes on
 	began   time.Time
-	since   time.Time     // due time of the last that was looked at; zero at the front
-	claimed bool          // something was taken over
-	vain    time.Duration // what the last sweep took that took nothing over, and left something
+	last    txlog.Position // that was looked at; zero at the front
+	claimed bool           // something was taken over
+	vain    time.Duration  // what the last sweep took that took nothing over, and left something
 }
 
 // from returns where the next claim begins.
-func (s *sweep) from() time.Time {
-	if s.since.IsZero() || time.Since(s.began) > s.most {
-		s.began, s.since, s.claimed = time.Now(), time.Time{}, false
+func (s *sweep) from() txlog.Position {
+	if s.last == (txlog.Position{}) || time.Since(s.began) > s.most {
+		s.began, s.last, s.claimed = time.Now(), txlog.Position{}, false
 	}
-	return s.since
+	return s.last
 }
 
 // pass notes what came of a claim.
 func (s *sweep) pass(claims txlog.Claims) {
 	s.claimed = s.claimed || len(claims.Claimed) > 0
-	s.since, s.vain = time.Time{}, 0
+	s.last, s.vain = txlog.Position{}, 0
 	switch {
 	case claims.More:
-		s.since = claims.Last
+		s.last = claims.Last
 	case len(claims.Foreign) > 0 && !s.claimed:
 		s.vain = time.Since(s.began)
 	}
@@ -109,7 +110,7 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 	// recovery.
 	ctx, cancel := context.WithTimeout(ctx, o.config.Lease)
 	defer cancel()
-	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, Since: sweep.from(), Page: claimPage, Limit: limit,
+	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
 		Bytes: 2 * o.config.MaxBytes, Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)

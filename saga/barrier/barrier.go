@@ -74,6 +74,9 @@ func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB
 		if err != nil || verdict != Run {
 			return err
 		}
+		// What work opens on the handle, such as a plain *sql.Tx, ends with it.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
 		return work(local.Guest(ctx, db, tx))
 	})
 	if err != nil {

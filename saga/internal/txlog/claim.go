@@ -63,7 +63,7 @@ func (l *Log) DeleteExpired(ctx context.Context, age time.Duration) error {
 // Claim says what an instance takes over.
 type Claim struct {
 	Instance string
-	Since    time.Time     // due at this time or later
+	From     Position      // behind this place in the order of due times
 	Page     int           // how many due transactions to look at
 	Limit    int           // how many to take over, at most
 	Bytes    int           // how many bytes of payloads those may have; one is taken whatever it has
@@ -73,6 +73,13 @@ type Claim struct {
 	Busy func(gid string) bool
 	// Knows says that this instance can call branches of the kind.
 	Knows func(kind string) bool
+}
+
+// Position is a place in the order in which transactions come due. The zero
+// Position is the front.
+type Position struct {
+	Due time.Time
+	GID string // tells apart those of the same time
 }
 
 // Claimed is a transaction that was taken over, with all that driving it takes,
@@ -86,8 +93,8 @@ type Claimed struct {
 // Claims is what came of a Claim.
 type Claims struct {
 	Claimed []Claimed
-	Last    time.Time // due time of the last that was looked at
-	More    bool      // there may be more after it
+	Last    Position  // of the last that was looked at
+	More    bool      // there may be more behind it
 	Foreign []Foreign // decided, and left to an instance that knows their kinds
 }
 
@@ -121,13 +128,14 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 		if err != nil || len(found) == 0 {
 			return err
 		}
-		last := found[len(found)-1]
-		claims.Last, claims.More = last.due, len(found) == c.Page
+		claims.Last, claims.More = found[len(found)-1].position(), len(found) == c.Page
 		gids := claims.choose(found, c)
 		if len(gids) == 0 {
 			return nil
 		}
-		return l.claim(ctx, tx, c, gids, &claims)
+		cut, err := l.claim(ctx, tx, c, gids, &claims)
+		claims.stopBefore(found, c.From, cut)
+		return err
 	})
 	if err != nil {
 		return Claims{}, err
@@ -137,7 +145,8 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 
 // candidates reads what is due, without a lock, and of which kinds it is.
 func (l *Log) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate, error) {
-	found, err := scan(ctx, tx, l.sql.candidates, []any{max(0, c.Since.UnixMicro()), c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
+	from := max(0, c.From.Due.UnixMicro())
+	found, err := scan(ctx, tx, l.sql.candidates, []any{from, from, c.From.GID, c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
 		var attention string
 		var due, decided, now int64
 		err = row.Scan(&one.gid, &one.state, &attention, &due, &decided, &now)
@@ -166,34 +175,52 @@ func (l *Log) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate
 	return found, err
 }
 
+func (c candidate) position() Position { return Position{c.due, c.gid} }
+
+// stopBefore lets the next claim begin at the first of the transactions that are
+// cut, if there is one.
+func (claims *Claims) stopBefore(found []candidate, from Position, cut map[string]bool) {
+	before := from
+	for _, one := range found {
+		if cut[one.gid] {
+			claims.Last, claims.More = before, true
+			return
+		}
+		before = one.position()
+	}
+}
+
 // choose returns which candidates to claim, and notes which are foreign.
 func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
+	before := c.From
 	for _, one := range found {
 		unknown := slices.IndexFunc(one.kinds, func(kind string) bool { return !c.Knows(kind) })
 		if one.state != Trying && unknown >= 0 {
 			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.decided, one.attention})
+			before = one.position()
 			continue
 		}
 		if len(gids) == c.Limit {
 			// The next claim begins here.
-			claims.Last, claims.More = one.due, true
+			claims.Last, claims.More = before, true
 			return gids
 		}
 		gids = append(gids, one.gid)
+		before = one.position()
 	}
 	return gids
 }
 
 // claim locks the chosen ones that are still due, reads their branches, and takes
-// them over as far as the bytes go.
-func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) error {
+// them over as far as the bytes go. It returns those that are cut.
+func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) (cut map[string]bool, err error) {
 	arguments := []any{c.Instance}
 	for _, gid := range gids {
 		arguments = append(arguments, gid)
 	}
 	records, err := l.records(ctx, tx, l.sql.claim(len(gids)), arguments...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var putOff, ours, failing []string
 	for _, r := range records {
@@ -207,33 +234,22 @@ func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, cl
 		}
 	}
 	if err := l.postpone(ctx, tx, c.Due, putOff); err != nil || len(ours) == 0 {
-		return err
+		return nil, err
 	}
 	branches, cut, err := l.branchesWithin(ctx, tx, c.Bytes, ours)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	attempts, err := l.Attempts(ctx, tx, failing...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, r := range records {
-		switch {
-		case slices.Contains(putOff, r.GID):
-		case cut[r.GID]:
-			claims.Last, claims.More = minTime(claims.Last, r.DueAt), true
-		default:
+		if !cut[r.GID] && !slices.Contains(putOff, r.GID) {
 			claims.Claimed = append(claims.Claimed, Claimed{r, branches[r.GID], attempts[r.GID]})
 		}
 	}
-	return l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)
-}
-
-func minTime(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
+	return cut, l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)
 }
 
 // branchesWithin reads the branches of transactions until they have more bytes

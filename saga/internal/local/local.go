@@ -98,7 +98,7 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 		return nil, err
 	}
 	options := readCommitted
-	leave := func() {}
+	var leave func()
 	if dialectOf(db) == dialect.SQLite {
 		options = nil // SQLite is serializable, and its drivers know no other level
 		leave, err = enter(ctx, pool)

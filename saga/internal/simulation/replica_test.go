@@ -1,11 +1,10 @@
 package simulation
 
 import (
+	"database/sql/driver"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/glebarez/go-sqlite"
 )
 
 // replica is a copy of a database, as it was at a moment.
@@ -14,11 +13,11 @@ type replica struct {
 	conn          full
 }
 
-func newReplica(t *testing.T, primary string) *replica {
+func newReplica(t *testing.T, d driver.Driver, primary string) *replica {
 	t.Helper()
 	r := &replica{primary: primary, file: filepath.Join(t.TempDir(), "replica.db")}
 	must(t, r.copy())
-	opened, err := new(sqlite.Driver).Open("file:" + r.file + "?nolock=1&_pragma=journal_mode(MEMORY)")
+	opened, err := d.Open("file:" + r.file + "?nolock=1&_pragma=journal_mode(MEMORY)")
 	must(t, err)
 	t.Cleanup(func() { opened.Close() })
 	r.conn = opened.(full)

@@ -75,7 +75,7 @@ func openDatabase(t *testing.T, name string) *database {
 		_, err := direct.Exec(statement)
 		must(t, err)
 	}
-	return &database{name: name, driver: direct.Driver(), dsn: dsn, direct: direct, replica: newReplica(t, file)}
+	return &database{name: name, driver: direct.Driver(), dsn: dsn, direct: direct, replica: newReplica(t, direct.Driver(), file)}
 }
 
 // empty makes the database as it was when it was opened.

@@ -29,14 +29,13 @@ func (o *Orchestrator) deliverTogether(ctx context.Context, b *branch, call Call
 
 // actFresh makes the Outside part of a Confirm or Cancel. A fresh transaction is
 // due, and goes in company; otherwise the barrier says whether it is.
-func (o *Orchestrator) actFresh(ctx context.Context, b *branch, call Call, fresh bool) (due bool, receipt any, err error) {
+func (o *Orchestrator) actFresh(ctx context.Context, b *branch, call Call, fresh bool) (look outsideLook, err error) {
 	defer o.underWay.begin(call)()
 	if !fresh {
-		look, err := o.actOutside(ctx, b, call)
-		return look.due, look.receipt, err
+		return o.actOutside(ctx, b, call)
 	}
-	receipt, err = o.deliverTogether(ctx, b, call)
-	return true, receipt, err
+	receipt, err := o.deliverTogether(ctx, b, call)
+	return outsideLook{due: true, receipt: receipt}, err
 }
 
 // writeDeliveries makes the Outside parts of a batch.

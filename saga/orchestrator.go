@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,7 @@ type Orchestrator struct {
 	lease    *lease
 	flights  flights
 	wake     chan struct{} // capacity 1: something may be due
+	driving  atomic.Int64  // bytes of payloads of what was claimed and is driven
 
 	paused pausedKinds
 

@@ -32,7 +32,7 @@ const (
 // poll claims due transactions and drives them, until ctx ends or Stop begins.
 func (o *Orchestrator) poll(ctx context.Context) {
 	slots := make(chan struct{}, o.config.Drivers)
-	sweep := sweep{most: o.config.Poll}
+	var sweep sweep
 	for {
 		more := o.claim(ctx, slots, &sweep)
 		pause := time.Duration(0)
@@ -70,9 +70,12 @@ func (o *Orchestrator) wakeAfter(d time.Duration) {
 // again over the places in the index of all those claimed before, which it
 // keeps for a while. What came due behind it, or was left out because somebody
 // else held it, is for the next sweep.
+//
+// A sweep ends at what was due when it began, however long it takes: what an instance
+// cannot drive keeps nothing that comes after it waiting.
 type sweep struct {
-	most    time.Duration // for how long it goes on
 	began   time.Time
+	until   time.Time      // when it began, by the database's clock
 	last    txlog.Position // that was looked at; zero at the front
 	claimed bool           // something was taken over
 	vain    time.Duration  // what the last sweep took that took nothing over, and left something
@@ -80,8 +83,8 @@ type sweep struct {
 
 // from returns where the next claim begins.
 func (s *sweep) from() txlog.Position {
-	if s.last == (txlog.Position{}) || time.Since(s.began) > s.most {
-		s.began, s.last, s.claimed = time.Now(), txlog.Position{}, false
+	if s.last == (txlog.Position{}) {
+		s.began, s.until, s.claimed = time.Now(), time.Time{}, false
 	}
 	return s.last
 }
@@ -90,8 +93,11 @@ func (s *sweep) from() txlog.Position {
 func (s *sweep) pass(claims txlog.Claims) {
 	s.claimed = s.claimed || len(claims.Claimed) > 0
 	s.last, s.vain = txlog.Position{}, 0
+	if s.until.IsZero() {
+		s.until = claims.Now
+	}
 	switch {
-	case claims.More:
+	case claims.More && !claims.Last.Due.After(s.until):
 		s.last = claims.Last
 	case len(claims.Foreign) > 0 && !s.claimed:
 		s.vain = time.Since(s.began)
@@ -110,8 +116,12 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 	// recovery.
 	ctx, cancel := context.WithTimeout(ctx, o.config.Lease)
 	defer cancel()
+	room := int64(2*o.config.MaxBytes) - o.driving.Load()
+	if room <= 0 {
+		return false // likewise
+	}
 	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
-		Bytes: 2 * o.config.MaxBytes, Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
+		Bytes: int(room), Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
 		return false
@@ -124,10 +134,13 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 			return false // stopping; they become due again
 		}
 		slots <- struct{}{}
+		bytes := claimed.Bytes()
+		o.driving.Add(bytes)
 		go func() {
 			defer func() {
 				<-slots
-				if len(slots) == cap(slots)-1 {
+				full := o.driving.Add(-bytes)+bytes >= int64(2*o.config.MaxBytes)
+				if full || len(slots) == cap(slots)-1 {
 					o.wakeAfter(regain)
 				}
 			}()
@@ -147,7 +160,7 @@ const mostForeign = 10
 func (o *Orchestrator) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
 	raised := 0
 	for _, f := range foreign {
-		if f.Attention || f.Decided < o.config.AttentionAge {
+		if f.Attention || f.Overdue < o.config.AttentionAge {
 			continue
 		}
 		if raised++; raised > mostForeign {

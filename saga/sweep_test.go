@@ -9,10 +9,10 @@ import (
 )
 
 // A sweep goes on where it was, and comes back to the front when nothing is
-// left and when it has lasted long.
+// left of what was due when it began.
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sweep{most: time.Second}
+		s := sweep{}
 		first, second := txlog.Position{Due: time.UnixMicro(1)}, txlog.Position{Due: time.UnixMicro(2), GID: "g"}
 		check := func(step string, want txlog.Position) {
 			t.Helper()
@@ -21,15 +21,17 @@ func TestSweep(t *testing.T) {
 			}
 		}
 		check("at first", txlog.Position{})
-		s.pass(txlog.Claims{Last: second, More: true})
+		s.pass(txlog.Claims{Last: second, Now: second.Due, More: true})
 		check("after a full claim", second)
 		s.pass(txlog.Claims{})
 		check("after the last claim", txlog.Position{})
-		s.pass(txlog.Claims{Last: first, More: true})
-		time.Sleep(time.Second)
-		check("within its time", first)
-		time.Sleep(time.Nanosecond)
-		check("after its time", txlog.Position{})
+		s.pass(txlog.Claims{Last: first, Now: second.Due, More: true})
+		time.Sleep(time.Hour)
+		check("however long it takes", first)
+		s.pass(txlog.Claims{Last: txlog.Position{Due: second.Due.Add(1)}, Now: second.Due.Add(time.Hour), More: true})
+		check("behind what was due when it began", txlog.Position{})
+		s.pass(txlog.Claims{})
+		s.from()
 		time.Sleep(time.Second)
 		s.pass(txlog.Claims{Foreign: []txlog.Foreign{{GID: "g"}}})
 		if s.vain != time.Second {

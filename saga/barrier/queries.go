@@ -25,6 +25,8 @@ type queries struct {
 	unnamed         string
 	begin, end      string
 
+	endTry, giveUpTry string // take a name too
+
 	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
 }
 
@@ -73,6 +75,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?)`),
 		begin:         d.SQL(`UPDATE saga_barrier SET call_op = ?, call_by = ?, call_since = {now}, call_until = {after ?}` + where),
 		end:           d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op <> '' AND call_by = ?`),
+		endTry:        d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op = 'try' AND call_by = ? AND state = 'tried'`),
+		giveUpTry:     d.SQL(`UPDATE saga_barrier SET call_until = {now}` + where + ` AND call_op = 'try' AND call_by = ? AND state = 'tried'`),
 		affectedTells: d == dialect.MySQL,
 	}
 })

@@ -90,10 +90,19 @@ type Claimed struct {
 	Attempts []Attempt // only if it has failures
 }
 
+// Bytes is how many bytes its payloads have.
+func (c Claimed) Bytes() (n int64) {
+	for _, b := range c.Branches {
+		n += int64(len(b.Payload))
+	}
+	return n
+}
+
 // Claims is what came of a Claim.
 type Claims struct {
 	Claimed []Claimed
 	Last    Position  // of the last that was looked at
+	Now     time.Time // the database's, when it was looked; zero if nothing is due
 	More    bool      // there may be more behind it
 	Foreign []Foreign // decided, and left to an instance that knows their kinds
 }
@@ -102,7 +111,7 @@ type Claims struct {
 // not know.
 type Foreign struct {
 	GID, Kind string
-	Decided   time.Duration // ago
+	Overdue   time.Duration
 	Attention bool
 }
 
@@ -110,8 +119,7 @@ type Foreign struct {
 type candidate struct {
 	gid, state string
 	attention  bool
-	due        time.Time
-	decided    time.Duration // ago
+	due, now   time.Time
 	kinds      []string
 }
 
@@ -128,7 +136,8 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 		if err != nil || len(found) == 0 {
 			return err
 		}
-		claims.Last, claims.More = found[len(found)-1].position(), len(found) == c.Page
+		last := found[len(found)-1]
+		claims.Last, claims.Now, claims.More = last.position(), last.now, len(found) == c.Page
 		gids := claims.choose(found, c)
 		if len(gids) == 0 {
 			return nil
@@ -148,10 +157,9 @@ func (l *Log) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate
 	from := max(0, c.From.Due.UnixMicro())
 	found, err := scan(ctx, tx, l.sql.candidates, []any{from, from, c.From.GID, c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
 		var attention string
-		var due, decided, now int64
-		err = row.Scan(&one.gid, &one.state, &attention, &due, &decided, &now)
-		one.attention, one.due = attention != "", dialect.Time(due)
-		one.decided = time.Duration(now-decided) * time.Microsecond
+		var due, now int64
+		err = row.Scan(&one.gid, &one.state, &attention, &due, &now)
+		one.attention, one.due, one.now = attention != "", dialect.Time(due), dialect.Time(now)
 		return one, err
 	})
 	if err != nil || len(found) == 0 {
@@ -196,7 +204,7 @@ func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
 	for _, one := range found {
 		unknown := slices.IndexFunc(one.kinds, func(kind string) bool { return !c.Knows(kind) })
 		if one.state != Trying && unknown >= 0 {
-			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.decided, one.attention})
+			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.now.Sub(one.due), one.attention})
 			before = one.position()
 			continue
 		}

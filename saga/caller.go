@@ -160,6 +160,9 @@ var errAbandoned = errors.New("the call did not return when its context ended, a
 // panicked or ended its goroutine.
 var errNoReturn = silent{}
 
+// errEnded is of a call that ended its goroutine.
+var errEnded = fmt.Errorf("the call ended its goroutine and did not return%w", errNoReturn)
+
 type silent struct{}
 
 func (silent) Error() string { return "" }
@@ -172,7 +175,11 @@ func (c caller) bounded(ctx context.Context, call Call, f func(context.Context) 
 		fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, c.timeout))
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- c.protected(ctx, call, f) }()
+	go func() {
+		err := errEnded // f may end the goroutine
+		defer func() { ended <- err }()
+		err = c.protected(ctx, call, f)
+	}()
 	select {
 	case err := <-ended:
 		return withCause(ctx, err)
@@ -212,7 +219,7 @@ func (c caller) protected(ctx context.Context, call Call, f func(context.Context
 		}
 		p := recover()
 		if err = fmt.Errorf("panic: %v%w", p, errNoReturn); p == nil {
-			err = fmt.Errorf("the call ended its goroutine and did not return%w", errNoReturn)
+			err = errEnded
 		}
 		c.logger.Error("saga: a branch panicked", "gid", call.GID, "branch", call.BranchID,
 			"kind", call.Kind, "operation", string(call.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -45,6 +45,10 @@ func public(err error) string {
 	}
 	var rejection *Rejection
 	if errors.As(err, &rejection) {
+		// Its text is the branch's own, unless it only passes on another error.
+		if text := infrastructure(rejection.err); text != "" {
+			return text
+		}
 		return rejection.Error()
 	}
 	var known interface{ Public() string }
@@ -96,7 +100,7 @@ var address = regexp.MustCompile(strings.Join([]string{
 	`\[[0-9a-f:.%]+\](:\d+)?`,
 	`\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b`,
 	`\b[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7}(%\w+)?`,
-	`[^\s"'<>()]+@[^\s"'<>(),;]+`,
+	`[^\s"'<>()]+['"]?@['"]?[^\s"'<>(),;]+`,
 	`\b[a-z0-9_-]+(\.[a-z0-9_-]+)*:\d{2,5}\b`,
 	`\b[a-z0-9_-]+(\.[a-z0-9_-]+){2,}\b`,
 	`\b[a-z0-9_-]+\.(internal|local|localdomain|lan|svc|cluster|corp|intranet|private|test|example)\b`,

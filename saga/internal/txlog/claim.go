@@ -260,46 +260,71 @@ func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, cl
 	return cut, l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)
 }
 
+// firstChunk is of how many transactions the branches are read first, before it is
+// known how large they are. Each further statement reads twice as many.
+const firstChunk = 8
+
 // branchesWithin reads the branches of transactions until they have more bytes
 // than are allowed, and says which have been cut. The first is read whatever it
-// has.
+// has. It reads a few at first, because the rest of a result has to be read even if
+// nobody wants it.
 func (l *Log) branchesWithin(ctx context.Context, tx *gorm.DB, most int, gids []string) (all map[string][]Branch, cut map[string]bool, err error) {
-	all, cut = make(map[string][]Branch, len(gids)), map[string]bool{}
+	within := budget{most: most, all: make(map[string][]Branch, len(gids))}
+	for rest, chunk := gids, firstChunk; len(rest) > 0; chunk *= 2 {
+		some := rest[:min(chunk, len(rest))]
+		rest = rest[len(some):]
+		if err := l.readWithin(ctx, tx, some, &within); err != nil {
+			return nil, nil, fmt.Errorf("log: reading branches: %w", err)
+		}
+		if !within.spent {
+			continue
+		}
+		cut = map[string]bool{}
+		for _, gid := range append(slices.Clone(some), rest...) {
+			if _, read := within.all[gid]; !read {
+				cut[gid] = true
+			}
+		}
+		break
+	}
+	return within.all, cut, nil
+}
+
+// budget is what of the branches of transactions has been read.
+type budget struct {
+	most, bytes int
+	first       string // transaction, which is read whatever it has
+	all         map[string][]Branch
+	spent       bool
+}
+
+func (l *Log) readWithin(ctx context.Context, tx *gorm.DB, gids []string, within *budget) error {
 	arguments := make([]any, len(gids))
 	for i, gid := range gids {
 		arguments[i] = gid
 	}
 	rows, err := tx.Statement.ConnPool.QueryContext(ctx, l.sql.lockedBranches(len(gids)), arguments...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("log: reading branches: %w", err)
+		return err
 	}
 	defer rows.Close()
-	bytes, first := 0, ""
 	for rows.Next() {
 		b, err := scanBranch(rows)
 		if err != nil {
-			return nil, nil, fmt.Errorf("log: reading branches: %w", err)
+			return err
 		}
-		if first == "" {
-			first = b.GID
+		if within.first == "" {
+			within.first = b.GID
 		}
-		if bytes += len(b.Payload); bytes > most && b.GID != first {
-			delete(all, b.GID)
+		if within.bytes += len(b.Payload); within.bytes > within.most && b.GID != within.first {
+			delete(within.all, b.GID)
+			within.spent = true
 			break
 		}
-		all[b.GID] = append(all[b.GID], b)
+		within.all[b.GID] = append(within.all[b.GID], b)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, nil, fmt.Errorf("log: reading branches: %w", err)
-	}
-	if bytes > most {
-		for _, gid := range gids {
-			if _, read := all[gid]; !read {
-				cut[gid] = true
-			}
-		}
-	}
-	return all, cut, nil
+	within.spent = within.spent || within.bytes > within.most
+	return rows.Err()
 }
 
 // Unclaimed raises a transaction to attention that no instance here can drive.

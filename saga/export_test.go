@@ -83,3 +83,14 @@ func (g *groups[T]) put(key string, in *group[T]) bool {
 	g.byKey[key] = in
 	return true
 }
+
+// SharesAtAll reports whether executions of plans like p can share their first
+// commit.
+func (o *Orchestrator) SharesAtAll(p Plan) bool {
+	for _, s := range o.stepsOf(p) {
+		if !s.branch.tryFused() {
+			return false
+		}
+	}
+	return o.Shares(p)
+}

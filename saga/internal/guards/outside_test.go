@@ -103,7 +103,7 @@ var outsideGuards = []guard{
 		return look, nil
 	}`,
 		with: `	}`,
-		pkg: "tcc", run: ".",
+		pkg:  "tcc", run: ".",
 		why: "the outside part of a call is made that the barrier turns away",
 	},
 	{

@@ -72,7 +72,7 @@ var localGuards = []guard{
 	}
 	result, err := g.Tx.ExecContext`,
 		with: `	result, err := g.Tx.ExecContext`,
-		pkg:  "saga/internal/local", run: "^TestUserCodeCannotEndTheTransaction$/^sqlite$", short: true,
+		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$", short: true,
 		why: "user code commits half of the work",
 	},
 	{
@@ -82,7 +82,7 @@ var localGuards = []guard{
 	}
 	rows, err := g.Tx.QueryContext`,
 		with: `	rows, err := g.Tx.QueryContext`,
-		pkg:  "saga/internal/local", run: "^TestUserCodeCannotEndTheTransaction$/^sqlite$",
+		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with a query",
 	},
 	{
@@ -91,7 +91,7 @@ var localGuards = []guard{
 		return g.failedRow(ctx, query, err)
 	}`,
 		with: ``,
-		pkg:  "saga/internal/local", run: "^TestUserCodeCannotEndTheTransaction$/^sqlite$",
+		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with a query for one row",
 	},
 	{
@@ -101,14 +101,14 @@ var localGuards = []guard{
 	}
 	return g.Tx.PrepareContext`,
 		with: `	return g.Tx.PrepareContext`,
-		pkg:  "saga/internal/local", run: "^TestUserCodeCannotEndTheTransaction$/^sqlite$",
+		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with a prepared statement",
 	},
 	{
 		name: "commit-method", file: "saga/internal/local/tx.go",
 		text: `func (t *Tx) Commit() error { return errReserved }`,
 		with: `func (t *Tx) Commit() error { return t.tx.Commit() }`,
-		pkg:  "saga/internal/local", run: "^TestUserCodeCannotEndTheTransaction$/^sqlite$",
+		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with the method of its handle",
 	},
 	{
@@ -161,7 +161,7 @@ var localGuards = []guard{
 		name: "spoiled", file: "saga/internal/local/tx.go",
 		text: `t.aborted, t.spoiled = errEnded, true`,
 		with: `t.aborted = errEnded`,
-		pkg:  "saga/internal/local", run: "^TestImplicitCommitIsNoticed$",
+		pkg:  "saga/internal/local", run: "^TestASpoiledConnectionIsClosed$",
 		why: "a connection goes back to the pool in the middle of somebody's transaction",
 	},
 	{

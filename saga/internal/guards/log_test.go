@@ -73,7 +73,7 @@ var logGuards = []guard{
 		name: "join-kind", file: "saga/internal/txlog/log.go",
 		text: `case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:`,
 		with: `case named[0].Payload != branch.Payload:`,
-		pkg:  "saga/internal/txlog", run: "^TestJoinAgainstDecision$/^sqlite$",
+		pkg:  "saga/internal/txlog", run: "^TestABranchIsNamedOnce$/^sqlite$",
 		why: "a branch is tried as one kind and confirmed as another",
 	},
 	{
@@ -136,7 +136,7 @@ var logGuards = []guard{
 		name: "claim-first", file: "saga/internal/txlog/claim.go",
 		text: `bytes > most && b.GID != first {`,
 		with: `bytes > most {`,
-		pkg:  "saga/internal/txlog", run: "^TestClaimHasABudget$/^sqlite$",
+		pkg:  "saga/internal/txlog", run: "^TestClaimTakesOneWhateverItHas$/^sqlite$",
 		why: "a transaction larger than the budget is never taken over, or without its branches",
 	},
 	{

@@ -1,6 +1,6 @@
 package local
 
-// What a COMMIT's error says, for tests.
+// CommitAnswer is for tests.
 type CommitAnswer = commitAnswer
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,23 @@ func TestClaimHasALimit(t *testing.T) {
 		}
 		claims, err = b.log.Claim(b.Context(), txlog.Claim{Instance: "me", Since: claims.Last, Page: 100, Limit: 3, Bytes: 1 << 20, Due: time.Hour, Busy: nobody, Knows: func(string) bool { return true }})
 		if err != nil || len(claims.Claimed) != 3 || claims.More {
+			b.Errorf("%+v, %v", claims, err)
+		}
+	})
+}
+
+// A transaction that has more bytes than a claim may read is claimed by itself, with
+// all of its branches.
+func TestClaimTakesOneWhateverItHas(t *testing.T) {
+	each(t, func(b bench) {
+		large := txlog.Start{GID: "large", State: txlog.Confirming, Deadline: time.Hour, Due: -2 * time.Second}
+		for i := range 3 {
+			large.Branches = append(large.Branches, txlog.Branch{ID: fmt.Sprint(i), Kind: "k", Payload: `"` + strings.Repeat("x", 1000) + `"`})
+		}
+		b.want("insert", b.insert(large), nil)
+		b.confirming("small", -time.Second)
+		claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", Page: 10, Limit: 10, Bytes: 10, Due: time.Hour, Busy: nobody, Knows: func(string) bool { return true }})
+		if err != nil || len(claims.Claimed) != 1 || claims.Claimed[0].GID != "large" || len(claims.Claimed[0].Branches) != 3 || !claims.More {
 			b.Errorf("%+v, %v", claims, err)
 		}
 	})

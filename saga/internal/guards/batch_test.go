@@ -41,8 +41,8 @@ var batchGuards = []guard{
 		name: "confirm-all-count-engine", file: "saga/barrier/all.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
-		pkg:  "saga", run: "^TestAConfirmedArrivalInCompany$/^sqlite$",
-		why: "a Confirm that an operator, or another driver, has made runs a second time",
+		pkg:  "saga", run: "^TestAConflictInTheLastCommit$/^sqlite$",
+		why: "a Confirm runs whose branch is cancelled, and the transaction ends as confirmed",
 	},
 	{
 		name: "confirm-all-state", file: "saga/barrier/queries.go",
@@ -108,13 +108,6 @@ var batchGuards = []guard{
 		why: "a caller that has gone is confirmed after its deadline",
 	},
 	{
-		name: "present", file: "saga/depart.go",
-		text: `if d.err = local.Expired(d.ctx); d.err != nil {`,
-		with: `if d.err = local.Expired(d.ctx); false {`,
-		pkg:  "saga", run: "^TestACallerGoesWhileTheBatchIsWritten$/^sqlite$",
-		why: "a batch with a caller that has gone is never written",
-	},
-	{
 		name: "savepoint", file: "saga/departing.go",
 		text: `			if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
 				return nil, err
@@ -158,24 +151,10 @@ var batchGuards = []guard{
 		why: "the earlier branches of a member that is refused stay reserved",
 	},
 	{
-		name: "company-retries", file: "saga/arrive.go",
-		text: `company = company && d.due && d.failed == 0 // or it might fail the others`,
-		with: `company = company && d.due`,
-		pkg:  "saga", run: "^TestARepeatedConfirmGoesAlone$/^sqlite$",
-		why: "a Confirm that fails again and again breaks the batch of others each time",
-	},
-	{
-		name: "company-due", file: "saga/arrive.go",
-		text: `company = company && d.due && d.failed == 0 // or it might fail the others`,
-		with: `company = company && d.failed == 0`,
-		pkg:  "saga", run: "^TestADuplicateGoesAlone$/^sqlite$",
-		why: "a Confirm that the barrier has turned away breaks the batch of others",
-	},
-	{
 		name: "watch-abort", file: "saga/joint.go",
 		text: `		go func() { tx.Abort(errSlow); close(aborted) }()`,
 		with: `		go func() { _ = tx; close(aborted) }()`,
-		pkg:  "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$",
+		pkg:  "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
 		why: "a batch that was given up holds its locks, and what its call still does may be committed",
 	},
 	{
@@ -186,7 +165,7 @@ var batchGuards = []guard{
 	if callers == 1 {`,
 		with: `	}
 	if callers == 1 {`,
-		pkg: "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$",
+		pkg: "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
 		why: "one slow call makes all of its batch wait",
 	},
 	{

@@ -194,7 +194,7 @@ func build(t *testing.T, pkg, overlay string) (binary string, err error) {
 
 // execute runs tests; the error says that one has failed.
 func execute(binary, pkg, run string, flags ...string) (output []byte, err error) {
-	command := exec.Command(binary, append([]string{"-test.run", run, "-test.timeout", "3m"}, flags...)...)
+	command := exec.Command(binary, append([]string{"-test.run", run, "-test.timeout", "90s"}, flags...)...)
 	command.Dir = filepath.Join(root, pkg)
 	return command.CombinedOutput()
 }

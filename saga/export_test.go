@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -26,6 +27,11 @@ func (o *Orchestrator) GatherArrivals(p Plan, n int) {
 // GatherDeliveries does it with the Outside parts of Confirms of a kind.
 func (o *Orchestrator) GatherDeliveries(kind string, n int) {
 	gather(&o.deliveries, kind+" confirm", n)
+}
+
+// CleanGIDs removes what is old of some transactions, as cleaning does.
+func (o *Orchestrator) CleanGIDs(ctx context.Context, gids ...string) error {
+	return o.remove(ctx, gids)
 }
 
 func (p *pace) restart() {

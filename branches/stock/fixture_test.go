@@ -89,7 +89,13 @@ func must(t testing.TB, err error) {
 // the database do is not to be had otherwise from outside.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
+	until(t, what, 10*time.Millisecond, condition)
+}
+
+// until polls every so often.
+func until(t testing.TB, what string, every time.Duration, condition func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	limit := time.After(20 * time.Second)
 	for !condition() {

@@ -25,9 +25,9 @@ type shop struct {
 
 // newShop puts the articles into the stock of db and runs an orchestrator until
 // the test ends.
-func newShop(t testing.TB, db *gorm.DB, articles map[string]int64) *shop {
+func newShop(t testing.TB, db *gorm.DB, articles map[string]int64, options ...stock.Option) *shop {
 	t.Helper()
-	s := &shop{t: t, db: db, stock: stock.New(db)}
+	s := &shop{t: t, db: db, stock: stock.New(db, options...)}
 	for sku, pieces := range articles {
 		must(t, s.stock.Put(t.Context(), sku, pieces))
 	}

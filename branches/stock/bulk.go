@@ -239,7 +239,7 @@ func moveAll(tx *gorm.DB, from, to string, quantities map[string]int64, unheld m
 	statement := fmt.Sprintf("UPDATE saga_stock SET %[1]s = %[1]s - (%[3]s), %[2]s = %[2]s + (%[3]s) %[4]s AND %[1]s >= (%[3]s)", from, to, each, which)
 	arguments = slices.Concat(named, named, arguments, named)
 	for _, id := range slices.Sorted(maps.Keys(unheld)) {
-		statement += noHolds
+		statement += noHolds(tx)
 		arguments = append(arguments, unheld[id], id)
 	}
 	result := tx.Exec(statement, arguments...)

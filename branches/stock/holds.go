@@ -87,7 +87,9 @@ func readHoldsOf(db *gorm.DB, table, where string, arguments ...any) (holds []Ho
 
 // noHolds is a condition: no branch of the given gids and id has an open hold. It
 // keeps a stock without [KeepHolds] from selling what was adjusted away.
-const noHolds = " AND NOT EXISTS (SELECT 1 FROM saga_stock_holds h WHERE h.gid IN ? AND h.branch_id = ? AND h.ended_at IS NULL)"
+func noHolds(tx *gorm.DB) string {
+	return " AND NOT EXISTS (SELECT 1 FROM " + byKey(tx) + " WHERE gid IN ? AND branch_id = ? AND ended_at IS NULL)"
+}
 
 // holdsAtOnce is how many holds one statement writes at most.
 const holdsAtOnce = 1000

@@ -162,6 +162,7 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		ctx := t.Context()
 		with, without := stock.New(db, stock.KeepHolds(0)), stock.New(db)
 		s := newShop(t, db, map[string]int64{"a": 1000, "b": 1000}, stock.KeepHolds(0))
+		s.begin(lock("a", 20, "b", 20)) // of which more could be sold than was left
 		n := 0
 		try := func(by *stock.Stock) tcc.Item[stock.Lock] {
 			n++
@@ -177,13 +178,13 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 			mixed = append(mixed, try(by))
 		}
 		must(t, with.Adjust(ctx, db, "x-3", "01", "a", 1, clerk))
-		s.holds("a", 993, 7, 0)
+		s.holds("a", 973, 27, 0)
 		if err := db.Transaction(func(tx *gorm.DB) error { return without.ConfirmAll(ctx, tx, mixed) }); err == nil {
 			t.Error("what was adjusted away was sold")
 		}
 		must(t, db.Transaction(func(tx *gorm.DB) error { return with.ConfirmAll(ctx, tx, mixed) }))
-		s.holds("a", 993, 0, 7)
-		s.holds("b", 994, 0, 6)
+		s.holds("a", 973, 20, 7)
+		s.holds("b", 974, 20, 6)
 		s.pieces("x-3", "a", 3, 0, 1, 0)
 		s.pieces("x-1", "a", 3, 0, 3, 0)
 		// One by one, by an engine whose stock keeps no holds.
@@ -195,14 +196,14 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		_, err = back.Confirm(ctx)
 		must(t, err)
 		eventually(t, "it is sold", func() bool { return !s.hold(tx.GID(), "b").EndedAt.IsZero() })
-		s.holds("a", 991, 0, 9)
+		s.holds("a", 971, 20, 9)
 		s.pieces(tx.GID(), "a", 5, 0, 2, 0)
 		old := plain.begin(lock("a", 1))
 		back, err = tcc.Resume(ctx, s.orch, old.GID())
 		must(t, err)
 		_, err = back.Cancel(ctx, "")
 		must(t, err)
-		s.holds("a", 991, 0, 9)
+		s.holds("a", 971, 20, 9)
 	})
 }
 

@@ -204,7 +204,7 @@ func moveLocked(tx *gorm.DB, call saga.Call, items []Item, to string, unheld boo
 		statement := "UPDATE saga_stock SET locked = locked - ?, " + to + " = " + to + " + ? WHERE sku = ? AND locked >= ?"
 		arguments := []any{item.Quantity, item.Quantity, item.SKU, item.Quantity}
 		if unheld {
-			statement += noHolds
+			statement += noHolds(tx)
 			arguments = append(arguments, []string{call.GID}, call.BranchID)
 		}
 		moved, err := move(tx, statement, arguments...)

@@ -2,6 +2,7 @@ package stock
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -25,7 +26,8 @@ var ErrNoHold = errors.New("no such hold in stock")
 // nothing and succeeds.
 //
 // It works in the transaction tx, or in one of its own if tx is a handle of the
-// stock's database that is in none. The operator is recorded; see [Stock.Acts].
+// stock's database that is in none; use READ COMMITTED on MySQL, where REPEATABLE
+// READ deadlocks with other holds. The operator is recorded; see [Stock.Acts].
 //
 // Call it while the transaction is undecided. After the decision it takes effect
 // only if it comes before the Confirm does.
@@ -125,12 +127,21 @@ func (s *Stock) act(ctx context.Context, tx *gorm.DB, key Hold, a Act, n int64, 
 			return tx.Exec("INSERT INTO saga_stock_acts (gid, branch_id, sku, number, act, pieces, who, why, acted_at) SELECT ?, ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, "+
 				clockOf(tx).now+" FROM saga_stock_acts WHERE gid = ? AND branch_id = ? AND sku = ?",
 				key.GID, key.BranchID, key.SKU, a.Act, pieces, a.Who, a.Why, key.GID, key.BranchID, key.SKU).Error
-		})
+		}, isolation(tx)...)
 	}
 	if err != nil {
 		return fmt.Errorf("stock: %s of %s, transaction %s, branch %s, to %d: %w", a.Act, key.SKU, key.GID, key.BranchID, n, err)
 	}
 	return nil
+}
+
+// isolation is what the branches run at. At MySQL's own default, gaps between rows
+// are locked, and two people deadlock who change different holds.
+func isolation(db *gorm.DB) []*sql.TxOptions {
+	if db.Dialector.Name() == "sqlite" {
+		return nil
+	}
+	return []*sql.TxOptions{{Isolation: sql.LevelReadCommitted}}
 }
 
 func checkAct(key Hold, a Act, n int64) error {

@@ -213,7 +213,7 @@ func TestConcurrentAdministration(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s := newShop(t, db, map[string]int64{"a": 500, "b": 500}, stock.KeepHolds(0))
 		ctx := context.WithoutCancel(t.Context())
-		// A deadlock with an order is passed on to the person, who repeats.
+		// What is refused is right; a deadlock is not.
 		tolerate := func(err error) {
 			var short *stock.ShortError
 			if err != nil && !errors.As(err, &short) && !errors.Is(err, stock.ErrNoHold) && !errors.Is(err, stock.ErrInvalid) {

@@ -20,8 +20,10 @@ var ErrNotMigrated = errors.New("the schema is not installed completely: run sql
 var ErrNewer = errors.New("the schema is newer than this version of tccsaga: upgrade the library")
 
 // Check says whether the database db holds the complete schema of this
-// version: it returns nil, or an error that says what is missing and what to
-// do. It changes nothing.
+// version: its tables, columns, primary keys, check constraints and indexes. It
+// returns nil, or an error that says what is missing and what to do; for a
+// constraint that was dropped by hand, that is the statement that adds it. It
+// changes nothing. Constraints and indexes are found by their names and columns.
 func Check(ctx context.Context, db *gorm.DB) error {
 	dialect, err := dialectOf(db)
 	if err != nil {
@@ -84,7 +86,7 @@ func checkTable(ctx context.Context, db *gorm.DB, t table) error {
 		return fmt.Errorf("table %s is missing: %w", t.name, ErrNotMigrated)
 	}
 	if hasColumns(ctx, db, t) == nil {
-		return nil
+		return checkConstraints(ctx, db, t)
 	}
 	// It is the table's fault only if it fails again while the database is there.
 	if err := reach(ctx, db); err != nil {

@@ -39,13 +39,13 @@ func (r resolver) Initialize(db *gorm.DB) error {
 }
 
 // configured returns a migrated database with a handle as a user may have it. It
-// has at most so many connections; 0 is no limit.
-func configured(t *testing.T, dialect string, config gorm.Config, resolved bool, connections int) *gorm.DB {
+// has at most so many connections; 0 is no limit. The other handle has its own pool.
+func configured(t *testing.T, dialect string, config gorm.Config, resolved bool, connections int) (db, plain *gorm.DB) {
 	t.Helper()
 	database := sqltest.Create(t, dialect)
-	plain := sqltest.Connect(t, database, &gorm.Config{})
+	plain = sqltest.Connect(t, database, &gorm.Config{})
 	ok(sagasql.Migrate(t.Context(), plain))
-	db := sqltest.Connect(t, database, &config)
+	db = sqltest.Connect(t, database, &config)
 	if resolved {
 		reads, err := plain.DB()
 		ok(err)
@@ -58,7 +58,7 @@ func configured(t *testing.T, dialect string, config gorm.Config, resolved bool,
 	if connections == 0 {
 		pool.SetMaxIdleConns(2) // the default
 	}
-	return db
+	return db, plain
 }
 
 // Under load every execution ends, with every configuration of gorm and pools of
@@ -83,7 +83,8 @@ func TestLoadInEveryConfiguration(t *testing.T) {
 					if connections > 0 { // the servers have enough for one without a limit at a time
 						t.Parallel()
 					}
-					loaded(t, configured(t, dialect, c.config, c.resolved, connections))
+					db, _ := configured(t, dialect, c.config, c.resolved, connections)
+					loaded(t, db)
 				})
 			}
 		}
@@ -152,7 +153,7 @@ func TestSlowKindsLeaveConnections(t *testing.T) {
 	for _, dialect := range []string{"mysql", "postgres"} {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
-			db := configured(t, dialect, gorm.Config{}, false, 10)
+			db, _ := configured(t, dialect, gorm.Config{}, false, 10)
 			var failed atomic.Int64
 			config := saga.Config{Lease: 3 * time.Second, Logger: slog.New(counted{slog.DiscardHandler, "heartbeat failed", &failed}), Timeout: time.Minute}
 			slow := func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
@@ -211,15 +212,26 @@ func TestConnectionsStayAsTheyAre(t *testing.T) {
 		for _, connections := range []int{1, 2, 4, 8, 10} {
 			t.Run(fmt.Sprintf("%s/%d", dialect, connections), func(t *testing.T) {
 				t.Parallel()
-				db := configured(t, dialect, gorm.Config{}, false, connections)
-				p := newPots(t, db, saga.Config{})
+				db, plain := configured(t, dialect, gorm.Config{}, false, connections)
+				waits := func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
+					if call.Op == barrier.Try && strings.HasPrefix(call.GID, "conn-4-") {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return nil
+				}
+				p := newPots(t, db, saga.Config{CallTimeout: 300 * time.Millisecond})
+				ok(p.orch.Register(saga.Branch{Kind: "waits", Inside: waits, Encode: encode}))
+				holder := plain.Begin()
+				defer holder.Rollback()
+				ok(holder.Exec("UPDATE pots SET free = free - 1 WHERE id = 4").Error)
 				var executing sync.WaitGroup
-				for i := range 60 {
+				for i := range 40 {
 					executing.Go(func() {
-						for n := range 4 {
-							if _, err := p.execute(fmt.Sprintf("conn-%d-%d", i, n), take{Pot: i % potCount, N: 1}, "bulk", "plain"); err != nil {
-								t.Error(err)
-							}
+						kind := []string{"bulk", "plain", "waits", "waits"}[i/10]
+						for n := range 3 {
+							// Those of pot 4 fail, in the midst of a batch, and those who wait.
+							p.execute(fmt.Sprintf("conn-%d-%d", i%10, 100*i+n), take{Pot: i % potCount, N: 1}, kind)
 						}
 					})
 				}

@@ -75,7 +75,7 @@ func TestClaimHasALimit(t *testing.T) {
 		if err != nil || len(claims.Claimed) != 2 || !claims.More {
 			b.Fatalf("%+v, %v", claims, err)
 		}
-		claims, err = b.log.Claim(b.Context(), txlog.Claim{Instance: "me", Since: claims.Last, Page: 100, Limit: 3, Bytes: 1 << 20, Due: time.Hour, Busy: nobody, Knows: func(string) bool { return true }})
+		claims, err = b.log.Claim(b.Context(), txlog.Claim{Instance: "me", From: claims.Last, Page: 100, Limit: 3, Bytes: 1 << 20, Due: time.Hour, Busy: nobody, Knows: func(string) bool { return true }})
 		if err != nil || len(claims.Claimed) != 3 || claims.More {
 			b.Errorf("%+v, %v", claims, err)
 		}

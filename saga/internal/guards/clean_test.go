@@ -109,26 +109,26 @@ var cleanGuards = []guard{
 		why: "a kind of branch whose Clean fails keeps everything from being removed",
 	},
 	{
-		name: "participant-look", file: "saga/participant.go",
-		text: `		gids, _, err := barrier.LockOld(ctx, tx, batch, age)
+		name: "participant-look", file: "saga/cleanold.go",
+		text: `		gids, _, err := barrier.LockOld(ctx, tx, batch, r.age)
 `,
 		with: `		gids, err := batch, error(nil)
 `,
-		pkg: "saga/remote", run: "Clean",
+		pkg: "saga/remote", run: "^TestClean",
 		why: "a participant removes rows that are young or not final",
 	},
 	{
-		name: "participant-in-use", file: "saga/participant.go",
-		text: `func(gid string) bool { return inUse[gid] })`,
-		with: `func(gid string) bool { return false && inUse[gid] })`,
-		pkg:  "saga/remote", run: "Clean",
+		name: "participant-in-use", file: "saga/cleanold.go",
+		text: `func(gid string) bool { return inUse[gid] ||`,
+		with: `func(gid string) bool { return false && inUse[gid] ||`,
+		pkg:  "saga/remote", run: "^TestClean",
 		why: "a participant removes rows that an engine in the same database still needs",
 	},
 	{
 		name: "participant-age", file: "saga/participant.go",
 		text: `	if age < p.minAge {`,
 		with: `	if false {`,
-		pkg:  "saga/remote", run: "Clean",
+		pkg:  "saga/remote", run: "^TestClean",
 		why: "a call that arrives late finds no row: its Try reserves, and nobody gives it back",
 	},
 }

@@ -8,7 +8,7 @@ var engineGuards = []guard{
 			return e.yield(ctx)
 `,
 		with: ``,
-		pkg:  "tcc", run: ".",
+		pkg:  "saga", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
 		why: "an execution that was taken over drives beside the new driver",
 	},
 	{
@@ -16,24 +16,8 @@ var engineGuards = []guard{
 		text: `	e.lost = true
 `,
 		with: ``,
-		pkg:  "tcc", run: ".",
+		pkg:  "saga", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
 		why: "an execution that was taken over drives beside the new driver",
-	},
-	{
-		name: "settle-expired", file: "saga/execute.go",
-		text: `		case record.Expired && state == Confirming:
-			return errDeadline
-`,
-		with: ``,
-		pkg:  "tcc", run: ".",
-		why: "an execution that comes after its deadline is reported as a fault, and its branches wait for the poll",
-	},
-	{
-		name: "is-ours", file: "saga/execute.go",
-		text: `return r.Owner == e.o.instance.ID && r.Digest == e.start.Digest && r.Epoch == e.txn.epoch`,
-		with: `return true`,
-		pkg:  "tcc", run: ".",
-		why: "after an unanswered COMMIT the row of another execution counts as its own",
 	},
 	{
 		name: "follow-digest", file: "saga/execute.go",
@@ -41,16 +25,6 @@ var engineGuards = []guard{
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestAnotherPlanUnderTheSameGID$/^sqlite$", short: true,
 		why: "a caller with another plan is told confirmed",
-	},
-	{
-		name: "flight", file: "saga/flight.go",
-		text: `	if other := f.byGID[gid]; other != nil {
-		return other, false
-	}
-`,
-		with: ``,
-		pkg:  "tcc", run: ".",
-		why: "two executions of one gid in one process run side by side, and each takes the other's row for its own",
 	},
 	{
 		name: "stale-drive", file: "saga/drive.go",
@@ -100,7 +74,7 @@ var engineGuards = []guard{
 		name: "confirm-planned", file: "saga/open.go",
 		text: `d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {`,
 		with: `d.State == txlog.Confirming && record.Expired {`,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^(TestDecideWhileExecuting|TestTransactionWithAPlanFromOutside)$",
 		why: "a transaction is confirmed from outside while its Trys are under way",
 	},
 	{
@@ -115,7 +89,7 @@ var engineGuards = []guard{
 		name: "decide-paused", file: "saga/open.go",
 		text: `if d.Owner != "" && !record.Paused() {`,
 		with: `if d.Owner != "" {`,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^TestPauseAndResume$/^sqlite$",
 		why: "a paused transaction is driven",
 	},
 	{
@@ -125,7 +99,7 @@ var engineGuards = []guard{
 	}
 `,
 		with: ``,
-		pkg:  "tcc", run: ".",
+		pkg:  "saga", run: "^TestADecisionIsHandedOver$/^sqlite$",
 		why: "a cancelled transaction with a branch that this instance does not know waits for a lease",
 	},
 	{
@@ -134,21 +108,21 @@ var engineGuards = []guard{
 		return ErrMismatch
 `,
 		with: ``,
-		pkg:  "tcc", run: ".",
+		pkg:  "saga", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
 		why: "a repeated Try with another payload succeeds after the decision",
 	},
 	{
 		name: "repeat-tried", file: "saga/open.go",
 		text: `case named.Tried && (state == Confirming || state == Confirmed):`,
 		with: `case state == Confirming || state == Confirmed:`,
-		pkg:  "tcc", run: "^TestRepeatedRequestRunsAgain$/^sqlite$",
+		pkg:  "saga", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
 		why: "a Try of a branch that the transaction does not have succeeds after the decision",
 	},
 	{
 		name: "repeat-confirmed", file: "saga/open.go",
 		text: `case named.Tried && (state == Confirming || state == Confirmed):`,
 		with: `case named.Tried:`,
-		pkg:  "tcc", run: ".",
+		pkg:  "saga", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
 		why: "a Try succeeds in a transaction that is cancelled",
 	},
 	{
@@ -159,14 +133,14 @@ var engineGuards = []guard{
 		with: `err != nil {
 			return err
 		}`,
-		pkg: "tcc", run: ".",
+		pkg: "tcc", run: "^(TestCancelWaitsForTheEndOfATry|TestTryThatReturnsAfterItsCancel)$",
 		why: "a branch that is being cancelled is marked as tried",
 	},
 	{
 		name: "mark-tried-late", file: "saga/open.go",
 		text: `if err == nil && (late.State == Cancelling || late.State == Cancelled) {`,
 		with: `if false {`,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^(TestCancelWaitsForTheEndOfATry|TestTryThatReturnsAfterItsCancel)$",
 		why: "a Try whose reservation is given back is reported as made",
 	},
 	{
@@ -214,7 +188,7 @@ var engineGuards = []guard{
 		name: "begin-planned", file: "saga/open.go",
 		text: `(record.Digest != "" || record.Pattern != start.Pattern) {`,
 		with: `(record.Pattern != start.Pattern) {`,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^TestOpenTransactionRefusals$",
 		why: "Begin takes a transaction for its own that is executed with a plan",
 	},
 	{

@@ -127,23 +127,23 @@ var logGuards = []guard{
 	},
 	{
 		name: "claim-bytes", file: "saga/internal/txlog/claim.go",
-		text: `bytes > most && b.GID != first {`,
-		with: `bytes > most && false {`,
+		text: `within.bytes > within.most && b.GID != within.first {`,
+		with: `within.bytes > within.most && false {`,
 		pkg:  "saga/internal/txlog", run: "^TestClaimHasABudget$/^sqlite$",
 		why: "recovery reads everything that is due into memory",
 	},
 	{
 		name: "claim-first", file: "saga/internal/txlog/claim.go",
-		text: `bytes > most && b.GID != first {`,
-		with: `bytes > most {`,
+		text: `within.bytes > within.most && b.GID != within.first {`,
+		with: `within.bytes > within.most {`,
 		pkg:  "saga/internal/txlog", run: "^TestClaimTakesOneWhateverItHas$/^sqlite$",
 		why: "a transaction larger than the budget is never taken over, or without its branches",
 	},
 	{
 		name: "claim-cut", file: "saga/internal/txlog/claim.go",
-		text: `			delete(all, b.GID)
-			break`,
-		with: `			break`,
+		text: `			delete(within.all, b.GID)
+			within.spent`,
+		with: `			within.spent`,
 		pkg:  "saga/internal/txlog", run: "^TestClaimHasABudget$/^sqlite$",
 		why: "a transaction is driven with some of its branches only",
 	},

@@ -10,7 +10,7 @@ var outsideGuards = []guard{
 	}
 `,
 		with: ``,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^TestProcessKilledInATry$",
 		why: "a Try is made again, and a Cancel overtakes it",
 	},
 	{
@@ -23,46 +23,14 @@ var outsideGuards = []guard{
 			return err
 		}
 `,
-		pkg: "tcc", run: ".",
+		pkg: "tcc", run: "^TestBeginAndTryAreRepeatable$/^sqlite$",
 		why: "a Try whose outcome is unknown is made a second time",
-	},
-	{
-		name: "try-expired", file: "saga/outside.go",
-		text: `	if err := local.Expired(ctx); err != nil {
-		// It was not made.
-		return errors.Join(err, c.ended(ctx, b, call, mark))
-	}
-`,
-		with: ``,
-		pkg:  "tcc", run: ".",
-		why: "a Try is made after the time of its mark",
-	},
-	{
-		name: "try-abandoned", file: "saga/outside.go",
-		text: `if errors.Is(err, errAbandoned) || err != nil && ctx.Err() != nil {`,
-		with: `if false {`,
-		pkg:  "tcc", run: ".",
-		why: "a Cancel comes while a Try that was given up is still on its way",
-	},
-	{
-		name: "try-ended", file: "saga/outside.go",
-		text: `	if markErr := c.ended(ctx, b, call, mark); markErr != nil {`,
-		with: `	if markErr := error(nil); markErr != nil {`,
-		pkg:  "tcc", run: ".",
-		why: "a Cancel waits for a Try that has ended",
-	},
-	{
-		name: "try-late", file: "saga/outside.go",
-		text: `if err == nil && row != nil && row.State == barrier.StateCancelled {`,
-		with: `if false {`,
-		pkg:  "tcc", run: ".",
-		why: "a Try that arrives after its Cancel stays reserved",
 	},
 	{
 		name: "cancel-waits", file: "saga/outside.go",
 		text: `case unclear && row.UnderWay.Left > 0 && row.State == barrier.StateTried:`,
 		with: `case false:`,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$",
 		why: "a Cancel overtakes a Try that is under way",
 	},
 	{
@@ -71,31 +39,15 @@ var outsideGuards = []guard{
 		return look,`,
 		with: `	case false:
 		return look,`,
-		pkg: "tcc", run: ".",
+		pkg: "tcc", run: "^TestRequestThatArrivesAfterItsCancel$",
 		why: "the second Cancel comes at once, before a Try that arrives late",
-	},
-	{
-		name: "cancel-again", file: "saga/caller.go",
-		text: `		if look.again {
-			// The row`,
-		with: `		if false {
-			// The row`,
-		pkg: "tcc", run: ".",
-		why: "a Try that arrives after its Cancel stays reserved",
 	},
 	{
 		name: "cancel-again-waits", file: "saga/caller.go",
 		text: `if err == nil && look.again {`,
 		with: `if false {`,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$",
 		why: "the branch counts as cancelled before the second Cancel",
-	},
-	{
-		name: "outside-mismatch", file: "saga/outside.go",
-		text: `if err != nil || row == nil || !row.Matches(call.request()) {`,
-		with: `if err != nil || row == nil {`,
-		pkg:  "saga", run: "^TestOutsideOfAnotherTransaction$",
-		why: "the outside part of a Confirm or Cancel is made on what another engine has reserved",
 	},
 	{
 		name: "outside-state", file: "saga/outside.go",
@@ -103,14 +55,83 @@ var outsideGuards = []guard{
 		return look, nil
 	}`,
 		with: `	}`,
-		pkg:  "tcc", run: ".",
+		pkg:  "tcc", run: "^TestConflictIsRaisedToAttention$/^sqlite$",
 		why: "the outside part of a call is made that the barrier turns away",
 	},
 	{
-		name: "participant-caller", file: "saga/participant.go",
-		text: `call.Caller = fromElsewhere + call.Caller`,
-		with: `call.Caller = "" + call.Caller`,
-		pkg:  "saga/remote", run: ".",
+		name: "outside-mismatch", file: "saga/outside.go",
+		text: `if err != nil || row == nil || !row.Matches(c.request(call)) {`,
+		with: `if err != nil || row == nil {`,
+		pkg:  "saga", run: "^TestOutsideOfAnotherTransaction$/^sqlite$", short: true,
+		why: "the outside part of a Confirm or Cancel is made on what another engine has reserved",
+	},
+	{
+		name: "try-expired", file: "saga/outside.go",
+		text: `	if err := local.Expired(ctx); err != nil {
+		// It was not made.
+`,
+		with: `	if err := local.Expired(ctx); false {
+		// It was not made.
+`,
+		pkg: "tcc", run: "^(TestCancelWaitsForTheEndOfATry|TestTryThatReturnsAfterItsCancel|TestCodes)$",
+		why: "a Try is made after the time of its mark",
+	},
+	{
+		name: "try-abandoned", file: "saga/outside.go",
+		text: `	if errors.Is(err, errAbandoned) {
+		return err // it goes on, and its mark stays
+	}
+`,
+		with: ``,
+		pkg:  "tcc", run: "^(TestCancelWaitsForTheEndOfATry|TestTryThatReturnsAfterItsCancel)$",
+		why: "a Cancel comes while a Try that was given up is still at work",
+	},
+	{
+		name: "try-may-arrive", file: "saga/outside.go",
+		text: `c.ended(ctx, b, call, mark, !mayArrive(ctx, err))`,
+		with: `c.ended(ctx, b, call, mark, true || !mayArrive(ctx, err))`,
+		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$",
+		why: "a request that arrives after its Cancel stays reserved",
+	},
+	{
+		name: "try-clear-failure", file: "saga/outside.go",
+		text: `case err == nil || errors.As(err, &rejection):
+		return false`,
+		with: `case err == nil || errors.As(err, &rejection):
+		return err != nil`,
+		pkg: "tcc", run: "^TestClearFailureIsCancelledOnce$",
+		why: "a Cancel waits after a Try that has clearly ended",
+	},
+	{
+		name: "try-not-noted", file: "saga/outside.go",
+		text: `	case !noted:
+		// Its time`,
+		with: `	case false:
+		// Its time`,
+		pkg: "tcc", run: "^TestTryThatReturnsAfterItsCancel$",
+		why: "a Try that returns after its Cancel stays reserved",
+	},
+	{
+		name: "try-late", file: "saga/outside.go",
+		text: `if row == nil || row.State == barrier.StateCancelled {`,
+		with: `if false {`,
+		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$",
+		why: "a Try that returns after its Cancel stays reserved",
+	},
+	{
+		name: "cancel-again", file: "saga/caller.go",
+		text: `	if look.again {
+		return barrier.Begin`,
+		with: `	if false {
+		return barrier.Begin`,
+		pkg: "tcc", run: "^TestRequestThatArrivesAfterItsCancel$",
+		why: "a Try that arrives after its Cancel stays reserved",
+	},
+	{
+		name: "participant-caller", file: "saga/caller.go",
+		text: `request.Caller = c.prefix + request.Caller`,
+		with: `request.Caller = "" + request.Caller`,
+		pkg:  "saga/remote", run: "^TestCallerIsNamed$",
 		why: "a call from elsewhere that names this engine's log confirms its branches",
 	},
 }

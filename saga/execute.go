@@ -284,22 +284,6 @@ func (e *execution) refuse(ctx context.Context, err error) error {
 	return err
 }
 
-// detail writes down the failed Try of a transaction that was not begun, if the reason
-// does not say all of it; nil if there is nothing to write.
-func (e *execution) detail(ctx context.Context, failed *branchError) func(tx *gorm.DB) error {
-	if failed == nil || failed.Error() == e.reason.text {
-		return nil
-	}
-	failure := e.o.failedTry(failed)
-	return func(tx *gorm.DB) error { return e.o.log.Attempted(ctx, tx, e.txn.gid, failure) }
-}
-
-// failedTry is what the log keeps of a Try that failed.
-func (o *Orchestrator) failedTry(failed *branchError) txlog.Failure {
-	return txlog.Failure{BranchID: failed.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(failed.err.Error(), maxError),
-		Code: codeOf(failed.err), Instance: o.instance.ID, Next: -1}
-}
-
 // begin writes the transaction as undecided, before any branch that lives
 // elsewhere is called, and tries the first steps in the same local transaction. If
 // one of these fails, nothing was begun, and it is written as cancelled.

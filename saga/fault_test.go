@@ -266,7 +266,7 @@ func TestConnectionsToAServerThatIsReadOnly(t *testing.T) {
 			t.Parallel()
 			s, db := newServer(t, dialect, &gorm.Config{})
 			c := newCareless(t, db, "", 0)
-					orch := opened(t, db, saga.Config{Lease: 600 * time.Millisecond}, saga.Branch{Kind: "a", Inside: c.inside})
+			orch := opened(t, db, saga.Config{Lease: 600 * time.Millisecond}, saga.Branch{Kind: "a", Inside: c.inside})
 			_, err := orch.Execute(t.Context(), planOf("before", "a"))
 			ok(err)
 			pool, err := db.DB()

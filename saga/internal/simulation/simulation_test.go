@@ -136,7 +136,7 @@ func TestSeeds(t *testing.T) {
 func TestCrowds(t *testing.T) {
 	t.Parallel()
 	var next, shared atomic.Int64
-	last := int64(*seeds) / 5
+	last := int64(*seeds) / 20
 	for worker := range runtime.GOMAXPROCS(0) {
 		t.Run(fmt.Sprint("worker", worker), func(t *testing.T) {
 			t.Parallel()

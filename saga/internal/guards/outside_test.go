@@ -95,7 +95,7 @@ var outsideGuards = []guard{
 		name: "try-not-noted", file: "saga/outside.go",
 		text: `	case !noted:
 		// Its time`,
-		with: `	case false:
+		with: `	case false && !noted:
 		// Its time`,
 		pkg: "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
 		why: "a Try that returns after its Cancel stays reserved",
@@ -103,7 +103,7 @@ var outsideGuards = []guard{
 	{
 		name: "try-late", file: "saga/outside.go",
 		text: `if row == nil || row.State == barrier.StateCancelled {`,
-		with: `if false {`,
+		with: `if row != nil && row.State == "" {`,
 		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
 		why: "a Try that returns after its Cancel stays reserved",
 	},
@@ -120,7 +120,7 @@ var outsideGuards = []guard{
 		name: "participant-caller", file: "saga/caller.go",
 		text: `request.Caller = c.prefix + request.Caller`,
 		with: `request.Caller = "" + request.Caller`,
-		pkg:  "saga/remote", run: "^TestCallerIsNamed$",
+		pkg:  "saga", run: "^TestACallFromElsewhereIsNobodyElses$/^sqlite$",
 		why: "a call from elsewhere that names this engine's log confirms its branches",
 	},
 }

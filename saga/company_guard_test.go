@@ -316,6 +316,49 @@ func TestACallThatIgnoresTheEndOfItsBatch(t *testing.T) {
 	})
 }
 
+// A statement that takes long in a batch is cut off, so that its locks keep the
+// others no longer.
+func TestAStatementThatTakesLongInABatch(t *testing.T) {
+	for dialect, statement := range map[string]string{"mysql": "SELECT SLEEP(600)", "postgres": "SELECT pg_sleep(600)"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			p := idlePots(t, sqltest.Open(t, dialect), saga.Config{Lease: time.Hour})
+			config := still
+			config.CallTimeout = time.Hour
+			config.Retention = saga.Forever
+			var calls atomic.Int64
+			p.orch = p.openWith(config, func(b *saga.Branch) {
+				if inside := b.Inside; b.Kind == "plain" {
+					b.Inside = func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
+						if calls.Add(1) == 1 {
+							return tx.Exec(statement).Error
+						}
+						return inside(ctx, tx, call)
+					}
+				}
+			})
+			told := make(chan struct{})
+			go func() {
+				defer close(told)
+				outcomes, errs := p.company("long", 3, "", nil, "plain")
+				for i, o := range outcomes {
+					if o.State != saga.Confirmed || errs[i] != nil {
+						t.Errorf("number %d: %+v, %v", i, o, errs[i])
+					}
+				}
+			}()
+			select {
+			case <-told:
+			case <-time.After(30 * time.Second):
+				t.Fatal("they wait for the end of a statement")
+			}
+			for i := range 3 {
+				p.books(i, 999, 0, 1)
+			}
+		})
+	}
+}
+
 // A bulk branch that returns fewer results than it was given calls is not believed:
 // each call is made by itself.
 func TestATogetherThatDoesNotCountWell(t *testing.T) {

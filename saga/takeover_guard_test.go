@@ -1,6 +1,7 @@
 package saga_test
 
 import (
+	"encoding/json"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -94,5 +95,29 @@ func TestRepeatsAfterTheDecision(t *testing.T) {
 			}
 		}
 		p.books(0, 999, 0, 1)
+	})
+}
+
+// A call from elsewhere is never one of an engine in the same database, whatever name
+// it gives.
+func TestACallFromElsewhereIsNobodyElses(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		p := idlePots(t, db, still)
+		ok(p.orch.Begin(t.Context(), saga.Opening{GID: "ours"}))
+		ok(p.orch.Try(t.Context(), "ours", "01", saga.Step{Kind: "plain", Input: take{N: 1}}))
+		host, err := saga.NewParticipant(t.Context(), db, saga.ParticipantConfig{})
+		ok(err)
+		ok(host.Register(saga.Branch{Kind: "plain", Encode: func(any) ([]byte, error) { return nil, nil }, Inside: p.inside}))
+		var logID string
+		ok(db.Raw("SELECT log_id FROM saga_schema").Scan(&logID).Error)
+		payload, err := json.Marshal(take{N: 1})
+		ok(err)
+		for _, op := range []barrier.Op{barrier.Confirm, barrier.Cancel} {
+			err = host.Call(t.Context(), saga.Call{GID: "ours", BranchID: "01", Kind: "plain", Op: op, Caller: logID, Payload: payload})
+			if !errors.Is(err, barrier.ErrConflict) {
+				t.Errorf("%s: %v", op, err)
+			}
+		}
+		p.books(0, 999, 1, 0)
 	})
 }

@@ -90,10 +90,10 @@ var batchGuards = []guard{
 	},
 	{
 		name: "refused-fresh", file: "saga/depart.go",
-		text: `	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(tx *gorm.DB, w *watch) error {
+		text: `	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
 		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: map[*departure]*branchError{}}`,
 		with: `	kept := map[*departure]*branchError{}
-	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(tx *gorm.DB, w *watch) error {
+	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
 		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: kept}`,
 		pkg: "saga", run: "^TestABatchIsRunAgain$/^sqlite$",
 		why: "a refusal of a run that was rolled back is told, although the next run has confirmed",

@@ -126,21 +126,10 @@ var engineGuards = []guard{
 		why: "a Try succeeds in a transaction that is cancelled",
 	},
 	{
-		name: "mark-tried", file: "saga/open.go",
-		text: `err != nil || late.State == Cancelling || late.State == Cancelled {
-			return err
-		}`,
-		with: `err != nil {
-			return err
-		}`,
-		pkg: "tcc", run: "^(TestCancelWaitsForTheEndOfATry|TestTryThatReturnsAfterItsCancel)$",
-		why: "a branch that is being cancelled is marked as tried",
-	},
-	{
 		name: "mark-tried-late", file: "saga/open.go",
 		text: `if err == nil && (late.State == Cancelling || late.State == Cancelled) {`,
 		with: `if false {`,
-		pkg:  "tcc", run: "^(TestCancelWaitsForTheEndOfATry|TestTryThatReturnsAfterItsCancel)$",
+		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
 		why: "a Try whose reservation is given back is reported as made",
 	},
 	{
@@ -194,7 +183,7 @@ var engineGuards = []guard{
 	{
 		name: "resolve-conflict", file: "saga/resolve.go",
 		text: `if !lastIsConflict(attempts[gid], branchID, op) {`,
-		with: `if false {`,
+		with: `if false && !lastIsConflict(attempts[gid], branchID, op) {`,
 		pkg:  "saga", run: "^TestResolveIsRefused$/^sqlite$", short: true,
 		why: "a branch that only fails is never called again",
 	},

@@ -166,6 +166,9 @@ func (o *Orchestrator) lookAtBarrier(view *BranchView, rows *barrierRows) (err e
 
 var errElsewhere = errors.New("the service that has the branch keeps its barrier")
 
+// lookTimeout bounds the look at the barrier rows in one database.
+const lookTimeout = 2 * time.Second
+
 // barrierRows reads the barrier rows of a transaction, once per database.
 type barrierRows struct {
 	ctx  context.Context
@@ -176,8 +179,11 @@ type barrierRows struct {
 func (b *barrierRows) of(db *gorm.DB, branchID string) (*barrier.Row, error) {
 	rows, known := b.read[db]
 	if !known {
+		// A database that does not answer keeps nobody from seeing the rest.
+		ctx, cancel := context.WithTimeout(b.ctx, lookTimeout)
+		defer cancel()
 		var err error
-		if rows, err = barrier.Look(b.ctx, db, b.gid); err != nil {
+		if rows, err = barrier.Look(ctx, db, b.gid); err != nil {
 			return nil, err
 		}
 		if b.read == nil {

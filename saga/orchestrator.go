@@ -33,7 +33,8 @@ type Orchestrator struct {
 	wake     chan struct{} // capacity 1: something may be due
 	driving  atomic.Int64  // bytes of payloads of what was claimed and is driven
 
-	paused pausedKinds
+	paused   pausedKinds
+	repeated repeated
 
 	shared     *local.Shared
 	departures groups[*departure] // by the kinds of branches

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -180,8 +181,33 @@ func (o *Orchestrator) raiseForeign(ctx context.Context, foreign []txlog.Foreign
 
 func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
 	if ctx.Err() == nil {
-		o.config.Logger.Warn(message, slog.Any("error", err))
+		o.repeated.warn(o.config.Logger, message, err)
 	}
+}
+
+// repeated keeps warnings that come again and again, as in an outage, from flooding
+// the log.
+type repeated struct {
+	mu   sync.Mutex
+	last map[string]time.Time // by message
+	kept map[string]int       // how many were kept back since
+}
+
+// repeatAfter is how often the same warning is logged.
+const repeatAfter = 30 * time.Second
+
+func (r *repeated) warn(logger *slog.Logger, message string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.last[message]) < repeatAfter {
+		r.kept[message]++
+		return
+	}
+	if r.last == nil {
+		r.last, r.kept = make(map[string]time.Time), make(map[string]int)
+	}
+	logger.Warn(message, slog.Any("error", err), slog.Int("not shown since the last one", r.kept[message]))
+	r.last[message], r.kept[message] = time.Now(), 0
 }
 
 // assemble makes a transaction of what the log holds.

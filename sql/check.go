@@ -74,6 +74,20 @@ func reach(ctx context.Context, db *gorm.DB) error {
 	if _, err := db.Statement.ConnPool.ExecContext(ctx, "SELECT 1"); err != nil {
 		return fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
 	}
+	if db.Dialector.Name() != "mysql" {
+		return nil
+	}
+	var name stdsql.NullString
+	var autocommit int
+	if err := one(ctx, db.Statement.ConnPool, "SELECT DATABASE(), @@autocommit", &name, &autocommit); err != nil {
+		return fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
+	}
+	switch {
+	case !name.Valid:
+		return errors.New("the DSN names no database: it ends in /DATABASE, before the parameters")
+	case autocommit == 0:
+		return errors.New("the connections have autocommit=0, which is not supported: take it out of the DSN or the server's init_connect")
+	}
 	return nil
 }
 

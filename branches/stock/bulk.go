@@ -28,7 +28,7 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 	for i, lock := range locks {
 		items, err := lock.In.merged()
 		if err != nil {
-			failures[i] = tcc.Reject(err)
+			failures[i] = reject(err)
 			continue
 		}
 		wanted[i] = items
@@ -56,7 +56,7 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 			continue
 		}
 		if err := short(items, levels); err != nil {
-			failures[i], wanted[i] = tcc.Reject(err), nil
+			failures[i], wanted[i] = reject(err), nil
 			continue
 		}
 		for _, item := range items {

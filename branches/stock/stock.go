@@ -130,7 +130,7 @@ func (s *Stock) Database() *gorm.DB { return s.db }
 func (s *Stock) Try(ctx context.Context, tx *gorm.DB, in Lock) error {
 	items, err := in.merged()
 	if err != nil {
-		return tcc.Reject(err)
+		return reject(err)
 	}
 	for _, item := range items {
 		locked, err := move(tx, "UPDATE saga_stock SET available = available - ?, locked = locked + ? WHERE sku = ? AND available >= ?",
@@ -145,15 +145,34 @@ func (s *Stock) Try(ctx context.Context, tx *gorm.DB, in Lock) error {
 	return s.hold(tx, []tcc.Item[Lock]{{JointCall: saga.JointCall{Call: tcc.CallOf(ctx)}}}, [][]Item{items})
 }
 
+// Codes of what Try rejects, as the outcome of a cancelled transaction has them.
+const (
+	CodeShort      = "stock.short"   // there is too little of an article; see [ShortError]
+	CodeUnknownSKU = "stock.unknown" // there is no such article; see [ErrUnknownSKU]
+	CodeInvalid    = "stock.invalid" // the Lock asks for nothing, or for what cannot be
+)
+
+func reject(err error) error {
+	code := CodeInvalid
+	var short *ShortError
+	switch {
+	case errors.As(err, &short):
+		code = CodeShort
+	case errors.Is(err, ErrUnknownSKU):
+		code = CodeUnknownSKU
+	}
+	return tcc.RejectCode(code, err)
+}
+
 func (s *Stock) whyNot(tx *gorm.DB, item Item) error {
 	level, err := get(tx, item.SKU)
 	switch {
 	case errors.Is(err, ErrUnknownSKU):
-		return tcc.Reject(err)
+		return reject(err)
 	case err != nil:
 		return err
 	default:
-		return tcc.Reject(&ShortError{SKU: item.SKU, Wanted: item.Quantity, Available: level.Available})
+		return reject(&ShortError{SKU: item.SKU, Wanted: item.Quantity, Available: level.Available})
 	}
 }
 

@@ -88,16 +88,21 @@ func TestCallsUnderWay(t *testing.T) {
 			}
 			b.out.block, b.away.block = nil, nil
 		}
-		// A call that has failed is not under way.
-		b.out.fail(barrier.Confirm, 1, errOnPurpose)
-		gid := newGID()
-		must(t, b.orch.PauseKind(t.Context(), "none", alice))
-		_, err := tcc.Execute(t.Context(), b.orch, gid, holdOut{1, 1})
-		must(t, err)
-		if found := b.reaches(gid, saga.Confirmed); found.Branches[0].UnderWay != nil || found.Failures != 1 {
-			t.Errorf("%+v", found.Branches[0])
-		}
 	})
+}
+
+// A call that has failed is not under way.
+func TestFailedCallIsNotUnderWay(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"), patient())
+	b.out.fail(barrier.Confirm, 1, errOnPurpose)
+	gid := newGID()
+	_, err := tcc.Execute(t.Context(), b.orch, gid, holdOut{1, 1})
+	must(t, err)
+	eventually(t, "a failure", func() bool { return b.reaches(gid, saga.Confirming).Failures == 1 })
+	if branch := b.reaches(gid, saga.Confirming).Branches[0]; branch.UnderWay != nil || branch.Barrier.UnderWay != nil {
+		t.Errorf("%+v, %+v", branch, branch.Barrier)
+	}
 }
 
 // JSON of what people and tools read has no times that are not set, and errors that

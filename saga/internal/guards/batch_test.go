@@ -105,7 +105,7 @@ var batchGuards = []guard{
 		text: `		if local.Expired(d.ctx) != nil {
 			return errGone
 		}`,
-		with: `		_ = d`,
+		with: `		_ = local.Expired(d.ctx)`,
 		pkg:  "saga", run: "^TestACallerGoesWhileTheBatchIsWritten$/^sqlite$",
 		why: "a caller that has gone is confirmed after its deadline",
 	},

@@ -63,8 +63,10 @@ var batchGuards = []guard{
 		text: `		if local.Duplicate(err) {
 			return fmt.Errorf("barrier: %w", ErrNotAll)
 		}`,
-		with: ``,
-		pkg:  "saga", run: "^TestABranchThatIsKnownInCompany$/^sqlite$",
+		with: `		if local.Duplicate(err) {
+			return err
+		}`,
+		pkg: "saga", run: "^TestABranchThatIsKnownInCompany$/^sqlite$",
 		why: "a caller whose branch has a barrier row is told an error of the database instead of a verdict",
 	},
 	{
@@ -103,7 +105,7 @@ var batchGuards = []guard{
 		text: `		if local.Expired(d.ctx) != nil {
 			return errGone
 		}`,
-		with: ``,
+		with: `		_ = local.Expired(d.ctx)`,
 		pkg:  "saga", run: "^TestACallerGoesWhileTheBatchIsWritten$/^sqlite$",
 		why: "a caller that has gone is confirmed after its deadline",
 	},
@@ -136,7 +138,7 @@ var batchGuards = []guard{
 		text: `		if failures != nil {
 			return stumbling(barrier.Confirm, going, failures)
 		}`,
-		with: ``,
+		with: `		_ = failures`,
 		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
 		why: "a joint Confirm that failed counts as done",
 	},

@@ -116,14 +116,16 @@ var localGuards = []guard{
 		text: `		case slices.Contains([]uint16{1053, 1180, 1317, 1927}, number):
 			return commitUnknown
 `,
-		with: ``,
-		pkg:  "saga/internal/local", run: "^TestAnswersOfCommit$", short: true,
+		with: `		case number == 0:
+			return commitUnknown
+`,
+		pkg: "saga/internal/local", run: "^TestAnswersOfCommit$", short: true,
 		why: "a COMMIT during which the server went away counts as refused, though it may have happened",
 	},
 	{
 		name: "commit-unknown-postgres", file: "saga/internal/local/fault.go",
 		text: `case state == "40003" || strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57P"):`,
-		with: `case false:`,
+		with: `case state == "":`,
 		pkg:  "saga/internal/local", run: "^TestAnswersOfCommit$",
 		why: "the same on PostgreSQL",
 	},

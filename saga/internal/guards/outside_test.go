@@ -19,7 +19,7 @@ var outsideGuards = []guard{
 			return err
 		}
 `,
-		with: `		if true {
+		with: `		if err != nil || row != nil {
 			return err
 		}
 `,

@@ -271,6 +271,7 @@ func TestConnectionsToAServerThatIsReadOnly(t *testing.T) {
 			ok(err)
 			pool, err := db.DB()
 			ok(err)
+			pool.SetMaxOpenConns(9) // no other is left but the heartbeat's
 			s.readOnly.Store(true)
 			pool.SetMaxIdleConns(0)  // the connections to the old server end,
 			pool.SetMaxIdleConns(10) // and new ones are of one that is read-only
@@ -319,6 +320,15 @@ func TestTheHeartbeatLeavesAServerThatIsReadOnly(t *testing.T) {
 			s.readOnly.Store(true)
 			pool.SetMaxIdleConns(0)
 			pool.SetMaxIdleConns(10)
+			var conns []*sql.Conn
+			for range 10 {
+				conn, err := pool.Conn(t.Context())
+				ok(err)
+				conns = append(conns, conn)
+			}
+			for _, conn := range conns {
+				ok(conn.Close())
+			}
 			if _, err := saga.Open(t.Context(), db, saga.Config{}); err == nil {
 				t.Error("an engine has opened on a server that is read-only")
 			}

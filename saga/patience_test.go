@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,7 +34,7 @@ func newHanging(t *testing.T, db *gorm.DB, at barrier.Op) *hanging {
 }
 
 func (h *hanging) hang(call saga.Call) {
-	if call.GID == h.gid && call.Op == h.at {
+	if strings.HasPrefix(call.GID, h.gid) && call.Op == h.at {
 		h.hangs.Add(1)
 		defer h.hangs.Add(-1)
 		h.once.Do(func() { close(h.begun) })
@@ -187,4 +188,49 @@ func hangs(t *testing.T, orch *saga.Orchestrator, h *hanging, home *gorm.DB, els
 		ok(err)
 		eventually(t, "the connections are given back", func() bool { return pool.Stats().InUse == 0 })
 	}
+}
+
+// Who has little time is answered although the own branch hangs in a call that may
+// take a minute.
+func TestAHastyCallerIsAnswered(t *testing.T) {
+	t.Parallel()
+	db := sqltest.Open(t, "mysql")
+	other := sqltest.Open(t, "mysql")
+	h := newHanging(t, db, barrier.Try)
+	h.gid = "hasty"
+	newCareless(t, other, "", 0)
+	outside := map[barrier.Op]func(context.Context, saga.Call) (any, error){barrier.Try: h.outside, barrier.Confirm: sending, barrier.Cancel: sending}
+	orch := opened(t, db, saga.Config{CallTimeout: time.Minute}, saga.Branch{Kind: "plain", Inside: h.inside},
+		saga.Branch{Kind: "outside", Outside: outside}, saga.Branch{Kind: "away", Inside: h.inside, Database: other}, saga.Branch{Kind: "remote", Remote: h})
+	var callers sync.WaitGroup
+	for _, kind := range []string{"plain", "outside", "away", "remote"} {
+		for _, open := range []bool{false, true} {
+			callers.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				defer cancel()
+				gid := fmt.Sprintf("hasty-%s-%t", kind, open)
+				var err error
+				if open {
+					ok(orch.Begin(t.Context(), saga.Opening{GID: gid}))
+					err = orch.Try(ctx, gid, "01", saga.Step{Kind: kind})
+				} else {
+					_, err = orch.Execute(ctx, planOf(gid, kind))
+				}
+				if err == nil {
+					t.Errorf("%s has succeeded", gid)
+				}
+			})
+		}
+	}
+	answered := make(chan struct{})
+	go func() { callers.Wait(); close(answered) }()
+	limit := time.NewTimer(20 * time.Second)
+	defer limit.Stop()
+	select {
+	case <-answered:
+	case <-limit.C:
+		t.Error("they wait for the end of the calls")
+	}
+	close(h.gate)
+	callers.Wait()
 }

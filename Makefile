@@ -1,6 +1,6 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check race short simulate fuzz cover chaos bench bench-short clean
+.PHONY: help run test check race short simulate guards guards-short fuzz cover chaos bench bench-short clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -8,7 +8,7 @@ help: ## list the commands
 run: ## run the example order service
 	go run ./examples/order
 
-test: check race simulate ## all checks and all tests, on private servers that it installs and starts
+test: check race simulate guards-short ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
 	.ci/check
@@ -26,6 +26,12 @@ fuzz: ## look for bad input that is not refused, FOR=20s for each entry point
 
 simulate: ## the orchestrator in a simulated world, in SEEDS=2000 ways
 	go test -timeout 0 ./saga/internal/simulation -sim.seeds=$(or $(SEEDS),2000)
+
+guards: ## take out each guard of the code, and see its test fail, on private servers; writes saga/internal/guards/README.md
+	CI=true .ci/servers go test -v -count 1 -timeout 0 -parallel 2 -run '^TestGuards$$' ./saga/internal/guards -guards all -guards.write
+
+guards-short: ## the same for the first ones, on SQLite, in less than a minute
+	go test -count 1 -run '^TestGuards$$' ./saga/internal/guards -guards short
 
 cover: ## test coverage by package, on private servers
 	CI=true .ci/servers go test -cover -coverpkg=./saga/...,./tcc/...,./branches/...,./sql/... ./...

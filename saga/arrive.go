@@ -69,7 +69,9 @@ func (o *Orchestrator) arriveTogether(batch []*arrival) {
 	}
 	ctx, cancel := o.detachFor(o.work)
 	defer cancel()
-	err := o.share(ctx, len(batch), stepsReady(batch[0].ready), func(tx *gorm.DB, w *watch) error { return o.writeArrivals(ctx, tx, w, batch) })
+	err := o.share(ctx, len(batch), stepsReady(batch[0].ready), func(ctx context.Context, tx *gorm.DB, w *watch) error {
+		return o.writeArrivals(ctx, tx, w, batch)
+	})
 	for _, a := range batch {
 		if err != nil {
 			a.err = errApart

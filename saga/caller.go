@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -51,6 +52,13 @@ func (c caller) callApart(ctx context.Context, b *branch, call Call) error {
 	if b.Remote != nil {
 		return c.bounded(ctx, call, func(ctx context.Context) error { return b.Remote.Call(ctx, call) }, nil)
 	}
+	// All of it, also where the database does not answer.
+	limit := c.timeout
+	if b.Outside[call.Op] != nil {
+		limit *= 2 // the call, and the local transactions before and after it
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
+	defer cancel()
 	for look := 1; ; look++ {
 		err := c.callOnce(ctx, b, call)
 		again := errors.Is(err, errRaced) || errors.Is(err, local.ErrCommitUnknown)
@@ -204,8 +212,8 @@ func (c caller) bounded(ctx context.Context, call Call, f func(context.Context) 
 }
 
 func withCause(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	if cause := context.Cause(ctx); err != nil && cause != nil && !strings.Contains(err.Error(), cause.Error()) {
+		return fmt.Errorf("%w (%w)", err, cause)
 	}
 	return err
 }

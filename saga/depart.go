@@ -155,7 +155,7 @@ func (o *Orchestrator) tryTogether(batch []*departure) {
 // shareDepartures writes a batch in one local transaction. The refused are those
 // whose first failing Try is in the log as the reason of their cancel.
 func (o *Orchestrator) shareDepartures(ctx context.Context, batch []*departure) (refused map[*departure]*branchError, err error) {
-	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(tx *gorm.DB, w *watch) error {
+	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
 		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: map[*departure]*branchError{}}
 		if err := run.write(ctx); err != nil {
 			return err

@@ -62,41 +62,81 @@ func (r *departing) try(ctx context.Context) (going []*departure, err error) {
 	if r.oneByOne() {
 		return r.tryOneByOne(ctx)
 	}
+	undoes := r.undoes()
+	if undoes {
+		if err := r.exec(ctx, r.savepoint(0)); err != nil {
+			return nil, err
+		}
+	}
 	going = r.batch
 	for position := range r.batch[0].e.txn.steps {
 		failures, err := r.call(ctx, going, position, barrier.Try)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if failures == nil {
-			continue
-		}
-		if position > 0 {
+		case failures == nil:
+		case position == 0:
+			if going, err = r.refuse(ctx, going, failures); err != nil {
+				return nil, err
+			}
+		case undoes && len(going) == len(r.batch) && allRejected(failures):
+			return r.tryRest(ctx, failures)
+		default:
 			// What their other branches have done has to be undone.
 			return nil, stumbling(barrier.Try, going, failures)
-		}
-		if going, err = r.refuse(ctx, going, failures); err != nil {
-			return nil, err
 		}
 	}
 	return going, nil
 }
 
-// oneByOne says whether the members of the batch are tried one after the other,
-// each behind a savepoint: no branch does many at once, and one of them has
-// rejected lately.
-func (r *departing) oneByOne() bool {
-	if len(r.batch) == 1 {
-		return false
+// tryRest undoes all Trys, and makes those of the members that were not rejected. If
+// one of these fails now, the others may have been rejected because of it, and
+// nothing of it counts.
+func (r *departing) tryRest(ctx context.Context, failures []error) (going []*departure, err error) {
+	if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
+		return nil, err
 	}
-	lately := false
-	for _, s := range r.batch[0].e.txn.steps {
-		if s.branch.Together != nil {
+	for i, d := range r.batch {
+		if failures[i] == nil {
+			going = append(going, d)
+		}
+	}
+	for position := range r.batch[0].e.txn.steps {
+		failures, err := r.call(ctx, going, position, barrier.Try)
+		if err != nil {
+			return nil, err
+		}
+		if failures != nil {
+			return nil, stumbling(barrier.Try, going, failures)
+		}
+	}
+	return r.refuse(ctx, r.batch, failures)
+}
+
+// allRejected says whether every failure is a clear no of a branch.
+func allRejected(failures []error) bool {
+	for _, err := range failures {
+		var rejection *Rejection
+		if err != nil && !errors.As(err, &rejection) {
 			return false
 		}
-		lately = lately || s.branch.rejects.lately()
 	}
-	return lately
+	return true
+}
+
+// oneByOne says whether the members of the batch are tried one after the other,
+// each behind a savepoint: a branch has rejected lately that does not judge many at
+// once.
+func (r *departing) oneByOne() bool {
+	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].e.txn.steps, func(s *step) bool {
+		return s.branch.Together == nil && s.branch.rejects.lately()
+	})
+}
+
+// undoes says whether the Trys of the batch are made behind a savepoint: a branch
+// has rejected lately that judges many at once, after others have done their part.
+func (r *departing) undoes() bool {
+	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].e.txn.steps[1:], func(s *step) bool { return s.branch.rejects.lately() })
 }
 
 // tryOneByOne makes all Trys of a member, then those of the next one. A rejection

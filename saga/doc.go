@@ -60,17 +60,26 @@
 //	resident only         1: begin, every barrier row, every Try, the decision,
 //	                      every Confirm that acts on nothing else
 //	                      2: if a Confirm acts outside first: it, and the end
-//	with others           1: begin, naming every branch
+//	with others           1: begin, naming every branch, and the resident Trys
+//	                      before the first Try elsewhere
 //	                      each other branch: its barrier row and Try
-//	                      2: every resident Try, the decision
+//	                      +1 for each run of resident Trys in between
+//	                      2: the resident Trys after the last Try elsewhere,
+//	                      the decision
 //	                      each other branch: its barrier row and Confirm,
-//	                      in parallel with every resident Confirm
-//	                      3: the end
+//	                      in parallel with 3: every resident Confirm
+//	                      4: the end
+//	a branch without a    Try: its mark in the barrier; and the mark's end
+//	database: in the      Confirm, Cancel: its mark; and its barrier row
+//	engine's database
 //
-// If a resident Try is rejected when there are only such, all is rolled back
-// and nothing has to be cancelled; the transaction is recorded as cancelled, so
-// that its gid gives the same answer next time. If a resident Confirm fails, it
-// is left out, and the others are committed without it.
+// The Trys come in the order of the plan: a Try is called when those before it have
+// succeeded. If one of the resident Trys of the first commit is rejected, all is
+// rolled back, no branch elsewhere has been called, and nothing has to be cancelled; the
+// transaction is recorded as cancelled, so that its gid gives the same answer next time.
+// So put first what is resident and may say no, such as stock and coupons, and last what
+// costs to give back, such as a card. If a resident Confirm fails, it is left out, and
+// the others are committed without it.
 //
 // Callers share the commits of plans that are resident only and have the same
 // kinds of branches ("group commit", from D. J. DeWitt et al., Implementation
@@ -153,7 +162,11 @@
 //	process, in a Try             -                      rolled back or committed; Cancel      simulation.TestEachCallInTurn
 //	                                                     finds out through the barrier         order.TestManyOrdersWithKills
 //	process, in an outside Try    -                      Cancel is called whenever it may      tcc.TestExternalTryIsCancelledWheneverItMayHaveHadAnEffect
-//	                                                     have had an effect
+//	                                                     have had an effect, when its time is  tcc.TestProcessKilledInATry
+//	                                                     over, and once more
+//	an outside Try, until after   ErrCancelled           Cancel waits for it while it is under tcc.TestCancelWaitsForTheEndOfATry
+//	the decision to cancel                               way, and is called once more if it    tcc.TestTryThatReturnsAfterItsCancel
+//	                                                     returns, or may arrive, later         tcc.TestRequestThatArrivesAfterItsCancel
 //	reply, after a Try's commit   what was decided       the Try is repeated and the barrier   tcc.TestUnansweredCommits
 //	                                                     turns it away
 //	process, after the Trys and   -                      cancelled: nobody has decided         simulation.TestEachCallInTurn
@@ -222,11 +235,58 @@
 // that does it, and refused if it would break a promise. Repeated calls of a
 // kind of branch are limited, and held back while all of them fail; see [Limits].
 //
+// A conflict has no other way out than [Orchestrator.Resolve]: an operator says what has
+// become of one branch, and the transaction goes on without calling it.
+//
+// # Calls of branches without a database
+//
+// The barrier cannot turn away a call that a gateway makes in a system without one. So
+// the barrier row of such a branch says of a Try, before it is made, that it is under
+// way, by whom, since when, and until when: its context ends within [Config.CallTimeout],
+// at the transaction's deadline, or when its caller goes away, and a second later it
+// counts as over.
+//
+//	when the decision to cancel is made     Cancel is called
+//	the Try has succeeded, or failed        once
+//	clearly
+//	the Try is under way                    when it has returned, at once; if its process
+//	                                        has died, when its time is over, and once more
+//	                                        after another CallTimeout
+//	the Try was given up: its context has   at once, and once more after another
+//	ended, or its connection has broken     CallTimeout, for a request that arrives late
+//	the Try ignores the end of its context  when its time is over, and once more when it
+//	                                        returns
+//
+// A Try that was under way at the decision is told so: its error matches [ErrCancelled].
+// A Try fails clearly with a [Rejection], and with any error but that of a context or
+// of a connection: return those as they are, or wrapped with %w.
+//
+// It remains to the idempotency key of the gateway, which is [Call.Key], to refuse a
+// reservation whose request arrives later than one CallTimeout after its time was over;
+// and one that comes from a Try that returned to nobody, because its process was stopped
+// in between and then killed. A gateway that is told of a Cancel for a key it does not
+// know, and keeps that, is safe in any order.
+//
+// # Processes that know fewer kinds
+//
+// An instance drives only transactions of which it knows all kinds of branches. It leaves
+// the others where they are, and looks at them seldom. So a rolling upgrade, a cron job
+// or an admin process holds up nobody. A process that only decides, by Confirm, Cancel
+// or Decide, needs the database of the log, and Open, and Run for as long as it works, or
+// a [Config.Lease] long without; it needs no branch. It hands what it has decided over to
+// the instances that know the kinds, which look for it every [Config.Poll]: its outcome is
+// Confirming or Cancelling. Its deadlines and its Retry, Pause and Resolve work as well;
+// Lookup shows no barrier rows there. If no instance knows a kind, the transaction is
+// raised to attention when it has been due for [Config.AttentionAge], and goes on when one
+// starts that does.
+//
 // # Cleaning
 //
 // A finished transaction goes after [Config.Retention], counted from its end and
 // from its deadline: until then a Try that is late may still come, and has to
 // find its barrier row. What is in other databases is removed first; as long as
 // the log's rows are there, they name it. Cleaning walks along the primary key,
-// instances take turns, and it needs no index.
+// instances take turns, and it needs no index. A branch whose Clean fails, panics, or does
+// not return within [Config.CallTimeout] keeps the transactions with its kind, and the
+// others go.
 package saga

@@ -145,7 +145,7 @@ func (r *round) ended(s *step, err error) {
 }
 
 func (r *round) failed(s *step, err error) {
-	if s.branch != nil && !errors.Is(err, barrier.ErrConflict) {
+	if s.branch != nil && !errors.Is(err, barrier.ErrConflict) && !errors.Is(err, ErrOngoing) {
 		s.branch.valve.failure(r.txn.gid)
 	}
 	r.mu.Lock()

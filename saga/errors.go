@@ -75,7 +75,7 @@ type CancelledError struct {
 	// the reason, if it was one; see [Outcome]. They are kept in the log.
 	Code, BranchID string
 
-	Cause error // of the Try that failed; nil if another call made it
+	Cause error // of the Try that failed; if another call made it, a [*Rejection] with the code and the reason, or nil
 }
 
 func (e *CancelledError) Error() string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -40,6 +41,9 @@ func (o *Orchestrator) Execute(ctx context.Context, p Plan) (Outcome, error) {
 	timeout, err := p.timeout(o.config.Timeout)
 	if err != nil {
 		return Outcome{}, invalid("%s: %w", p.GID, err)
+	}
+	if err := local.Expired(ctx); err != nil {
+		return Outcome{}, fmt.Errorf("execute %s: nothing was begun: %w", p.GID, err)
 	}
 	ctx, leave, err := o.admit(ctx)
 	if err != nil {
@@ -140,6 +144,8 @@ type execution struct {
 	start  txlog.Start
 	reason reason // why it is cancelled, once it is
 	lost   bool   // somebody else has taken the transaction over
+
+	untouched []*step // their Trys were not called, or were rolled back: there is nothing to cancel
 }
 
 // outcome is what is known of the transaction.
@@ -174,17 +180,20 @@ func (e *execution) decide(ctx context.Context) error {
 	if n := len(runs) - 1; runs[n].fused {
 		last, runs = runs[n].steps, runs[:n]
 	}
+	e.untouched = e.txn.steps[len(first):]
 	for _, run := range runs {
 		if s, err := e.tryRun(trying, run); err != nil {
 			return e.cancel(ctx, s, causeOf(trying, err))
 		}
 	}
+	e.untouched = nil
 	err := e.confirm(trying, last)
 	if err == nil || e.txn.state.Decided() {
 		return err
 	}
 	var failed *branchError
 	if errors.As(err, &failed) {
+		e.untouched = last
 		return e.cancel(ctx, last[failed.index], causeOf(trying, failed.err))
 	}
 	return e.cancel(ctx, nil, causeOf(trying, err))
@@ -213,6 +222,7 @@ func (t *txn) runs() (all []stepRun) {
 func (e *execution) tryRun(ctx context.Context, run stepRun) (*step, error) {
 	if !run.fused {
 		for _, s := range run.steps {
+			e.untouched = e.untouched[1:]
 			if err := e.o.callApart(ctx, s.branch, e.txn.call(s, barrier.Try)); err != nil {
 				return s, err
 			}
@@ -225,9 +235,10 @@ func (e *execution) tryRun(ctx context.Context, run stepRun) (*step, error) {
 			continue // the barrier knows whether it was made
 		}
 		var failed *branchError
-		if errors.As(err, &failed) {
+		if errors.As(err, &failed) { // all of the run was rolled back
 			return run.steps[failed.index], failed.err
 		}
+		e.untouched = e.untouched[len(run.steps):]
 		return nil, err
 	}
 }
@@ -237,7 +248,7 @@ var errDeadline = errors.New("the deadline of the transaction has passed")
 
 // causeOf adds why ctx ended to an error that followed from it.
 func causeOf(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) && !strings.Contains(err.Error(), cause.Error()) {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
@@ -282,22 +293,6 @@ func (e *execution) refuse(ctx context.Context, err error) error {
 		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", err, e)
 	}
 	return err
-}
-
-// detail writes down the failed Try of a transaction that was not begun, if the reason
-// does not say all of it; nil if there is nothing to write.
-func (e *execution) detail(ctx context.Context, failed *branchError) func(tx *gorm.DB) error {
-	if failed == nil || failed.Error() == e.reason.text {
-		return nil
-	}
-	failure := e.o.failedTry(failed)
-	return func(tx *gorm.DB) error { return e.o.log.Attempted(ctx, tx, e.txn.gid, failure) }
-}
-
-// failedTry is what the log keeps of a Try that failed.
-func (o *Orchestrator) failedTry(failed *branchError) txlog.Failure {
-	return txlog.Failure{BranchID: failed.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(failed.err.Error(), maxError),
-		Code: codeOf(failed.err), Instance: o.instance.ID, Next: -1}
 }
 
 // begin writes the transaction as undecided, before any branch that lives
@@ -385,7 +380,15 @@ func (e *execution) cancel(ctx context.Context, s *step, cause error) error {
 			s.done, refused = true, []string{s.id}
 		}
 	}
+	for _, s := range e.untouched {
+		if !s.done {
+			s.done, refused = true, append(refused, s.id)
+		}
+	}
 	e.reason = reasonOf(why)
+	if ctx.Err() != nil && e.reason.code == CodeFailed {
+		e.reason.code = CodeGone
+	}
 	decision := txlog.Decision{GID: t.gid, Epoch: t.epoch, State: txlog.Cancelling, Reason: e.reason.text, Code: e.reason.code,
 		BranchID: e.reason.branchID, By: byCaller, Owner: o.instance.ID, Due: o.config.Lease}
 	err := e.settle(deciding, Cancelling, func(tx *gorm.DB) error {
@@ -482,7 +485,7 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 		select {
 		case <-other.done:
 		case <-ctx.Done():
-			return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: ctx.Err()}
+			return o.decidedBy(ctx, gid, digest)
 		}
 	}
 	record, err := o.readLocked(ctx, gid)
@@ -497,6 +500,23 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 	}
 	outcome := outcomeOf(record)
 	return outcome, outcome.Err(nil)
+}
+
+// decidedBy is what a caller is told whose context ends while the transaction is
+// driven: its outcome, if it is decided.
+func (o *Orchestrator) decidedBy(ctx context.Context, gid, digest string) (Outcome, error) {
+	cause := context.Cause(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerGrace/2)
+	defer cancel()
+	record, err := o.readLocked(ctx, gid)
+	switch outcome := outcomeOf(record); {
+	case err != nil || !outcome.State.Decided():
+		return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: cause}
+	case record.Digest != digest:
+		return Outcome{}, fmt.Errorf("execute: the gid %s: %w", gid, ErrMismatch)
+	default:
+		return outcome, outcome.Err(nil)
+	}
 }
 
 // awaitDecision reads the log until the transaction is decided.

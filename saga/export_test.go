@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -26,6 +27,11 @@ func (o *Orchestrator) GatherArrivals(p Plan, n int) {
 // GatherDeliveries does it with the Outside parts of Confirms of a kind.
 func (o *Orchestrator) GatherDeliveries(kind string, n int) {
 	gather(&o.deliveries, kind+" confirm", n)
+}
+
+// CleanGIDs removes what is old of some transactions, as cleaning does.
+func (o *Orchestrator) CleanGIDs(ctx context.Context, gids ...string) error {
+	return o.remove(ctx, gids)
 }
 
 func (p *pace) restart() {
@@ -82,4 +88,15 @@ func (g *groups[T]) put(key string, in *group[T]) bool {
 	}
 	g.byKey[key] = in
 	return true
+}
+
+// SharesAtAll reports whether executions of plans like p can share their first
+// commit.
+func (o *Orchestrator) SharesAtAll(p Plan) bool {
+	for _, s := range o.stepsOf(p) {
+		if !s.branch.tryFused() {
+			return false
+		}
+	}
+	return o.Shares(p)
 }

@@ -16,8 +16,9 @@ import (
 // one local transaction. It gives up when one of them may keep the others
 // waiting, by a lock that somebody else holds or by slow calls; those kinds of
 // branches then go alone for a while. It returns then even if a call does not: the
-// local transaction is rolled back, and nothing that the call still does counts.
-func (o *Orchestrator) share(ctx context.Context, callers int, steps []*step, work func(tx *gorm.DB, w *watch) error) error {
+// local transaction is rolled back, and nothing that the call still does counts. The
+// context of work ends then, and cuts off the statement under way.
+func (o *Orchestrator) share(ctx context.Context, callers int, steps []*step, work func(ctx context.Context, tx *gorm.DB, w *watch) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w := &watch{fired: make(chan struct{}), cancel: cancel, limit: o.timeout + noticing}
@@ -34,7 +35,7 @@ func (o *Orchestrator) share(ctx context.Context, callers int, steps []*step, wo
 		defer func() { ended <- err }()
 		err = run(ctx, func(tx *gorm.DB) error {
 			w.watch(local.TxOf(tx))
-			return work(tx, w)
+			return work(ctx, tx, w)
 		})
 	}()
 	var err error

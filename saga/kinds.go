@@ -132,6 +132,8 @@ func checkHandle(db *gorm.DB) error {
 		return errors.New("it is nil: open it with gorm.Open first")
 	case local.InTransaction(db):
 		return errors.New("the handle is in a local transaction: give the one that gorm.Open returned. The engine commits by itself, and would not see what that transaction has locked")
+	case db.DryRun:
+		return errors.New("the handle is of a DryRun, which sends nothing")
 	}
 	return nil
 }

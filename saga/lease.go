@@ -43,8 +43,14 @@ func (l *lease) renew(ctx context.Context) error {
 }
 
 // wait returns when the lease holds. If it does not, and Run is renewing it,
-// it waits for that until ctx ends, or until stopping is closed.
+// it waits for that: for the length of a lease, until ctx ends, or until stopping is
+// closed.
 func (l *lease) wait(ctx context.Context, stopping <-chan struct{}) error {
+	if l.holds() {
+		return nil
+	}
+	timer := time.NewTimer(l.length)
+	defer timer.Stop()
 	for {
 		l.mu.Lock()
 		holds, attended, renewed := time.Now().Before(l.until) && !l.resigned, l.attended && !l.resigned, l.renewed
@@ -61,8 +67,16 @@ func (l *lease) wait(ctx context.Context, stopping <-chan struct{}) error {
 			return ErrStopped
 		case <-ctx.Done():
 			return ErrNoLease
+		case <-timer.C:
+			return ErrNoLease
 		}
 	}
+}
+
+func (l *lease) holds() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.until) && !l.resigned
 }
 
 // resign ends the lease here and there, once.
@@ -99,6 +113,7 @@ func (o *Orchestrator) beat(ctx context.Context) {
 	defer o.lease.attend(false)
 	ticker := time.NewTicker(o.config.Lease / 3)
 	defer ticker.Stop()
+	failing := false
 	for beats := 1; ; beats++ {
 		select {
 		case <-ctx.Done():
@@ -109,7 +124,11 @@ func (o *Orchestrator) beat(ctx context.Context) {
 			return
 		}
 		if err := o.lease.renew(ctx); err != nil {
-			o.config.Logger.Warn("saga: heartbeat failed; without one, other instances take over", slog.Any("error", err))
+			o.warn(ctx, "saga: heartbeat failed; without one, other instances take over", err)
+			failing = true
+		} else if failing {
+			o.config.Logger.Info("saga: heartbeats succeed again")
+			failing = false
 		} else if beats%100 == 0 {
 			deleting, cancel := context.WithTimeout(ctx, o.config.Lease/3)
 			err := o.log.DeleteExpired(deleting, deleteAfter)

@@ -67,9 +67,9 @@ type BranchView struct {
 	// answer. Empty otherwise.
 	BarrierError string `json:"barrier_error,omitempty"`
 	// UnderWay is a call of the branch that is under way, or whose end nobody
-	// knows: a Try of a branch that acts on something other than a database,
-	// wherever it is made; and every call that this instance makes to such a
-	// branch, to another service, or to another database. Nil if none is known.
+	// knows: of a branch that acts on something other than a database, wherever it
+	// is made, as its barrier row says; and every call that this instance makes to
+	// another service or to another database. Nil if none is known.
 	UnderWay *CallUnderWay `json:"under_way,omitempty"`
 	Attempts []Attempt     `json:"attempts,omitempty"` // failed calls; the latest 20 of each operation
 }
@@ -156,7 +156,8 @@ func (o *Orchestrator) lookAtBarrier(view *BranchView, rows *barrierRows) (err e
 	if view.Barrier, err = rows.of(known.Database, view.ID); err != nil {
 		return err
 	}
-	if row := view.Barrier; row != nil && row.UnderWay != nil && view.UnderWay == nil {
+	// The row knows better than this process, which may only be looking at the row.
+	if row := view.Barrier; row != nil && row.UnderWay != nil && (view.UnderWay == nil || row.UnderWay.Left > 0) {
 		u := row.UnderWay
 		view.UnderWay = &CallUnderWay{Op: u.Op, By: u.By, Since: u.Since, Until: u.Until}
 	}
@@ -164,6 +165,9 @@ func (o *Orchestrator) lookAtBarrier(view *BranchView, rows *barrierRows) (err e
 }
 
 var errElsewhere = errors.New("the service that has the branch keeps its barrier")
+
+// lookTimeout bounds the look at the barrier rows in one database.
+const lookTimeout = 2 * time.Second
 
 // barrierRows reads the barrier rows of a transaction, once per database.
 type barrierRows struct {
@@ -175,8 +179,11 @@ type barrierRows struct {
 func (b *barrierRows) of(db *gorm.DB, branchID string) (*barrier.Row, error) {
 	rows, known := b.read[db]
 	if !known {
+		// A database that does not answer keeps nobody from seeing the rest.
+		ctx, cancel := context.WithTimeout(b.ctx, lookTimeout)
+		defer cancel()
 		var err error
-		if rows, err = barrier.Look(b.ctx, db, b.gid); err != nil {
+		if rows, err = barrier.Look(ctx, db, b.gid); err != nil {
 			return nil, err
 		}
 		if b.read == nil {

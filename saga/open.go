@@ -241,6 +241,9 @@ func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *tx
 			return Outcome{GID: d.GID}, err
 		}
 		outcome := outcomeOf(decided.record)
+		if act != nil && !decided.made && (outcome.State == Cancelling || outcome.State == Cancelled) == (d.State == txlog.Cancelling) {
+			return outcome, fmt.Errorf("it is %s already: %w", outcome.State, ErrRefused)
+		}
 		if decided.drive == nil {
 			return outcome, nil
 		}

@@ -86,7 +86,8 @@ func (o *Orchestrator) Resume(ctx context.Context, gid string, by Operator) erro
 
 // Decide makes the decision of a transaction that is stuck without one: state
 // is Confirming or Cancelling. It goes the same way as every decision, so it
-// is refused if there is one already, with [ErrCancelled] or [ErrConfirmed];
+// is refused if there is one already, with [ErrCancelled], [ErrConfirmed] or, if it
+// is the same, [ErrRefused];
 // confirming also if a branch has not been tried with success, after the
 // deadline, and while the transaction is executed with a plan, which decides by
 // itself.

@@ -33,7 +33,8 @@ type Orchestrator struct {
 	wake     chan struct{} // capacity 1: something may be due
 	driving  atomic.Int64  // bytes of payloads of what was claimed and is driven
 
-	paused pausedKinds
+	paused   pausedKinds
+	repeated repeated
 
 	shared     *local.Shared
 	departures groups[*departure] // by the kinds of branches
@@ -59,6 +60,13 @@ var _ Engine = (*Orchestrator)(nil)
 // Give it the handle that gorm.Open returned: not one in a local transaction. The
 // engine commits by itself, whatever local transaction the caller has open, and
 // waits for what that has locked.
+//
+// If the pool of db has a limit of n connections, the engine uses at most three
+// quarters of them at once, and at least two: one is the heartbeat's own, and the
+// local transactions share the rest. Others wait, and the user's own queries find a
+// connection. So it is with the pool of a branch's own database, without a
+// heartbeat. A pool of one or two connections works, but lets one local transaction
+// run at a time. The limit counts that the pool has when it is first used here.
 //
 // For SQLite, open db with _txlock=immediate, a busy timeout and the WAL
 // journal, as the examples do.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
@@ -132,4 +133,20 @@ func codeOf(err error) string {
 // outcomeOf is what a row of the log says.
 func outcomeOf(r txlog.Record) Outcome {
 	return Outcome{GID: r.GID, State: State(r.State), Reason: r.Reason, Code: r.Code, BranchID: r.BranchID}
+}
+
+// detail writes down the failed Try of a transaction that was not begun, if the reason
+// does not say all of it; nil if there is nothing to write.
+func (e *execution) detail(ctx context.Context, failed *branchError) func(tx *gorm.DB) error {
+	if failed == nil || failed.Error() == e.reason.text {
+		return nil
+	}
+	failure := e.o.failedTry(failed)
+	return func(tx *gorm.DB) error { return e.o.log.Attempted(ctx, tx, e.txn.gid, failure) }
+}
+
+// failedTry is what the log keeps of a Try that failed.
+func (o *Orchestrator) failedTry(failed *branchError) txlog.Failure {
+	return txlog.Failure{BranchID: failed.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(failed.err.Error(), maxError),
+		Code: codeOf(failed.err), Instance: o.instance.ID, Next: -1}
 }

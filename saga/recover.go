@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -16,13 +17,10 @@ import (
 )
 
 const (
-	// claimBatch is the most transactions that one claim takes over, and
-	// claimPage how many due ones it looks at for them.
-	claimBatch, claimPage = 500, 1000
-
-	// largestPage is the most that a claim looks at where more than a page are due at
-	// the same time.
-	largestPage = 16 * claimPage
+	// claimBatch is the most transactions that one claim takes over. It looks at
+	// twice as many that are due, at claimPage at the most, and at minPage more,
+	// because some are for other instances.
+	claimBatch, claimPage, minPage = 500, 1000, 50
 
 	// idleClaims is how many times longer than it took the pause after a sweep is
 	// that has found nothing that this instance can drive.
@@ -79,48 +77,32 @@ func (o *Orchestrator) wakeAfter(d time.Duration) {
 // cannot drive keeps nothing that comes after it waiting.
 type sweep struct {
 	began   time.Time
-	until   time.Time     // when it began, by the database's clock
-	since   time.Time     // due time of the last that was looked at; zero at the front
-	page    int           // how many the next claim looks at
-	claimed bool          // something was taken over
-	vain    time.Duration // what the last sweep took that took nothing over, and left something
+	until   time.Time      // when it began, by the database's clock
+	last    txlog.Position // that was looked at; zero at the front
+	claimed bool           // something was taken over
+	vain    time.Duration  // what the last sweep took that took nothing over, and left something
 }
 
 // from returns where the next claim begins.
-func (s *sweep) from() time.Time {
-	if s.since.IsZero() {
-		s.began, s.until, s.claimed, s.page = time.Now(), time.Time{}, false, claimPage
+func (s *sweep) from() txlog.Position {
+	if s.last == (txlog.Position{}) {
+		s.began, s.until, s.claimed = time.Now(), time.Time{}, false
 	}
-	return s.since
+	return s.last
 }
 
 // pass notes what came of a claim.
 func (s *sweep) pass(claims txlog.Claims) {
 	s.claimed = s.claimed || len(claims.Claimed) > 0
-	before := s.since
-	s.since, s.vain = time.Time{}, 0
+	s.last, s.vain = txlog.Position{}, 0
 	if s.until.IsZero() {
 		s.until = claims.Now
 	}
 	switch {
-	case claims.More && !claims.Last.After(s.until):
-		s.since = claims.Last
-		s.turnPage(claims.Last.Equal(before) && len(claims.Claimed) == 0)
+	case claims.More && !claims.Last.Due.After(s.until):
+		s.last = claims.Last
 	case len(claims.Foreign) > 0 && !s.claimed:
 		s.vain = time.Since(s.began)
-	}
-}
-
-// turnPage lets the next claim look further if the last one has not come on, because
-// all of its page are due at the same time.
-func (s *sweep) turnPage(stuck bool) {
-	switch {
-	case !stuck:
-		s.page = claimPage
-	case s.page < largestPage:
-		s.page *= 2
-	default:
-		s.since, s.page = s.since.Add(time.Microsecond), claimPage
 	}
 }
 
@@ -140,8 +122,7 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 	if room <= 0 {
 		return false // likewise
 	}
-	since := sweep.from()
-	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, Since: since, Page: sweep.page, Limit: limit,
+	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
 		Bytes: int(room), Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
@@ -201,7 +182,7 @@ func (o *Orchestrator) raiseForeign(ctx context.Context, foreign []txlog.Foreign
 
 func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
 	if ctx.Err() == nil {
-		o.config.Logger.Warn(message, slog.Any("error", err))
+		o.repeated.warn(o.config.Logger, message, err)
 	}
 }
 
@@ -218,6 +199,31 @@ func (o *Orchestrator) hastenAll(gids []string) {
 		}
 		o.wakeAfter(0)
 	}
+}
+
+// repeated keeps warnings that come again and again, as in an outage, from flooding
+// the log.
+type repeated struct {
+	mu   sync.Mutex
+	last map[string]time.Time // by message
+	kept map[string]int       // how many were kept back since
+}
+
+// repeatAfter is how often the same warning is logged.
+const repeatAfter = 30 * time.Second
+
+func (r *repeated) warn(logger *slog.Logger, message string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.last[message]) < repeatAfter {
+		r.kept[message]++
+		return
+	}
+	if r.last == nil {
+		r.last, r.kept = make(map[string]time.Time), make(map[string]int)
+	}
+	logger.Warn(message, slog.Any("error", err), slog.Int("not shown since the last one", r.kept[message]))
+	r.last[message], r.kept[message] = time.Now(), 0
 }
 
 // assemble makes a transaction of what the log holds.

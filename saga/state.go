@@ -1,6 +1,10 @@
 package saga
 
-import "github.com/tccsaga/tccsaga/saga/internal/txlog"
+import (
+	"errors"
+
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
 
 // State is where a transaction stands.
 type State string
@@ -60,10 +64,27 @@ func (o Outcome) Err(cause error) error {
 	case Confirming, Confirmed:
 		return nil
 	case Cancelling, Cancelled:
+		if cause == nil && o.rejected() {
+			// What the branch said, as the log has it.
+			code := o.Code
+			if code == CodeRejected { // it gave none
+				code = ""
+			}
+			cause = &Rejection{Code: code, err: errors.New(o.Reason)}
+		}
 		return &CancelledError{GID: o.GID, State: o.State, Reason: o.Reason, Code: o.Code, BranchID: o.BranchID, Cause: cause}
 	default:
 		return &UnknownError{GID: o.GID, Cause: cause}
 	}
+}
+
+// rejected says whether a branch has said no.
+func (o Outcome) rejected() bool {
+	switch o.Code {
+	case "", CodeFailed, CodeRefused, CodeDeadline, CodeGone, CodeCancelled, CodeOperator, CodeConflict:
+		return false
+	}
+	return true
 }
 
 // Explain says in words where a transaction in this state stands.

@@ -71,6 +71,11 @@ func idlePots(t *testing.T, db *gorm.DB, config saga.Config) *pots {
 }
 
 func (p *pots) open(config saga.Config) *saga.Orchestrator {
+	return p.openWith(config, func(*saga.Branch) {})
+}
+
+// openWith opens an engine whose branches are changed.
+func (p *pots) openWith(config saga.Config, change func(*saga.Branch)) *saga.Orchestrator {
 	orch, err := saga.Open(p.t.Context(), p.db, config)
 	ok(err)
 	encode := func(input any) ([]byte, error) { return json.Marshal(input) }
@@ -84,6 +89,7 @@ func (p *pots) open(config saga.Config) *saga.Orchestrator {
 	}
 	sent.OutsideTogether = map[barrier.Op]func(context.Context, []saga.JointCall) ([]any, []error){barrier.Confirm: p.send}
 	for _, b := range []saga.Branch{plain, bulk, sent} {
+		change(&b)
 		ok(orch.Register(b))
 	}
 	return orch

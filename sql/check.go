@@ -20,8 +20,10 @@ var ErrNotMigrated = errors.New("the schema is not installed completely: run sql
 var ErrNewer = errors.New("the schema is newer than this version of tccsaga: upgrade the library")
 
 // Check says whether the database db holds the complete schema of this
-// version: it returns nil, or an error that says what is missing and what to
-// do. It changes nothing.
+// version: its tables, columns, primary keys, check constraints and indexes. It
+// returns nil, or an error that says what is missing and what to do; for a
+// constraint that was dropped by hand, that is the statement that adds it. It
+// changes nothing. Constraints and indexes are found by their names and columns.
 func Check(ctx context.Context, db *gorm.DB) error {
 	dialect, err := dialectOf(db)
 	if err != nil {
@@ -72,6 +74,20 @@ func reach(ctx context.Context, db *gorm.DB) error {
 	if _, err := db.Statement.ConnPool.ExecContext(ctx, "SELECT 1"); err != nil {
 		return fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
 	}
+	if db.Dialector.Name() != "mysql" {
+		return nil
+	}
+	var name stdsql.NullString
+	var autocommit int
+	if err := one(ctx, db.Statement.ConnPool, "SELECT DATABASE(), @@autocommit", &name, &autocommit); err != nil {
+		return fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
+	}
+	switch {
+	case !name.Valid:
+		return errors.New("the DSN names no database: it ends in /DATABASE, before the parameters")
+	case autocommit == 0:
+		return errors.New("the connections have autocommit=0, which is not supported: take it out of the DSN or the server's init_connect")
+	}
 	return nil
 }
 
@@ -84,7 +100,7 @@ func checkTable(ctx context.Context, db *gorm.DB, t table) error {
 		return fmt.Errorf("table %s is missing: %w", t.name, ErrNotMigrated)
 	}
 	if hasColumns(ctx, db, t) == nil {
-		return nil
+		return checkConstraints(ctx, db, t)
 	}
 	// It is the table's fault only if it fails again while the database is there.
 	if err := reach(ctx, db); err != nil {

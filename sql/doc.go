@@ -13,6 +13,8 @@
 //	instances     running orchestrators and their leases
 //	barrier       what each branch has done, in its own local transaction
 //	stock         articles of the ready-made branch stock.lock
+//	stock_holds   which transaction holds or has bought what, if the stock keeps holds
+//	stock_acts    what people have done to holds, and why
 //	outbox        messages of the ready-made branch message.publish
 //	inbox         messages that a consumer has handled
 //	schema        which version of all this is installed

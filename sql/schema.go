@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"gorm.io/gorm"
@@ -86,8 +87,9 @@ func dialectOf(db *gorm.DB) (string, error) {
 
 // table is a table as the schema declares it.
 type table struct {
-	name    string
-	columns []string
+	name        string
+	columns     []string
+	constraints []constraint
 }
 
 var (
@@ -95,7 +97,7 @@ var (
 	columnLine  = regexp.MustCompile(`^  ([a-z]\w*) `)
 )
 
-// tables reads the declared tables and columns out of the schema itself, so
+// tables reads the declared tables, columns and constraints out of the schema itself, so
 // that there is no second list to keep in step.
 func tables(dialect string) ([]table, error) {
 	statements, err := Statements(dialect)
@@ -106,12 +108,19 @@ func tables(dialect string) ([]table, error) {
 	for _, statement := range statements {
 		head := createTable.FindStringSubmatch(statement)
 		if head == nil {
+			if name, c, found := indexOf(statement); found {
+				i := slices.IndexFunc(all, func(t table) bool { return t.name == name })
+				all[i].constraints = append(all[i].constraints, c)
+			}
 			continue
 		}
 		t := table{name: head[1]}
 		for line := range strings.Lines(statement) {
 			if column := columnLine.FindStringSubmatch(line); column != nil {
 				t.columns = append(t.columns, column[1])
+			}
+			if c, found := constraintOf(t.name, line); found {
+				t.constraints = append(t.constraints, c)
 			}
 		}
 		all = append(all, t)

@@ -100,6 +100,89 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A constraint or an index that was dropped by hand is reported, with the statement
+// that adds it, which then does.
+func TestCheckFindsDroppedConstraints(t *testing.T) {
+	t.Parallel()
+	again := func(drop string) map[string]string {
+		return map[string]string{"mysql": drop, "postgres": drop}
+	}
+	cases := []struct {
+		name   string
+		damage map[string]string
+		says   string
+	}{
+		{"check", map[string]string{
+			"mysql":    "ALTER TABLE saga_stock DROP CONSTRAINT saga_stock_never_negative",
+			"postgres": "ALTER TABLE saga_stock DROP CONSTRAINT saga_stock_never_negative",
+			"sqlite":   "DROP TABLE saga_stock; CREATE TABLE saga_stock (sku TEXT NOT NULL, available INTEGER NOT NULL, locked INTEGER NOT NULL, sold INTEGER NOT NULL, PRIMARY KEY (sku))",
+		}, "table saga_stock lacks the constraint saga_stock_never_negative"},
+		{"another check", map[string]string{
+			"mysql":    "ALTER TABLE saga_stock DROP CONSTRAINT saga_stock_never_negative, ADD CONSTRAINT other CHECK (sold >= 0)",
+			"postgres": "ALTER TABLE saga_stock DROP CONSTRAINT saga_stock_never_negative, ADD CONSTRAINT other CHECK (sold >= 0)",
+		}, "table saga_stock lacks the constraint saga_stock_never_negative"},
+		{"check not validated", map[string]string{
+			"postgres": "ALTER TABLE saga_stock DROP CONSTRAINT saga_stock_never_negative, ADD CONSTRAINT saga_stock_never_negative CHECK (available >= 0 AND locked >= 0 AND sold >= 0) NOT VALID",
+		}, "table saga_stock lacks the constraint saga_stock_never_negative"},
+		{"primary key", map[string]string{
+			"mysql":    "ALTER TABLE saga_barrier DROP PRIMARY KEY",
+			"postgres": "ALTER TABLE saga_barrier DROP CONSTRAINT saga_barrier_pkey",
+			"sqlite":   "DROP TABLE saga_kinds; CREATE TABLE saga_kinds (kind TEXT NOT NULL, paused_at TEXT NOT NULL)",
+		}, "lacks the primary key"},
+		{"another primary key", again("ALTER TABLE saga_kinds DROP {primary}, ADD PRIMARY KEY (kind, paused_at)"), "table saga_kinds lacks the primary key"},
+		{"index", map[string]string{
+			"mysql": "ALTER TABLE saga_transactions DROP KEY saga_transactions_due",
+		}, "table saga_transactions lacks the index saga_transactions_due"},
+		{"another index", map[string]string{
+			"mysql":    "ALTER TABLE saga_transactions DROP KEY saga_transactions_due, ADD KEY saga_transactions_due (created_at)",
+			"postgres": "DROP INDEX saga_transactions_due; CREATE INDEX saga_transactions_due ON saga_transactions (created_at)",
+			"sqlite":   "DROP INDEX saga_transactions_due; CREATE INDEX saga_transactions_due ON saga_transactions (created_at)",
+		}, "table saga_transactions lacks the index saga_transactions_due"},
+		{"index of other rows", map[string]string{
+			"postgres": "DROP INDEX saga_transactions_due; CREATE INDEX saga_transactions_due ON saga_transactions (due_at) WHERE gid > 'm'",
+			"sqlite":   "DROP INDEX saga_transactions_due; CREATE INDEX saga_transactions_due ON saga_transactions (due_at) WHERE gid > 'm'",
+		}, "table saga_transactions lacks the index saga_transactions_due"},
+	}
+	for _, c := range cases {
+		for dialect, damage := range c.damage {
+			t.Run(dialect+"/"+c.name, func(t *testing.T) {
+				t.Parallel()
+				db := sqltest.Open(t, dialect)
+				primary := map[string]string{"mysql": "PRIMARY KEY", "postgres": "CONSTRAINT saga_kinds_pkey"}[dialect]
+				for statement := range strings.SplitSeq(strings.ReplaceAll(damage, "{primary}", primary), "; ") {
+					if err := db.Exec(statement).Error; err != nil {
+						t.Fatal(err)
+					}
+				}
+				err := sagasql.Check(t.Context(), db)
+				if !errors.Is(err, sagasql.ErrNotMigrated) || !strings.Contains(err.Error(), c.says) {
+					t.Fatalf("Check: %v, want %q", err, c.says)
+				}
+				// It is not guessed away.
+				if again := sagasql.Migrate(t.Context(), db); again == nil || !strings.Contains(again.Error(), c.says) {
+					t.Errorf("Migrate: %v", again)
+				}
+				_, mend, found := strings.Cut(strings.TrimSuffix(err.Error(), ": "+sagasql.ErrNotMigrated.Error()), "add it with: ")
+				if !found {
+					if dialect != "sqlite" || !strings.Contains(err.Error(), "create the table anew") {
+						t.Errorf("no statement in %v", err)
+					}
+					return
+				}
+				if strings.HasPrefix(c.name, "another") && !strings.Contains(c.name, "check") || strings.HasPrefix(c.name, "index of") || strings.HasSuffix(c.name, "validated") {
+					return // what is there in its place has to be dropped first
+				}
+				if err := db.Exec(mend).Error; err != nil {
+					t.Fatalf("%s: %v", mend, err)
+				}
+				if err := sagasql.Check(t.Context(), db); err != nil {
+					t.Errorf("after %s: %v", mend, err)
+				}
+			})
+		}
+	}
+}
+
 // A connection that is lost is not taken for a missing schema, and panics
 // nowhere, whatever statement it was lost before.
 func TestCheckWithoutAConnection(t *testing.T) {
@@ -203,6 +286,7 @@ func TestUpgrade(t *testing.T) {
 				}
 				fresh := sqltest.Open(t, dialect)
 				for _, table := range []string{"saga_schema", "saga_transactions", "saga_branches", "saga_attempts", "saga_acts", "saga_barrier",
+					"saga_stock", "saga_stock_holds", "saga_stock_acts", "saga_outbox", "saga_outbox_order", "saga_outbox_delayed",
 					"saga_inbox", "saga_inbox_cleaning", "saga_letter_acts"} {
 					if got, want := columns(t, db, table), columns(t, fresh, table); !slices.Equal(got, want) {
 						t.Errorf("%s has the columns\n%v, a new one\n%v", table, got, want)

@@ -128,18 +128,24 @@ type Cleaner interface {
 // once. Use CallOf(ctx).Key() as the idempotency key of all three.
 //
 // A context that ends, at the latest at the transaction's deadline, has to end
-// the call: the framework cannot take back a request that is still on its way
-// when Cancel overtakes it.
+// the call. Cancel waits for a Try that is under way, until it has returned or its time
+// is over. If a Try was given up, or its connection broke, its request may be on its
+// way: Cancel is called at once, and once more after another [saga.Config.CallTimeout].
+// A request that arrives later still is for the gateway to refuse, by the idempotency
+// key. Package saga, "Calls of branches without a database", has the whole table.
 type External[P Payload] interface {
 	// Try reserves, or returns Reject. It is called at most once; after any
-	// error the transaction is cancelled, and Cancel is called.
+	// error the transaction is cancelled, and Cancel is called. Return the errors of
+	// the context and of the network as they are, or wrapped with %w: they say that
+	// the request may still arrive.
 	Try(ctx context.Context, in P) error
 
 	// Confirm uses the reservation. An error is retried until there is none.
 	Confirm(ctx context.Context, in P) error
 
 	// Cancel gives the reservation back, if there is one: Try may have failed,
-	// or may never have arrived. An error is retried until there is none.
+	// may never have arrived, or may arrive later. It may be called again after it
+	// has succeeded. An error is retried until there is none.
 	Cancel(ctx context.Context, in P) error
 }
 

@@ -100,7 +100,7 @@
 //			return HoldCreditV2{old.Account, Money{old.Cents, "EUR"}}, nil
 //		}))
 //
-// An instance is meant to drive only transactions of which it knows every kind, so
+// An instance claims only transactions of which it knows every kind, so
 // that older and newer instances can run side by side. Upgrade in three steps:
 //
 //  1. Deploy code that knows both kinds and still begins transactions with the older

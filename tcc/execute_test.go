@@ -197,7 +197,7 @@ func TestTimeoutOfAPlan(t *testing.T) {
 		for _, plan := range [][]tcc.Payload{{hold{1, 10}}, {holdAway{1, 10}, hold{1, 10}}} {
 			b.here.hold(barrier.Try)
 			b.away.hold(barrier.Try)
-			_, err := tcc.ExecuteWith(t.Context(), b.orch, newGID(), saga.Options{Timeout: 50 * time.Millisecond}, plan...)
+			_, err := tcc.ExecuteWith(t.Context(), b.orch, newGID(), saga.Options{Timeout: time.Second}, plan...)
 			if !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "deadline") {
 				t.Errorf("%v: %v", plan, err)
 			}

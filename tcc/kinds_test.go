@@ -145,7 +145,7 @@ func TestKindThatNobodyKnows(t *testing.T) {
 		if got.GID != gid || !strings.Contains(got.Why, "no instance that runs knows the kind of branch credit.away") {
 			t.Errorf("%+v", got)
 		}
-		if waited := time.Since(began); waited < config.AttentionAge {
+		if waited := time.Since(began); waited < config.AttentionAge/2 {
 			t.Errorf("raised after %s", waited)
 		}
 		if listed, err := admin.List(t.Context(), saga.Filter{Attention: true}); err != nil || len(listed) != 1 || listed[0].Owner != "" {

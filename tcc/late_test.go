@@ -210,9 +210,9 @@ func TestTryThatReturnsAfterItsCancel(t *testing.T) {
 		},
 		"time of the call": func(l *late) { l.execute(l.t.Context(), l.orch, saga.Options{}) },
 		"deadline, plan": func(l *late) {
-			l.execute(l.t.Context(), l.orch, saga.Options{Timeout: 100 * time.Millisecond})
+			l.execute(l.t.Context(), l.orch, saga.Options{Timeout: time.Second})
 		},
-		"deadline, open": func(l *late) { l.tryOpen(l.t.Context(), saga.Options{Timeout: 200 * time.Millisecond}) },
+		"deadline, open": func(l *late) { l.tryOpen(l.t.Context(), saga.Options{Timeout: time.Second}) },
 		"lost lease":     func(l *late) { l.execute(l.t.Context(), l.dead, saga.Options{}) },
 		"caller has gone": func(l *late) {
 			ctx, cancel := context.WithCancel(l.t.Context())
@@ -222,7 +222,7 @@ func TestTryThatReturnsAfterItsCancel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLate(t, sqltest.Open(t, "sqlite"), deaf, 700*time.Millisecond)
+			l := newLate(t, sqltest.Open(t, "sqlite"), deaf, 1500*time.Millisecond)
 			c(l)
 			<-l.gateway.freed // its time is over
 			close(l.gateway.gate)
@@ -241,9 +241,9 @@ func TestRequestThatArrivesAfterItsCancel(t *testing.T) {
 	for name, c := range map[string]func(*late){
 		"time of the call": func(l *late) { l.execute(l.t.Context(), l.orch, saga.Options{}) },
 		"deadline, plan": func(l *late) {
-			l.execute(l.t.Context(), l.orch, saga.Options{Timeout: 100 * time.Millisecond})
+			l.execute(l.t.Context(), l.orch, saga.Options{Timeout: time.Second})
 		},
-		"deadline, open": func(l *late) { l.tryOpen(l.t.Context(), saga.Options{Timeout: 200 * time.Millisecond}) },
+		"deadline, open": func(l *late) { l.tryOpen(l.t.Context(), saga.Options{Timeout: time.Second}) },
 		"caller has gone": func(l *late) {
 			ctx, cancel := context.WithCancel(l.t.Context())
 			l.execute(ctx, l.orch, saga.Options{})
@@ -257,7 +257,7 @@ func TestRequestThatArrivesAfterItsCancel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLate(t, sqltest.Open(t, "sqlite"), stray, 500*time.Millisecond)
+			l := newLate(t, sqltest.Open(t, "sqlite"), stray, 1500*time.Millisecond)
 			c(l)
 			<-l.gateway.freed
 			close(l.gateway.gate)

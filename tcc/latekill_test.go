@@ -124,7 +124,7 @@ func TestProcessKilledInATry(t *testing.T) {
 				b := newBench(t, db, config)
 				must(t, tcc.RegisterExternal(b.orch, webGateway{gateway.url}))
 
-				child := startChild(t, fmt.Sprintf("%s %s %s %s", dialect, gid, gateway.url, database.DSN))
+				child := startChild(t, "TestProcessKilledInATry", fmt.Sprintf("%s %s %s %s", dialect, gid, gateway.url, database.DSN))
 				<-gateway.called
 				must(t, child.Process.Kill())
 				child.Wait()
@@ -151,10 +151,10 @@ func TestProcessKilledInATry(t *testing.T) {
 	}
 }
 
-// startChild starts the process that dieInTry is.
-func startChild(t *testing.T, arguments string) *osexec.Cmd {
+// startChild starts a test in a process of its own.
+func startChild(t *testing.T, test, arguments string) *osexec.Cmd {
 	t.Helper()
-	child := osexec.Command(os.Args[0], "-test.run=^TestProcessKilledInATry$")
+	child := osexec.Command(os.Args[0], "-test.run=^"+test+"$")
 	child.Env = append(os.Environ(), childVariable+"="+arguments)
 	must(t, child.Start())
 	t.Cleanup(func() { child.Process.Kill() })

@@ -1,16 +1,111 @@
 package tcc_test
 
 import (
+	"context"
 	"errors"
+	"os"
+	"strings"
 	"testing"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	sagasql "github.com/tccsaga/tccsaga/sql"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
+
+// request is what a handler does with a request for an order.
+func request(ctx context.Context, engine saga.Engine, gid string) (saga.Outcome, error) {
+	tx, err := tcc.Begin(ctx, engine, gid, saga.Options{})
+	if err != nil {
+		return saga.Outcome{}, err
+	}
+	for _, payload := range []tcc.Payload{hold{1, 30}, holdOut{1, 10}, holdFar{1, 20}} {
+		if err := tx.Try(ctx, payload); err != nil {
+			return saga.Outcome{}, err
+		}
+	}
+	return tx.Confirm(ctx)
+}
+
+// holdFar is a branch that another service has.
+type holdFar struct{ Account, Cents int }
+
+func (holdFar) Branch() string { return "credit.far" }
+
+// withFar makes credit.far known to engines, in a service with its own database.
+func (b *bench) withFar(engines ...*saga.Orchestrator) {
+	b.t.Helper()
+	p, err := saga.NewParticipant(b.t.Context(), b.other, saga.ParticipantConfig{Logger: quick.Logger})
+	must(b.t, err)
+	must(b.t, tcc.Register(p, &credit[holdFar]{read: func(p holdFar) (int, int) { return p.Account, p.Cents }}))
+	for _, engine := range engines {
+		must(b.t, tcc.RegisterRemote[holdFar](engine, hostOf{p}))
+	}
+}
+
+// A request can run again with an External and a branch in another service, here and
+// in another process, whose branches are never called; and one that was cancelled says
+// so, with the reason.
+func TestRepeatedRequestElsewhere(t *testing.T) {
+	if arguments := os.Getenv(childVariable); arguments != "" {
+		parts := strings.SplitN(arguments, " ", 3)
+		db := sqltest.Connect(t, sqltest.Database{Dialect: parts[0], DSN: parts[2]}, &gorm.Config{})
+		b := &bench{t: t, db: db, other: sqltest.Open(t, "sqlite")} // with neither accounts nor rows
+		b.orch = b.open(quick)
+		b.withFar(b.orch)
+		b.run(b.orch)
+		if outcome, err := request(t.Context(), b.orch, parts[1]); err != nil || outcome.State != saga.Confirmed {
+			t.Errorf("%+v, %v", outcome, err)
+		}
+		if n := b.out.called(barrier.Try) + b.out.called(barrier.Confirm) + b.here.called(barrier.Try); n != 0 {
+			t.Errorf("%d calls", n)
+		}
+		return
+	}
+	for _, dialect := range []string{"mysql", "postgres"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			database := sqltest.Create(t, dialect)
+			db := sqltest.Connect(t, database, &gorm.Config{})
+			must(t, sagasql.Migrate(t.Context(), db))
+			b := newBench(t, db, quick)
+			other := b.open(quick)
+			b.withFar(b.orch, other)
+			b.run(other)
+			gid := newGID()
+			for _, engine := range []saga.Engine{b.orch, b.orch, other} {
+				if outcome, err := request(t.Context(), engine, gid); err != nil || outcome.State != saga.Confirmed {
+					t.Fatalf("%+v, %v", outcome, err)
+				}
+			}
+			child := startChild(t, "TestRepeatedRequestElsewhere", strings.Join([]string{dialect, gid, database.DSN}, " "))
+			if err := child.Wait(); err != nil {
+				t.Errorf("in another process: %v", err)
+			}
+			b.books(db, 1, 70, 0, 30)
+			b.books(b.other, 1, 80, 0, 20)
+			if n := b.out.called(barrier.Try); n != 1 {
+				t.Errorf("the gateway was called %d times", n)
+			}
+
+			cancelled := newGID()
+			_, err := b.orch.Cancel(t.Context(), b.begin(cancelled, saga.Options{}).GID(), "changed my mind")
+			must(t, err)
+			b.reaches(cancelled, saga.Cancelled)
+			for _, engine := range []saga.Engine{b.orch, other} {
+				_, err := request(t.Context(), engine, cancelled)
+				var why *saga.CancelledError
+				if !errors.Is(err, saga.ErrCancelled) || !errors.Is(err, saga.ErrNotOpen) || !errors.As(err, &why) || why.Reason != "changed my mind" || why.Code != saga.CodeCancelled {
+					t.Errorf("after a cancel: %v", err)
+				}
+			}
+			b.books(db, 1, 70, 0, 30)
+		})
+	}
+}
 
 // A request that begins, tries and confirms can run again from its start after it
 // was confirmed, on any instance, and changes nothing.

@@ -115,7 +115,7 @@ func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
 	if err := t.usable(ctx, "confirm"); err != nil {
 		return saga.Outcome{}, err
 	}
-	if t.failed != nil {
+	if t.failed != nil && !errors.Is(t.failed, saga.ErrNotOpen) { // it is decided then, and Confirm tells how
 		return saga.Outcome{GID: t.gid, State: saga.Trying}, fmt.Errorf("tcc: confirm %s: a Try has failed, repeat it or cancel: %w", t.gid, t.failed)
 	}
 	return t.engine.Confirm(ctx, t.gid, saga.Options{ReturnDecided: t.returnDecided})

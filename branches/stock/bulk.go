@@ -15,12 +15,12 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// TryAll locks for many at once: one statement finds out what there is and
-// locks the articles, in the order of their SKUs, and one takes from them what
-// all can have, first come, first served. However many want the same article,
-// it costs one change of one row. On MySQL, where a statement that breaks a check
-// constraint changes nothing and leaves the local transaction alive, the first is
-// left out as long as there is enough for all.
+// TryAll locks for many at once: one statement reads the stock of the articles
+// and locks their rows, in the bytewise order of their SKUs, and one takes from
+// them as much as all can have, first come, first served. An article that many
+// want costs one change of one row. On MySQL, where a statement that fails changes
+// nothing and leaves the local transaction alive, the first statement is left out
+// as long as there is enough for all.
 func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock]) (failures []error, err error) {
 	failures = make([]error, len(locks))
 	wanted := make([][]Item, len(locks))
@@ -28,7 +28,7 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 	for i, lock := range locks {
 		items, err := lock.In.merged()
 		if err != nil {
-			failures[i] = tcc.Reject(err)
+			failures[i] = reject(err)
 			continue
 		}
 		wanted[i] = items
@@ -38,8 +38,12 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 		}
 	}
 	if tx.Dialector.Name() == "mysql" && time.Now().UnixNano() > s.careful.Load() {
-		if enough, err := takeAll(tx, total); err != nil || enough {
-			return failures, err
+		enough, err := takeAll(tx, total)
+		if err != nil {
+			return nil, err
+		}
+		if enough {
+			return failures, s.hold(tx, locks, wanted)
 		}
 		s.careful.Store(time.Now().Add(careful).UnixNano())
 	}
@@ -52,7 +56,7 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 			continue
 		}
 		if err := short(items, levels); err != nil {
-			failures[i] = tcc.Reject(err)
+			failures[i], wanted[i] = reject(err), nil
 			continue
 		}
 		for _, item := range items {
@@ -60,22 +64,53 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 			taken[item.SKU] += item.Quantity
 		}
 	}
-	return failures, moveAll(tx, "available", "locked", taken)
+	if err := moveAll(tx, "available", "locked", taken, nil); err != nil {
+		return nil, err
+	}
+	return failures, s.hold(tx, locks, wanted)
 }
 
-// ConfirmAll turns what is locked into sold, for many at once.
+// ConfirmAll turns locked pieces into sold ones, for many at once.
 func (s *Stock) ConfirmAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock]) error {
 	total := map[string]int64{}
+	branches, rows := map[string][]string{}, map[string]int64{} // gids and holds by branch id
 	for _, lock := range locks {
 		items, err := lock.In.merged()
 		if err != nil {
 			return err
 		}
+		branches[lock.BranchID] = append(branches[lock.BranchID], lock.GID)
+		rows[lock.BranchID] += int64(len(items))
 		for _, item := range items {
 			total[item.SKU] += item.Quantity
 		}
 	}
-	return moveAll(tx, "locked", "sold", total)
+	if !s.keeps {
+		return moveAll(tx, "locked", "sold", total, branches)
+	}
+	for _, id := range slices.Sorted(maps.Keys(branches)) {
+		if err := sellHolds(tx, id, branches[id], rows[id], total); err != nil {
+			return err
+		}
+	}
+	return moveAll(tx, "locked", "sold", total, nil)
+}
+
+// lockRows is the clause that locks the rows that a SELECT finds.
+func lockRows(tx *gorm.DB) string {
+	if tx.Dialector.Name() == "sqlite" { // where a transaction has locked the database
+		return ""
+	}
+	return " FOR UPDATE"
+}
+
+// bytewise sorts by SKU in the order of its bytes, which is Go's, whatever order
+// the database prefers. MySQL's column and SQLite have that order.
+func bytewise(tx *gorm.DB) string {
+	if tx.Dialector.Name() == "postgres" {
+		return ` ORDER BY sku COLLATE "C"`
+	}
+	return " ORDER BY sku"
 }
 
 // lockLevels reads how many pieces of the articles are available, and locks
@@ -84,10 +119,7 @@ func lockLevels(tx *gorm.DB, levels map[string]int64) error {
 	if len(levels) == 0 {
 		return nil
 	}
-	query := "SELECT sku, available FROM saga_stock WHERE sku IN ? ORDER BY sku"
-	if tx.Dialector.Name() != "sqlite" { // which has locked everything
-		query += " FOR UPDATE"
-	}
+	query := "SELECT sku, available FROM saga_stock WHERE sku IN ?" + bytewise(tx) + lockRows(tx)
 	rows, err := tx.Raw(query, slices.Sorted(maps.Keys(levels))).Rows()
 	if err != nil {
 		return fmt.Errorf("reading the stock: %w", err)
@@ -126,36 +158,38 @@ func takeAll(tx *gorm.DB, quantities map[string]int64) (enough bool, err error) 
 	if len(quantities) == 0 {
 		return true, nil
 	}
-	changed, err := shift(tx, quantities, "-", "+")
+	changed, err := shift(tx, quantities, "available", "locked")
 	var refused *mysql.MySQLError
-	if errors.As(err, &refused) && (refused.Number == mariaDBCheck || refused.Number == mysqlCheck) {
+	if errors.As(err, &refused) && slices.Contains(tooLittle, refused.Number) {
 		return false, nil
 	}
 	if err != nil || changed == int64(len(quantities)) {
 		return err == nil, err
 	}
 	// An article is unknown; all others have changed.
-	back, err := shift(tx, quantities, "+", "-")
+	back, err := shift(tx, quantities, "locked", "available")
 	if err == nil && back != changed {
 		err = errors.New("taking stock back: was saga_stock changed by hand?")
 	}
 	return false, err
 }
 
-// The numbers of the errors by which a check constraint refuses a change.
-const (
-	mariaDBCheck = 4025
-	mysqlCheck   = 3819
-)
+// tooLittle are the numbers of the errors of a shift for which there is too little:
+// of its own guard, and of the check constraint on MariaDB and on MySQL.
+var tooLittle = []uint16{1242, 4025, 3819}
 
-// shift changes what is available of articles, and what is locked.
-func shift(tx *gorm.DB, quantities map[string]int64, available, locked string) (changed int64, err error) {
+// shift moves quantities of articles from one column to another. If one has too
+// little, the statement fails and changes nothing, also where somebody has dropped
+// the check constraint: MySQL cannot subtract a subquery that has two rows.
+func shift(tx *gorm.DB, quantities map[string]int64, from, to string) (changed int64, err error) {
 	skus := slices.Sorted(maps.Keys(quantities))
 	each, named := perSKU(skus, quantities)
-	arguments := slices.Concat(named, named, anys(skus))
+	arguments := slices.Concat(named, named, named, anys(skus))
 	places := strings.Repeat(", ?", len(skus))[2:]
+	// MySQL assigns from left to right, so the guard comes first.
 	result, err := tx.Statement.ConnPool.ExecContext(tx.Statement.Context, fmt.Sprintf(
-		"UPDATE saga_stock SET available = available %[1]s (%[3]s), locked = locked %[2]s (%[3]s) WHERE sku IN (%[4]s)", available, locked, each, places), arguments...)
+		"UPDATE saga_stock SET %[1]s = %[1]s - IF(%[1]s >= (%[3]s), (%[3]s), (SELECT 1 UNION ALL SELECT 2)), %[2]s = %[2]s + (%[3]s) WHERE sku IN (%[4]s)",
+		from, to, each, places), arguments...)
 	if err != nil {
 		return 0, fmt.Errorf("locking stock: %w", err)
 	}
@@ -188,15 +222,27 @@ func perSKU(skus []string, quantities map[string]int64) (expression string, name
 }
 
 // moveAll moves quantities of many articles from one column to another, in one
-// statement.
-func moveAll(tx *gorm.DB, from, to string, quantities map[string]int64) error {
-	if len(quantities) == 0 {
+// statement, which locks them in bytewise order. It moves nothing if one of the
+// unheld branches, gids by branch id, has an open hold.
+func moveAll(tx *gorm.DB, from, to string, quantities map[string]int64, unheld map[string][]string) error {
+	skus := slices.DeleteFunc(slices.Sorted(maps.Keys(quantities)), func(sku string) bool { return quantities[sku] == 0 })
+	if len(skus) == 0 {
 		return nil
 	}
-	skus := slices.Sorted(maps.Keys(quantities))
 	each, named := perSKU(skus, quantities)
-	statement := fmt.Sprintf("UPDATE saga_stock SET %[1]s = %[1]s - (%[3]s), %[2]s = %[2]s + (%[3]s) WHERE sku IN ? AND %[1]s >= (%[3]s)", from, to, each)
-	result := tx.Exec(statement, slices.Concat(named, named, []any{skus}, named)...)
+	which, arguments := "sku IN ?", []any{skus}
+	if tx.Dialector.Name() == "postgres" { // which updates in the order of its plan
+		which = `FROM (SELECT sku AS wanted FROM saga_stock WHERE sku IN ? ORDER BY sku COLLATE "C" FOR UPDATE) x WHERE sku = wanted`
+	} else {
+		which = "WHERE " + which
+	}
+	statement := fmt.Sprintf("UPDATE saga_stock SET %[1]s = %[1]s - (%[3]s), %[2]s = %[2]s + (%[3]s) %[4]s AND %[1]s >= (%[3]s)", from, to, each, which)
+	arguments = slices.Concat(named, named, arguments, named)
+	for _, id := range slices.Sorted(maps.Keys(unheld)) {
+		statement += noHolds(tx)
+		arguments = append(arguments, unheld[id], id)
+	}
+	result := tx.Exec(statement, arguments...)
 	if result.Error != nil {
 		return fmt.Errorf("moving stock from %s to %s: %w", from, to, result.Error)
 	}

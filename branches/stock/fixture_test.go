@@ -25,9 +25,9 @@ type shop struct {
 
 // newShop puts the articles into the stock of db and runs an orchestrator until
 // the test ends.
-func newShop(t testing.TB, db *gorm.DB, articles map[string]int64) *shop {
+func newShop(t testing.TB, db *gorm.DB, articles map[string]int64, options ...stock.Option) *shop {
 	t.Helper()
-	s := &shop{t: t, db: db, stock: stock.New(db)}
+	s := &shop{t: t, db: db, stock: stock.New(db, options...)}
 	for sku, pieces := range articles {
 		must(t, s.stock.Put(t.Context(), sku, pieces))
 	}
@@ -89,7 +89,13 @@ func must(t testing.TB, err error) {
 // the database do is not to be had otherwise from outside.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
+	until(t, what, 10*time.Millisecond, condition)
+}
+
+// until polls every so often.
+func until(t testing.TB, what string, every time.Duration, condition func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	limit := time.After(20 * time.Second)
 	for !condition() {

@@ -2,11 +2,29 @@
 //
 // Try moves quantities from available to locked, Confirm from locked to sold,
 // and Cancel from locked back to available, in the table saga_stock. So
-// available + locked + sold is always what was put in; none of the three is
-// ever negative, which the statements ensure and a check constraint enforces.
+// available + locked + sold is always the number of pieces that were put in. None
+// of the three is ever negative: the statements ensure it by themselves, and a
+// check constraint ensures it against other programs.
 //
-// The articles of one lock are taken in the order of their SKUs, so that two
-// locks on the same articles wait for each other and do not deadlock.
+// All operations lock articles in the bytewise order of their SKUs, whatever the
+// collation of the database is, so that two of them on the same articles wait for
+// each other and do not deadlock.
+//
+// # Holds
+//
+// By default the table has sums: it does not say which transaction has locked the
+// five pieces that are missing. With the option [KeepHolds], the stock also keeps a
+// row for each article of each lock in the table saga_stock_holds: the transaction,
+// the branch, the pieces, since when, and what became of them. The rows are written
+// in the same local transactions as the sums. They are independent of the
+// retention of the engine's log.
+//
+// [Stock.Holds] lists them. [Stock.Adjust] lowers a hold before its Confirm, and
+// [Stock.Return] takes sold pieces back; both record who did it and why.
+//
+// A stock without the option respects the holds that are there: instances with
+// and without it can run side by side, and the option can be turned on and off at
+// any time. Locks from before it was turned on have no hold.
 package stock
 
 import (
@@ -17,11 +35,13 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -65,18 +85,43 @@ var ErrInvalid = errors.New("invalid stock")
 // Stock is the branch, and the administration of what it locks. It is safe for
 // concurrent use.
 type Stock struct {
-	db      *gorm.DB
-	careful atomic.Int64 // until when, in Unix nanoseconds, TryAll looks first
+	db        *gorm.DB
+	careful   atomic.Int64  // until when, in Unix nanoseconds, TryAll looks first
+	keeps     bool          // a row for each hold
+	retention time.Duration // of holds that have ended; 0 is for ever
 }
 
 var (
 	_ tcc.Branch[Lock] = (*Stock)(nil)
 	_ tcc.Located      = (*Stock)(nil)
 	_ tcc.Bulk[Lock]   = (*Stock)(nil)
+	_ tcc.Cleaner      = (*Stock)(nil)
 )
 
+// Option is an option of [New].
+type Option func(*Stock)
+
+// KeepHolds keeps a row for each article of each lock; see [Stock.Holds]. The rows
+// of holds that have ended are removed after the retention, when the engine cleans
+// its log; with 0 they stay for ever.
+//
+// The option costs one statement more in Try and one in Confirm, or for all callers
+// who share a commit; Confirm by itself costs two. On MariaDB, beside the server on a
+// machine with two cores that did other work as well, throughput was 0.7 of that without it
+// with 64 callers (4,600 instead of 6,300 transactions a second), and
+// one caller waited 0.3 ms longer (p50 1.8 instead of 1.4 ms).
+func KeepHolds(retention time.Duration) Option {
+	return func(s *Stock) { s.keeps, s.retention = true, max(0, retention) }
+}
+
 // New returns the stock in db, where the schema of package sql is installed.
-func New(db *gorm.DB) *Stock { return &Stock{db: db} }
+func New(db *gorm.DB, options ...Option) *Stock {
+	s := &Stock{db: db}
+	for _, option := range options {
+		option(s)
+	}
+	return s
+}
 
 // Database returns the database that the stock is in.
 func (s *Stock) Database() *gorm.DB { return s.db }
@@ -85,7 +130,7 @@ func (s *Stock) Database() *gorm.DB { return s.db }
 func (s *Stock) Try(ctx context.Context, tx *gorm.DB, in Lock) error {
 	items, err := in.merged()
 	if err != nil {
-		return tcc.Reject(err)
+		return reject(err)
 	}
 	for _, item := range items {
 		locked, err := move(tx, "UPDATE saga_stock SET available = available - ?, locked = locked + ? WHERE sku = ? AND available >= ?",
@@ -97,46 +142,102 @@ func (s *Stock) Try(ctx context.Context, tx *gorm.DB, in Lock) error {
 			return s.whyNot(tx, item)
 		}
 	}
-	return nil
+	return s.hold(tx, []tcc.Item[Lock]{{JointCall: saga.JointCall{Call: tcc.CallOf(ctx)}}}, [][]Item{items})
+}
+
+// Codes of what Try rejects, as the outcome of a cancelled transaction has them.
+const (
+	CodeShort      = "stock.short"   // there is too little of an article; see [ShortError]
+	CodeUnknownSKU = "stock.unknown" // there is no such article; see [ErrUnknownSKU]
+	CodeInvalid    = "stock.invalid" // the Lock asks for nothing, or for what cannot be
+)
+
+func reject(err error) error {
+	code := CodeInvalid
+	var short *ShortError
+	switch {
+	case errors.As(err, &short):
+		code = CodeShort
+	case errors.Is(err, ErrUnknownSKU):
+		code = CodeUnknownSKU
+	}
+	return tcc.RejectCode(code, err)
 }
 
 func (s *Stock) whyNot(tx *gorm.DB, item Item) error {
 	level, err := get(tx, item.SKU)
 	switch {
 	case errors.Is(err, ErrUnknownSKU):
-		return tcc.Reject(err)
+		return reject(err)
 	case err != nil:
 		return err
 	default:
-		return tcc.Reject(&ShortError{SKU: item.SKU, Wanted: item.Quantity, Available: level.Available})
+		return reject(&ShortError{SKU: item.SKU, Wanted: item.Quantity, Available: level.Available})
 	}
 }
 
-// Confirm turns what is locked into sold.
+// Confirm turns locked pieces into sold ones, as many as [Stock.Adjust] has left.
 func (s *Stock) Confirm(ctx context.Context, tx *gorm.DB, in Lock) error {
-	return s.release(tx, in, "UPDATE saga_stock SET locked = locked - ?, sold = sold + ? WHERE sku = ? AND locked >= ?")
+	return s.release(ctx, tx, in, "sold")
 }
 
-// Cancel makes what is locked available again.
+// Cancel makes locked pieces available again.
 func (s *Stock) Cancel(ctx context.Context, tx *gorm.DB, in Lock) error {
-	return s.release(tx, in, "UPDATE saga_stock SET locked = locked - ?, available = available + ? WHERE sku = ? AND locked >= ?")
+	return s.release(ctx, tx, in, "available")
 }
 
-func (s *Stock) release(tx *gorm.DB, in Lock, statement string) error {
+// release moves the pieces of a lock from locked to another column.
+func (s *Stock) release(ctx context.Context, tx *gorm.DB, in Lock, to string) error {
 	items, err := in.merged()
 	if err != nil {
 		return err
 	}
-	for _, item := range items {
-		released, err := move(tx, statement, item.Quantity, item.Quantity, item.SKU, item.Quantity)
-		if err != nil {
-			return fmt.Errorf("releasing %s: %w", item.SKU, err)
+	call := tcc.CallOf(ctx)
+	if !s.keeps {
+		moved, err := moveLocked(tx, call, items, to, true)
+		if err != nil || moved == len(items) {
+			return err
 		}
-		if !released {
-			return fmt.Errorf("releasing %s: %d are not locked: was saga_stock changed by hand?", item.SKU, item.Quantity)
+		if moved > 0 {
+			return notLocked(call, items[moved])
+		}
+		// There may be a hold, of an instance that keeps them.
+	}
+	items, err = endHolds(tx, call, items, to)
+	if err != nil {
+		return err
+	}
+	moved, err := moveLocked(tx, call, items, to, false)
+	if err == nil && moved < len(items) {
+		err = notLocked(call, items[moved])
+	}
+	return err
+}
+
+func notLocked(call saga.Call, item Item) error {
+	return fmt.Errorf("releasing %s: %d are not locked (transaction %s, branch %s): was saga_stock changed by hand?", item.SKU, item.Quantity, call.GID, call.BranchID)
+}
+
+// moveLocked moves pieces from locked to another column, until too little of an
+// article is locked, and returns of how many articles it did. If they are to be
+// unheld, it moves nothing if the branch has an open hold.
+func moveLocked(tx *gorm.DB, call saga.Call, items []Item, to string, unheld bool) (moved int, err error) {
+	for i, item := range items {
+		statement := "UPDATE saga_stock SET locked = locked - ?, " + to + " = " + to + " + ? WHERE sku = ? AND locked >= ?"
+		arguments := []any{item.Quantity, item.Quantity, item.SKU, item.Quantity}
+		if unheld {
+			statement += noHolds(tx)
+			arguments = append(arguments, []string{call.GID}, call.BranchID)
+		}
+		moved, err := move(tx, statement, arguments...)
+		if err != nil {
+			return i, fmt.Errorf("releasing %s: %w", item.SKU, err)
+		}
+		if !moved {
+			return i, nil
 		}
 	}
-	return nil
+	return len(items), nil
 }
 
 func move(tx *gorm.DB, statement string, arguments ...any) (bool, error) {

@@ -44,7 +44,9 @@ func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Request) error 
 
 // ConfirmAll is Call with Confirm for the branches of the same ids of many
 // transactions of one caller, if the verdict of all is Run; else it returns an
-// error.
+// error. It does not compare kinds and inputs: the rows of an engine in its own
+// database are written in one local transaction with the branches that its log
+// names.
 func ConfirmAll(ctx context.Context, tx *gorm.DB, caller string, branchIDs, gids []string) error {
 	d, err := dialect.Of(tx)
 	if err != nil {

@@ -26,7 +26,10 @@ var ErrUnnamed = errors.New("the transaction is in the log of this database, and
 // It is for a service whose branches an engine elsewhere calls, and which opens
 // the local transaction itself: that engine has named the branch in its log
 // before it calls. A program that has the engine itself adds a branch with the Try
-// of the transaction, as package tcc has it; Call then returns [ErrUnnamed].
+// of the transaction, as package tcc has it; Call then returns [ErrUnnamed]. Open the
+// local transaction at READ COMMITTED: at REPEATABLE READ, MySQL locks the place in the
+// log where a gid would be that is not there, and PostgreSQL does not see what was begun
+// after the snapshot.
 //
 // The verdicts Suspended and Conflict come with an error that wraps
 // [ErrSuspended] or [ErrConflict]. A caller that wants such a call counted
@@ -74,6 +77,9 @@ func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB
 		if err != nil || verdict != Run {
 			return err
 		}
+		// What work opens on the handle, such as a plain *sql.Tx, ends with it.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
 		return work(local.Guest(ctx, db, tx))
 	})
 	if err != nil {

@@ -18,6 +18,15 @@
 //	Cancel   none                   EmptyRollback   suspended
 //	Cancel   suspended, cancelled   Duplicate       same
 //	Cancel   confirmed              Conflict        same
+//	any      of another caller,     Conflict        same
+//	         kind or input
+//
+// The row keeps whose call wrote it, of which kind, and a digest of the input. A call
+// that differs in one of these is of another transaction with the same gid, or of
+// another plan, and does nothing. Rows that version 1 of the schema has written say
+// nothing of these and take every call. A caller that does not say its name, such as a
+// DTM server, is one of its own. A service's rows are never those of an engine in the
+// same database.
 //
 // An empty rollback is a Cancel that comes although Try never ran: there is
 // nothing to give back. It leaves the row suspended, so that a Try that was
@@ -40,4 +49,10 @@
 // The row counts the calls that did not run: duplicates, late Trys and
 // conflicts. The count is part of the local transaction: if the caller rolls
 // back, the call leaves no trace. [Do] commits it.
+//
+// # Under way
+//
+// An engine notes in the row that it is calling a branch that acts on something other
+// than a database: the operation, by whom, since when, and until when it may run at the
+// latest; see [UnderWay]. A Cancel waits for a Try that is under way.
 package barrier

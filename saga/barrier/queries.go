@@ -47,6 +47,12 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	if d == dialect.MySQL {
 		onConflict, seen = ` ON DUPLICATE KEY UPDATE turned_away = turned_away + 1`, ``
 	}
+	// The caller's local transaction may have a snapshot from before the transaction
+	// was begun: MySQL has one by default.
+	share := ``
+	if d == dialect.MySQL {
+		share = ` LOCK IN SHARE MODE`
+	}
 	const look = `SELECT branch_id, state, caller, kind, input, call_op, call_by, COALESCE({micros call_since}, 0), COALESCE({micros call_until}, 0),
 			COALESCE({micros call_until} - {micros now}, 0), COALESCE({micros tried_at}, 0), COALESCE({micros confirmed_at}, 0),
 			COALESCE({micros cancelled_at}, 0), turned_away, COALESCE({micros turned_away_at}, 0)
@@ -76,7 +82,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 				`) AND gid IN (?` + strings.Repeat(`, ?`, n.gids-1) + `)`)
 		}),
 		unnamed: d.SQL(`SELECT COUNT(*) FROM saga_transactions WHERE gid = ?
-			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?)`),
+			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?` + share + `)` + share),
 		begin:         d.SQL(`UPDATE saga_barrier SET call_op = ?, call_by = ?, call_since = {now}, call_until = {after ?}` + where),
 		end:           d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op <> '' AND call_by = ?`),
 		endTry:        d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op = 'try' AND call_by = ? AND state = 'tried'`),

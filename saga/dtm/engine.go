@@ -79,9 +79,18 @@ func Open(ctx context.Context, serverURL string, config Config) (*Engine, error)
 	}
 	e := &Engine{config: config, client: client{server: strings.TrimSuffix(serverURL, "/"), timeout: config.RequestTimeout}, branches: map[string]branch{}}
 	if err := e.client.ping(ctx); err != nil {
-		return nil, fmt.Errorf("dtm: open: is the DTM server running at %s? %w", serverURL, err)
+		return nil, fmt.Errorf("dtm: open: is the DTM server running at %s? %w", redacted(serverURL), err)
 	}
 	return e, nil
+}
+
+// redacted is a URL without its password.
+func redacted(text string) string {
+	at, err := url.Parse(text)
+	if err != nil {
+		return "the URL that was given"
+	}
+	return at.Redacted()
 }
 
 func checkHost(config Config) error {

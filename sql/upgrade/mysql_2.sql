@@ -93,4 +93,32 @@ CREATE TABLE IF NOT EXISTS saga_letter_acts (
 
 UPDATE saga_schema SET log_id = UUID() WHERE id = 1 AND log_id = '';
 
+CREATE TABLE IF NOT EXISTS saga_stock_holds (
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction that has locked',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch within it',
+  sku VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'the article',
+  locked_at DATETIME(6) NOT NULL COMMENT 'since when; a gid that is used again after the retention of the log has a row of its own',
+  quantity BIGINT NOT NULL COMMENT 'pieces that were locked',
+  locked BIGINT NOT NULL COMMENT 'of them locked now; less than quantity after a person has lowered it, see saga_stock_acts',
+  sold BIGINT NOT NULL DEFAULT 0 COMMENT 'of them sold by the Confirm',
+  returned BIGINT NOT NULL DEFAULT 0 COMMENT 'of the sold ones returned since',
+  ended_at DATETIME(6) NULL COMMENT 'when it was confirmed or cancelled; NULL before',
+  PRIMARY KEY (gid, branch_id, sku, locked_at),
+  KEY saga_stock_holds_ended (ended_at, sku),
+  CONSTRAINT saga_stock_holds_adds_up CHECK (locked >= 0 AND returned >= 0 AND sold >= returned AND locked + sold <= quantity)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='which transaction holds or has bought what, if the stock keeps holds';
+
+CREATE TABLE IF NOT EXISTS saga_stock_acts (
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction of the hold',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'its branch',
+  sku VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'its article',
+  number INT NOT NULL COMMENT 'number of the act on it, from 1',
+  act VARCHAR(16) NOT NULL COMMENT 'what was done: adjust, before the Confirm, or return, after it',
+  pieces BIGINT NOT NULL COMMENT 'how many pieces became available by it',
+  who VARCHAR(128) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who did it',
+  why VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why',
+  acted_at DATETIME(6) NOT NULL COMMENT 'when',
+  PRIMARY KEY (gid, branch_id, sku, number)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='what people have done to holds, and why';
+
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;

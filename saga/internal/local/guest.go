@@ -19,14 +19,14 @@ import (
 type guest struct{ *Tx }
 
 // Guest returns the handle that user code gets to work in the local transaction
-// tx of [Run]: a session of db, which is the user's own, with its naming, hooks
-// and plugins. If tx is not of Run, it is returned as it is.
+// tx of [Run]: a session of db, which is the user's own, with its naming, hooks,
+// plugins and settings. If tx is not of Run, it is returned as it is.
 func Guest(ctx context.Context, db, tx *gorm.DB) *gorm.DB {
 	own, ok := tx.Statement.ConnPool.(*Tx)
 	if !ok {
 		return tx.WithContext(ctx)
 	}
-	session := db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipDefaultTransaction: true})
+	session := db.Session(&gorm.Session{Context: ctx, SkipDefaultTransaction: true})
 	session.Statement.ConnPool = &guest{own}
 	return session
 }

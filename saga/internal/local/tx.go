@@ -180,9 +180,14 @@ func (t *Tx) QueryRowContext(ctx context.Context, query string, arguments ...any
 // failedRow returns a row that fails. It cannot carry an error of ours, but one
 // whose context is over fails.
 func (t *Tx) failedRow(ctx context.Context, query string, err error) *sql.Row {
-	over, cancel := context.WithCancelCause(ctx)
+	return t.tx.QueryRowContext(over(ctx, err), query)
+}
+
+// over returns a context that has ended because of err.
+func over(ctx context.Context, err error) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
 	cancel(err)
-	return t.tx.QueryRowContext(over, query)
+	return ctx
 }
 
 // PrepareContext prepares a statement on the connection. Its calls are not
@@ -197,8 +202,13 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 	return statement, err
 }
 
-// StmtContext is what [gorm.Tx] asks for; see [sql.Tx.StmtContext].
+// StmtContext is what [gorm.Tx] asks for before each call of a prepared statement;
+// see [sql.Tx.StmtContext]. If nothing more is sent, the statement that it returns
+// fails.
 func (t *Tx) StmtContext(ctx context.Context, statement *sql.Stmt) *sql.Stmt {
+	if err := t.ready(ctx); err != nil {
+		return t.tx.StmtContext(over(ctx, err), statement)
+	}
 	t.doubt(false)
 	return t.tx.StmtContext(ctx, statement)
 }

@@ -42,6 +42,8 @@ var errOnPurpose = errors.New("failed on purpose")
 func (w *world) branches(p *process, away *gorm.DB) []saga.Branch {
 	inside := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
 		return w.work(ctx, p, c, func() error {
+			// A statement that may fail, as the author believes.
+			_ = tx.Exec("UPDATE remarks SET n = n + 1").Error
 			return tx.Exec("INSERT INTO effects (gid, branch, op) VALUES (?, ?, ?)", c.GID, c.BranchID, string(c.Op)).Error
 		})
 	}
@@ -81,7 +83,7 @@ func (w *world) work(ctx context.Context, p *process, c saga.Call, act func() er
 		return errors.New("the process is gone")
 	case f == failBefore && waiting.dice < 3:
 		panic("on purpose")
-	case f == failBefore:
+	case f == failBefore, f == rolledBack:
 		return errOnPurpose
 	case in.Refuse && c.Op == barrier.Try:
 		return saga.Reject(errors.New("refused"))

@@ -23,6 +23,7 @@ type caller struct {
 	world  *world
 	random *rand.Rand
 	name   string // tells it from others
+	first  int    // the process to ask first; 0 is any, 1 the first
 }
 
 // stories are what the callers of a run do, at the same time.
@@ -33,7 +34,7 @@ func (w *world) stories(n int) {
 		steps := w.steps(uint64(i))
 		w.plans[gid] = steps
 		tell := func(copied uint64, story func(caller, string, []saga.Step)) {
-			c := caller{w, rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), fmt.Sprint("caller ", i, ".", copied)}
+			c := caller{world: w, random: rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), name: fmt.Sprint("caller ", i, ".", copied)}
 			all.Go(func() {
 				time.Sleep(time.Duration(c.random.IntN(6000)) * time.Millisecond)
 				story(c, gid, steps)
@@ -47,6 +48,31 @@ func (w *world) stories(n int) {
 			tell(0, caller.open)
 		default:
 			tell(0, caller.execute)
+		}
+	}
+	all.Wait()
+}
+
+// crowds are callers with plans of the same kinds, who come to the same process at
+// the same moment, so that their transactions share commits. Which of them go
+// together is not the seed's to decide.
+func (w *world) crowds(n int) {
+	random := rand.New(rand.NewPCG(w.seed, 20_000))
+	var all sync.WaitGroup
+	for wave := range 2 {
+		start, number := time.Duration(1000+4000*wave+random.IntN(3000))*time.Millisecond, random.IntN(processes)
+		for i := range n {
+			gid := fmt.Sprintf("crowd%d.%d", wave, i)
+			steps := []saga.Step{{Kind: "here", Input: input{}}, {Kind: "send", Input: input{}}}
+			if random.IntN(12) == 0 {
+				steps[random.IntN(2)].Input = input{Refuse: true}
+			}
+			w.plans[gid] = steps
+			c := caller{world: w, random: rand.New(rand.NewPCG(w.seed, 30_000+uint64(100*wave+i))), name: fmt.Sprint("caller ", wave, ".", i), first: 1 + number}
+			all.Go(func() {
+				time.Sleep(start)
+				c.execute(gid, steps)
+			})
 		}
 	}
 	all.Wait()
@@ -77,7 +103,11 @@ func (c caller) context() (context.Context, context.CancelFunc) {
 // ask calls a process, and notes the answer if there was one: a process that is
 // gone answers nobody.
 func (c caller) ask(gid, what string, call func(context.Context, *saga.Orchestrator) (answer, bool)) (answer, bool) {
-	p := c.world.process(c.random.IntN(processes))
+	number := c.random.IntN(processes)
+	if c.first > 0 {
+		number = c.first - 1
+	}
+	p := c.world.process(number)
 	ctx, cancel := c.context()
 	defer cancel()
 	if p == nil {
@@ -87,7 +117,7 @@ func (c caller) ask(gid, what string, call func(context.Context, *saga.Orchestra
 	if p.dead() {
 		return answer{}, false
 	}
-	c.world.gate.note("%s of %s at %d: confirmed %t, cancelled %t, %v", what, gid, p.number, a.confirmed, a.cancelled, a.err)
+	c.world.gate.tell("%s of %s at %d: confirmed %t, cancelled %t, %v", what, gid, p.number, a.confirmed, a.cancelled, a.err)
 	if a.confirmed || a.cancelled {
 		c.world.mu.Lock()
 		c.world.told[gid] = append(c.world.told[gid], a)
@@ -168,7 +198,7 @@ func (c caller) open(gid string, steps []saga.Step) {
 		return // the deadline decides
 	case n == 1: // somebody confirms at the same time as somebody cancels
 		var both sync.WaitGroup
-		other := caller{c.world, rand.New(rand.NewPCG(c.world.seed, c.random.Uint64())), c.name + " again"}
+		other := caller{world: c.world, random: rand.New(rand.NewPCG(c.world.seed, c.random.Uint64())), name: c.name + " again"}
 		both.Go(func() {
 			other.ask(gid, "Cancel", func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
 				o, err := orch.Cancel(ctx, gid, "changed my mind")

@@ -21,13 +21,14 @@ const (
 	failAfter        // the effect, and an error: a lost reply
 	dieBefore        // the process is gone before the call
 	dieAfter         // the process is gone right after it
+	rolledBack       // a deadlock on MySQL: all of the local transaction is gone, and what follows commits by itself
 	slow             // the call takes seconds
 	pause            // the whole process stands still for longer than its lease
 	numOfFaults
 )
 
 func (f fault) String() string {
-	return [...]string{"", "FAILS BEFORE", "FAILS AFTER", "DIES BEFORE", "DIES AFTER", "SLOW", "PAUSED"}[f]
+	return [...]string{"", "FAILS BEFORE", "FAILS AFTER", "DIES BEFORE", "DIES AFTER", "ROLLED BACK", "SLOW", "PAUSED"}[f]
 }
 
 // call is a call of a process that waits at the gate.
@@ -46,7 +47,9 @@ type call struct {
 type gate struct {
 	random  *rand.Rand
 	plan    func(n int, c *call) fault // decides about the n-th call
+	turn    func()                     // called before each call
 	trace   []string
+	notes   []string // of callers since the last choice
 	began   time.Time
 	calls   int
 	arrived chan struct{} // capacity 1
@@ -101,6 +104,7 @@ func (g *gate) run(done func() bool) {
 		if done() {
 			return
 		}
+		g.settle()
 		if g.dismiss() {
 			continue
 		}
@@ -164,6 +168,9 @@ func (g *gate) release(same []*call) {
 	f := none
 	if c.after.IsZero() {
 		g.calls++
+		if g.turn != nil {
+			g.turn()
+		}
 		f = g.plan(g.calls, c)
 	}
 	g.note("%s %s", c.key, f)
@@ -194,10 +201,30 @@ func (g *gate) release(same []*call) {
 	}
 }
 
-// note adds a line to the trace. Only one goroutine moves at a time, but those
-// that a call wakes may move together.
+// note adds a line to the trace, for the scheduler.
 func (g *gate) note(format string, arguments ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.trace = append(g.trace, fmt.Sprintf("%8.3fs ", time.Since(g.began).Seconds())+fmt.Sprintf(format, arguments...))
+	g.trace = append(g.trace, g.line(format, arguments...))
+}
+
+// tell is note for everybody else. Goroutines that move at the same moment tell
+// things in any order; the trace has them in one.
+func (g *gate) tell(format string, arguments ...any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.notes = append(g.notes, g.line(format, arguments...))
+}
+
+// settle moves what was told into the trace, when nothing moves.
+func (g *gate) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	slices.Sort(g.notes)
+	g.trace = append(g.trace, g.notes...)
+	g.notes = nil
+}
+
+func (g *gate) line(format string, arguments ...any) string {
+	return fmt.Sprintf("%8.3fs ", time.Since(g.began).Seconds()) + fmt.Sprintf(format, arguments...)
 }

@@ -66,6 +66,11 @@ func (w *world) checkHistory(complain func(string, ...any)) {
 		if epoch < oldEpoch {
 			complain("the epoch of %s fell from %d to %d", gid, oldEpoch, epoch)
 		}
+		if old == "" {
+			// A member of a batch that is refused was withdrawn, and is written
+			// anew in the same local transaction.
+			decisions[gid] = 0
+		}
 		if (old == "" || old == "trying") && state != "trying" && old != state {
 			decisions[gid]++
 		}

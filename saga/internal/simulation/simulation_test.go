@@ -29,6 +29,10 @@ type result struct {
 // simulate runs a world with n transactions, in which plan decides about faults,
 // until everything has come to its end or time is up.
 func simulate(t *testing.T, seed uint64, log, other *database, n int, plan func(w *world) func(int, *call) fault) (r result) {
+	return simulateStories(t, seed, log, other, func(w *world) { w.stories(n) }, plan)
+}
+
+func simulateStories(t *testing.T, seed uint64, log, other *database, stories func(w *world), plan func(w *world) func(int, *call) fault) (r result) {
 	log.empty(t)
 	other.empty(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -46,7 +50,7 @@ func simulate(t *testing.T, seed uint64, log, other *database, n int, plan func(
 		over := make(chan struct{})
 		var told, ended, buried atomic.Bool
 		go func() {
-			w.stories(n)
+			stories(w)
 			told.Store(true)
 		}()
 		left := atomic.Int64{}
@@ -124,6 +128,39 @@ func TestSeeds(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() { t.Logf("%d calls", calls.Load()) })
+}
+
+// TestCrowds runs seeds in which several callers share commits, so that faults, and
+// drivers that were paused past their lease, come in batches. A seed says which
+// faults come, and mostly repeats what it has found.
+func TestCrowds(t *testing.T) {
+	t.Parallel()
+	var next, shared atomic.Int64
+	last := int64(*seeds) / 20
+	for worker := range runtime.GOMAXPROCS(0) {
+		t.Run(fmt.Sprint("worker", worker), func(t *testing.T) {
+			t.Parallel()
+			log, other := openDatabase(t, "log"), openDatabase(t, "other")
+			for n := next.Add(1); n <= last && !t.Failed(); n = next.Add(1) {
+				seed := *first + uint64(n) - 1
+				r := simulateStories(t, seed, log, other, func(w *world) { w.crowds(8) }, storm)
+				for _, line := range r.trace {
+					if strings.Contains(line, "UPDATE saga_transactions SET state = CASE") && strings.Count(line, "crowd") > 1 {
+						shared.Add(1)
+					}
+				}
+				if len(r.broken) > 0 {
+					t.Errorf("seed %d of crowds:\n  %s\n%s", seed, strings.Join(r.broken, "\n  "), strings.Join(r.trace, "\n"))
+				}
+			}
+		})
+	}
+	t.Cleanup(func() {
+		t.Logf("%d last commits were shared", shared.Load())
+		if !t.Failed() && last >= 20 && shared.Load() == 0 {
+			t.Error("no last commit was shared")
+		}
+	})
 }
 
 func report(t *testing.T, seed uint64, r result) {

@@ -27,6 +27,9 @@ type database struct {
 	direct *sql.DB       // for the test itself: no gate, no faults
 	offset time.Duration // of its clock
 
+	replica    *replica
+	replicated bool // reads outside of local transactions go to the replica
+
 	io sync.Mutex // SQLite itself never has to wait
 
 	mu     sync.Mutex
@@ -51,7 +54,8 @@ func (d *database) pass(from, to *conn) {
 func openDatabase(t *testing.T, name string) *database {
 	t.Helper()
 	// Nobody has to wait here, and so nobody has to lock.
-	dsn := "file:" + filepath.Join(t.TempDir(), name+".db") + "?nolock=1&_txlock=immediate&_pragma=journal_mode(MEMORY)&_pragma=synchronous(OFF)"
+	file := filepath.Join(t.TempDir(), name+".db")
+	dsn := "file:" + file + "?nolock=1&_txlock=immediate&_pragma=journal_mode(MEMORY)&_pragma=synchronous(OFF)"
 	direct, err := sql.Open(sqlite.DriverName, dsn)
 	must(t, err)
 	direct.SetMaxOpenConns(1)
@@ -61,6 +65,7 @@ func openDatabase(t *testing.T, name string) *database {
 	must(t, sagasql.Migrate(t.Context(), db))
 	for _, statement := range []string{
 		`CREATE TABLE effects (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, branch TEXT, op TEXT)`,
+		`CREATE TABLE remarks (n INTEGER)`,
 		`CREATE TABLE history (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, state TEXT, epoch INTEGER, old TEXT, old_epoch INTEGER, late INTEGER)`,
 		`CREATE TRIGGER begun AFTER INSERT ON saga_transactions BEGIN
 			INSERT INTO history (gid, state, epoch, old, old_epoch, late) VALUES (new.gid, new.state, new.epoch, '', 0, 0); END`,
@@ -70,7 +75,7 @@ func openDatabase(t *testing.T, name string) *database {
 		_, err := direct.Exec(statement)
 		must(t, err)
 	}
-	return &database{name: name, driver: direct.Driver(), dsn: dsn, direct: direct}
+	return &database{name: name, driver: direct.Driver(), dsn: dsn, direct: direct, replica: newReplica(t, direct.Driver(), file)}
 }
 
 // empty makes the database as it was when it was opened.
@@ -84,6 +89,8 @@ func (d *database) empty(t *testing.T) {
 	}
 	_, err := d.direct.Exec("UPDATE saga_cleaning SET after_gid = '', next_at = '2000-01-01 00:00:00.000'")
 	must(t, err)
+	d.replicated = false
+	d.replicate()
 }
 
 // now is what the database takes for the time: not what the processes do.
@@ -165,6 +172,11 @@ func (c *conn) do(ctx context.Context, what string, writes bool, act func() erro
 		return driver.ErrBadConn
 	case f == failBefore && waiting.dice < 4 && !strings.HasPrefix(what, "COMMIT"):
 		return errBusy{}
+	case f == rolledBack && c.inTx != nil:
+		c.rollback()
+		return errBusy{}
+	case f == rolledBack:
+		return errBusy{}
 	case f == failBefore:
 		c.break_()
 		return fmt.Errorf("connection lost before the call, on purpose: %w", io.ErrUnexpectedEOF)
@@ -196,6 +208,11 @@ func (c *conn) break_() {
 func (c *conn) rollback() error {
 	c.database.io.Lock()
 	defer c.database.io.Unlock()
+	return c.rollbackLocked()
+}
+
+// rollbackLocked is rollback for who has SQLite's lock.
+func (c *conn) rollbackLocked() error {
 	defer c.leave()
 	return c.inTx.Rollback()
 }
@@ -249,6 +266,14 @@ func (c *conn) begin(what string) (err error) {
 func (c *conn) ExecContext(ctx context.Context, query string, arguments []driver.NamedValue) (result driver.Result, err error) {
 	what := asker(ctx) + describe(query, arguments)
 	err = c.do(ctx, what, !c.inside(), func() error {
+		switch {
+		case query == "ROLLBACK" && c.inTx != nil:
+			result = driver.RowsAffected(0)
+			return c.rollbackLocked()
+		case query == "BEGIN" && c.inTx == nil:
+			c.begun, result = true, driver.RowsAffected(0)
+			return c.begin(what)
+		}
 		if err := c.begin(what); err != nil {
 			return err
 		}
@@ -265,7 +290,11 @@ func (c *conn) QueryContext(ctx context.Context, query string, arguments []drive
 		if err := c.begin(what); err != nil {
 			return err
 		}
-		found, err := c.inner.QueryContext(context.Background(), c.atNow(query), arguments)
+		asked := c.inner
+		if reads && c.database.replicated && !c.process.starting {
+			asked = c.database.replica.conn
+		}
+		found, err := asked.QueryContext(context.Background(), c.atNow(query), arguments)
 		if err != nil {
 			return err
 		}
@@ -365,6 +394,7 @@ func (c *conn) beganWith() string {
 func (t tx) Commit() error {
 	return t.conn.do(context.Background(), "COMMIT after "+t.conn.beganWith(), false, func() error {
 		if t.conn.inTx == nil {
+			// As MySQL has it, also after it has rolled back by itself.
 			t.conn.begun = false
 			return nil
 		}

@@ -34,6 +34,19 @@ func newWorld(seed uint64, log, other *database, plan func(w *world) func(int, *
 	w := &world{seed: seed, log: log, other: other, service: &service{done: map[string][]barrier.Op{}},
 		died: make(chan *process, 1000), told: map[string][]answer{}, plans: map[string][]saga.Step{}, gate: newGate(seed)}
 	w.gate.plan = plan(w)
+	if seed%3 == 1 {
+		// Reads outside of local transactions go to replicas, which lag behind.
+		log.replicated, other.replicated = true, true
+		w.gate.turn = func() {
+			for _, d := range []*database{log, other} {
+				if w.isEnding() {
+					d.replicated = false
+				} else if w.gate.random.IntN(20) == 0 {
+					d.replicate()
+				}
+			}
+		}
+	}
 	w.config = saga.Config{Lease: lease, Poll: 500 * time.Millisecond, Timeout: 10 * time.Second, OpenTimeout: 20 * time.Second,
 		CallTimeout: 3 * time.Second, FirstRetry: 200 * time.Millisecond, MaxRetry: 5 * time.Second, Drain: time.Second,
 		Retention: saga.Forever, Logger: quiet}
@@ -51,11 +64,11 @@ func (w *world) keep(number int, over <-chan struct{}) {
 		w.lives = append(w.lives, p)
 		w.mu.Unlock()
 		if err := p.start(); err != nil {
-			w.gate.note("%d does not start: %v", number, err)
+			w.gate.tell("%d does not start: %v", number, err)
 			p.bury()
 		} else {
 			w.set(number, p)
-			w.gate.note("%d is up", number)
+			w.gate.tell("%d is up", number)
 		}
 		ticker := time.NewTicker(100 * time.Millisecond)
 		for alive := true; alive; {

@@ -63,7 +63,7 @@ func (l *Log) DeleteExpired(ctx context.Context, age time.Duration) error {
 // Claim says what an instance takes over.
 type Claim struct {
 	Instance string
-	Since    time.Time     // due at this time or later
+	From     Position      // behind this place in the order of due times
 	Page     int           // how many due transactions to look at
 	Limit    int           // how many to take over, at most
 	Bytes    int           // how many bytes of payloads those may have; one is taken whatever it has
@@ -73,6 +73,13 @@ type Claim struct {
 	Busy func(gid string) bool
 	// Knows says that this instance can call branches of the kind.
 	Knows func(kind string) bool
+}
+
+// Position is a place in the order in which transactions come due. The zero
+// Position is the front.
+type Position struct {
+	Due time.Time
+	GID string // tells apart those of the same time
 }
 
 // Claimed is a transaction that was taken over, with all that driving it takes,
@@ -94,9 +101,9 @@ func (c Claimed) Bytes() (n int64) {
 // Claims is what came of a Claim.
 type Claims struct {
 	Claimed []Claimed
-	Last    time.Time // due time of the last that was looked at
+	Last    Position  // of the last that was looked at
 	Now     time.Time // the database's, when it was looked; zero if nothing is due
-	More    bool      // there may be more after it
+	More    bool      // there may be more behind it
 	Foreign []Foreign // decided, and left to an instance that knows their kinds
 }
 
@@ -130,12 +137,14 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 			return err
 		}
 		last := found[len(found)-1]
-		claims.Last, claims.Now, claims.More = last.due, last.now, len(found) == c.Page
+		claims.Last, claims.Now, claims.More = last.position(), last.now, len(found) == c.Page
 		gids := claims.choose(found, c)
 		if len(gids) == 0 {
 			return nil
 		}
-		return l.claim(ctx, tx, c, gids, &claims)
+		cut, err := l.claim(ctx, tx, c, gids, &claims)
+		claims.stopBefore(found, c.From, cut)
+		return err
 	})
 	if err != nil {
 		return Claims{}, err
@@ -145,7 +154,8 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 
 // candidates reads what is due, without a lock, and of which kinds it is.
 func (l *Log) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate, error) {
-	found, err := scan(ctx, tx, l.sql.candidates, []any{max(0, c.Since.UnixMicro()), c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
+	from := max(0, c.From.Due.UnixMicro())
+	found, err := scan(ctx, tx, l.sql.candidates, []any{from, from, c.From.GID, c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
 		var attention string
 		var due, now int64
 		err = row.Scan(&one.gid, &one.state, &attention, &due, &now)
@@ -173,34 +183,52 @@ func (l *Log) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate
 	return found, err
 }
 
+func (c candidate) position() Position { return Position{c.due, c.gid} }
+
+// stopBefore lets the next claim begin at the first of the transactions that are
+// cut, if there is one.
+func (claims *Claims) stopBefore(found []candidate, from Position, cut map[string]bool) {
+	before := from
+	for _, one := range found {
+		if cut[one.gid] {
+			claims.Last, claims.More = before, true
+			return
+		}
+		before = one.position()
+	}
+}
+
 // choose returns which candidates to claim, and notes which are foreign.
 func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
+	before := c.From
 	for _, one := range found {
 		unknown := slices.IndexFunc(one.kinds, func(kind string) bool { return !c.Knows(kind) })
 		if one.state != Trying && unknown >= 0 {
 			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.now.Sub(one.due), one.attention})
+			before = one.position()
 			continue
 		}
 		if len(gids) == c.Limit {
 			// The next claim begins here.
-			claims.Last, claims.More = one.due, true
+			claims.Last, claims.More = before, true
 			return gids
 		}
 		gids = append(gids, one.gid)
+		before = one.position()
 	}
 	return gids
 }
 
 // claim locks the chosen ones that are still due, reads their branches, and takes
-// them over as far as the bytes go.
-func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) error {
+// them over as far as the bytes go. It returns those that are cut.
+func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) (cut map[string]bool, err error) {
 	arguments := []any{c.Instance}
 	for _, gid := range gids {
 		arguments = append(arguments, gid)
 	}
 	records, err := l.records(ctx, tx, l.sql.claim(len(gids)), arguments...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var putOff, ours, failing []string
 	for _, r := range records {
@@ -214,75 +242,89 @@ func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, cl
 		}
 	}
 	if err := l.postpone(ctx, tx, c.Due, putOff); err != nil || len(ours) == 0 {
-		return err
+		return nil, err
 	}
 	branches, cut, err := l.branchesWithin(ctx, tx, c.Bytes, ours)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	attempts, err := l.Attempts(ctx, tx, failing...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, r := range records {
-		switch {
-		case slices.Contains(putOff, r.GID):
-		case cut[r.GID]:
-			claims.Last, claims.More = minTime(claims.Last, r.DueAt), true
-		default:
+		if !cut[r.GID] && !slices.Contains(putOff, r.GID) {
 			claims.Claimed = append(claims.Claimed, Claimed{r, branches[r.GID], attempts[r.GID]})
 		}
 	}
-	return l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)
+	return cut, l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)
 }
 
-func minTime(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
+// firstChunk is of how many transactions the branches are read first, before it is
+// known how large they are. Each further statement reads twice as many.
+const firstChunk = 8
 
 // branchesWithin reads the branches of transactions until they have more bytes
 // than are allowed, and says which have been cut. The first is read whatever it
-// has.
+// has. It reads a few at first, because the rest of a result has to be read even if
+// nobody wants it.
 func (l *Log) branchesWithin(ctx context.Context, tx *gorm.DB, most int, gids []string) (all map[string][]Branch, cut map[string]bool, err error) {
-	all, cut = make(map[string][]Branch, len(gids)), map[string]bool{}
+	within := budget{most: most, all: make(map[string][]Branch, len(gids))}
+	for rest, chunk := gids, firstChunk; len(rest) > 0; chunk *= 2 {
+		some := rest[:min(chunk, len(rest))]
+		rest = rest[len(some):]
+		if err := l.readWithin(ctx, tx, some, &within); err != nil {
+			return nil, nil, fmt.Errorf("log: reading branches: %w", err)
+		}
+		if !within.spent {
+			continue
+		}
+		cut = map[string]bool{}
+		for _, gid := range append(slices.Clone(some), rest...) {
+			if _, read := within.all[gid]; !read {
+				cut[gid] = true
+			}
+		}
+		break
+	}
+	return within.all, cut, nil
+}
+
+// budget is what of the branches of transactions has been read.
+type budget struct {
+	most, bytes int
+	first       string // transaction, which is read whatever it has
+	all         map[string][]Branch
+	spent       bool
+}
+
+func (l *Log) readWithin(ctx context.Context, tx *gorm.DB, gids []string, within *budget) error {
 	arguments := make([]any, len(gids))
 	for i, gid := range gids {
 		arguments[i] = gid
 	}
 	rows, err := tx.Statement.ConnPool.QueryContext(ctx, l.sql.lockedBranches(len(gids)), arguments...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("log: reading branches: %w", err)
+		return err
 	}
 	defer rows.Close()
-	bytes, first := 0, ""
 	for rows.Next() {
 		b, err := scanBranch(rows)
 		if err != nil {
-			return nil, nil, fmt.Errorf("log: reading branches: %w", err)
+			return err
 		}
-		if first == "" {
-			first = b.GID
+		if within.first == "" {
+			within.first = b.GID
 		}
-		if bytes += len(b.Payload); bytes > most && b.GID != first {
-			delete(all, b.GID)
+		if within.bytes += len(b.Payload); within.bytes > within.most && b.GID != within.first {
+			delete(within.all, b.GID)
+			within.spent = true
 			break
 		}
-		all[b.GID] = append(all[b.GID], b)
+		within.all[b.GID] = append(within.all[b.GID], b)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, nil, fmt.Errorf("log: reading branches: %w", err)
-	}
-	if bytes > most {
-		for _, gid := range gids {
-			if _, read := all[gid]; !read {
-				cut[gid] = true
-			}
-		}
-	}
-	return all, cut, nil
+	within.spent = within.spent || within.bytes > within.most
+	return rows.Err()
 }
 
 // Unclaimed raises a transaction to attention that no instance here can drive.

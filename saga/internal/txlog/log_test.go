@@ -92,7 +92,7 @@ func (b bench) branches(gid string) (branches map[string][]txlog.Branch, err err
 
 // claim claims for an instance that knows the kind k.
 func (b bench) claim(instance string, since time.Time, limit int, busy func(string) bool) ([]txlog.Claimed, error) {
-	claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: instance, Since: since, Page: limit, Limit: limit, Bytes: 1 << 20, Due: time.Hour,
+	claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: instance, From: txlog.Position{Due: since}, Page: limit, Limit: limit, Bytes: 1 << 20, Due: time.Hour,
 		Busy: busy, Knows: func(kind string) bool { return kind == "k" }})
 	return claims.Claimed, err
 }
@@ -272,7 +272,7 @@ func TestClaimGoesOn(t *testing.T) {
 		for i := range 9 {
 			b.begin(fmt.Sprintf("s-%d", i), "", time.Hour, time.Duration(i-10)*time.Second)
 		}
-		due := b.get("s-4").DueAt
+		due := b.get("s-4").DueAt.Add(-time.Microsecond)
 		var got []string
 		for _, since := range []time.Time{due, due, {}} {
 			claimed, err := b.claim("me", since, 3, func(string) bool { return false })
@@ -398,8 +398,8 @@ func TestClaimHasABudget(t *testing.T) {
 				Branches: []txlog.Branch{{ID: "01", Kind: "k", Payload: payload}, {ID: "02", Kind: "k", Payload: payload}}}), nil)
 		}
 		all := map[string]bool{}
-		for n, since := 0, (time.Time{}); n < 20; n++ {
-			claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", Since: since, Page: 100, Limit: 100, Bytes: 7000, Due: time.Hour,
+		for n, from := 0, (txlog.Position{}); n < 20; n++ {
+			claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", From: from, Page: 100, Limit: 100, Bytes: 7000, Due: time.Hour,
 				Busy: nobody, Knows: func(string) bool { return true }})
 			b.want("claim", err, nil)
 			if len(claims.Claimed) > 3 || len(claims.Claimed) == 0 && len(all) < 10 {
@@ -411,7 +411,7 @@ func TestClaimHasABudget(t *testing.T) {
 					b.Errorf("%s was claimed with %d branches", c.GID, len(c.Branches))
 				}
 			}
-			if since = claims.Last; !claims.More {
+			if from = claims.Last; !claims.More {
 				break
 			}
 		}
@@ -438,5 +438,41 @@ func TestRoomOfATransaction(t *testing.T) {
 		b.want("too many bytes", join("02", txlog.Room{Branches: 9, Bytes: 5}), txlog.ErrFull)
 		b.want("just enough", join("02", txlog.Room{Branches: 2, Bytes: 6}), nil)
 		b.want("named already", join("02", txlog.Room{Branches: 2, Bytes: 6}), nil)
+	})
+}
+
+// Any number of transactions of other instances that came due at the same moment
+// hide none behind them.
+func TestClaimPassesForeignOnesOfTheSameTime(t *testing.T) {
+	each(t, func(b bench) {
+		var starts []txlog.Start
+		for i := range 10 {
+			kind := "other"
+			if i == 8 {
+				kind = "k"
+			}
+			starts = append(starts, txlog.Start{GID: fmt.Sprint("p-", i), State: txlog.Confirming, Deadline: time.Hour, Due: -time.Second,
+				Branches: []txlog.Branch{{ID: "01", Kind: kind, Payload: "{}"}}})
+		}
+		b.want("insert", b.run(func(ctx context.Context, tx *gorm.DB) error { return b.log.Insert(ctx, tx, starts...) }), nil)
+		at := "2001-02-03 04:05:06.000"
+		if err := b.db.Exec("UPDATE saga_transactions SET due_at = ?", at).Error; err != nil {
+			b.Fatal(err)
+		}
+		var got []string
+		for n, from := 0, (txlog.Position{}); n < 10; n++ {
+			claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", From: from, Page: 3, Limit: 3, Bytes: 1 << 20, Due: time.Hour,
+				Busy: func(string) bool { return false }, Knows: func(kind string) bool { return kind == "k" }})
+			b.want("claim", err, nil)
+			for _, c := range claims.Claimed {
+				got = append(got, c.GID)
+			}
+			if from = claims.Last; !claims.More {
+				break
+			}
+		}
+		if fmt.Sprint(got) != "[p-8]" {
+			b.Errorf("claimed %v", got)
+		}
 	})
 }

@@ -125,7 +125,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		makeDue:       many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
 		logID:         `SELECT log_id FROM saga_schema WHERE id = 1`,
 		candidates: d.SQL(`SELECT gid, state, attention, {micros due_at}, {micros now}
-			FROM saga_transactions WHERE due_at >= {at ?} AND due_at <= {start} AND ` + claimable + ` ORDER BY due_at LIMIT ?`),
+			FROM saga_transactions WHERE due_at >= {at ?} AND (due_at > {at ?} OR gid > ?) AND due_at <= {start} AND ` + claimable + ` ORDER BY due_at, gid LIMIT ?`),
 		kindsOf: many(`SELECT DISTINCT gid, kind FROM saga_branches WHERE gid IN `, ``),
 		claim: func(n int) string {
 			return d.SQL(selectRecords + ` WHERE due_at <= {start} AND ` + claimable + ` AND gid IN ` + in(n) + ` ORDER BY due_at` + skip)

@@ -137,8 +137,12 @@ type Filter struct {
 
 // List reads transactions by gid.
 func (l *Log) List(ctx context.Context, f Filter) ([]Record, error) {
+	query, arguments := l.listQuery(f)
+	return l.records(ctx, l.db, query, arguments...)
+}
+
+func (l *Log) listQuery(f Filter) (query string, arguments []any) {
 	var where []string
-	var arguments []any
 	add := func(condition string, values ...any) {
 		where = append(where, condition)
 		arguments = append(arguments, values...)
@@ -173,12 +177,12 @@ func (l *Log) List(ctx context.Context, f Filter) ([]Record, error) {
 	if !f.CreatedBefore.IsZero() {
 		add("{micros created_at} < ?", f.CreatedBefore.UnixMicro())
 	}
-	query := selectRecords
+	query = selectRecords
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
 	query += fmt.Sprintf(" ORDER BY gid LIMIT %d", f.Limit)
-	return l.records(ctx, l.db, l.sql.dialect.SQL(query), arguments...)
+	return l.sql.dialect.SQL(query), arguments
 }
 
 type scanner interface{ Scan(...any) error }

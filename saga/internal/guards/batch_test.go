@@ -1,0 +1,180 @@
+package guards
+
+// batchGuards keep the members of a shared commit from harming each other.
+var batchGuards = []guard{
+	{
+		name: "finish-all-count", file: "saga/internal/txlog/log.go",
+		text: `if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {`,
+		with: `if _, err := result.RowsAffected(); err != nil {`,
+		pkg:  "saga/internal/txlog", run: "^TestFinishAll$/^sqlite$", short: true,
+		why: "a driver that has lost one of a batch is told that all are finished",
+	},
+	{
+		name: "finish-all-epoch", file: "saga/internal/txlog/queries.go",
+		text: `WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN`,
+		with: `WHERE state IN ('confirming', 'cancelling') AND epoch >= ? AND gid IN`,
+		pkg:  "saga/internal/txlog", run: "^TestFinishAll$/^sqlite$",
+		why: "a driver that has lost one of a batch finishes it under another driver",
+	},
+	{
+		name: "finish-all-state", file: "saga/internal/txlog/queries.go",
+		text: `WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN`,
+		with: `WHERE epoch = ? AND gid IN`,
+		pkg:  "saga/internal/txlog", run: "^TestFinishAll$/^sqlite$",
+		why: "a confirmed transaction becomes cancelled",
+	},
+	{
+		name: "finish-all-count-engine", file: "saga/internal/txlog/log.go",
+		text: `if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {`,
+		with: `if _, err := result.RowsAffected(); err != nil {`,
+		pkg:  "saga", run: "^TestAStaleArrivalInCompany$/^sqlite$",
+		why: "an engine that was paused past its lease reports the end of what another one drives",
+	},
+	{
+		name: "confirm-all-count", file: "saga/barrier/all.go",
+		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
+		with: `if _, err := result.RowsAffected(); err != nil {`,
+		pkg:  "saga/barrier", run: "^TestConfirmAll$/^sqlite$", short: true,
+		why: "the Confirm of a branch that is not tried, or confirmed already, runs",
+	},
+	{
+		name: "confirm-all-count-engine", file: "saga/barrier/all.go",
+		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
+		with: `if _, err := result.RowsAffected(); err != nil {`,
+		pkg:  "saga", run: "^TestAConflictInTheLastCommit$/^sqlite$",
+		why: "a Confirm runs whose branch is cancelled, and the transaction ends as confirmed",
+	},
+	{
+		name: "confirm-all-state", file: "saga/barrier/queries.go",
+		text: `WHERE state = 'tried' AND caller IN (?, '') AND branch_id IN`,
+		with: `WHERE caller IN (?, '') AND branch_id IN`,
+		pkg:  "saga/barrier", run: "^TestConfirmAll$/^sqlite$",
+		why: "a cancelled branch is confirmed",
+	},
+	{
+		name: "confirm-all-caller", file: "saga/barrier/queries.go",
+		text: `WHERE state = 'tried' AND caller IN (?, '') AND branch_id IN`,
+		with: `WHERE state = 'tried' AND caller IN (?, '', caller) AND branch_id IN`,
+		pkg:  "saga/barrier", run: "^TestConfirmAll$/^sqlite$",
+		why: "the branch of another engine that uses the same gid is confirmed",
+	},
+	{
+		name: "try-all-duplicate", file: "saga/barrier/all.go",
+		text: `		if local.Duplicate(err) {
+			return fmt.Errorf("barrier: %w", ErrNotAll)
+		}`,
+		with: `		if local.Duplicate(err) {
+			return err
+		}`,
+		pkg: "saga", run: "^TestABranchThatIsKnownInCompany$/^sqlite$",
+		why: "a caller whose branch has a barrier row is told an error of the database instead of a verdict",
+	},
+	{
+		name: "refused-barrier", file: "saga/departing.go",
+		text: `	if err := barrier.Remove(ctx, r.tx, gids...); err != nil {
+		return nil, err
+	}
+`,
+		with: `	_ = barrier.Remove
+`,
+		pkg: "saga", run: "^TestAFailureInCompany$/^sqlite$", short: true,
+		why: "a cancelled transaction of a batch leaves a barrier row that says it is confirmed",
+	},
+	{
+		name: "refused-log", file: "saga/departing.go",
+		text: `	if err := r.o.log.Withdraw(ctx, r.tx, gids); err != nil {
+		return nil, err
+	}
+`,
+		with: ``,
+		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
+		why: "the log says confirmed of what was refused",
+	},
+	{
+		name: "refused-fresh", file: "saga/depart.go",
+		text: `	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
+		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: map[*departure]*branchError{}}`,
+		with: `	kept := map[*departure]*branchError{}
+	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
+		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: kept}`,
+		pkg: "saga", run: "^TestABatchIsRunAgain$/^sqlite$",
+		why: "a refusal of a run that was rolled back is told, although the next run has confirmed",
+	},
+	{
+		name: "gone", file: "saga/departing.go",
+		text: `		if local.Expired(d.ctx) != nil {
+			return errGone
+		}`,
+		with: `		_ = local.Expired(d.ctx)`,
+		pkg:  "saga", run: "^TestACallerGoesWhileTheBatchIsWritten$/^sqlite$",
+		why: "a caller that has gone is confirmed after its deadline",
+	},
+	{
+		name: "savepoint", file: "saga/departing.go",
+		text: `			if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
+				return nil, err
+			}
+`,
+		with: ``,
+		pkg:  "saga", run: "^TestRejectionsOneByOne$/^sqlite$", short: true,
+		why: "the first Trys of a member that is refused later stay reserved, and nobody gives them back",
+	},
+	{
+		name: "savepoint-each", file: "saga/departing.go",
+		text: `	if n == 0 || r.o.db.Name() == "mysql" {
+		return mark
+	}`,
+		with: `	if n > 0 {
+		return "SELECT 1"
+	}
+	if n == 0 || r.o.db.Name() == "mysql" {
+		return mark
+	}`,
+		pkg: "saga", run: "^TestRejectionsOneByOne$/^sqlite$",
+		why: "a rejection undoes what other members have reserved",
+	},
+	{
+		name: "confirm-stumbles", file: "saga/departing.go",
+		text: `		if failures != nil {
+			return stumbling(barrier.Confirm, going, failures)
+		}`,
+		with: `		_ = failures`,
+		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
+		why: "a joint Confirm that failed counts as done",
+	},
+	{
+		name: "late-try-failure", file: "saga/departing.go",
+		text: `		if position > 0 {
+			// What their other branches have done has to be undone.
+			return nil, stumbling(barrier.Try, going, failures)
+		}`,
+		with: ``,
+		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
+		why: "the earlier branches of a member that is refused stay reserved",
+	},
+	{
+		name: "watch-abort", file: "saga/joint.go",
+		text: `		go func() { tx.Abort(errSlow); close(aborted) }()`,
+		with: `		go func() { _ = tx; close(aborted) }()`,
+		pkg:  "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
+		why: "a batch that was given up holds its locks, and what its call still does may be committed",
+	},
+	{
+		name: "watch-fires", file: "saga/joint.go",
+		text: `	case <-w.fired:
+		err = errSlow
+	}
+	if callers == 1 {`,
+		with: `	}
+	if callers == 1 {`,
+		pkg: "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
+		why: "one slow call makes all of its batch wait",
+	},
+	{
+		name: "together-results", file: "saga/joint.go",
+		text: `case failures != nil && len(failures) != len(calls):`,
+		with: `case false:`,
+		pkg:  "saga", run: "^TestATogetherThatDoesNotCountWell$/^sqlite$",
+		why: "a bulk branch that returns too few results gives the failure of one to another, or panics",
+	},
+}

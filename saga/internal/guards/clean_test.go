@@ -1,0 +1,135 @@
+package guards
+
+// cleanGuards keep cleaning from what is still needed.
+var cleanGuards = []guard{
+	{
+		name: "aged-deadline", file: "saga/internal/txlog/clean.go",
+		text: `finished <= before && deadline <= before {`,
+		with: `finished <= before {`,
+		pkg:  "saga/internal/txlog", run: "^TestWhatIsOld$/^sqlite$",
+		why: "cleaning locks again and again what it has to leave: a Try may come until the deadline",
+	},
+	{
+		name: "aged-end", file: "saga/internal/txlog/clean.go",
+		text: `finished != 0 && finished <= before && deadline <= before {`,
+		with: `finished != 0 && deadline <= before {`,
+		pkg:  "saga/internal/txlog", run: "^TestWhatIsOld$/^sqlite$",
+		why: "cleaning locks again and again what has just finished",
+	},
+	{
+		name: "old-deadline", file: "saga/internal/txlog/clean.go",
+		text: ` || now-deadline < age.Microseconds()`,
+		with: ` && now-deadline != 0`,
+		pkg:  "saga/internal/txlog", run: "^TestWhatIsOld$/^sqlite$", short: true,
+		why: "a Try that comes before the deadline finds no barrier row, and reserves",
+	},
+	{
+		name: "old-end", file: "saga/internal/txlog/clean.go",
+		text: `finished == 0 || now-finished < age.Microseconds() ||`,
+		with: `finished == 0 ||`,
+		pkg:  "saga/internal/txlog", run: "^TestWhatIsOld$/^sqlite$",
+		why: "a transaction is removed as soon as it ends, and its gid runs a second time",
+	},
+	{
+		name: "old-unfinished", file: "saga/internal/txlog/clean.go",
+		text: `finished == 0 || now-finished < age.Microseconds() ||`,
+		with: `now-finished < age.Microseconds() ||`,
+		pkg:  "saga/internal/txlog", run: "^TestWhatIsOld$/^sqlite$",
+		why: "a transaction is removed that is not finished",
+	},
+	{
+		name: "clean-kinds", file: "saga/clean.go",
+		text: `if t.Finished < 2*o.config.Retention {`,
+		with: `if false {`,
+		pkg:  "saga", run: "^TestCleaningLeavesKindsThatAreUnknown$/^sqlite$",
+		why: "an instance removes the log's rows of what only another instance can clean",
+	},
+	{
+		name: "clean-retired", file: "saga/clean.go",
+		text: `if t.Finished < 2*o.config.Retention {`,
+		with: `if true {`,
+		pkg:  "saga", run: "^TestCleaningLeavesKindsThatAreUnknown$/^sqlite$",
+		why: "the rows of a retired kind stay for ever",
+	},
+	{
+		name: "clean-look", file: "saga/clean.go",
+		text: `		old, err := o.log.LockOld(ctx, tx, o.config.Retention, gids)
+		if err != nil || len(old) == 0 {`,
+		with: `		var old []txlog.Old
+		var err error
+		for _, gid := range gids {
+			old = append(old, txlog.Old{GID: gid, Finished: o.config.Retention})
+		}
+		if err != nil || len(old) == 0 {`,
+		pkg: "saga", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
+		why: "what a replica that lags behind says is removed from other databases",
+	},
+	{
+		name: "clean-look-again", file: "saga/clean.go",
+		text: `		old, err := o.log.LockOld(ctx, tx, o.config.Retention, r.gids)
+		if err != nil {`,
+		with: `		var old []txlog.Old
+		var err error
+		for _, gid := range r.gids {
+			old = append(old, txlog.Old{GID: gid})
+		}
+		if err != nil {`,
+		pkg: "saga", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
+		why: "a transaction that uses the gid again is removed",
+	},
+	{
+		name: "clean-elsewhere", file: "saga/clean.go",
+		text: `failed, err = place.only(old).remove(ctx, o.caller, tx)`,
+		with: `_ = old
+			failed, err = place.only(place.gids).remove(ctx, o.caller, tx)`,
+		pkg: "saga", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
+		why: "the barrier row of a branch that is not final is removed from another database",
+	},
+	{
+		name: "clean-named", file: "saga/clean.go",
+		text: `		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(young, gid) })
+`,
+		with: `		_ = young
+`,
+		pkg: "saga", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
+		why: "the log no longer names what is left in another database",
+	},
+	{
+		name: "clean-failed-kind", file: "saga/clean.go",
+		text: `		if failed == nil {
+			return errors.Join(all, err)
+		}
+		all = errors.Join(all, err)
+		gids = `,
+		with: `		if failed != nil {
+			return errors.Join(all, err)
+		}
+		all = errors.Join(all, err)
+		gids = `,
+		pkg: "saga", run: "^TestCleaningGoesOnWithoutAKindThatFails$/^sqlite$",
+		why: "a kind of branch whose Clean fails keeps everything from being removed",
+	},
+	{
+		name: "participant-look", file: "saga/cleanold.go",
+		text: `		gids, _, err := barrier.LockOld(ctx, tx, batch, r.age)
+`,
+		with: `		gids, err := batch, error(nil)
+`,
+		pkg: "saga/remote", run: "^TestClean",
+		why: "a participant removes rows that are young or not final",
+	},
+	{
+		name: "participant-in-use", file: "saga/cleanold.go",
+		text: `func(gid string) bool { return inUse[gid] ||`,
+		with: `func(gid string) bool { return false && inUse[gid] ||`,
+		pkg:  "saga/remote", run: "^TestClean",
+		why: "a participant removes rows that an engine in the same database still needs",
+	},
+	{
+		name: "participant-age", file: "saga/participant.go",
+		text: `	if age < p.minAge {`,
+		with: `	if false {`,
+		pkg:  "saga/remote", run: "^TestClean",
+		why: "a call that arrives late finds no row: its Try reserves, and nobody gives it back",
+	},
+}

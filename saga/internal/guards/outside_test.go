@@ -1,0 +1,126 @@
+package guards
+
+// outsideGuards keep calls that act on something other than a database from
+// overtaking each other.
+var outsideGuards = []guard{
+	{
+		name: "try-marked", file: "saga/outside.go",
+		text: `	if err := c.markTry(ctx, b, call, mark); err != nil {
+		return err
+	}
+`,
+		with: ``,
+		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^lost_lease$/^sqlite$",
+		why: "a Try is made again, and a Cancel overtakes it",
+	},
+	{
+		name: "try-made-before", file: "saga/outside.go",
+		text: `		if err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark {
+			return err
+		}
+`,
+		with: `		if err != nil || row != nil {
+			return err
+		}
+`,
+		pkg: "tcc", run: "^TestBeginAndTryAreRepeatable$/^sqlite$",
+		why: "a Try whose outcome is unknown is made a second time",
+	},
+	{
+		name: "cancel-waits", file: "saga/outside.go",
+		text: `case unclear && row.UnderWay.Left > 0 && row.State == barrier.StateTried:`,
+		with: `case false:`,
+		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
+		why: "a Cancel overtakes a Try that is under way",
+	},
+	{
+		name: "cancel-once-more", file: "saga/outside.go",
+		text: `	case unclear && row.UnderWay.Left > 0:
+		return look,`,
+		with: `	case false:
+		return look,`,
+		pkg: "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
+		why: "the second Cancel comes at once, before a Try that arrives late",
+	},
+	{
+		name: "cancel-again-waits", file: "saga/caller.go",
+		text: `if err == nil && look.again {`,
+		with: `if false {`,
+		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
+		why: "the branch counts as cancelled before the second Cancel",
+	},
+	{
+		name: "outside-state", file: "saga/outside.go",
+		text: `	case row.State != barrier.StateTried:
+		return look, nil
+	}`,
+		with: `	}`,
+		pkg:  "tcc", run: "^TestConflictIsRaisedToAttention$/^sqlite$",
+		why: "the outside part of a call is made that the barrier turns away",
+	},
+	{
+		name: "outside-mismatch", file: "saga/outside.go",
+		text: `if err != nil || row == nil || !row.Matches(c.request(call)) {`,
+		with: `if err != nil || row == nil {`,
+		pkg:  "saga", run: "^TestOutsideOfAnotherTransaction$/^sqlite$", short: true,
+		why: "the outside part of a Confirm or Cancel is made on what another engine has reserved",
+	},
+	{
+		name: "try-abandoned", file: "saga/outside.go",
+		text: `	if errors.Is(err, errAbandoned) {
+		return err // it goes on, and its mark stays
+	}
+`,
+		with: ``,
+		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
+		why: "a Cancel comes while a Try that was given up is still at work",
+	},
+	{
+		name: "try-may-arrive", file: "saga/outside.go",
+		text: `c.ended(ctx, b, call, mark, !mayArrive(ctx, err))`,
+		with: `c.ended(ctx, b, call, mark, true || !mayArrive(ctx, err))`,
+		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
+		why: "a request that arrives after its Cancel stays reserved",
+	},
+	{
+		name: "try-clear-failure", file: "saga/outside.go",
+		text: `case err == nil || errors.As(err, &rejection):
+		return false`,
+		with: `case err == nil || errors.As(err, &rejection):
+		return err != nil`,
+		pkg: "tcc", run: "^TestClearFailureIsCancelledOnce$",
+		why: "a Cancel waits after a Try that has clearly ended",
+	},
+	{
+		name: "try-not-noted", file: "saga/outside.go",
+		text: `	case !noted:
+		// Its time`,
+		with: `	case false && !noted:
+		// Its time`,
+		pkg: "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
+		why: "a Try that returns after its Cancel stays reserved",
+	},
+	{
+		name: "try-late", file: "saga/outside.go",
+		text: `if row == nil || row.State == barrier.StateCancelled {`,
+		with: `if row != nil && row.State == "" {`,
+		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
+		why: "a Try that returns after its Cancel stays reserved",
+	},
+	{
+		name: "cancel-again", file: "saga/caller.go",
+		text: `	if look.again {
+		return barrier.Begin`,
+		with: `	if false {
+		return barrier.Begin`,
+		pkg: "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
+		why: "a Try that arrives after its Cancel stays reserved",
+	},
+	{
+		name: "participant-caller", file: "saga/caller.go",
+		text: `request.Caller = c.prefix + request.Caller`,
+		with: `request.Caller = "" + request.Caller`,
+		pkg:  "saga", run: "^TestACallFromElsewhereIsNobodyElses$/^sqlite$",
+		why: "a call from elsewhere that names this engine's log confirms its branches",
+	},
+}

@@ -1,0 +1,193 @@
+package remote_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+// card is the payload of a branch without a database that a service hosts.
+type card struct{ Cents int }
+
+func (card) Branch() string { return "card.hold" }
+
+// cards is the gateway of the service. A Try waits for the gate; a deaf one also when
+// its context has ended, and of a stray one the request arrives then.
+type cards struct {
+	deaf, stray bool
+	called      chan struct{}
+	gate        chan struct{}
+	freed       chan struct{}
+	arrivals    sync.WaitGroup
+	once        sync.Once
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func newCards() *cards {
+	return &cards{called: make(chan struct{}), gate: make(chan struct{}), freed: make(chan struct{})}
+}
+
+func (c *cards) effect(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, name)
+	if name == "free" && slices.Index(c.calls, "free") == len(c.calls)-1 {
+		close(c.freed)
+	}
+}
+
+func (c *cards) so() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.calls, " ")
+}
+
+func (c *cards) Try(ctx context.Context, _ card) error {
+	c.once.Do(func() { close(c.called) })
+	if c.deaf {
+		<-c.gate
+		c.effect("held")
+		return nil
+	}
+	select {
+	case <-c.gate:
+		c.effect("held")
+		return nil
+	case <-ctx.Done():
+	}
+	if c.stray {
+		c.arrivals.Go(func() { <-c.gate; c.effect("held") })
+	}
+	return ctx.Err()
+}
+
+func (c *cards) Confirm(context.Context, card) error { c.effect("used"); return nil }
+func (c *cards) Cancel(context.Context, card) error  { c.effect("free"); return nil }
+
+// A branch without a database that a service hosts is cancelled when its Try has
+// ended, and once more if that returned or may arrive after it.
+func TestHostedExternalIsCancelledAfterItsTry(t *testing.T) {
+	for name, c := range map[string]struct {
+		deaf, stray bool
+		timeout     time.Duration // of the service, and of the host's calls
+		cancel      bool          // the caller of the open transaction cancels
+		want        string
+	}{
+		"caller, slow Try":       {timeout: 20 * time.Second, cancel: true, want: "held free"},
+		"lost request, deaf Try": {deaf: true, timeout: 500 * time.Millisecond, want: "free held free"},
+		"lost request, stray":    {stray: true, timeout: 500 * time.Millisecond, want: "free held free"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{CallTimeout: c.timeout})
+			gateway := newCards()
+			gateway.deaf, gateway.stray = c.deaf, c.stray
+			must(t, tcc.RegisterExternal(th.host, gateway))
+			service := newService(t, th.url(), remote.ServiceConfig{Timeout: c.timeout})
+			a := newAgency(t, service)
+			must(t, tcc.RegisterRemote[card](a.orch, service))
+			tx, err := tcc.Begin(t.Context(), a.orch, newGID(), saga.Options{})
+			must(t, err)
+			must(t, tx.Try(t.Context(), meal{1}))
+			told := make(chan error, 1)
+			go func() { told <- tx.Try(t.Context(), card{100}) }()
+			<-gateway.called
+			if c.cancel {
+				_, err := a.orch.Cancel(t.Context(), tx.GID(), "never mind")
+				must(t, err)
+				eventually(t, "a Cancel that was put off", func() bool {
+					found, err := a.orch.Lookup(t.Context(), tx.GID())
+					return err == nil && found.Failures > 0
+				})
+				if got := gateway.so(); got != "" {
+					t.Errorf("while the Try is under way: %s", got)
+				}
+				close(gateway.gate)
+				if err := <-told; !errors.Is(err, saga.ErrCancelled) {
+					t.Errorf("the caller of the Try was told %v", err)
+				}
+			} else {
+				if err := <-told; err == nil {
+					t.Error("the caller of the Try was told of a success")
+				}
+				_, err := a.orch.Cancel(t.Context(), tx.GID(), "it failed")
+				must(t, err)
+				<-gateway.freed
+				close(gateway.gate)
+			}
+			a.reaches(tx.GID(), saga.Cancelled)
+			gateway.arrivals.Wait()
+			eventually(t, "the gateway saw "+c.want, func() bool { return gateway.so() == c.want })
+			books(t, a.db, 100, 0, 0)
+		})
+	}
+}
+
+// A service that has lost its data, or whose rows somebody has changed, is a conflict
+// that an operator resolves.
+func TestResolveOfARemoteBranch(t *testing.T) {
+	for name, change := range map[string]string{
+		"lost":    "DELETE FROM saga_barrier WHERE gid = ?",
+		"changed": "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?",
+	} {
+		t.Run(name, func(t *testing.T) {
+			sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+				th := newTheatre(t, db, remote.HostConfig{})
+				a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
+				tx, err := tcc.Begin(t.Context(), a.orch, newGID(), saga.Options{})
+				must(t, err)
+				must(t, tx.Try(t.Context(), meal{1}))
+				must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
+				exec(t, th.db, change, tx.GID())
+				_, err = tx.Confirm(t.Context())
+				must(t, err)
+				eventually(t, "attention", func() bool {
+					found, err := a.orch.Lookup(t.Context(), tx.GID())
+					return err == nil && strings.HasPrefix(found.Attention, "conflict: branch 02")
+				})
+				by := saga.Operator{Who: "bob", Why: "the seats were booked by telephone"}
+				must(t, a.orch.Resolve(t.Context(), tx.GID(), "02", saga.Confirmed, by))
+				found := a.reaches(tx.GID(), saga.Confirmed)
+				if last := found.Acts[len(found.Acts)-1]; found.Attention != "" || last.Operator != by || last.Believed != saga.Confirmed || last.BranchID != "02" {
+					t.Errorf("%+v", found)
+				}
+				books(t, a.db, 99, 0, 1)
+			})
+		})
+	}
+}
+
+// A service whose data is as it should be, and that fails otherwise, is retried, and
+// not resolved.
+func TestResolveOfAServiceThatIsDown(t *testing.T) {
+	t.Parallel()
+	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
+	a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
+	th.seats.fail = func(op barrier.Op) error {
+		if op == barrier.Confirm {
+			return errors.New("on purpose")
+		}
+		return nil
+	}
+	gid := newGID()
+	_, err := tcc.Execute(t.Context(), a.orch, gid, seats{Row: 1, Number: 1})
+	must(t, err)
+	eventually(t, "a failure", func() bool { return a.reaches(gid, saga.Confirming).Failures > 0 })
+	if err := a.orch.Resolve(t.Context(), gid, "01", saga.Confirmed, saga.Operator{Who: "bob", Why: "impatience"}); !errors.Is(err, saga.ErrRefused) {
+		t.Errorf("%v", err)
+	}
+}

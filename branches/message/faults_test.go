@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	osexec "os/exec"
@@ -143,6 +142,21 @@ type proxy struct {
 	mu       sync.Mutex
 	cut      bool
 	conns    []net.Conn
+	gate     sync.RWMutex // held by who stalls the traffic
+}
+
+func (p *proxy) forward(to, from net.Conn) {
+	defer to.Close()
+	piece := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(piece)
+		p.gate.RLock()
+		_, writeErr := to.Write(piece[:n])
+		p.gate.RUnlock()
+		if err != nil || writeErr != nil {
+			return
+		}
+	}
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -163,8 +177,8 @@ func newProxy(t *testing.T, target string) *proxy {
 				near.Close()
 			} else {
 				p.conns = append(p.conns, near, far)
-				go func() { _, _ = io.Copy(near, far); near.Close() }()
-				go func() { _, _ = io.Copy(far, near); far.Close() }()
+				go p.forward(near, far)
+				go p.forward(far, near)
 			}
 			p.mu.Unlock()
 		}
@@ -244,6 +258,37 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("%d effects, %d attempts, %d dead letters", n, attempts, count(t, b.js, b.name+"_dead"))
 	}
 	if s := c.State(t.Context()); s.Failed != 0 || s.Buried != 0 || s.Status != message.Running {
+		t.Errorf("the state is %+v", s)
+	}
+}
+
+// A database that hangs lets the time of handlers run out, which spends no attempt.
+func TestDatabaseHangs(t *testing.T) {
+	t.Parallel()
+	direct, db, p := throughProxy(t)
+	b := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), connect(t))
+	b.db = direct
+	b.effects()
+	b.db = db
+	var once sync.Once
+	c := b.consume(message.ConsumerConfig{Attempts: 1, Timeout: 500 * time.Millisecond}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
+		once.Do(p.gate.Lock)
+		if err := effect(tx, "worker", m.ID); err != nil {
+			return errors.New("could not store it")
+		}
+		return nil
+	})
+	for i := range 3 {
+		b.send("a", "x", nats.Header{message.HeaderID: {fmt.Sprint("m", i)}})
+	}
+	eventually(t, "the consumer waits for the database", func() bool { return c.State(t.Context()).Status == message.WaitingForDatabase })
+	p.gate.Unlock()
+	b.settled("worker")
+	b.db = direct
+	for i := range 3 {
+		b.had("worker", fmt.Sprint("m", i), 1)
+	}
+	if s := c.State(t.Context()); s.Failed != 0 || s.Buried != 0 {
 		t.Errorf("the state is %+v", s)
 	}
 }

@@ -26,14 +26,20 @@ type arrival struct {
 func (r *round) arrive(ctx context.Context, ready []delivered) error {
 	steps := stepsReady(ready)
 	key, company := r.o.companyOf(steps)
+	again := ""
 	for _, d := range ready {
-		company = company && d.due && d.failed == 0 // or it might fail the others
+		// One that has failed might fail the others, unless it was for its Outside
+		// part, which has succeeded now. Such ones share a commit of their own.
+		company = company && d.due && d.look.by == "" && (d.failed == 0 || r.o.bulky(d.branch, r.op))
+		if d.failed > 0 {
+			again = "again "
+		}
 	}
 	if !company || r.op != barrier.Confirm {
 		return r.commit(ctx, ready, true)
 	}
 	a := &arrival{ctx: ctx, round: r, ready: ready, done: make(chan struct{})}
-	r.o.arrivals.add(fmt.Sprint(r.txn.epoch, " ", key), a)
+	r.o.arrivals.add(fmt.Sprint(again, r.txn.epoch, " ", key), a)
 	<-a.done
 	if errors.Is(a.err, errApart) {
 		return r.commit(ctx, ready, true)

@@ -20,6 +20,7 @@ type caller struct {
 	timeout  time.Duration
 	logger   *slog.Logger
 	instance string    // that the barrier names for calls that are under way
+	prefix   string    // of the names of callers in the barrier rows
 	underWay *underWay // calls of this process
 }
 
@@ -34,6 +35,13 @@ const maxLooks = 3
 // request is the call as the barrier has to know it.
 func (c Call) request() barrier.Request {
 	return barrier.Request{Key: c.Key(), Op: c.Op, Caller: c.Caller, Kind: c.Kind, Input: c.Payload}
+}
+
+// request is the call as the barrier has to know it, made by this caller.
+func (c caller) request(call Call) barrier.Request {
+	request := call.request()
+	request.Caller = c.prefix + request.Caller
+	return request
 }
 
 // callApart makes one branch call, with a local transaction of its own in the
@@ -69,18 +77,24 @@ func (c caller) callOnce(ctx context.Context, b *branch, call Call) error {
 		if !look.due {
 			return errRaced
 		}
-		if look.again {
-			// The row goes on saying that a Try may come, for another time.
-			if err := barrier.Begin(ctx, tx, call.Key(), barrier.Try, look.by, c.timeout); err != nil {
-				return err
-			}
+		if err := c.noteOutside(ctx, tx, call, look); err != nil {
+			return err
 		}
 		return c.inside(ctx, tx, b, call)
 	})
 	if err == nil && look.again {
-		return &notYetError{wait: c.timeout, why: "how its Try ended is not known: Cancel is called once more, for a Try that arrives late"}
+		return &notYetError{wait: c.timeout, why: cancelledOnceMore}
 	}
 	return err
+}
+
+// noteOutside notes, with the new state of the branch, what is under way after its
+// Outside part: nothing, or a Try that may arrive late, for another time.
+func (c caller) noteOutside(ctx context.Context, tx *gorm.DB, call Call, look outsideLook) error {
+	if look.again {
+		return barrier.Begin(ctx, tx, call.Key(), barrier.Try, look.by, c.timeout)
+	}
+	return barrier.End(ctx, tx, call.Key(), look.by)
 }
 
 // barred runs one branch call in a local transaction of its own: barrier first,
@@ -88,7 +102,7 @@ func (c caller) callOnce(ctx context.Context, b *branch, call Call) error {
 func (c caller) barred(ctx context.Context, b *branch, call Call, work func(tx *gorm.DB) error) (verdict barrier.Verdict, err error) {
 	var refused error
 	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
-		verdict, err = barrier.Call(ctx, tx, call.request())
+		verdict, err = barrier.Call(ctx, tx, c.request(call))
 		if refused = nil; errors.Is(err, barrier.ErrSuspended) || errors.Is(err, barrier.ErrConflict) {
 			refused = err
 			return nil
@@ -142,6 +156,17 @@ const noticing = time.Second
 // context had ended: it may still have its effect.
 var errAbandoned = errors.New("the call did not return when its context ended, and goes on")
 
+// errNoReturn is wrapped, without a text of its own, by the error of a call that
+// panicked or ended its goroutine.
+var errNoReturn = silent{}
+
+// errEnded is of a call that ended its goroutine.
+var errEnded = fmt.Errorf("the call ended its goroutine and did not return%w", errNoReturn)
+
+type silent struct{}
+
+func (silent) Error() string { return "" }
+
 // bounded calls f with a timeout and turns a panic into an error. It returns soon
 // after the context has ended, whether f does or not; late, if it is not nil, is
 // then called when f returns.
@@ -150,7 +175,11 @@ func (c caller) bounded(ctx context.Context, call Call, f func(context.Context) 
 		fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, c.timeout))
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- c.protected(ctx, call, f) }()
+	go func() {
+		err := errEnded // f may end the goroutine
+		defer func() { ended <- err }()
+		err = c.protected(ctx, call, f)
+	}()
 	select {
 	case err := <-ended:
 		return withCause(ctx, err)
@@ -189,8 +218,8 @@ func (c caller) protected(ctx context.Context, call Call, f func(context.Context
 			return
 		}
 		p := recover()
-		if err = fmt.Errorf("panic: %v", p); p == nil {
-			err = errors.New("the call ended its goroutine and did not return")
+		if err = fmt.Errorf("panic: %v%w", p, errNoReturn); p == nil {
+			err = errEnded
 		}
 		c.logger.Error("saga: a branch panicked", "gid", call.GID, "branch", call.BranchID,
 			"kind", call.Kind, "operation", string(call.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -285,12 +285,40 @@ func (r *remains) remove(ctx context.Context, c caller, tx *gorm.DB) (failed *br
 		if b.Clean == nil {
 			continue
 		}
-		err := c.protected(ctx, Call{Kind: b.Kind, Op: "clean"}, func(ctx context.Context) error {
-			return b.Clean(ctx, local.Guest(ctx, b.Database, tx), r.kinds[b])
-		})
-		if err != nil {
-			return b, fmt.Errorf("%s: %w", b.Kind, err)
+		if err := c.cleanKind(ctx, tx, b, r.kinds[b]); err != nil {
+			return b, err
 		}
 	}
 	return nil, barrier.Remove(ctx, tx, r.gids...)
+}
+
+// errKindClean is of a branch whose own Clean failed.
+var errKindClean = errors.New("the branch failed to clean")
+
+// errCleaning says that a Clean is still at work that was given up.
+var errCleaning = errors.New("its Clean of before has not returned")
+
+// opClean names a Clean in errors.
+const opClean barrier.Op = "clean"
+
+// cleanKind calls the Clean of a kind of branch, bounded in time. While one that was
+// given up has not returned, it is not called again.
+func (c caller) cleanKind(ctx context.Context, tx *gorm.DB, b *branch, gids []string) error {
+	if b.Clean == nil {
+		return nil
+	}
+	if !b.cleaning.CompareAndSwap(false, true) {
+		return fmt.Errorf("%w: %s: %w", errKindClean, b.Kind, errCleaning)
+	}
+	gids = slices.Clone(gids)
+	err := c.bounded(ctx, Call{Kind: b.Kind, Op: opClean}, func(ctx context.Context) error {
+		return b.Clean(ctx, local.Guest(ctx, b.Database, tx), gids)
+	}, func() { b.cleaning.Store(false) })
+	if !errors.Is(err, errAbandoned) {
+		b.cleaning.Store(false)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", errKindClean, b.Kind, err)
+	}
+	return nil
 }

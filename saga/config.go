@@ -88,7 +88,8 @@ type Config struct {
 	MaxPayload int
 
 	// MaxBytes is the most bytes that the inputs of all branches of a transaction
-	// may have, as JSON. Recovery reads twice as many at once. Defaults to 8 MiB;
+	// may have, as JSON. What is driven in the background has at most
+	// twice as many together, and one transaction more. Defaults to 8 MiB;
 	// at most 64,000,000.
 	MaxBytes int
 

@@ -3,6 +3,11 @@ package saga
 import (
 	"context"
 	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
 // delivery is the Outside part of a call whose branch can do several at once.
@@ -10,37 +15,82 @@ type delivery struct {
 	ctx     context.Context
 	branch  *branch
 	call    Call
+	again   bool // the barrier has to say whether the call is due
+	due     bool
 	receipt any
 	err     error
 	done    chan struct{}
 }
 
-// deliverTogether makes the Outside part of a call that is due, together with
-// those of other transactions, if the branch can do that.
-func (o *Orchestrator) deliverTogether(ctx context.Context, b *branch, call Call) (receipt any, err error) {
-	if b.OutsideTogether[call.Op] == nil || call.Attempt > 1 || o.config.MaxBatch == 1 {
-		return o.outside(ctx, b, call, nil)
+// bulky reports whether the Outside parts of a call are made with those of other
+// transactions.
+func (o *Orchestrator) bulky(b *branch, op barrier.Op) bool {
+	return b.OutsideTogether[op] != nil && o.config.MaxBatch != 1
+}
+
+// deliverTogether makes the Outside part of a call together with those of other
+// transactions. Repeated calls go apart from the first ones.
+func (o *Orchestrator) deliverTogether(ctx context.Context, b *branch, call Call, again bool) *delivery {
+	d := &delivery{ctx: ctx, branch: b, call: call, again: again, due: !again, done: make(chan struct{})}
+	key := b.Kind + " " + string(call.Op)
+	if again {
+		key += " " + call.BranchID
 	}
-	d := &delivery{ctx: ctx, branch: b, call: call, done: make(chan struct{})}
-	o.deliveries.add(b.Kind+" "+string(call.Op), d)
+	o.deliveries.add(key, d)
 	<-d.done
-	return d.receipt, d.err
+	return d
 }
 
 // actFresh makes the Outside part of a Confirm or Cancel. A fresh transaction is
-// due, and goes in company; otherwise the barrier says whether it is.
-func (o *Orchestrator) actFresh(ctx context.Context, b *branch, call Call, fresh bool) (due bool, receipt any, err error) {
+// due; otherwise the barrier says whether it is. A branch that can do several at
+// once does so.
+func (o *Orchestrator) actFresh(ctx context.Context, b *branch, call Call, fresh bool) (look outsideLook, err error) {
 	defer o.underWay.begin(call)()
-	if !fresh {
-		look, err := o.actOutside(ctx, b, call)
-		return look.due, look.receipt, err
+	again := !fresh || call.Attempt > 1
+	switch {
+	case o.bulky(b, call.Op) && (!again || b.resident && call.Op == barrier.Confirm):
+		d := o.deliverTogether(ctx, b, call, again)
+		return outsideLook{due: d.due, receipt: d.receipt}, d.err
+	case !fresh:
+		return o.actOutside(ctx, b, call)
 	}
-	receipt, err = o.deliverTogether(ctx, b, call)
-	return true, receipt, err
+	receipt, err := o.outside(ctx, b, call, nil)
+	return outsideLook{due: true, receipt: receipt}, err
+}
+
+// lookTogether asks the barrier which calls of a batch are due, and returns those.
+// Of the others it tells that they are not.
+func (o *Orchestrator) lookTogether(batch []*delivery) (due []*delivery) {
+	if !batch[0].again {
+		return batch
+	}
+	ctx, cancel := o.detachFor(o.work)
+	defer cancel()
+	requests := make([]barrier.Request, len(batch))
+	for i, d := range batch {
+		requests[i] = o.request(d.call)
+	}
+	var tried []bool
+	err := local.Run(ctx, batch[0].branch.Database, func(tx *gorm.DB) (err error) {
+		tried, err = barrier.TriedAll(ctx, tx, requests)
+		return err
+	})
+	for i, d := range batch {
+		if d.err = err; err == nil && tried[i] {
+			d.due = true
+			due = append(due, d)
+			continue
+		}
+		close(d.done)
+	}
+	return due
 }
 
 // writeDeliveries makes the Outside parts of a batch.
 func (o *Orchestrator) writeDeliveries(batch []*delivery) {
+	if batch = o.lookTogether(batch); len(batch) == 0 {
+		return
+	}
 	if d := batch[0]; len(batch) == 1 {
 		d.receipt, d.err = o.outside(d.ctx, d.branch, d.call, nil)
 		close(d.done)

@@ -122,7 +122,7 @@ func (r *round) holdBack(ctx context.Context) {
 		case o.paused.has(s.kind):
 			s.wait, s.held = jitter.UpTo(ctx, o.config.MaxRetry)+slack, "an operator has paused the kind of branch "+s.kind
 		case s.branch != nil && s.failed > 0:
-			if hold := s.branch.valve.hold(ctx, o.config.MaxRetry); hold > 0 {
+			if hold := s.branch.valve.hold(ctx, o.config.MaxRetry, o.bulky(s.branch, r.op)); hold > 0 {
 				s.wait, s.held = hold+slack, "too many calls of "+s.kind+" fail, or are repeated: see Config.Limits"
 			}
 		}
@@ -166,6 +166,7 @@ type delivered struct {
 	*step
 	call Call
 	due  bool // the barrier said that the call was due, so that the Outside part ran
+	look outsideLook
 }
 
 // runFused calls the branches in the orchestrator's own database in one local
@@ -226,7 +227,8 @@ func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
 			continue
 		}
 		acts = append(acts, func() {
-			all[i].due, all[i].call.Receipt, failures[i] = r.o.actFresh(ctx, s.branch, all[i].call, r.txn.fresh)
+			all[i].look, failures[i] = r.o.actFresh(ctx, s.branch, all[i].call, r.txn.fresh)
+			all[i].due, all[i].call.Receipt = all[i].look.due, all[i].look.receipt
 		})
 	}
 	inParallel(acts)
@@ -298,9 +300,13 @@ func (r *round) callInside(ctx context.Context, tx *gorm.DB, d delivered) error 
 		return err
 	case !d.due:
 		return errRaced
-	default:
-		return r.o.inside(ctx, tx, d.branch, d.call)
 	}
+	if d.look.by != "" {
+		if err := r.o.noteOutside(ctx, tx, d.call, d.look); err != nil {
+			return err
+		}
+	}
+	return r.o.inside(ctx, tx, d.branch, d.call)
 }
 
 // conclude writes what the round came to: the end, or the failures.
@@ -359,6 +365,11 @@ func (r *round) conclude(ctx context.Context) error {
 		return err
 	}
 	t.next = next
+	for _, s := range slices.Concat(due, waiting) {
+		if s.branch != nil && !o.paused.has(s.kind) {
+			s.branch.valve.park(t.gid)
+		}
+	}
 	if attention != "" {
 		t.attention = attention
 		o.alarm(t)

@@ -278,10 +278,26 @@ func (e *execution) refuse(ctx context.Context, err error) error {
 	start.State, start.DecidedBy = txlog.Cancelled, byCaller
 	recording, cancel := e.o.detachFor(ctx)
 	defer cancel()
-	if e := e.insert(recording, start, nil); e != nil {
+	if e := e.insert(recording, start, e.detail(recording, failed)); e != nil {
 		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", err, e)
 	}
 	return err
+}
+
+// detail writes down the failed Try of a transaction that was not begun, if the reason
+// does not say all of it; nil if there is nothing to write.
+func (e *execution) detail(ctx context.Context, failed *branchError) func(tx *gorm.DB) error {
+	if failed == nil || failed.Error() == e.reason.text {
+		return nil
+	}
+	failure := e.o.failedTry(failed)
+	return func(tx *gorm.DB) error { return e.o.log.Attempted(ctx, tx, e.txn.gid, failure) }
+}
+
+// failedTry is what the log keeps of a Try that failed.
+func (o *Orchestrator) failedTry(failed *branchError) txlog.Failure {
+	return txlog.Failure{BranchID: failed.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(failed.err.Error(), maxError),
+		Code: codeOf(failed.err), Instance: o.instance.ID, Next: -1}
 }
 
 // begin writes the transaction as undecided, before any branch that lives
@@ -361,9 +377,8 @@ func (e *execution) cancel(ctx context.Context, s *step, cause error) error {
 	var failures []txlog.Failure
 	var refused []string
 	if s != nil {
-		why = &branchError{id: s.id, kind: s.kind, err: cause}
-		failures = []txlog.Failure{{BranchID: s.id, Operation: string(barrier.Try), Attempt: 1, Error: clip(cause.Error(), maxError),
-			Code: codeOf(cause), Instance: o.instance.ID, Next: -1}}
+		failed := &branchError{id: s.id, kind: s.kind, err: cause}
+		why, failures = failed, []txlog.Failure{o.failedTry(failed)}
 		if errors.Is(cause, barrier.ErrConflict) {
 			// The row there is another transaction's: this one has reserved
 			// nothing, and its Cancel would be a conflict too.

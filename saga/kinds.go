@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -23,6 +24,7 @@ type branch struct {
 	valve    *valve
 	pace     pace
 	rejects  rejects
+	cleaning atomic.Bool // its Clean is at work
 }
 
 // work calls the Inside part in the local transaction tx of the framework, with a

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,7 +19,9 @@ import (
 // all transactions. They never hold back the first call of a branch: traffic
 // goes on, and its calls tell whether the service is back.
 type Limits struct {
-	// Rate is the most repeated calls per second. Defaults to 100.
+	// Rate is the most repeated calls per second. Defaults to 100. It does not
+	// hold for branches that repeat many calls at once, such as those of a
+	// tcc.BulkDeliverer: they make few calls, whatever gathers.
 	Rate float64
 
 	// Failures is after how many transactions whose calls failed, with no
@@ -27,8 +31,8 @@ type Limits struct {
 	Failures int
 
 	// Pause is how long an open circuit lets no repeated call through; then it
-	// lets one, and closes if that, or any other, succeeds. Defaults to 5
-	// seconds.
+	// lets one, and closes if that, or any other, succeeds. What this instance
+	// has put off meanwhile is then called at once. Defaults to a second.
 	Pause time.Duration
 }
 
@@ -48,7 +52,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		l.Failures = 10
 	}
 	if l.Pause == 0 {
-		l.Pause = 5 * time.Second
+		l.Pause = time.Second
 	}
 	return l, nil
 }
@@ -64,6 +68,33 @@ type valve struct {
 	failed map[string]struct{} // gids since the last success, at most limits.Failures
 	probe  time.Time           // while the circuit is open: when it lets the next call through
 	held   float64             // about how many calls are held back
+
+	closes func(gids []string) // called when the circuit closes, with what was put off; nil for none
+	parked map[string]struct{} // gids that were put off since the last success, at most mostParked
+	eager  map[string]struct{} // gids that are called at once, whatever their pause
+}
+
+// mostParked bounds what is remembered of transactions that were put off. Others
+// wait for the end of their pauses.
+const mostParked = 200_000
+
+// park notes that a transaction was put off.
+func (v *valve) park(gid string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, failed := v.failed[gid]; (failed || v.open()) && len(v.parked) < mostParked {
+		v.parked[gid] = struct{}{}
+	}
+}
+
+// hurry reports whether a transaction that was put off is to be called at once,
+// for one time.
+func (v *valve) hurry(gid string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, eager := v.eager[gid]
+	delete(v.eager, gid)
+	return eager
 }
 
 func newValve(kind string, c Config) *valve {
@@ -71,12 +102,13 @@ func newValve(kind string, c Config) *valve {
 	if !own {
 		limits = c.Limits
 	}
-	return &valve{kind: kind, limits: limits, logger: c.Logger, failed: map[string]struct{}{},
+	return &valve{kind: kind, limits: limits, logger: c.Logger, failed: map[string]struct{}{}, parked: map[string]struct{}{}, eager: map[string]struct{}{},
 		rate: rate.NewLimiter(rate.Limit(limits.Rate), max(1, int(limits.Rate/10)))}
 }
 
-// hold says for how long a repeated call has to wait; 0 lets it through.
-func (v *valve) hold(ctx context.Context, longest time.Duration) time.Duration {
+// hold says for how long a repeated call has to wait; 0 lets it through. The rate
+// does not count for calls that are made many at once.
+func (v *valve) hold(ctx context.Context, longest time.Duration, together bool) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := time.Now()
@@ -87,7 +119,7 @@ func (v *valve) hold(ctx context.Context, longest time.Duration) time.Duration {
 	case v.open():
 		v.probe = now.Add(v.limits.Pause)
 		return 0
-	case v.rate.AllowN(now, 1):
+	case together || v.rate.AllowN(now, 1):
 		v.held = max(0, v.held-1)
 		return 0
 	}
@@ -116,8 +148,17 @@ func (v *valve) failure(gid string) {
 func (v *valve) success() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.open() {
-		v.logger.Info("saga: the circuit of a kind of branch is closed again", slog.String("kind", v.kind))
+	if !v.open() {
+		clear(v.failed)
+		clear(v.parked)
+		return
 	}
 	clear(v.failed)
+	v.held = 0
+	v.logger.Info("saga: the circuit of a kind of branch is closed again", slog.String("kind", v.kind))
+	if len(v.parked) == 0 || v.closes == nil {
+		return
+	}
+	v.eager, v.parked = v.parked, map[string]struct{}{}
+	go v.closes(slices.Collect(maps.Keys(v.eager)))
 }

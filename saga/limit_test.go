@@ -17,7 +17,7 @@ func testValve(limits Limits) *valve {
 func (v *valve) passes(t *testing.T, n int) int {
 	through := 0
 	for range n {
-		switch hold := v.hold(t.Context(), time.Minute); {
+		switch hold := v.hold(t.Context(), time.Minute, false); {
 		case hold == 0:
 			through++
 		case hold < 0 || hold > time.Minute:
@@ -51,7 +51,7 @@ func TestHeldCallsAreSpread(t *testing.T) {
 		v := testValve(Limits{Rate: 100})
 		buckets := map[int]int{}
 		for range 3000 {
-			buckets[int(v.hold(t.Context(), time.Minute).Seconds())/10]++
+			buckets[int(v.hold(t.Context(), time.Minute, false).Seconds())/10]++
 		}
 		if len(buckets) < 3 || buckets[0] > 2700 {
 			t.Errorf("by ten seconds: %v", buckets)

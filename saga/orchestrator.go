@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,7 @@ type Orchestrator struct {
 	lease    *lease
 	flights  flights
 	wake     chan struct{} // capacity 1: something may be due
+	driving  atomic.Int64  // bytes of payloads of what was claimed and is driven
 
 	paused pausedKinds
 
@@ -125,7 +127,9 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 // Register makes a kind of branch known; see [Registrar]. It checks the schema of
 // the branch's database, if that is another one.
 func (o *Orchestrator) Register(b Branch) error {
-	return o.add(o.work, &branch{Branch: b, valve: newValve(b.Kind, o.config)})
+	v := newValve(b.Kind, o.config)
+	v.closes = o.hastenAll
+	return o.add(o.work, &branch{Branch: b, valve: v})
 }
 
 // Instance returns the id of this instance in the log, new at every Open.

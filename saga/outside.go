@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,25 +36,48 @@ func (c caller) tryOutside(ctx context.Context, b *branch, call Call) error {
 	// is over.
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("Try of %s did not return within %s", call.Kind, c.timeout))
 	defer cancel()
-	mark := fmt.Sprintf("%s#%d", c.instance, c.underWay.number())
+	mark := c.newMark()
 	if err := c.markTry(ctx, b, call, mark); err != nil {
 		return err
 	}
 	if err := local.Expired(ctx); err != nil {
 		// It was not made.
-		return errors.Join(err, c.ended(ctx, b, call, mark))
+		_, markErr := c.ended(ctx, b, call, mark, true)
+		return errors.Join(err, markErr)
 	}
 	_, err := c.outside(ctx, b, call, func() { c.tryEndedLate(b, call, mark) })
-	if errors.Is(err, errAbandoned) || err != nil && ctx.Err() != nil {
-		// It may arrive late: the mark stays.
-		return err
+	if errors.Is(err, errAbandoned) {
+		return err // it goes on, and its mark stays
 	}
-	if markErr := c.ended(ctx, b, call, mark); markErr != nil {
+	noted, markErr := c.ended(ctx, b, call, mark, !mayArrive(ctx, err))
+	switch {
+	case markErr != nil:
 		c.logger.Warn("saga: noting the end of a Try failed; a Cancel waits until its time is over", slog.String("gid", call.GID),
 			slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", markErr))
+	case !noted:
+		// Its time was over, as after a pause of the process, and Cancel has come.
+		c.tryEndedLate(b, call, mark)
 	}
 	return err
 }
+
+// mayArrive says whether a call that has returned err may still have its effect: its
+// request was given up, or its connection broke, and it may be on its way.
+func mayArrive(ctx context.Context, err error) bool {
+	var rejection *Rejection
+	var network net.Error
+	switch {
+	case err == nil || errors.As(err, &rejection):
+		return false
+	case ctx.Err() != nil || errors.Is(err, errNoReturn):
+		return true
+	default:
+		return errors.Is(err, context.Canceled) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	}
+}
+
+// newMark names a call, as no other call is named.
+func (c caller) newMark() string { return fmt.Sprintf("%s#%d", c.instance, c.underWay.number()) }
 
 // markTry marks a Try as under way, under a name that no other call has. If the
 // COMMIT of the mark goes unanswered, it looks for the mark.
@@ -75,35 +100,67 @@ func (c caller) markTry(ctx context.Context, b *branch, call Call, mark string) 
 	}
 }
 
-// ended notes that a marked Try has ended.
-func (c caller) ended(ctx context.Context, b *branch, call Call, mark string) (err error) {
+// ended notes that a marked Try has returned, and whether it is known to have ended.
+// If the branch is not tried any more, it notes nothing and returns false.
+func (c caller) ended(ctx context.Context, b *branch, call Call, mark string, known bool) (noted bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
 	for range maxLooks {
-		err = local.Run(ctx, b.Database, func(tx *gorm.DB) error { return barrier.End(ctx, tx, call.Key(), mark) })
+		err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
+			noted, err = barrier.EndTry(ctx, tx, call.Key(), mark, known)
+			return err
+		})
 		if !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
 	}
-	return err
+	return noted, err
 }
 
-// tryEndedLate is called when a Try has returned that was given up. If Cancel has
-// been called meanwhile, the Try may have reserved after it: Cancel is called once
-// more.
+// Repetitions of a Cancel that follows a late Try.
+const (
+	lateCancels    = 10
+	lateCancelWait = 100 * time.Millisecond // doubled each time
+)
+
+// tryEndedLate is called when a Try has returned after its time was over. If Cancel
+// has been called meanwhile, the Try may have reserved after it: Cancel is called
+// once more, until it succeeds.
 func (c caller) tryEndedLate(b *branch, call Call, mark string) {
+	var err error
+	for n := range lateCancels {
+		if n > 0 {
+			time.Sleep(lateCancelWait << (n - 1))
+		}
+		if err = c.cancelLate(b, call, mark); err == nil {
+			return
+		}
+	}
+	c.logger.Error("saga: a Try returned long after its time was over; if it has reserved something, its own side has to free it",
+		slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", err))
+}
+
+func (c caller) cancelLate(b *branch, call Call, mark string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*c.timeout)
 	defer cancel()
 	row, err := c.lookLocked(ctx, b, call)
-	if err == nil && row != nil && row.State == barrier.StateCancelled {
+	if err != nil {
+		return err
+	}
+	// Without a row, its transaction is finished, and was removed.
+	if row == nil || row.State == barrier.StateCancelled {
 		again := call
 		again.Op = barrier.Cancel
-		_, err = c.outside(ctx, b, again, nil)
+		if _, err := c.outside(ctx, b, again, nil); err != nil {
+			return err
+		}
 	}
-	if err = errors.Join(err, c.ended(ctx, b, call, mark)); err != nil {
-		c.logger.Error("saga: a Try returned long after its time was over; if it has reserved something, its own side has to free it",
-			slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", err))
-	}
+	return c.end(ctx, b, call, mark)
+}
+
+// end notes that the call of a mark has ended.
+func (c caller) end(ctx context.Context, b *branch, call Call, mark string) error {
+	return local.Run(ctx, b.Database, func(tx *gorm.DB) error { return barrier.End(ctx, tx, call.Key(), mark) })
 }
 
 // outsideLook is what the barrier said before the Outside part of a Confirm or
@@ -112,30 +169,32 @@ type outsideLook struct {
 	due     bool
 	receipt any
 	again   bool   // how the Try ended is not known: Cancel has to come once more
-	by      string // the instance that made that Try
+	by      string // the mark of that Try, or else of this call
 }
 
 // actOutside makes the Outside part of a Confirm or Cancel, if the barrier says
 // that it is due. The barrier is read with a lock, in the database that takes
-// writes; its row is written with the Inside part, afterwards.
+// writes, and notes that the call is under way; the state is written with the Inside
+// part, afterwards.
 func (c caller) actOutside(ctx context.Context, b *branch, call Call) (look outsideLook, err error) {
-	row, err := c.lookLocked(ctx, b, call)
-	if err != nil || row == nil || !row.Matches(call.request()) {
+	look.by = c.newMark()
+	row, err := c.lookAndMark(ctx, b, call, look.by)
+	if err != nil || row == nil || !row.Matches(c.request(call)) {
 		return look, err // the barrier says more when its row is written
 	}
-	unclear := row.UnderWay != nil && row.UnderWay.Op == barrier.Try && call.Op == barrier.Cancel
+	unclear := unclearTry(row, call.Op)
 	switch {
 	case unclear && row.UnderWay.Left > 0 && row.State == barrier.StateTried:
-		return look, &notYetError{wait: row.UnderWay.Left, why: fmt.Sprintf("its Try is under way since %s, made by %s: Cancel is called when it has ended, or at %s",
+		// Its end makes the transaction due, but may have come just now.
+		return look, &notYetError{wait: min(row.UnderWay.Left, noticing), why: fmt.Sprintf("its Try is under way since %s, made by %s: Cancel is called when it has ended, or at %s",
 			row.UnderWay.Since.Format(time.RFC3339), row.UnderWay.By, row.UnderWay.Until.Format(time.RFC3339))}
 	case unclear && row.UnderWay.Left > 0:
-		return look, &notYetError{wait: row.UnderWay.Left, why: "how its Try ended is not known: Cancel is called once more, for a Try that arrives late"}
+		return look, &notYetError{wait: row.UnderWay.Left, why: cancelledOnceMore}
 	case unclear && row.State == barrier.StateCancelled:
 		if _, err := c.outside(ctx, b, call, nil); err != nil {
 			return look, err
 		}
-		call.Op = barrier.Try
-		return look, local.Run(ctx, b.Database, func(tx *gorm.DB) error { return barrier.End(ctx, tx, call.Key(), row.UnderWay.By) })
+		return look, c.end(ctx, b, call, row.UnderWay.By)
 	case row.State != barrier.StateTried:
 		return look, nil
 	}
@@ -143,8 +202,42 @@ func (c caller) actOutside(ctx context.Context, b *branch, call Call) (look outs
 	if look.again = unclear; unclear {
 		look.by = row.UnderWay.By
 	}
-	look.receipt, err = c.outside(ctx, b, call, nil)
+	if look.receipt, err = c.outside(ctx, b, call, nil); err != nil && !unclear {
+		c.failedOutside(ctx, b, call, look.by)
+	}
 	return look, err
+}
+
+const cancelledOnceMore = "how its Try ended is not known: Cancel is called once more, for a Try that arrives late"
+
+// unclearTry says whether a Cancel meets a Try of which nobody has noted the end.
+func unclearTry(row *barrier.Row, op barrier.Op) bool {
+	return row.UnderWay != nil && row.UnderWay.Op == barrier.Try && op == barrier.Cancel
+}
+
+// lookAndMark reads the barrier row of a call, and notes the call as under way if it
+// is due. The mark of a Try stays.
+func (c caller) lookAndMark(ctx context.Context, b *branch, call Call, mark string) (row *barrier.Row, err error) {
+	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
+		row, err = barrier.LookLocked(ctx, tx, call.Key())
+		if err != nil || row == nil || row.State != barrier.StateTried || !row.Matches(c.request(call)) || unclearTry(row, call.Op) {
+			return err
+		}
+		return barrier.Begin(ctx, tx, call.Key(), call.Op, mark, c.timeout+noticing)
+	})
+	if errors.Is(err, local.ErrCommitUnknown) {
+		err = nil // the look counts; the mark is for people
+	}
+	return row, err
+}
+
+// failedOutside notes that a Confirm or Cancel is not under way any more.
+func (c caller) failedOutside(ctx context.Context, b *branch, call Call, mark string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	if err := c.end(ctx, b, call, mark); err != nil {
+		c.logger.Warn("saga: noting that a failed call has ended", slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.Any("error", err))
+	}
 }
 
 // lookLocked reads the barrier row of a call; nil if there is none.

@@ -2,12 +2,8 @@ package saga
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,7 +11,6 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
-	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 )
 
@@ -68,7 +63,7 @@ func NewParticipant(ctx context.Context, db *gorm.DB, config ParticipantConfig) 
 		return nil, fmt.Errorf("saga: participant: %w", err)
 	}
 	return &Participant{
-		caller: caller{timeout: config.CallTimeout, logger: config.Logger, instance: uuid.NewString(), underWay: &underWay{}},
+		caller: caller{timeout: config.CallTimeout, logger: config.Logger, instance: uuid.NewString(), prefix: fromElsewhere, underWay: &underWay{}},
 		kinds:  kinds{db: db, pool: pool},
 		minAge: 2*config.CallTimeout + config.MaxDelay,
 	}, nil
@@ -104,13 +99,11 @@ func (p *Participant) Call(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	// A row of an engine in the same database is never one of a call from
-	// elsewhere, whoever makes it.
-	call.Caller = fromElsewhere + call.Caller
 	return p.callApart(ctx, b, call)
 }
 
-// fromElsewhere precedes the names of callers in the barrier rows of a participant.
+// fromElsewhere precedes the names of callers in the barrier rows of a participant: a
+// row of an engine in the same database is never one of a call from elsewhere.
 const fromElsewhere = "@"
 
 // Barrier returns the barrier rows of a transaction in the participant's
@@ -132,121 +125,19 @@ func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, e
 // plus the MaxDelay. It leaves rows that the log of an orchestrator in the same
 // database still names.
 //
-// A branch whose Clean fails or panics keeps the rows of its batch. Clean goes on
-// with the other batches and returns the first such error in the end.
+// A branch whose Clean fails, panics, or does not return within the CallTimeout keeps
+// the transactions of its kind, and Clean goes on with the others. It returns such
+// errors in the end.
 func (p *Participant) Clean(ctx context.Context, age time.Duration) (removed int, err error) {
 	if age < p.minAge {
 		return 0, invalid("clean: the age is %s, it must be at least %s, so that no late or repeated Try comes after it", age, p.minAge)
 	}
 	for _, place := range p.places() {
-		n, failed := place.clean(ctx, age)
+		n, failed := place.clean(ctx, p.caller, age)
 		removed += n
 		if failed != nil && err == nil {
 			err = fmt.Errorf("saga: clean: %w", failed)
 		}
 	}
 	return removed, err
-}
-
-// place is a database with the kinds of branches that live there.
-type place struct {
-	db    *gorm.DB
-	pool  *sql.DB
-	kinds []*branch
-}
-
-func (p *Participant) places() []place {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	places := []place{{db: p.db, pool: p.pool}}
-	for _, kind := range slices.Sorted(maps.Keys(p.branches)) {
-		b := p.branches[kind]
-		pool, err := local.Pool(b.Database) // it had one when it was registered
-		i := slices.IndexFunc(places, func(at place) bool { return at.pool == pool })
-		if i < 0 || err != nil {
-			i = len(places)
-			places = append(places, place{db: b.Database, pool: pool})
-		}
-		places[i].kinds = append(places[i].kinds, b)
-	}
-	return places
-}
-
-// errKindClean is of a branch whose own Clean failed.
-var errKindClean = errors.New("the branch failed to clean")
-
-func (p place) clean(ctx context.Context, age time.Duration) (removed int, err error) {
-	var failed error
-	for after := (barrier.Cursor{}); ; {
-		var gids []string
-		gids, after, err = barrier.Old(ctx, p.db, after, age)
-		if err != nil {
-			return removed, err
-		}
-		for batch := range slices.Chunk(gids, cleanPage) {
-			n, err := p.cleanBatch(ctx, batch, age)
-			removed += n
-			if err != nil && failed == nil {
-				failed = err
-			}
-			if err != nil && (!errors.Is(err, errKindClean) || ctx.Err() != nil) {
-				return removed, failed
-			}
-		}
-		if after.Done() {
-			return removed, failed
-		}
-	}
-}
-
-// cleanBatch removes the transactions of a batch that may go, by a look at their
-// rows that locks them. Old has looked without a lock, and perhaps at a replica.
-func (p place) cleanBatch(ctx context.Context, batch []string, age time.Duration) (removed int, err error) {
-	log, err := txlog.New(p.db)
-	if err != nil {
-		return 0, err
-	}
-	err = local.Run(ctx, p.db, func(tx *gorm.DB) error {
-		removed = 0 // of an earlier run
-		gids, _, err := barrier.LockOld(ctx, tx, batch, age)
-		if err != nil {
-			return err
-		}
-		// After the lock: a transaction that uses one of these gids has either
-		// committed its row of the log, or waits, and finds no barrier row then.
-		inUse, err := log.InUse(ctx, tx, gids)
-		if err != nil {
-			return err
-		}
-		gids = slices.DeleteFunc(gids, func(gid string) bool { return inUse[gid] })
-		if len(gids) == 0 {
-			return nil
-		}
-		for _, b := range p.kinds {
-			if err := cleanKind(ctx, tx, b, gids); err != nil {
-				return err
-			}
-		}
-		removed = len(gids)
-		return barrier.RemoveOld(ctx, tx, gids, age)
-	})
-	if err != nil {
-		return 0, err
-	}
-	return removed, nil
-}
-
-func cleanKind(ctx context.Context, tx *gorm.DB, b *branch, gids []string) (err error) {
-	if b.Clean == nil {
-		return nil
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %s: panic: %v", errKindClean, b.Kind, p)
-		}
-	}()
-	if err := b.Clean(ctx, local.Guest(ctx, b.Database, tx), slices.Clone(gids)); err != nil {
-		return fmt.Errorf("%w: %s: %w", errKindClean, b.Kind, err)
-	}
-	return nil
 }

@@ -2,8 +2,17 @@ package saga
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
 	"regexp"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
@@ -36,17 +45,69 @@ func public(err error) string {
 	}
 	var rejection *Rejection
 	if errors.As(err, &rejection) {
+		// Its text is the branch's own, unless it only passes on another error.
+		if text := infrastructure(rejection.err); text != "" {
+			return text
+		}
 		return rejection.Error()
 	}
 	var known interface{ Public() string }
 	if errors.As(err, &known) {
 		return known.Public()
 	}
+	if text := infrastructure(err); text != "" {
+		return text
+	}
 	return address.ReplaceAllString(err.Error(), "…")
 }
 
-// address matches URLs, IP addresses, and hosts with a port.
-var address = regexp.MustCompile(`\b[a-z][a-z0-9+.-]*://[^\s"']+|\[[0-9a-fA-F:.]+\](:\d+)?|\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b|\b[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*:\d{2,5}\b`)
+// infrastructure is a text for errors of networks, certificates and databases, whose
+// own texts hold addresses, names of hosts and users, or data; empty for others.
+func infrastructure(err error) string {
+	var (
+		dns         *net.DNSError
+		operation   *net.OpError
+		request     *url.Error
+		certificate *tls.CertificateVerificationError
+		hostname    x509.HostnameError
+		authority   x509.UnknownAuthorityError
+		mysqlError  *mysql.MySQLError
+		sqlState    interface{ SQLState() string }
+	)
+	switch {
+	case errors.As(err, &mysqlError):
+		return fmt.Sprintf("its database answered with error %d", mysqlError.Number)
+	case errors.As(err, &sqlState):
+		return "its database answered with SQLSTATE " + sqlState.SQLState()
+	case errors.As(err, &certificate), errors.As(err, &hostname), errors.As(err, &authority):
+		return "the certificate of the other side was not accepted"
+	case errors.As(err, &dns), errors.As(err, &operation), errors.As(err, &request):
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+			return "the other side did not answer in time"
+		}
+		return "the other side could not be reached, or the connection broke"
+	default:
+		return ""
+	}
+}
+
+// address matches what may be an address in the text of an error that is of no known
+// type: URLs; IP addresses, of version 6 with at least two colons; e-mail addresses
+// and users at hosts; hosts with a port; names of hosts with two dots, or one in a
+// domain for internal use; the host of "lookup"; and paths of sockets.
+var address = regexp.MustCompile(strings.Join([]string{
+	`(?i)\b[a-z][a-z0-9+.-]*://[^\s"']+`,
+	`\[[0-9a-f:.%]+\](:\d+)?`,
+	`\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b`,
+	`\b[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7}(%\w+)?`,
+	`[^\s"'<>()]+['"]?@['"]?[^\s"'<>(),;]+`,
+	`\b[a-z0-9_-]+(\.[a-z0-9_-]+)*:\d{2,5}\b`,
+	`\b[a-z0-9_-]+(\.[a-z0-9_-]+){2,}\b`,
+	`\b[a-z0-9_-]+\.(internal|local|localdomain|lan|svc|cluster|corp|intranet|private|test|example)\b`,
+	`\blookup [^\s:]+`,
+	`\b(host|user|database|dbname|hostaddr)=[^\s` + "`" + `]+`,
+	`(/[\w.-]+)*/[\w.-]+\.sock\b`,
+}, "|"))
 
 func codeOf(err error) string {
 	var rejection *Rejection

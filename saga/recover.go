@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -19,6 +20,10 @@ const (
 	// claimPage how many due ones it looks at for them.
 	claimBatch, claimPage = 500, 1000
 
+	// largestPage is the most that a claim looks at where more than a page are due at
+	// the same time.
+	largestPage = 16 * claimPage
+
 	// idleClaims is how many times longer than it took the pause after a sweep is
 	// that has found nothing that this instance can drive.
 	idleClaims = 10
@@ -31,7 +36,7 @@ const (
 // poll claims due transactions and drives them, until ctx ends or Stop begins.
 func (o *Orchestrator) poll(ctx context.Context) {
 	slots := make(chan struct{}, o.config.Drivers)
-	sweep := sweep{most: o.config.Poll}
+	var sweep sweep
 	for {
 		more := o.claim(ctx, slots, &sweep)
 		pause := time.Duration(0)
@@ -69,18 +74,22 @@ func (o *Orchestrator) wakeAfter(d time.Duration) {
 // again over the places in the index of all those claimed before, which it
 // keeps for a while. What came due behind it, or was left out because somebody
 // else held it, is for the next sweep.
+//
+// A sweep ends at what was due when it began, however long it takes: what an instance
+// cannot drive keeps nothing that comes after it waiting.
 type sweep struct {
-	most    time.Duration // for how long it goes on
 	began   time.Time
+	until   time.Time     // when it began, by the database's clock
 	since   time.Time     // due time of the last that was looked at; zero at the front
+	page    int           // how many the next claim looks at
 	claimed bool          // something was taken over
 	vain    time.Duration // what the last sweep took that took nothing over, and left something
 }
 
 // from returns where the next claim begins.
 func (s *sweep) from() time.Time {
-	if s.since.IsZero() || time.Since(s.began) > s.most {
-		s.began, s.since, s.claimed = time.Now(), time.Time{}, false
+	if s.since.IsZero() {
+		s.began, s.until, s.claimed, s.page = time.Now(), time.Time{}, false, claimPage
 	}
 	return s.since
 }
@@ -88,12 +97,30 @@ func (s *sweep) from() time.Time {
 // pass notes what came of a claim.
 func (s *sweep) pass(claims txlog.Claims) {
 	s.claimed = s.claimed || len(claims.Claimed) > 0
+	before := s.since
 	s.since, s.vain = time.Time{}, 0
+	if s.until.IsZero() {
+		s.until = claims.Now
+	}
 	switch {
-	case claims.More:
+	case claims.More && !claims.Last.After(s.until):
 		s.since = claims.Last
+		s.turnPage(claims.Last.Equal(before) && len(claims.Claimed) == 0)
 	case len(claims.Foreign) > 0 && !s.claimed:
 		s.vain = time.Since(s.began)
+	}
+}
+
+// turnPage lets the next claim look further if the last one has not come on, because
+// all of its page are due at the same time.
+func (s *sweep) turnPage(stuck bool) {
+	switch {
+	case !stuck:
+		s.page = claimPage
+	case s.page < largestPage:
+		s.page *= 2
+	default:
+		s.since, s.page = s.since.Add(time.Microsecond), claimPage
 	}
 }
 
@@ -109,8 +136,13 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 	// recovery.
 	ctx, cancel := context.WithTimeout(ctx, o.config.Lease)
 	defer cancel()
-	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, Since: sweep.from(), Page: claimPage, Limit: limit,
-		Bytes: 2 * o.config.MaxBytes, Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
+	room := int64(2*o.config.MaxBytes) - o.driving.Load()
+	if room <= 0 {
+		return false // likewise
+	}
+	since := sweep.from()
+	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, Since: since, Page: sweep.page, Limit: limit,
+		Bytes: int(room), Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
 		return false
@@ -123,10 +155,13 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 			return false // stopping; they become due again
 		}
 		slots <- struct{}{}
+		bytes := claimed.Bytes()
+		o.driving.Add(bytes)
 		go func() {
 			defer func() {
 				<-slots
-				if len(slots) == cap(slots)-1 {
+				full := o.driving.Add(-bytes)+bytes >= int64(2*o.config.MaxBytes)
+				if full || len(slots) == cap(slots)-1 {
 					o.wakeAfter(regain)
 				}
 			}()
@@ -146,7 +181,7 @@ const mostForeign = 10
 func (o *Orchestrator) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
 	raised := 0
 	for _, f := range foreign {
-		if f.Attention || f.Decided < o.config.AttentionAge {
+		if f.Attention || f.Overdue < o.config.AttentionAge {
 			continue
 		}
 		if raised++; raised > mostForeign {
@@ -170,6 +205,21 @@ func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
 	}
 }
 
+// hastenAll makes transactions due that were put off while the circuit of a kind was
+// open, as far as they are still this instance's.
+func (o *Orchestrator) hastenAll(gids []string) {
+	ctx, cancel := o.detachFor(o.work)
+	defer cancel()
+	for some := range slices.Chunk(gids, claimBatch) {
+		err := local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.MakeDue(ctx, tx, o.instance.ID, some) })
+		if err != nil {
+			o.warn(ctx, "saga: hastening what was put off, which is called when its pause is over", err)
+			return
+		}
+		o.wakeAfter(0)
+	}
+}
+
 // assemble makes a transaction of what the log holds.
 func (o *Orchestrator) assemble(c txlog.Claimed) *txn {
 	r := c.Record
@@ -186,6 +236,11 @@ func (o *Orchestrator) assemble(c txlog.Claimed) *txn {
 		// Attempts are in order: the last of each branch counts.
 		if s := byID[a.BranchID]; s != nil && a.Operation != string(barrier.Try) {
 			s.failed, s.wait = a.Number, a.Wait
+		}
+	}
+	for _, s := range t.steps {
+		if s.branch != nil && s.branch.valve.hurry(t.gid) {
+			s.wait = 0
 		}
 	}
 	return t

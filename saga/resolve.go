@@ -21,7 +21,9 @@ import (
 // [ErrRefused]: if the transaction is undecided or finished, if the branch is done,
 // or if its last call did not fail with a conflict, because then the branch is
 // still called until it succeeds. A branch in a database within reach is looked at
-// again: if the call that is due would run, it is refused too; retry then.
+// again: if the call that is due would run, it is refused too; retry then. A process
+// that does not know the kind of the branch cannot look: do it where the kind is
+// registered.
 func (o *Orchestrator) Resolve(ctx context.Context, gid, branchID string, believed State, by Operator) error {
 	key := barrier.Key{GID: gid, BranchID: branchID}
 	if err := key.Validate(); err != nil {
@@ -61,7 +63,7 @@ func (o *Orchestrator) Resolve(ctx context.Context, gid, branchID string, believ
 		if err := o.log.Done(ctx, tx, gid, branchID); err != nil {
 			return err
 		}
-		// Whoever drives it reads it anew.
+		// Its driver reads it anew.
 		return o.log.Retry(ctx, tx, gid)
 	})
 }
@@ -92,6 +94,18 @@ func lastIsConflict(attempts []txlog.Attempt, branchID string, op barrier.Op) bo
 	return conflict
 }
 
+// conflicts says whether the last call that ends the branch failed with a conflict.
+func (b BranchView) conflicts(state State) bool {
+	op, err := endOf(state)
+	conflict := false
+	for _, a := range b.Attempts {
+		if a.Operation == op {
+			conflict = a.Code == CodeConflict
+		}
+	}
+	return err == nil && conflict
+}
+
 // wouldRun refuses if the call that is due would run, as the barrier says, where
 // the barrier is within reach.
 func (o *Orchestrator) wouldRun(ctx context.Context, key barrier.Key) error {
@@ -99,9 +113,12 @@ func (o *Orchestrator) wouldRun(ctx context.Context, key barrier.Key) error {
 	if err != nil {
 		return err
 	}
+	if t.State != Confirming && t.State != Cancelling {
+		return nil // it is refused for that
+	}
 	for _, b := range t.Branches {
 		known, err := o.branch(b.Kind)
-		if b.ID != key.BranchID || err != nil || known.Remote != nil {
+		if b.ID != key.BranchID || err != nil || known.Remote != nil || !b.DoneAt.IsZero() || !b.conflicts(t.State) {
 			continue
 		}
 		call := Call{GID: key.GID, BranchID: key.BranchID, Kind: b.Kind, Caller: o.logID, Payload: b.Payload}

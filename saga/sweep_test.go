@@ -9,10 +9,10 @@ import (
 )
 
 // A sweep goes on where it was, and comes back to the front when nothing is
-// left and when it has lasted long.
+// left of what was due when it began.
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sweep{most: time.Second}
+		s := sweep{}
 		first, second := time.UnixMicro(1), time.UnixMicro(2)
 		check := func(step string, want time.Time) {
 			t.Helper()
@@ -21,15 +21,27 @@ func TestSweep(t *testing.T) {
 			}
 		}
 		check("at first", time.Time{})
-		s.pass(txlog.Claims{Last: second, More: true})
+		s.pass(txlog.Claims{Last: second, Now: second, More: true})
 		check("after a full claim", second)
 		s.pass(txlog.Claims{})
 		check("after the last claim", time.Time{})
-		s.pass(txlog.Claims{Last: first, More: true})
-		time.Sleep(time.Second)
-		check("within its time", first)
-		time.Sleep(time.Nanosecond)
-		check("after its time", time.Time{})
+		s.pass(txlog.Claims{Last: first, Now: second, More: true})
+		time.Sleep(time.Hour)
+		check("however long it takes", first)
+		s.pass(txlog.Claims{Last: second.Add(1), Now: second.Add(time.Hour), More: true})
+		check("behind what was due when it began", time.Time{})
+		for page := claimPage; page <= largestPage; page *= 2 {
+			if s.from(); s.page != page {
+				t.Errorf("a page of %d, want %d", s.page, page)
+			}
+			s.pass(txlog.Claims{Last: first, Now: second, More: true})
+			if page == claimPage {
+				s.pass(txlog.Claims{Last: first, Now: second, More: true}) // since now
+			}
+		}
+		check("more are due at one time than a page may hold", first.Add(time.Microsecond))
+		s.pass(txlog.Claims{})
+		s.from()
 		time.Sleep(time.Second)
 		s.pass(txlog.Claims{Foreign: []txlog.Foreign{{GID: "g"}}})
 		if s.vain != time.Second {

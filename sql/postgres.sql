@@ -221,12 +221,16 @@ CREATE TABLE IF NOT EXISTS saga_outbox (
   discarded_at TIMESTAMPTZ,
   stream VARCHAR(255) NOT NULL DEFAULT '',
   sequence BIGINT NOT NULL DEFAULT 0,
+  message_id VARCHAR(200) NOT NULL DEFAULT '',
+  destination VARCHAR(255) NOT NULL DEFAULT '',
+  order_key VARCHAR(255) NOT NULL DEFAULT '',
+  delay BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (gid, branch_id)
 );
 COMMENT ON TABLE saga_outbox IS 'messages of the branch message.publish';
 COMMENT ON COLUMN saga_outbox.gid IS 'the transaction';
-COMMENT ON COLUMN saga_outbox.branch_id IS 'the branch; gid/branch_id is the id of the message';
-COMMENT ON COLUMN saga_outbox.state IS 'prepared: not to be seen by anybody yet; published; or discarded';
+COMMENT ON COLUMN saga_outbox.branch_id IS 'the branch';
+COMMENT ON COLUMN saga_outbox.state IS 'prepared: not to be seen by anybody yet; delayed: confirmed and not due yet; published; or discarded';
 COMMENT ON COLUMN saga_outbox.subject IS 'subject it is published on';
 COMMENT ON COLUMN saga_outbox.headers IS 'headers, JSON object of lists';
 COMMENT ON COLUMN saga_outbox.data IS 'the message itself';
@@ -235,6 +239,53 @@ COMMENT ON COLUMN saga_outbox.published_at IS 'when the broker had acknowledged 
 COMMENT ON COLUMN saga_outbox.discarded_at IS 'when Cancel discarded it';
 COMMENT ON COLUMN saga_outbox.stream IS 'stream that took it; empty before';
 COMMENT ON COLUMN saga_outbox.sequence IS 'its sequence in that stream; 0 before';
+COMMENT ON COLUMN saga_outbox.message_id IS 'id under which it is published, made by Try; empty in rows of schema version 1, whose id is gid/branch_id';
+COMMENT ON COLUMN saga_outbox.destination IS 'stream that it is for';
+COMMENT ON COLUMN saga_outbox.order_key IS 'ordering key; empty if it has none';
+COMMENT ON COLUMN saga_outbox.delay IS 'microseconds after its Confirm before which it is not published';
+
+CREATE TABLE IF NOT EXISTS saga_outbox_order (
+  destination VARCHAR(255) NOT NULL,
+  order_key VARCHAR(255) NOT NULL,
+  gid VARCHAR(128) NOT NULL,
+  branch_id VARCHAR(32) NOT NULL,
+  PRIMARY KEY (destination, order_key, gid, branch_id)
+);
+COMMENT ON TABLE saga_outbox_order IS 'messages with an ordering key that are neither published nor discarded';
+COMMENT ON COLUMN saga_outbox_order.destination IS 'the stream';
+COMMENT ON COLUMN saga_outbox_order.order_key IS 'the ordering key';
+COMMENT ON COLUMN saga_outbox_order.gid IS 'the transaction';
+COMMENT ON COLUMN saga_outbox_order.branch_id IS 'the branch';
+
+CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
+  message_id VARCHAR(200) NOT NULL,
+  gid VARCHAR(128) NOT NULL,
+  branch_id VARCHAR(32) NOT NULL,
+  destination VARCHAR(255) NOT NULL,
+  subject VARCHAR(255) NOT NULL,
+  headers TEXT NOT NULL,
+  data BYTEA NOT NULL,
+  due_at TIMESTAMPTZ NOT NULL,
+  claimed_by VARCHAR(64) NOT NULL DEFAULT '',
+  claimed_until TIMESTAMPTZ,
+  failures INT NOT NULL DEFAULT 0,
+  error VARCHAR(1024) NOT NULL DEFAULT '',
+  PRIMARY KEY (message_id)
+);
+CREATE INDEX IF NOT EXISTS saga_outbox_delayed_due ON saga_outbox_delayed (destination, due_at);
+COMMENT ON TABLE saga_outbox_delayed IS 'confirmed messages that wait until they are due; a row goes when it is published';
+COMMENT ON COLUMN saga_outbox_delayed.message_id IS 'id under which it is published';
+COMMENT ON COLUMN saga_outbox_delayed.gid IS 'the transaction, which is finished';
+COMMENT ON COLUMN saga_outbox_delayed.branch_id IS 'the branch';
+COMMENT ON COLUMN saga_outbox_delayed.destination IS 'stream that it is for';
+COMMENT ON COLUMN saga_outbox_delayed.subject IS 'subject it is published on';
+COMMENT ON COLUMN saga_outbox_delayed.headers IS 'headers, JSON object of lists';
+COMMENT ON COLUMN saga_outbox_delayed.data IS 'the message itself';
+COMMENT ON COLUMN saga_outbox_delayed.due_at IS 'not before this time it is published';
+COMMENT ON COLUMN saga_outbox_delayed.claimed_by IS 'the attempt that publishes it';
+COMMENT ON COLUMN saga_outbox_delayed.claimed_until IS 'until when no other attempt takes it';
+COMMENT ON COLUMN saga_outbox_delayed.failures IS 'failed attempts';
+COMMENT ON COLUMN saga_outbox_delayed.error IS 'how the last one failed';
 
 CREATE TABLE IF NOT EXISTS saga_inbox (
   consumer VARCHAR(64) NOT NULL,

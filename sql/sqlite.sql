@@ -126,8 +126,8 @@ CREATE TABLE IF NOT EXISTS saga_stock ( -- stock of the branch stock.lock; avail
 
 CREATE TABLE IF NOT EXISTS saga_outbox ( -- messages of the branch message.publish
   gid TEXT NOT NULL, -- the transaction
-  branch_id TEXT NOT NULL, -- the branch; gid/branch_id is the id of the message
-  state TEXT NOT NULL, -- prepared: not to be seen by anybody yet; published; or discarded
+  branch_id TEXT NOT NULL, -- the branch
+  state TEXT NOT NULL, -- prepared: not to be seen by anybody yet; delayed: confirmed and not due yet; published; or discarded
   subject TEXT NOT NULL, -- subject it is published on
   headers TEXT NOT NULL, -- headers, JSON object of lists
   data BLOB NOT NULL, -- the message itself
@@ -136,8 +136,37 @@ CREATE TABLE IF NOT EXISTS saga_outbox ( -- messages of the branch message.publi
   discarded_at TEXT, -- when Cancel discarded it
   stream TEXT NOT NULL DEFAULT '', -- stream that took it; empty before
   sequence INTEGER NOT NULL DEFAULT 0, -- its sequence in that stream; 0 before
+  message_id TEXT NOT NULL DEFAULT '', -- id under which it is published, made by Try; empty in rows of schema version 1, whose id is gid/branch_id
+  destination TEXT NOT NULL DEFAULT '', -- stream that it is for
+  order_key TEXT NOT NULL DEFAULT '', -- ordering key; empty if it has none
+  delay INTEGER NOT NULL DEFAULT 0, -- microseconds after its Confirm before which it is not published
   PRIMARY KEY (gid, branch_id)
 );
+
+CREATE TABLE IF NOT EXISTS saga_outbox_order ( -- messages with an ordering key that are neither published nor discarded
+  destination TEXT NOT NULL, -- the stream
+  order_key TEXT NOT NULL, -- the ordering key
+  gid TEXT NOT NULL, -- the transaction
+  branch_id TEXT NOT NULL, -- the branch
+  PRIMARY KEY (destination, order_key, gid, branch_id)
+);
+
+CREATE TABLE IF NOT EXISTS saga_outbox_delayed ( -- confirmed messages that wait until they are due; a row goes when it is published
+  message_id TEXT NOT NULL, -- id under which it is published
+  gid TEXT NOT NULL, -- the transaction, which is finished
+  branch_id TEXT NOT NULL, -- the branch
+  destination TEXT NOT NULL, -- stream that it is for
+  subject TEXT NOT NULL, -- subject it is published on
+  headers TEXT NOT NULL, -- headers, JSON object of lists
+  data BLOB NOT NULL, -- the message itself
+  due_at TEXT NOT NULL, -- not before this time it is published
+  claimed_by TEXT NOT NULL DEFAULT '', -- the attempt that publishes it
+  claimed_until TEXT, -- until when no other attempt takes it
+  failures INTEGER NOT NULL DEFAULT 0, -- failed attempts
+  error TEXT NOT NULL DEFAULT '', -- how the last one failed
+  PRIMARY KEY (message_id)
+);
+CREATE INDEX IF NOT EXISTS saga_outbox_delayed_due ON saga_outbox_delayed (destination, due_at);
 
 CREATE TABLE IF NOT EXISTS saga_inbox ( -- messages that each consumer has received: handled, failed so far, or put aside
   consumer TEXT NOT NULL, -- the consumer, by its durable name

@@ -19,8 +19,9 @@ import (
 // have is the zero value. A type with methods of its own for JSON decides by itself
 // what it takes. [AllowUnknownFields], [Alias] and [Upgrade] take more.
 type Payload interface {
-	// Branch returns the kind of branch that takes this payload, the same for
-	// every value of the type.
+	// Branch returns the kind of branch that takes this payload. It is the same
+	// for every value of the type, unless the type serves several [Named]
+	// branches.
 	Branch() string
 }
 
@@ -45,6 +46,14 @@ type Branch[P Payload] interface {
 	// Cancel gives the reservation back. An error is retried until there is
 	// none.
 	Cancel(ctx context.Context, tx *gorm.DB, in P) error
+}
+
+// Named is implemented by a Branch that is registered under a kind of its own, and
+// not under that of its payload's zero value, so that an engine can have several
+// branches with one type of payload. The value of the payload chooses one, by what
+// its method Branch returns.
+type Named interface {
+	Kind() string
 }
 
 // Located is implemented by a Branch whose database is not the engine's own.

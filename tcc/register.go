@@ -79,7 +79,7 @@ func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote, optio
 // registerAll registers a branch once for each kind that it takes. It checks all
 // options first.
 func registerAll[P Payload](engine saga.Registrar, role string, b any, options []Option[P], erase func(version[P]) saga.Branch) error {
-	versions, err := versionsOf(options)
+	versions, err := versionsOf(b, options)
 	if err != nil {
 		return err
 	}

@@ -76,11 +76,15 @@ type version[P Payload] struct {
 	decode decoder[P]
 }
 
-// versionsOf returns the kinds that a branch takes, that of its payload first.
-func versionsOf[P Payload](options []Option[P]) ([]version[P], error) {
+// versionsOf returns the kinds that a branch takes, first its own, which is that of
+// its payload if b is not [Named].
+func versionsOf[P Payload](b any, options []Option[P]) ([]version[P], error) {
 	kind, form, err := kindOf[P]()
 	if err != nil {
 		return nil, err
+	}
+	if named, ok := b.(Named); ok && !isNil(b) {
+		kind = named.Kind()
 	}
 	allowUnknown := false
 	for _, o := range options {

@@ -54,3 +54,16 @@ func micros(db *gorm.DB, column string) string {
 		return "(CAST(strftime('%s', " + column + ") AS INTEGER) * 1000000 + CAST(substr(" + column + ", 21, 3) AS INTEGER) * 1000)"
 	}
 }
+
+// laterBy is the database's clock in UTC, a while later: micros is an expression
+// for a number of microseconds.
+func laterBy(db *gorm.DB, micros string) string {
+	switch db.Dialector.Name() {
+	case "mysql":
+		return "UTC_TIMESTAMP(6) + INTERVAL " + micros + " MICROSECOND"
+	case "postgres":
+		return "clock_timestamp() + " + micros + " * INTERVAL '1 microsecond'"
+	default:
+		return "strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%.6f seconds', " + micros + " / 1000000.0))"
+	}
+}

@@ -156,7 +156,7 @@ func TestEachConsumerGetsEveryMessage(t *testing.T) {
 			})
 			b.settled(name)
 			for _, gid := range gids {
-				b.had(name, gid+"/01", 1)
+				b.had(name, b.id(gid, "01"), 1)
 			}
 		}
 	})
@@ -263,7 +263,7 @@ func TestTraceContext(t *testing.T) {
 		_, err := tcc.Execute(ctx, b.orch, planned, phones(1), b.publish("placed", "1"))
 		must(t, err)
 		want := "01020300000000000000000000000000-0405000000000000"
-		if got := <-spans; got != (span{planned + "/02", want}) {
+		if got := <-spans; got != (span{b.id(planned, "02"), want}) {
 			t.Errorf("Execute: the handler's span is %v", got)
 		}
 		if got := read(t, b.js, b.name, 1).Header.Get("traceparent"); got != "00-"+want+"-01" {
@@ -277,7 +277,7 @@ func TestTraceContext(t *testing.T) {
 		must(t, tx.Try(ctx, b.publish("placed", "2")))
 		_, err = tx.Confirm(t.Context())
 		must(t, err)
-		if got := <-spans; got != (span{open + "/01", want}) {
+		if got := <-spans; got != (span{b.id(open, "01"), want}) {
 			t.Errorf("Begin: the handler's span is %v", got)
 		}
 
@@ -286,13 +286,13 @@ func TestTraceContext(t *testing.T) {
 		in := b.publish("placed", "3")
 		in.Headers = map[string][]string{"TraceParent": {"00-" + strings.Repeat("a", 32) + "-" + strings.Repeat("b", 16) + "-01"}}
 		gid := b.execute(in)
-		if got := <-spans; got != (span{gid + "/01", strings.Repeat("a", 32) + "-" + strings.Repeat("b", 16)}) {
+		if got := <-spans; got != (span{b.id(gid, "01"), strings.Repeat("a", 32) + "-" + strings.Repeat("b", 16)}) {
 			t.Errorf("from a header: the handler's span is %v", got)
 		}
 		gid = newGID()
 		_, err = tcc.Execute(ctx, b.orch, gid, in)
 		must(t, err)
-		if got := <-spans; got != (span{gid + "/01", want}) {
+		if got := <-spans; got != (span{b.id(gid, "01"), want}) {
 			t.Errorf("with a header: the handler's span is %v", got)
 		}
 	})

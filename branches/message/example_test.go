@@ -49,6 +49,7 @@ func Example() {
 	ok(err)
 	orch, err := saga.Open(ctx, db, saga.Config{})
 	ok(err)
+	defer publisher.Stop(ctx)
 	ok(tcc.Register(orch, publisher))
 	ended := make(chan error)
 	go func() { ended <- orch.Run(ctx) }()
@@ -68,10 +69,10 @@ func Example() {
 	outcome, err := tcc.Execute(ctx, orch, "order-1", message.Publish{Subject: "orders.placed", Data: []byte("a phone")})
 	fmt.Println(outcome.State, err)
 	m := <-handled
-	fmt.Printf("%s on %s: %s\n", m.ID, m.Subject, m.Data)
+	fmt.Printf("%s: %s\n", m.Subject, m.Data)
 	// Output:
 	// confirmed <nil>
-	// order-1/01 on orders.placed: a phone
+	// orders.placed: a phone
 }
 
 func ok(err error) {

@@ -63,7 +63,7 @@ func newBenchOn(t testing.TB, db, outbox *gorm.DB, js jetstream.JetStream) *benc
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := orch.Stop(ctx); err != nil {
+		if err := errors.Join(orch.Stop(ctx), publisher.Stop(ctx)); err != nil {
 			t.Error(err)
 		}
 		<-ended
@@ -103,6 +103,16 @@ type outboxRow struct {
 	BranchID, State, Subject, Stream string
 	Sequence                         uint64
 	Published, Discarded             bool
+}
+
+// id returns the logical id of a message.
+func (b *bench) id(gid, branch string) (id string) {
+	b.t.Helper()
+	must(b.t, b.outbox.Raw("SELECT message_id FROM saga_outbox WHERE gid = ? AND branch_id = ?", gid, branch).Scan(&id).Error)
+	if !strings.HasPrefix(id, gid+"/"+branch+"/") {
+		b.t.Errorf("message %s/%s has the id %q", gid, branch, id)
+	}
+	return id
 }
 
 func (b *bench) outboxRows(gid string) (rows []outboxRow) {

@@ -2,11 +2,9 @@ package message
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"strings"
+	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -14,15 +12,15 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/saga"
+	sagasql "github.com/tccsaga/tccsaga/sql"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Headers that every published message carries.
-const (
-	// HeaderID is the logical id, gid/branch: the same however often the
-	// message is published, and after it was resent from the dead letters.
-	HeaderID = "Tccsaga-Id"
-)
+// HeaderID is the header that every published message carries: its logical id,
+// which is gid/branch/ and 26 random characters. It is the same however often
+// the message is published, and after it was resent from the dead letters, and no
+// other message has it, of whatever service, database and time.
+const HeaderID = "Tccsaga-Id"
 
 // ErrInvalid is wrapped when a message or a configuration cannot work.
 var ErrInvalid = broker.ErrInvalid
@@ -37,6 +35,10 @@ type Config struct {
 	// other subject is rejected.
 	Subjects []string
 
+	// Kind is the kind of branch, which has to be different for each publisher of
+	// an engine: [Publish.Kind] chooses one. Defaults to [DefaultKind].
+	Kind string
+
 	// Replicas of a stream that is created. Defaults to 1; use 3 in a cluster.
 	Replicas int
 
@@ -44,9 +46,36 @@ type Config struct {
 	// Defaults to 5 seconds.
 	AckTimeout time.Duration
 
+	// RetryFor is for how long a publish may be repeated while its outcome is
+	// unknown: the longest outage of the broker, or of the service, that should
+	// lead to no repeated message in the stream. A stream that recognizes
+	// repetitions for a shorter time gets a warning. Defaults to 2 minutes.
+	RetryFor time.Duration
+
 	// Propagator takes the trace context into the headers. Defaults to W3C
 	// trace context and baggage.
 	Propagator propagation.TextMapPropagator
+
+	// Logger takes warnings about the stream, and failures to publish delayed
+	// messages. Defaults to [slog.Default].
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Kind == "" {
+		c.Kind = DefaultKind
+	}
+	if c.AckTimeout <= 0 {
+		c.AckTimeout = 5 * time.Second
+	}
+	if c.RetryFor <= 0 {
+		c.RetryFor = 2 * time.Minute
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Propagator = propagatorOr(c.Propagator)
+	return c
 }
 
 // Publisher is the branch. It is safe for concurrent use.
@@ -54,11 +83,17 @@ type Publisher struct {
 	db     *gorm.DB
 	stream broker.Stream
 	config Config
+	logID  string // of the database of the outbox
+
+	lane    chan struct{} // held while messages are published in order
+	receipt receipts      // of messages in order that are not marked published yet
+	relay   *relay        // of delayed messages
 }
 
 var (
 	_ tcc.Branch[Publish]        = (*Publisher)(nil)
 	_ tcc.Located                = (*Publisher)(nil)
+	_ tcc.Named                  = (*Publisher)(nil)
 	_ tcc.Deliverer[Publish]     = (*Publisher)(nil)
 	_ tcc.Bulk[Publish]          = (*Publisher)(nil)
 	_ tcc.BulkDeliverer[Publish] = (*Publisher)(nil)
@@ -66,7 +101,11 @@ var (
 )
 
 // NewPublisher returns the branch with its outbox in db, where the schema of
-// package sql is installed, and creates or checks the stream.
+// package sql is installed, and creates or checks the stream. It begins to
+// publish delayed messages that are due, until [Publisher.Stop].
+//
+// The error wraps [broker.ErrUnsafe] and names the setting if the stream cannot
+// keep the promise that a published message stays until its consumers have it.
 func NewPublisher(ctx context.Context, db *gorm.DB, b broker.Publisher, config Config) (*Publisher, error) {
 	if db == nil || b == nil {
 		return nil, fmt.Errorf("message: the database or the broker is nil: %w", ErrInvalid)
@@ -74,68 +113,37 @@ func NewPublisher(ctx context.Context, db *gorm.DB, b broker.Publisher, config C
 	if config.Stream == "" || len(config.Subjects) == 0 {
 		return nil, fmt.Errorf("message: Config.Stream and Config.Subjects are needed: %w", ErrInvalid)
 	}
-	if config.AckTimeout <= 0 {
-		config.AckTimeout = 5 * time.Second
+	config = config.withDefaults()
+	if err := sagasql.Check(ctx, db); err != nil {
+		return nil, fmt.Errorf("message: the database of the outbox: %w", err)
 	}
-	config.Propagator = propagatorOr(config.Propagator)
-	stream, err := b.OpenStream(ctx, broker.StreamConfig{Name: config.Stream, Subjects: config.Subjects, Replicas: config.Replicas})
+	p := &Publisher{db: db, config: config, lane: make(chan struct{}, 1)}
+	if err := db.WithContext(ctx).Raw("SELECT log_id FROM saga_schema WHERE id = 1").Scan(&p.logID).Error; err != nil {
+		return nil, fmt.Errorf("message: the database of the outbox: reading saga_schema: %w", err)
+	}
+	var err error
+	p.stream, err = b.OpenStream(ctx, broker.StreamConfig{Name: config.Stream, Subjects: config.Subjects, Replicas: config.Replicas, RetryFor: config.RetryFor})
 	if err != nil {
 		return nil, fmt.Errorf("message: %w", err)
 	}
-	return &Publisher{db: db, stream: stream, config: config}, nil
+	for _, problem := range p.stream.Info().Warnings {
+		config.Logger.Warn("message: a setting of the stream may break a promise", slog.String("stream", config.Stream),
+			slog.String("setting", problem.Setting), slog.String("value", problem.Value), slog.String("why", problem.Why))
+	}
+	p.relay = startRelay(p)
+	return p, nil
 }
+
+// Stop ends the publishing of delayed messages, and waits until what is under
+// way has ended, or ctx has. It may be called more than once. Stop the engine
+// first.
+func (p *Publisher) Stop(ctx context.Context) error { return p.relay.end(ctx) }
 
 // Database returns the database that the outbox is in.
 func (p *Publisher) Database() *gorm.DB { return p.db }
 
-// Try writes the message into the outbox. It rejects what could never be
-// published.
-func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
-	row, err := p.prepare(ctx, in)
-	if err != nil {
-		return err
-	}
-	call := tcc.CallOf(ctx)
-	return tx.Exec(`INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at)
-		VALUES (?, ?, 'prepared', ?, ?, ?, `+now(tx)+`)`, call.GID, call.BranchID, row.subject, row.headers, row.data).Error
-}
-
-// prepared is what the outbox holds of a message.
-type prepared struct {
-	subject, headers string
-	data             []byte
-}
-
-// prepare checks a message, and takes the trace of ctx into its headers.
-func (p *Publisher) prepare(ctx context.Context, in Publish) (prepared, error) {
-	if err := p.check(in); err != nil {
-		return prepared{}, tcc.Reject(err)
-	}
-	headers := maps.Clone(in.Headers)
-	if headers == nil {
-		headers = map[string][]string{}
-	}
-	p.config.Propagator.Inject(ctx, carrier(headers))
-	text, err := json.Marshal(headers)
-	if err != nil {
-		return prepared{}, fmt.Errorf("encoding the headers: %w", err)
-	}
-	if len(text) > maxHeaders {
-		return prepared{}, tcc.Reject(fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, len(text), maxHeaders))
-	}
-	if err := p.stream.Check(broker.Message{Subject: in.Subject, Headers: headers, Data: in.Data}); err != nil {
-		return prepared{}, tcc.Reject(err)
-	}
-	data := in.Data
-	if data == nil {
-		data = []byte{}
-	}
-	return prepared{in.Subject, string(text), data}, nil
-}
-
-// maxHeaders keeps the headers within their column, 64 KiB, with room for those
-// that are added.
-const maxHeaders = 48 << 10
+// Kind returns the kind of branch.
+func (p *Publisher) Kind() string { return p.config.Kind }
 
 // Deliver publishes the message and waits for the acknowledgement.
 func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err error) {
@@ -143,87 +151,44 @@ func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err e
 	return receipts[0], failures[0]
 }
 
-// outboxRow is what Deliver reads.
-type outboxRow struct {
-	GID              string `gorm:"column:gid"`
-	BranchID         string
-	Subject, Headers string
-	Data             []byte
-}
-
-// read returns the messages of transactions by the keys of their calls.
-func (p *Publisher) read(ctx context.Context, gids ...string) (map[string]outboxRow, error) {
-	var rows []outboxRow
-	err := p.db.WithContext(ctx).Raw("SELECT gid, branch_id, subject, headers, data FROM saga_outbox WHERE gid IN ?", gids).Scan(&rows).Error
-	if err != nil {
-		return nil, fmt.Errorf("reading the outbox: %w", err)
+// DeliverAll publishes many messages. It does not wait for one acknowledgement
+// before it sends the next message, except where their order counts.
+func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]) (receipts []any, failures []error) {
+	receipts, failures = make([]any, len(messages)), make([]error, len(messages))
+	gids := make([]string, len(messages))
+	for i, m := range messages {
+		gids[i] = m.GID
 	}
-	byKey := make(map[string]outboxRow, len(rows))
-	for _, row := range rows {
-		byKey[saga.Call{GID: row.GID, BranchID: row.BranchID}.Key().String()] = row
+	book := make(book)
+	if err := p.read(ctx, book, gids); err != nil {
+		for i := range failures {
+			failures[i] = err
+		}
+		return receipts, failures
 	}
-	return byKey, nil
-}
-
-// messageOf returns the message of a call.
-func messageOf(call saga.Call, rows map[string]outboxRow) (broker.Message, error) {
-	id := call.Key().String()
-	row, found := rows[id]
-	if !found {
-		return broker.Message{}, errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
-	}
-	m := broker.Message{ID: id, Subject: row.Subject, Data: row.Data}
-	if err := json.Unmarshal([]byte(row.Headers), &m.Headers); err != nil {
-		return broker.Message{}, fmt.Errorf("decoding the headers: %w", err)
-	}
-	m.Headers[HeaderID] = []string{id}
-	return m, nil
-}
-
-// Confirm marks the message published.
-func (p *Publisher) Confirm(ctx context.Context, tx *gorm.DB, in Publish) error {
-	call := tcc.CallOf(ctx)
-	ack, ok := call.Receipt.(broker.Receipt)
-	if !ok {
-		return errors.New("the message was not delivered")
-	}
-	return mark(tx, "UPDATE saga_outbox SET state = 'published', published_at = "+now(tx)+
-		", stream = ?, sequence = ? WHERE gid = ? AND branch_id = ? AND state = 'prepared'", ack.Stream, ack.Sequence, call.GID, call.BranchID)
-}
-
-// Cancel marks the message discarded.
-func (p *Publisher) Cancel(ctx context.Context, tx *gorm.DB, in Publish) error {
-	call := tcc.CallOf(ctx)
-	return mark(tx, "UPDATE saga_outbox SET state = 'discarded', discarded_at = "+now(tx)+
-		" WHERE gid = ? AND branch_id = ? AND state = 'prepared'", call.GID, call.BranchID)
-}
-
-// Clean removes what the outbox holds of old transactions.
-func (p *Publisher) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
-	return tx.Exec("DELETE FROM saga_outbox WHERE gid IN ?", gids).Error
-}
-
-func mark(tx *gorm.DB, statement string, arguments ...any) error {
-	result := tx.Exec(statement, arguments...)
-	if result.Error == nil && result.RowsAffected != 1 {
-		return errors.New("the message is not prepared in the outbox: was saga_outbox changed by hand?")
-	}
-	return result.Error
-}
-
-// check says why a message could never be stored in the outbox, or have headers
-// of this package.
-func (p *Publisher) check(in Publish) error {
-	if len(in.Subject) > maxSubject {
-		return fmt.Errorf("%w: the subject %.80q has %d bytes, %d are allowed", ErrInvalid, in.Subject, len(in.Subject), maxSubject)
-	}
-	for name := range in.Headers {
-		if strings.HasPrefix(strings.ToLower(name), "tccsaga-") {
-			return fmt.Errorf("%w: the header name %.80q is reserved", ErrInvalid, name)
+	var wanted []*outboxRow
+	for i, m := range messages {
+		r := book.row(m.GID, m.BranchID)
+		switch {
+		case r == nil:
+			failures[i] = errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
+		case r.State == stateDiscarded:
+			failures[i] = errors.New("the message is not prepared in the outbox, but discarded: was saga_outbox changed by hand?")
+		case r.State != statePrepared:
+			r.done = true // another call of this Confirm was faster, as the barrier will say
+		default:
+			wanted = append(wanted, r)
 		}
 	}
-	return nil
+	p.publishRows(ctx, book, wanted)
+	for i, m := range messages {
+		if failures[i] != nil {
+			continue
+		}
+		r := book.row(m.GID, m.BranchID)
+		if failures[i] = r.err; r.err == nil {
+			receipts[i] = r.receipt()
+		}
+	}
+	return receipts, failures
 }
-
-// maxSubject is what the outbox holds of a subject, in bytes.
-const maxSubject = 255

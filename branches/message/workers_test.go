@@ -20,8 +20,8 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
-// keyed sends messages of several keys in turn: their ids are key-number.
-func (b *bench) keyed(keys, each int) {
+// sendKeyed sends messages of several keys in turn: their ids are key-number.
+func (b *bench) sendKeyed(keys, each int) {
 	b.t.Helper()
 	for i := range each {
 		for k := range keys {
@@ -64,7 +64,7 @@ func TestWorkersKeepTheOrderOfAKey(t *testing.T) {
 			sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 				b := newBench(t, db)
 				work := b.inOrder()
-				b.keyed(5, 30)
+				b.sendKeyed(5, 30)
 				var busy sync.Map
 				b.consume(message.ConsumerConfig{Workers: 8, Batch: batch}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
 					if _, at := busy.LoadOrStore(m.Key, true); at {
@@ -83,6 +83,24 @@ func TestWorkersKeepTheOrderOfAKey(t *testing.T) {
 				b.ordered(5, 30)
 			})
 		})
+	}
+}
+
+// The key that a message is published with arrives, whatever its characters are.
+func TestKeyOfPublisher(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"))
+	var seen journal
+	b.consume(message.ConsumerConfig{}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
+		seen.note(m)
+		return nil
+	})
+	const key = "größe 7\r\n 100%/é"
+	in := b.publish("a", "x")
+	in.Key = key
+	b.execute(in)
+	if m := seen.reaches(t, 1)[0]; m.Key != key {
+		t.Errorf("the key is %q", m.Key)
 	}
 }
 
@@ -165,7 +183,7 @@ func TestOrderOverInterruptions(t *testing.T) {
 		}
 		return work(tx, m)
 	}
-	b.keyed(4, 100)
+	b.sendKeyed(4, 100)
 	config := message.ConsumerConfig{Workers: 4, AckWait: time.Second}
 	c := b.consume(config, handle)
 	for round := range 3 {

@@ -20,14 +20,15 @@ import (
 
 // Service takes orders. It is put together as a user's own service would be.
 type Service struct {
-	backend  *backend
-	orch     *saga.Orchestrator
-	stock    *stock.Stock
-	consumer *message.Consumer
-	faults   *faults
-	public   web.Hosts
-	ran      chan struct{} // closed when Run has returned
-	failed   error         // what Run returned; readable after ran
+	backend   *backend
+	orch      *saga.Orchestrator
+	stock     *stock.Stock
+	publisher *message.Publisher
+	consumer  *message.Consumer
+	faults    *faults
+	public    web.Hosts
+	ran       chan struct{} // closed when Run has returned
+	failed    error         // what Run returned; readable after ran
 }
 
 // The stream, and what a placed order is published on.
@@ -62,7 +63,7 @@ func (s *Service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	publisher, err := message.NewPublisher(ctx, db, broker, message.Config{Stream: stream, Subjects: []string{"orders.>"}})
+	s.publisher, err = message.NewPublisher(ctx, db, broker, message.Config{Stream: stream, Subjects: []string{"orders.>"}})
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (s *Service) start(ctx context.Context) error {
 	// Without the fault switches these are s.stock and publisher themselves.
 	err = errors.Join(
 		tcc.Register(s.orch, faultyStock{s.stock, s.faults}),
-		tcc.Register(s.orch, faultyPublisher{publisher, s.faults}),
+		tcc.Register(s.orch, faultyPublisher{s.publisher, s.faults}),
 	)
 	if err != nil {
 		return err

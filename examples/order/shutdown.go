@@ -42,6 +42,9 @@ func (s *Service) Stop(ctx context.Context) error {
 	if s.orch != nil {
 		errs = append(errs, within(ctx, workGrace, s.orch.Stop))
 	}
+	if s.publisher != nil {
+		errs = append(errs, within(ctx, messageGrace, s.publisher.Stop))
+	}
 	if s.consumer != nil {
 		errs = append(errs, within(ctx, messageGrace, s.consumer.Stop))
 	}

@@ -67,3 +67,34 @@ func ConfirmAll(ctx context.Context, tx *gorm.DB, caller string, branchIDs, gids
 	}
 	return nil
 }
+
+// TriedAll reads, with a lock, the rows of requests that have the same branch id,
+// and says for each whether its branch is tried, by the same caller and with the
+// same kind and input, so that a Confirm would run.
+func TriedAll(ctx context.Context, tx *gorm.DB, requests []Request) (tried []bool, err error) {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return nil, fmt.Errorf("barrier: %w", err)
+	}
+	arguments, at := []any{requests[0].Key.BranchID}, make(map[string]int, len(requests))
+	for i, r := range requests {
+		arguments = append(arguments, r.Key.GID)
+		at[r.Key.GID] = i
+	}
+	rows, err := tx.Statement.ConnPool.QueryContext(ctx, statements[d].triedAll(len(requests)), arguments...)
+	if err != nil {
+		return nil, fmt.Errorf("barrier: reading %d rows: %w", len(requests), err)
+	}
+	defer rows.Close()
+	tried = make([]bool, len(requests))
+	for rows.Next() {
+		var r Row
+		if err := rows.Scan(&r.GID, &r.State, &r.Caller, &r.Kind, &r.Input); err != nil {
+			return nil, fmt.Errorf("barrier: reading %d rows: %w", len(requests), err)
+		}
+		if i, asked := at[r.GID]; asked {
+			tried[i] = r.State == StateTried && r.Matches(requests[i])
+		}
+	}
+	return tried, rows.Err()
+}

@@ -39,3 +39,24 @@ func End(ctx context.Context, tx *gorm.DB, key Key, by string) error {
 	}
 	return nil
 }
+
+// EndTry notes that the Try of that name has returned, if the branch is still tried;
+// false says that it is not, or that the name is another call's. Known says that the
+// effect of the Try is there, or will never be. Otherwise a Cancel may come at once,
+// and has to come once more, because the Try may arrive late.
+func EndTry(ctx context.Context, tx *gorm.DB, key Key, by string, known bool) (noted bool, err error) {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return false, fmt.Errorf("barrier: %w", err)
+	}
+	query := statements[d].endTry
+	if !known {
+		query = statements[d].giveUpTry
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, query, key.GID, key.BranchID, by)
+	if err != nil {
+		return false, fmt.Errorf("barrier: noting the end of a Try of %s: %w", key, err)
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
+}

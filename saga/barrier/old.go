@@ -33,6 +33,7 @@ type oldQueries struct {
 	// remove takes gids, and an age in microseconds. It leaves rows that are not
 	// old, which may be newer than the look that locked the others.
 	remove func(gids int) string
+	kinds  func(gids int) string // takes gids
 }
 
 // oldColumns says of a row whether it is final, and for how many microseconds.
@@ -49,6 +50,9 @@ var oldStatements = dialect.Each(func(d dialect.Dialect) oldQueries {
 		page: d.SQL(`SELECT gid, branch_id, ` + oldColumns + ` FROM saga_barrier WHERE ` + after + ` ORDER BY gid, branch_id LIMIT ?`),
 		lock: dialect.Remembered(func(n int) string {
 			return d.SQL(`SELECT gid, branch_id, ` + oldColumns + ` FROM saga_barrier WHERE gid IN ` + places(n) + ` ORDER BY gid, branch_id {lock}`)
+		}),
+		kinds: dialect.Remembered(func(n int) string {
+			return d.SQL(`SELECT DISTINCT gid, kind FROM saga_barrier WHERE gid IN ` + places(n))
 		}),
 		remove: dialect.Remembered(func(n int) string {
 			return d.SQL(`DELETE FROM saga_barrier WHERE gid IN ` + places(n) + ` AND state IN ('confirmed', 'cancelled', 'suspended')
@@ -122,6 +126,32 @@ func LockOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration)
 		}
 	}
 	return old, young, nil
+}
+
+// Kinds returns the kinds of branches that the rows of transactions are of, in the
+// local transaction tx. Rows from before the barrier knew kinds have an empty one.
+func Kinds(ctx context.Context, tx *gorm.DB, gids []string) (map[string][]string, error) {
+	if len(gids) == 0 {
+		return nil, nil
+	}
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return nil, fmt.Errorf("barrier: %w", err)
+	}
+	rows, err := tx.Statement.ConnPool.QueryContext(ctx, oldStatements[d].kinds(len(gids)), anys(gids)...)
+	if err != nil {
+		return nil, fmt.Errorf("barrier: reading kinds: %w", err)
+	}
+	defer rows.Close()
+	kinds := make(map[string][]string, len(gids))
+	for rows.Next() {
+		var gid, kind string
+		if err := rows.Scan(&gid, &kind); err != nil {
+			return nil, fmt.Errorf("barrier: reading kinds: %w", err)
+		}
+		kinds[gid] = append(kinds[gid], kind)
+	}
+	return kinds, rows.Err()
 }
 
 // RemoveOld deletes the rows of transactions that [LockOld] has returned in the

@@ -20,10 +20,13 @@ type queries struct {
 	state           string
 	look            string // takes the gid alone
 	lookLocked      string
+	triedAll        func(gids int) string // takes a branch id, then gids
 	tryAll          func(tries) string
 	confirmAll      func(confirms) string // takes a caller, branch ids, then gids
 	unnamed         string
 	begin, end      string
+
+	endTry, giveUpTry string // take a name too
 
 	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
 }
@@ -60,6 +63,9 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		state:      d.SQL(`SELECT state, caller, kind, input FROM saga_barrier` + where),
 		look:       d.SQL(look + ` ORDER BY branch_id`),
 		lookLocked: d.SQL(look + ` AND branch_id = ? {lock}`),
+		triedAll: dialect.Remembered(func(gids int) string {
+			return d.SQL(`SELECT gid, state, caller, kind, input FROM saga_barrier WHERE branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, gids-1) + `) ORDER BY gid {lock}`)
+		}),
 		tryAll: dialect.Remembered(func(n tries) string {
 			rows := strings.Repeat(`, (?, ?, 'tried', ?, ?, ?, {now}, NULL)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', ?, ?, ?, {now}, {now})`, n.confirmed)
 			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, tried_at, confirmed_at) VALUES ` + rows[2:])
@@ -73,6 +79,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?)`),
 		begin:         d.SQL(`UPDATE saga_barrier SET call_op = ?, call_by = ?, call_since = {now}, call_until = {after ?}` + where),
 		end:           d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op <> '' AND call_by = ?`),
+		endTry:        d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op = 'try' AND call_by = ? AND state = 'tried'`),
+		giveUpTry:     d.SQL(`UPDATE saga_barrier SET call_until = {now}` + where + ` AND call_op = 'try' AND call_by = ? AND state = 'tried'`),
 		affectedTells: d == dialect.MySQL,
 	}
 })

@@ -73,7 +73,7 @@ type Request struct {
 
 // MaxCaller is the most characters of a [Request.Caller], MaxKind of a Kind.
 const (
-	MaxCaller = 127
+	MaxCaller = 128
 	MaxKind   = 64
 )
 

@@ -36,6 +36,7 @@ func newPublisher(ctx context.Context, db *gorm.DB) (publisher *message.Publishe
 	}
 	publisher, err = message.NewPublisher(ctx, db, broker, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
 	return publisher, stream + ".placed", func() {
+		publisher.Stop(context.WithoutCancel(ctx))
 		js.DeleteStream(context.WithoutCancel(ctx), stream)
 		conn.Close()
 	}, err

@@ -19,13 +19,14 @@ func main() {
 	flag.IntVar(&s.Finished, "finished", 5_000_000, "finished transactions in a log that is not empty")
 	flag.IntVar(&s.Left, "left", 100_000, "unfinished transactions left to recovery")
 	flag.IntVar(&s.Idle, "idle", 10_000, "open reservations that wait for their deadline")
+	flag.IntVar(&s.Backlog, "backlog", 10_000, "messages that wait for the broker at the end of an outage")
 	flag.StringVar(&s.Only, "only", "", "only the experiment with this name")
 	flag.BoolVar(&s.Short, "short", false, "only what the targets need, briefly, and nothing but a line per target")
 	from := flag.String("from", "", "measure nothing, and write what this figures.json holds")
 	out := flag.String("out", "", "folder for report.md, figures.json and the plots; none if empty")
 	flag.Parse()
 	if s.Short {
-		s.Length, s.Rounds, s.Finished, s.Left, s.Idle = 500*time.Millisecond, 1, 200_000, 10_000, 2_000
+		s.Length, s.Rounds, s.Finished, s.Left, s.Idle, s.Backlog = 500*time.Millisecond, 1, 200_000, 10_000, 2_000, 10_000
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

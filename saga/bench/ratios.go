@@ -37,6 +37,9 @@ func (s *Suite) Ratios() []Ratio {
 	if len(s.recovered) > 0 {
 		add("recovery/normal", middle(s.recovered, same), at("spread", "mysql", "tccsaga", 64).PerSecond, 0.8, false)
 	}
+	if len(s.drained) > 0 {
+		add("drain/normal", middle(s.drained, same), middle(s.undisturbed, same), 0.8, false)
+	}
 	faster("idle-reservations/none", "idle", "mysql", "waiting", "none", 64, 0.97)
 	faster("postgres-64-callers/raw", "spread", "postgres", "tccsaga", "raw", 64, 4)
 	faster("sqlite-64-callers/raw", "spread", "sqlite", "tccsaga", "raw", 64, 5)

@@ -12,11 +12,12 @@ import (
 type Suite struct {
 	Length                        time.Duration
 	Rounds                        int
-	Finished, Left, Idle          int
+	Finished, Left, Idle, Backlog int
 	Only                          string
 	Short                         bool
 	runs                          map[Key][]Figures
 	recovered, placed, peakMemory []float64
+	drained, undisturbed          []float64
 }
 
 // Key names what was measured.
@@ -80,6 +81,14 @@ func (s *Suite) Run(ctx context.Context) error {
 			if err := s.consume(ctx); err != nil {
 				return err
 			}
+		}
+	}
+	for range s.Rounds {
+		if s.Only != "" && s.Only != "drain" {
+			break
+		}
+		if err := s.drain(ctx, "mysql"); err != nil {
+			return fmt.Errorf("drain: %w", err)
 		}
 	}
 	if s.Only != "" && s.Only != "recovery" {

@@ -26,6 +26,36 @@ ALTER TABLE saga_barrier
   ADD COLUMN call_since DATETIME(6) NULL COMMENT 'since when it is under way' AFTER call_by,
   ADD COLUMN call_until DATETIME(6) NULL COMMENT 'until when it may be under way' AFTER call_since;
 
+ALTER TABLE saga_outbox
+  ADD COLUMN message_id VARCHAR(200) NOT NULL DEFAULT '' COMMENT 'id under which it is published, made by Try; empty in rows of schema version 1, whose id is gid/branch_id',
+  ADD COLUMN destination VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'stream that it is for',
+  ADD COLUMN order_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'ordering key; empty if it has none',
+  ADD COLUMN delay BIGINT NOT NULL DEFAULT 0 COMMENT 'microseconds after its Confirm before which it is not published';
+
+CREATE TABLE IF NOT EXISTS saga_outbox_order (
+  destination VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'the stream',
+  order_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'the ordering key',
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',
+  PRIMARY KEY (destination, order_key, gid, branch_id)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='messages with an ordering key that are neither published nor discarded';
+
+CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
+  message_id VARCHAR(200) NOT NULL COMMENT 'id under which it is published',
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction, which is finished',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',
+  destination VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'stream that it is for',
+  subject VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'subject it is published on',
+  headers TEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'headers, JSON object of lists',
+  data MEDIUMBLOB NOT NULL COMMENT 'the message itself',
+  due_at DATETIME(6) NOT NULL COMMENT 'not before this time it is published',
+  claimed_by VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'the attempt that publishes it',
+  claimed_until DATETIME(6) NULL COMMENT 'until when no other attempt takes it',
+  failures INT NOT NULL DEFAULT 0 COMMENT 'failed attempts',
+  error VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'how the last one failed',
+  PRIMARY KEY (message_id),
+  KEY saga_outbox_delayed_due (destination, due_at)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='confirmed messages that wait until they are due; a row goes when it is published';
 ALTER TABLE saga_inbox
   ADD COLUMN stream VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'the stream; empty in a row of schema version 1' AFTER consumer,
   ADD COLUMN sequence BIGINT NOT NULL DEFAULT 0 COMMENT 'its highest sequence in that stream, of all of its deliveries; 0 if it came out of the dead letters' AFTER message_id,

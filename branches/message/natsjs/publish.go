@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -34,6 +33,9 @@ func (s *stream) Publish(ctx context.Context, messages []broker.Message) []broke
 		if future != nil {
 			results[i].Receipt, results[i].Err = acknowledgement(ctx, future)
 		}
+	}
+	s.compareDuplicates(ctx, messages, results)
+	for i := range results {
 		if err := results[i].Err; err != nil {
 			results[i].Err = fmt.Errorf("publishing on %s: %w", messages[i].Subject, err)
 		}
@@ -87,24 +89,6 @@ func (s *stream) Check(m broker.Message) error {
 	}
 	return nil
 }
-
-func (s *stream) checkHeaders(headers map[string][]string) error {
-	for name, values := range headers {
-		if !validHeader.MatchString(name) || strings.HasPrefix(strings.ToLower(name), "nats-") {
-			return fmt.Errorf("%w: the header name %.80q is reserved, or has other characters than letters, digits and !#$%%&'*+-.^_`|~", broker.ErrInvalid, name)
-		}
-		for _, value := range values {
-			if strings.ContainsAny(value, "\r\n") {
-				return fmt.Errorf("%w: the header %s holds a line break", broker.ErrInvalid, name)
-			}
-		}
-	}
-	return nil
-}
-
-// validHeader matches the names that the NATS client sends: it leaves out a
-// header with any other, and says nothing.
-var validHeader = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 const (
 	// added is room for the headers that are added when publishing.

@@ -32,8 +32,15 @@ func (b *Broker) OpenStream(ctx context.Context, config broker.StreamConfig) (br
 	if err := checkCarries(found, config.Subjects); err != nil {
 		return nil, fmt.Errorf("stream %s: %w", config.Name, err)
 	}
+	var warnings []broker.Problem
+	if len(config.Subjects) > 0 {
+		var unsafe []broker.Problem
+		if unsafe, warnings = problems(handle.CachedInfo(), config.RetryFor); len(unsafe) > 0 {
+			return nil, fmt.Errorf("stream %s: %w: %s", config.Name, broker.ErrUnsafe, unsafe[0])
+		}
+	}
 	s := &stream{Broker: b, handle: handle, config: found, takes: config.Subjects, info: broker.StreamInfo{
-		Name: found.Name, Subjects: found.Subjects, Replicas: found.Replicas, Window: found.Duplicates,
+		Name: found.Name, Subjects: found.Subjects, Replicas: found.Replicas, Window: found.Duplicates, Warnings: warnings,
 	}}
 	if len(s.takes) == 0 {
 		s.takes = found.Subjects

@@ -83,10 +83,19 @@ type Claimed struct {
 	Attempts []Attempt // only if it has failures
 }
 
+// Bytes is how many bytes its payloads have.
+func (c Claimed) Bytes() (n int64) {
+	for _, b := range c.Branches {
+		n += int64(len(b.Payload))
+	}
+	return n
+}
+
 // Claims is what came of a Claim.
 type Claims struct {
 	Claimed []Claimed
 	Last    time.Time // due time of the last that was looked at
+	Now     time.Time // the database's, when it was looked; zero if nothing is due
 	More    bool      // there may be more after it
 	Foreign []Foreign // decided, and left to an instance that knows their kinds
 }
@@ -95,7 +104,7 @@ type Claims struct {
 // not know.
 type Foreign struct {
 	GID, Kind string
-	Decided   time.Duration // ago
+	Overdue   time.Duration
 	Attention bool
 }
 
@@ -103,8 +112,7 @@ type Foreign struct {
 type candidate struct {
 	gid, state string
 	attention  bool
-	due        time.Time
-	decided    time.Duration // ago
+	due, now   time.Time
 	kinds      []string
 }
 
@@ -122,7 +130,7 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 			return err
 		}
 		last := found[len(found)-1]
-		claims.Last, claims.More = last.due, len(found) == c.Page
+		claims.Last, claims.Now, claims.More = last.due, last.now, len(found) == c.Page
 		gids := claims.choose(found, c)
 		if len(gids) == 0 {
 			return nil
@@ -139,10 +147,9 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 func (l *Log) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate, error) {
 	found, err := scan(ctx, tx, l.sql.candidates, []any{max(0, c.Since.UnixMicro()), c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
 		var attention string
-		var due, decided, now int64
-		err = row.Scan(&one.gid, &one.state, &attention, &due, &decided, &now)
-		one.attention, one.due = attention != "", dialect.Time(due)
-		one.decided = time.Duration(now-decided) * time.Microsecond
+		var due, now int64
+		err = row.Scan(&one.gid, &one.state, &attention, &due, &now)
+		one.attention, one.due, one.now = attention != "", dialect.Time(due), dialect.Time(now)
 		return one, err
 	})
 	if err != nil || len(found) == 0 {
@@ -171,7 +178,7 @@ func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
 	for _, one := range found {
 		unknown := slices.IndexFunc(one.kinds, func(kind string) bool { return !c.Knows(kind) })
 		if one.state != Trying && unknown >= 0 {
-			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.decided, one.attention})
+			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.now.Sub(one.due), one.attention})
 			continue
 		}
 		if len(gids) == c.Limit {

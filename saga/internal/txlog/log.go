@@ -368,6 +368,12 @@ func (l *Log) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Failure
 	if err := l.guarded(gid, "recording failures", result, err); err != nil {
 		return err
 	}
+	return l.Attempted(ctx, tx, gid, failures...)
+}
+
+// Attempted writes failed attempts.
+func (l *Log) Attempted(ctx context.Context, tx *gorm.DB, gid string, failures ...Failure) error {
+	pool := tx.Statement.ConnPool
 	for _, f := range failures {
 		query, arguments := l.sql.attemptLast, []any{gid, f.BranchID, f.Operation, f.Attempt, f.Error, f.Code, f.Instance}
 		if f.Next >= 0 {

@@ -124,7 +124,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		deleteExpired: d.SQL(`DELETE FROM saga_instances WHERE lease_until < {after ?}`),
 		makeDue:       many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
 		logID:         `SELECT log_id FROM saga_schema WHERE id = 1`,
-		candidates: d.SQL(`SELECT gid, state, attention, {micros due_at}, COALESCE({micros decided_at}, 0), {micros now}
+		candidates: d.SQL(`SELECT gid, state, attention, {micros due_at}, {micros now}
 			FROM saga_transactions WHERE due_at >= {at ?} AND due_at <= {start} AND ` + claimable + ` ORDER BY due_at LIMIT ?`),
 		kindsOf: many(`SELECT DISTINCT gid, kind FROM saga_branches WHERE gid IN `, ``),
 		claim: func(n int) string {

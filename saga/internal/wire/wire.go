@@ -22,6 +22,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
 // The words that DTM looks for in an answer.
@@ -43,8 +44,8 @@ func Query(call saga.Call) url.Values {
 // server does not send it.
 const Caller = "caller"
 
-// maxCaller is the most characters of a caller's name.
-const maxCaller = 128
+// maxCaller is the most characters of a caller's name. Its barrier row has one more.
+const maxCaller = barrier.MaxCaller - 1
 
 // CheckCaller says what is wrong with the name of a caller, if anything. An empty
 // one is of a caller that does not name itself.

@@ -25,11 +25,12 @@ import (
 // service is what a user of the library would write: an orchestrator with its
 // branches, a consumer, and HTTP in front.
 type service struct {
-	setup    chaos.Setup
-	orch     *saga.Orchestrator
-	consumer *message.Consumer
-	ran      chan error // what Run has returned
-	closers  []func()   // last first
+	setup     chaos.Setup
+	orch      *saga.Orchestrator
+	publisher *message.Publisher
+	consumer  *message.Consumer
+	ran       chan error // what Run has returned
+	closers   []func()   // last first
 }
 
 // open opens everything, or, if it cannot, nothing.
@@ -57,7 +58,7 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
-	publisher, err := message.NewPublisher(ctx, home, broker, message.Config{Stream: setup.Stream, Subjects: []string{setup.Stream + ".>"}, AckTimeout: 2 * time.Second})
+	s.publisher, err = message.NewPublisher(ctx, home, broker, message.Config{Stream: setup.Stream, Subjects: []string{setup.Stream + ".>"}, AckTimeout: 2 * time.Second})
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	}
 	if err := errors.Join(
 		tcc.Register(s.orch, noted(stock.New(home))),
-		tcc.Register(s.orch, publisher),
+		tcc.Register(s.orch, s.publisher),
 		tcc.Register(s.orch, noted[takePoints](points{away})),
 		tcc.RegisterExternal(s.orch, gateway{setup.Gateway}),
 	); err != nil {
@@ -108,7 +109,7 @@ func (s *service) close() {
 // stop ends what is under way.
 func (s *service) stop(ctx context.Context) error {
 	defer s.close()
-	return errors.Join(s.consumer.Stop(ctx), s.orch.Stop(ctx), <-s.ran)
+	return errors.Join(s.consumer.Stop(ctx), s.orch.Stop(ctx), <-s.ran, s.publisher.Stop(ctx))
 }
 
 // effect is what the consumer does with a message: exactly once, if the library

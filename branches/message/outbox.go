@@ -1,0 +1,305 @@
+package message
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/tcc"
+)
+
+const (
+	statePrepared  = "prepared"
+	stateDiscarded = "discarded"
+)
+
+// Limits of what the outbox holds of a message.
+const (
+	maxSubject = 255      // bytes
+	maxKey     = 200      // bytes
+	maxHeaders = 48 << 10 // bytes as JSON: their column has 64 KiB, and some are added
+	maxAfter   = 10 * 8766 * time.Hour
+)
+
+// prepared is what the outbox holds of a message.
+type prepared struct {
+	id, headers string
+	data        []byte
+}
+
+// prepare checks a message, and takes the trace of ctx into its headers.
+func (p *Publisher) prepare(ctx context.Context, call saga.Call, in Publish) (prepared, error) {
+	if err := p.check(call, in); err != nil {
+		return prepared{}, tcc.Reject(err)
+	}
+	headers := maps.Clone(in.Headers)
+	if headers == nil {
+		headers = map[string][]string{}
+	}
+	p.config.Propagator.Inject(ctx, carrier(headers))
+	if in.Key != "" {
+		headers[HeaderKey] = []string{url.PathEscape(in.Key)}
+	}
+	text, err := json.Marshal(headers)
+	if err != nil {
+		return prepared{}, fmt.Errorf("encoding the headers: %w", err)
+	}
+	if len(text) > maxHeaders {
+		return prepared{}, tcc.Reject(fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, len(text), maxHeaders))
+	}
+	if err := p.stream.Check(broker.Message{Subject: in.Subject, Headers: headers, Data: in.Data}); err != nil {
+		return prepared{}, tcc.Reject(err)
+	}
+	data := in.Data
+	if data == nil {
+		data = []byte{}
+	}
+	// A gid may be used by other services, and again after the retention.
+	return prepared{call.Key().String() + "/" + rand.Text(), string(text), data}, nil
+}
+
+// check says why a message can never be in the outbox.
+func (p *Publisher) check(call saga.Call, in Publish) error {
+	for name := range in.Headers {
+		if strings.HasPrefix(strings.ToLower(name), "tccsaga-") {
+			return fmt.Errorf("%w: the header name %.80q is reserved", ErrInvalid, name)
+		}
+	}
+	switch {
+	case len(in.Subject) > maxSubject:
+		return fmt.Errorf("%w: the subject %.80q has %d bytes, %d are allowed", ErrInvalid, in.Subject, len(in.Subject), maxSubject)
+	case len(in.Key) > maxKey || strings.ContainsRune(in.Key, 0):
+		return fmt.Errorf("%w: the key %.80q has %d bytes, %d are allowed, none of them zero", ErrInvalid, in.Key, len(in.Key), maxKey)
+	case in.After < 0 || in.After > maxAfter:
+		return fmt.Errorf("%w: After is %s, it must be between 0 and ten years", ErrInvalid, in.After)
+	case in.After > 0 && in.Key != "":
+		return fmt.Errorf("%w: it has a Key and After: a delayed message has no order", ErrInvalid)
+	case in.Key != "" && call.Caller != p.logID:
+		return fmt.Errorf("%w: it has a Key, and the outbox is not in the database of the engine, which alone knows the order of the decisions: give NewPublisher the engine's database", ErrInvalid)
+	}
+	return nil
+}
+
+// Try writes the message into the outbox. It rejects what could never be
+// published.
+func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
+	failures, err := p.TryAll(ctx, tx, []tcc.Item[Publish]{{JointCall: saga.JointCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
+	return errors.Join(err, failures[0])
+}
+
+// TryAll writes many messages into the outbox in one statement.
+func (p *Publisher) TryAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item[Publish]) (failures []error, err error) {
+	failures = make([]error, len(messages))
+	var rows, ordered []string
+	var values, orderedValues []any
+	for i, m := range messages {
+		// The trace is that of the message's own caller.
+		row, err := p.prepare(m.Context, m.Call, m.In)
+		if err != nil {
+			failures[i] = err
+			continue
+		}
+		rows = append(rows, "(?, ?, 'prepared', ?, ?, ?, "+now(tx)+", ?, ?, ?, ?)")
+		values = append(values, m.GID, m.BranchID, m.In.Subject, row.headers, row.data, row.id, p.config.Stream, m.In.Key, m.In.After.Microseconds())
+		if m.In.Key != "" {
+			ordered = append(ordered, "(?, ?, ?, ?)")
+			orderedValues = append(orderedValues, p.config.Stream, m.In.Key, m.GID, m.BranchID)
+		}
+	}
+	if len(rows) == 0 {
+		return failures, nil
+	}
+	err = tx.Exec("INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, message_id, destination, order_key, delay) VALUES "+
+		strings.Join(rows, ", "), values...).Error
+	if err == nil && len(ordered) > 0 {
+		err = tx.Exec("INSERT INTO saga_outbox_order (destination, order_key, gid, branch_id) VALUES "+strings.Join(ordered, ", "), orderedValues...).Error
+	}
+	return failures, err
+}
+
+// errNotPrepared says that a row was not as Try has left it.
+var errNotPrepared = errors.New("a message is not prepared in the outbox: was saga_outbox changed by hand?")
+
+// Confirm marks the message published, or, if it is delayed, lets it wait until
+// it is due.
+func (p *Publisher) Confirm(ctx context.Context, tx *gorm.DB, in Publish) error {
+	return p.ConfirmAll(ctx, tx, []tcc.Item[Publish]{{JointCall: saga.JointCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
+}
+
+// ConfirmAll marks many messages published in one statement.
+func (p *Publisher) ConfirmAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item[Publish]) error {
+	var sequences strings.Builder
+	var published, ordered, delayed []string
+	var named []any
+	branchID := messages[0].BranchID
+	for _, m := range messages {
+		receipt, ok := m.Receipt.(broker.Receipt)
+		switch {
+		case m.BranchID != branchID:
+			return errors.New("the messages have nothing in common")
+		case m.In.After > 0:
+			delayed = append(delayed, m.GID)
+			continue
+		case !ok:
+			return errors.New("a message was not delivered")
+		case receipt.Stream != p.config.Stream:
+			return fmt.Errorf("a message was stored in the stream %s, not in %s", receipt.Stream, p.config.Stream)
+		}
+		published, named = append(published, m.GID), append(named, m.GID)
+		fmt.Fprintf(&sequences, " WHEN ? THEN %d", receipt.Sequence)
+		if m.In.Key != "" {
+			ordered = append(ordered, m.GID)
+		}
+	}
+	if len(published) > 0 {
+		err := exactly(len(published), tx.Exec("UPDATE saga_outbox SET state = 'published', published_at = "+now(tx)+", stream = ?, sequence = CASE gid"+sequences.String()+
+			" END WHERE branch_id = ? AND gid IN ? AND state = 'prepared'", append(append([]any{p.config.Stream}, named...), branchID, published)...))
+		if err != nil {
+			return err
+		}
+	}
+	if err := p.out(tx, branchID, ordered); err != nil {
+		return err
+	}
+	return p.delay(tx, branchID, delayed)
+}
+
+// out removes messages from those that others of their key wait for.
+func (p *Publisher) out(tx *gorm.DB, branchID string, gids []string) error {
+	if len(gids) == 0 {
+		return nil
+	}
+	return tx.Exec("DELETE FROM saga_outbox_order WHERE gid IN ? AND branch_id = ?", gids, branchID).Error
+}
+
+// delay lets messages wait until they are due.
+func (p *Publisher) delay(tx *gorm.DB, branchID string, gids []string) error {
+	if len(gids) == 0 {
+		return nil
+	}
+	err := exactly(len(gids), tx.Exec(`INSERT INTO saga_outbox_delayed (message_id, gid, branch_id, destination, subject, headers, data, due_at)
+		SELECT message_id, gid, branch_id, destination, subject, headers, data, `+laterBy(tx, "delay")+`
+		FROM saga_outbox WHERE branch_id = ? AND gid IN ? AND state = 'prepared'`, branchID, gids))
+	if err != nil {
+		return err
+	}
+	return exactly(len(gids), tx.Exec("UPDATE saga_outbox SET state = 'delayed' WHERE branch_id = ? AND gid IN ? AND state = 'prepared'", branchID, gids))
+}
+
+// Cancel marks the message discarded.
+func (p *Publisher) Cancel(ctx context.Context, tx *gorm.DB, in Publish) error {
+	call := tcc.CallOf(ctx)
+	err := exactly(1, tx.Exec("UPDATE saga_outbox SET state = 'discarded', discarded_at = "+now(tx)+
+		" WHERE gid = ? AND branch_id = ? AND state = 'prepared'", call.GID, call.BranchID))
+	if err == nil && in.Key != "" {
+		err = p.out(tx, call.BranchID, []string{call.GID})
+	}
+	return err
+}
+
+// Clean removes what the outbox holds of old transactions. Delayed messages that
+// are not published yet stay, and are published when they are due.
+func (p *Publisher) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
+	if err := tx.Exec("DELETE FROM saga_outbox WHERE gid IN ?", gids).Error; err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM saga_outbox_order WHERE gid IN ?", gids).Error
+}
+
+func exactly(rows int, result *gorm.DB) error {
+	if result.Error == nil && result.RowsAffected != int64(rows) {
+		return errNotPrepared
+	}
+	return result.Error
+}
+
+// outboxRow is a row of the outbox, and what came of publishing it.
+type outboxRow struct {
+	GID                        string `gorm:"column:gid"`
+	BranchID, State, MessageID string
+	Destination, OrderKey      string
+	Subject, Headers           string
+	Data                       []byte
+	Delay                      int64 // microseconds
+	Stream                     string
+	Sequence                   uint64
+	Failures                   int // of a delayed message
+
+	done bool // it is stored, or need not be; else err says why it is not
+	err  error
+}
+
+func (r *outboxRow) id() string {
+	if r.MessageID != "" {
+		return r.MessageID
+	}
+	return r.GID + "/" + r.BranchID // written by schema version 1
+}
+
+func (r *outboxRow) receipt() any {
+	if r.Delay > 0 {
+		return nil
+	}
+	return broker.Receipt{Stream: r.Stream, Sequence: r.Sequence}
+}
+
+func (r *outboxRow) message() (broker.Message, error) {
+	m := broker.Message{ID: r.id(), Subject: r.Subject, Data: r.Data}
+	if err := json.Unmarshal([]byte(r.Headers), &m.Headers); err != nil {
+		return m, fmt.Errorf("decoding the headers: %w", err)
+	}
+	if m.Headers == nil {
+		m.Headers = map[string][]string{}
+	}
+	m.Headers[HeaderID] = []string{m.ID}
+	return m, nil
+}
+
+// took notes what the broker said.
+func (r *outboxRow) took(result broker.Result) {
+	r.err = result.Err
+	if errors.Is(r.err, broker.ErrForeign) {
+		// No repetition can succeed: a person has to look at it.
+		r.err = fmt.Errorf("%w: message %s: %w", barrier.ErrConflict, r.id(), r.err)
+	}
+	if r.err == nil {
+		r.done, r.Stream, r.Sequence = true, result.Receipt.Stream, result.Receipt.Sequence
+	}
+}
+
+// book has the rows of transactions, by gid, in the order of their branches.
+type book map[string][]*outboxRow
+
+func (b book) row(gid, branchID string) *outboxRow {
+	for _, r := range b[gid] {
+		if r.BranchID == branchID {
+			return r
+		}
+	}
+	return nil
+}
+
+// read reads the rows of transactions into the book.
+func (p *Publisher) read(ctx context.Context, into book, gids []string) error {
+	var rows []*outboxRow
+	err := p.db.WithContext(ctx).Raw(`SELECT gid, branch_id, state, message_id, destination, order_key, subject, headers, data, delay, stream, sequence
+		FROM saga_outbox WHERE gid IN ? ORDER BY gid, branch_id`, gids).Scan(&rows).Error
+	if err != nil {
+		return fmt.Errorf("reading the outbox: %w", err)
+	}
+	for _, r := range rows {
+		into[r.GID] = append(into[r.GID], r)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package saga
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// place is a database with the kinds of branches that live there.
+type place struct {
+	db    *gorm.DB
+	pool  *sql.DB
+	kinds []*branch
+}
+
+func (p *Participant) places() []place {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	places := []place{{db: p.db, pool: p.pool}}
+	for _, kind := range slices.Sorted(maps.Keys(p.branches)) {
+		b := p.branches[kind]
+		pool, err := local.Pool(b.Database) // it had one when it was registered
+		i := slices.IndexFunc(places, func(at place) bool { return at.pool == pool })
+		if i < 0 || err != nil {
+			i = len(places)
+			places = append(places, place{db: b.Database, pool: pool})
+		}
+		places[i].kinds = append(places[i].kinds, b)
+	}
+	return places
+}
+
+func (p place) clean(ctx context.Context, c caller, age time.Duration) (removed int, err error) {
+	var failed error
+	for after := (barrier.Cursor{}); ; {
+		var gids []string
+		gids, after, err = barrier.Old(ctx, p.db, after, age)
+		if err != nil {
+			return removed, err
+		}
+		for batch := range slices.Chunk(gids, cleanPage) {
+			n, err := p.cleanBatch(ctx, c, batch, age)
+			removed += n
+			if err != nil && failed == nil {
+				failed = err
+			}
+			if err != nil && (!errors.Is(err, errKindClean) || ctx.Err() != nil) {
+				return removed, failed
+			}
+		}
+		if after.Done() {
+			return removed, failed
+		}
+	}
+}
+
+// cleanBatch removes the transactions of a batch, but for those with a kind of branch
+// whose Clean fails.
+func (p place) cleanBatch(ctx context.Context, c caller, batch []string, age time.Duration) (removed int, err error) {
+	run := cleanRun{place: p, caller: c, age: age, failed: map[string]bool{}}
+	for {
+		n, again := run.remove(ctx, batch)
+		if again == nil || !errors.Is(again, errKindClean) || ctx.Err() != nil {
+			return n, errors.Join(err, again)
+		}
+		err = errors.Join(err, again)
+	}
+}
+
+// cleanRun removes transactions of one database.
+type cleanRun struct {
+	place
+	caller
+	age    time.Duration
+	failed map[string]bool // kinds whose Clean has failed
+}
+
+// remove removes the transactions of a batch that may go, by a look at their rows
+// that locks them. Old has looked without a lock, and perhaps at a replica.
+func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err error) {
+	log, err := txlog.New(r.db)
+	if err != nil {
+		return 0, err
+	}
+	err = local.Run(ctx, r.db, func(tx *gorm.DB) error {
+		removed = 0 // of an earlier run
+		gids, _, err := barrier.LockOld(ctx, tx, batch, r.age)
+		if err != nil {
+			return err
+		}
+		// After the lock: a transaction that uses one of these gids has either
+		// committed its row of the log, or waits, and finds no barrier row then.
+		inUse, err := log.InUse(ctx, tx, gids)
+		if err != nil {
+			return err
+		}
+		kinds, err := barrier.Kinds(ctx, tx, gids)
+		if err != nil {
+			return err
+		}
+		gids = slices.DeleteFunc(gids, func(gid string) bool { return inUse[gid] || r.hasFailed(kinds[gid]) })
+		if len(gids) == 0 {
+			return nil
+		}
+		for _, b := range r.kinds {
+			own := slices.DeleteFunc(slices.Clone(gids), func(gid string) bool { return !ofKind(kinds[gid], b.Kind) })
+			if len(own) == 0 {
+				continue
+			}
+			if err := r.cleanKind(ctx, tx, b, own); err != nil {
+				r.failed[b.Kind] = true
+				return err
+			}
+		}
+		removed = len(gids)
+		return barrier.RemoveOld(ctx, tx, gids, r.age)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return removed, nil
+}
+
+// ofKind says whether one of the rows of a transaction is of a kind. Rows from before
+// the barrier knew kinds may be of any.
+func ofKind(kinds []string, kind string) bool {
+	return slices.Contains(kinds, kind) || slices.Contains(kinds, "")
+}
+
+func (r *cleanRun) hasFailed(kinds []string) bool {
+	for kind := range r.failed {
+		if ofKind(kinds, kind) {
+			return true
+		}
+	}
+	return false
+}

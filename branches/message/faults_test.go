@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	mysqldriver "github.com/go-sql-driver/mysql"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
@@ -133,80 +131,6 @@ func TestNoSchema(t *testing.T) {
 			t.Errorf("%s: the consumer was made: %v", dialect, err)
 		}
 	}
-}
-
-// proxy stands between a test and a database server, and can be cut.
-type proxy struct {
-	listener net.Listener
-	target   string
-	mu       sync.Mutex
-	cut      bool
-	conns    []net.Conn
-	gate     sync.RWMutex // held by who stalls the traffic
-}
-
-func (p *proxy) forward(to, from net.Conn) {
-	defer to.Close()
-	piece := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(piece)
-		p.gate.RLock()
-		_, writeErr := to.Write(piece[:n])
-		p.gate.RUnlock()
-		if err != nil || writeErr != nil {
-			return
-		}
-	}
-}
-
-func newProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	p := &proxy{listener: listener, target: target}
-	t.Cleanup(func() { listener.Close(); p.set(true) })
-	go func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", target)
-			p.mu.Lock()
-			if p.cut || err != nil {
-				near.Close()
-			} else {
-				p.conns = append(p.conns, near, far)
-				go p.forward(near, far)
-				go p.forward(far, near)
-			}
-			p.mu.Unlock()
-		}
-	}()
-	return p
-}
-
-func (p *proxy) set(cut bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cut = cut
-	for _, c := range p.conns {
-		c.Close()
-	}
-	p.conns = nil
-}
-
-// throughProxy opens a database of a test on MySQL through a proxy.
-func throughProxy(t *testing.T) (direct, cuttable *gorm.DB, p *proxy) {
-	t.Helper()
-	database := sqltest.Create(t, "mysql")
-	direct = sqltest.Connect(t, database, &gorm.Config{})
-	must(t, sagasql.Migrate(t.Context(), direct))
-	config, err := mysqldriver.ParseDSN(database.DSN)
-	must(t, err)
-	p = newProxy(t, config.Addr)
-	config.Addr = p.listener.Addr().String()
-	return direct, sqltest.Connect(t, sqltest.Database{Dialect: "mysql", DSN: config.FormatDSN()}, &gorm.Config{}), p
 }
 
 // While the database is away under load, no message spends an attempt, none is

@@ -125,6 +125,28 @@ func TestWorkersRunAtOnce(t *testing.T) {
 	b.settled("worker")
 }
 
+// A message that another process has handled meanwhile, while it waited here, is not
+// handled again.
+func TestHandledElsewhereMeanwhile(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db)
+		var seen journal
+		b.consume(message.ConsumerConfig{FirstRetry: 4 * time.Second, MaxRetry: 4 * time.Second}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
+			seen.note(m)
+			return errors.New("on purpose")
+		})
+		b.send("a", "x", nats.Header{message.HeaderID: {"m"}, message.HeaderKey: {"k"}})
+		eventually(t, "it has failed once", func() bool {
+			_, now := longAgo(db)
+			return db.Exec("UPDATE saga_inbox SET handled_at = "+now+" WHERE message_id = 'm' AND attempts = 1").RowsAffected == 1
+		})
+		b.settled("worker")
+		if n := len(seen.all()); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+	})
+}
+
 // Two keys are independent: one that fails holds up its own messages only.
 func TestFailingKeyHoldsUpItsOwn(t *testing.T) {
 	t.Parallel()

@@ -20,9 +20,10 @@ import (
 type caller struct {
 	timeout  time.Duration
 	logger   *slog.Logger
-	instance string    // that the barrier names for calls that are under way
-	prefix   string    // of the names of callers in the barrier rows
-	underWay *underWay // calls of this process
+	instance string          // that the barrier names for calls that are under way
+	prefix   string          // of the names of callers in the barrier rows
+	underWay *underWay       // calls of this process
+	over     <-chan struct{} // closed when nothing is called any more; nil is never
 }
 
 // errRaced says that a Try came between two looks at the barrier.

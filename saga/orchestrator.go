@@ -123,6 +123,7 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 		return log.Renew(ctx, o.instance, config.Lease)
 	})
 	o.work, o.halt = context.WithCancel(context.WithoutCancel(ctx))
+	o.caller.over = o.work.Done()
 	if err := o.lease.renew(ctx); err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}

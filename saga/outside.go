@@ -129,8 +129,8 @@ const (
 func (c caller) tryEndedLate(b *branch, call Call, mark string) {
 	var err error
 	for n := range lateCancels {
-		if n > 0 {
-			time.Sleep(lateCancelWait << (n - 1))
+		if n > 0 && !c.pause(lateCancelWait<<(n-1)) {
+			break
 		}
 		if err = c.cancelLate(b, call, mark); err == nil {
 			return
@@ -138,6 +138,18 @@ func (c caller) tryEndedLate(b *branch, call Call, mark string) {
 	}
 	c.logger.Error("saga: a Try returned long after its time was over; if it has reserved something, its own side has to free it",
 		slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", err))
+}
+
+// pause waits; false says that nothing is called any more.
+func (c caller) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-c.over:
+		return false
+	}
 }
 
 func (c caller) cancelLate(b *branch, call Call, mark string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"regexp"
 	"time"
 
@@ -29,7 +30,8 @@ type Received struct {
 	Key      string    // its ordering key; empty if it has none
 }
 
-// HeaderKey is the ordering key of a message, if it has one.
+// HeaderKey is the header with the ordering key of a message that has one, escaped as
+// in the path of a URL.
 const HeaderKey = "Tccsaga-Key"
 
 // Handler does the work of a message in the local transaction tx, which it
@@ -163,11 +165,20 @@ func (c ConsumerConfig) withDefaults() ConsumerConfig {
 		c.DeadLetters = c.Stream + "_dead"
 	}
 	if c.Key == nil {
-		c.Key = func(m Received) string { return header(m.Headers, HeaderKey) }
+		c.Key = publishedKey
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	c.Propagator = propagatorOr(c.Propagator)
 	return c
+}
+
+// publishedKey is the ordering key that a message was published with.
+func publishedKey(m Received) string {
+	key := header(m.Headers, HeaderKey)
+	if plain, err := url.PathUnescape(key); err == nil {
+		return plain
+	}
+	return key // of another program
 }

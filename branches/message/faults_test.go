@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -16,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	mysqldriver "github.com/go-sql-driver/mysql"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
@@ -136,65 +133,6 @@ func TestNoSchema(t *testing.T) {
 	}
 }
 
-// proxy stands between a test and a database server, and can be cut.
-type proxy struct {
-	listener net.Listener
-	target   string
-	mu       sync.Mutex
-	cut      bool
-	conns    []net.Conn
-}
-
-func newProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	p := &proxy{listener: listener, target: target}
-	t.Cleanup(func() { listener.Close(); p.set(true) })
-	go func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", target)
-			p.mu.Lock()
-			if p.cut || err != nil {
-				near.Close()
-			} else {
-				p.conns = append(p.conns, near, far)
-				go func() { _, _ = io.Copy(near, far); near.Close() }()
-				go func() { _, _ = io.Copy(far, near); far.Close() }()
-			}
-			p.mu.Unlock()
-		}
-	}()
-	return p
-}
-
-func (p *proxy) set(cut bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cut = cut
-	for _, c := range p.conns {
-		c.Close()
-	}
-	p.conns = nil
-}
-
-// throughProxy opens a database of a test on MySQL through a proxy.
-func throughProxy(t *testing.T) (direct, cuttable *gorm.DB, p *proxy) {
-	t.Helper()
-	database := sqltest.Create(t, "mysql")
-	direct = sqltest.Connect(t, database, &gorm.Config{})
-	must(t, sagasql.Migrate(t.Context(), direct))
-	config, err := mysqldriver.ParseDSN(database.DSN)
-	must(t, err)
-	p = newProxy(t, config.Addr)
-	config.Addr = p.listener.Addr().String()
-	return direct, sqltest.Connect(t, sqltest.Database{Dialect: "mysql", DSN: config.FormatDSN()}, &gorm.Config{}), p
-}
-
 // While the database is away under load, no message spends an attempt, none is
 // asked for, and all are handled once when it is back.
 func TestDatabaseAway(t *testing.T) {
@@ -244,6 +182,38 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("%d effects, %d attempts, %d dead letters", n, attempts, count(t, b.js, b.name+"_dead"))
 	}
 	if s := c.State(t.Context()); s.Failed != 0 || s.Buried != 0 || s.Status != message.Running {
+		t.Errorf("the state is %+v", s)
+	}
+}
+
+// A database that hangs lets the time of handlers run out, which spends no attempt.
+func TestDatabaseHangs(t *testing.T) {
+	t.Parallel()
+	direct, db, p := throughProxy(t)
+	b := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), connect(t))
+	b.db = direct
+	b.effects()
+	b.db = db
+	var once sync.Once
+	c := b.consume(message.ConsumerConfig{Attempts: 1, Timeout: 500 * time.Millisecond}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
+		once.Do(p.gate.Lock)
+		if err := effect(tx, "worker", m.ID); err != nil {
+			return errors.New("could not store it")
+		}
+		return nil
+	})
+	for i := range 3 {
+		b.send("a", "x", nats.Header{message.HeaderID: {fmt.Sprint("m", i)}})
+	}
+	// Once the consumer has noted why it goes no further, it is too late to count.
+	eventually(t, "the time of the handler is over", func() bool { return c.State(t.Context()).LastError != nil })
+	p.gate.Unlock()
+	b.settled("worker")
+	b.db = direct
+	for i := range 3 {
+		b.had("worker", fmt.Sprint("m", i), 1)
+	}
+	if s := c.State(t.Context()); s.Failed != 0 || s.Buried != 0 {
 		t.Errorf("the state is %+v", s)
 	}
 }

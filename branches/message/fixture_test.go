@@ -178,53 +178,6 @@ func (b *bench) settled(consumer string) {
 	})
 }
 
-// resettled waits until the consumer has acknowledged what was sent to it again from
-// the dead letters.
-func (b *bench) resettled(consumer string) {
-	b.t.Helper()
-	eventually(b.t, consumer+" has acknowledged what was sent again", func() bool {
-		s, err := b.js.Stream(b.t.Context(), b.name+"_dead")
-		if err != nil {
-			return false
-		}
-		info, err := s.Info(b.t.Context(), jetstream.WithSubjectFilter("dead."+b.name+".again."+consumer+".>"))
-		return err == nil && len(info.State.Subjects) == 0
-	})
-}
-
-// letters are the dead letters of the bench's stream.
-func (b *bench) letters() *message.DeadLetters {
-	b.t.Helper()
-	d, err := message.NewDeadLetters(b.db, wrap(b.js), b.name, "")
-	must(b.t, err)
-	return d
-}
-
-// buried lists the dead letters.
-func (b *bench) buried(filter message.LetterFilter) []message.Letter {
-	b.t.Helper()
-	letters, err := b.letters().List(b.t.Context(), filter)
-	must(b.t, err)
-	return letters
-}
-
-var operator = message.By{Who: "ann", Why: "mended"}
-
-// resend sends all dead letters again.
-func (b *bench) resend() int {
-	b.t.Helper()
-	sent, err := b.letters().Resend(b.t.Context(), operator, numbers(b.buried(message.LetterFilter{}))...)
-	must(b.t, err)
-	return sent
-}
-
-func numbers(letters []message.Letter) (all []uint64) {
-	for _, l := range letters {
-		all = append(all, l.Number)
-	}
-	return all
-}
-
 // effects is a table that handlers write into, so that what a handler did is
 // seen only if its local transaction was committed.
 func (b *bench) effects() {

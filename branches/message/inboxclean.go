@@ -20,6 +20,9 @@ const (
 	// pause after a page is this many times what the page took.
 	cleanShare = 20
 
+	// cleanMost is the longest such pause.
+	cleanMost = 5 * time.Second
+
 	// cleanRest is the longest rest after the last page; with a short retention
 	// it is a tenth of that.
 	cleanRest = time.Hour
@@ -75,7 +78,7 @@ func (c *Consumer) cleanTurn(ctx context.Context, stream string) (pause time.Dur
 	}
 	began := time.Now()
 	after, err = c.cleanPage(db, stream, after, first)
-	if pause = cleanShare * time.Since(began); after == "" {
+	if pause = min(cleanShare*time.Since(began), cleanMost); after == "" {
 		pause = whole
 	}
 	if err != nil {

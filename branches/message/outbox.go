@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"strings"
 	"time"
 
@@ -47,6 +48,9 @@ func (p *Publisher) prepare(ctx context.Context, call saga.Call, in Publish) (pr
 		headers = map[string][]string{}
 	}
 	p.config.Propagator.Inject(ctx, carrier(headers))
+	if in.Key != "" {
+		headers[HeaderKey] = []string{url.PathEscape(in.Key)}
+	}
 	text, err := json.Marshal(headers)
 	if err != nil {
 		return prepared{}, fmt.Errorf("encoding the headers: %w", err)

@@ -269,11 +269,25 @@ func (c *Consumer) transaction(batch, next []*entry) (failure, fault error) {
 		return nil, nil
 	case errors.Is(err, barrier.ErrDatabase) || !reached:
 		return nil, err
+	case ctx.Err() != nil && c.ctx.Err() == nil && c.databaseHangs():
+		return nil, fmt.Errorf("the time is over, and the database does not answer: %w", err)
 	case failure != nil:
 		return failure, nil
 	default: // the time is over, or what the handler did is refused
 		return err, nil
 	}
+}
+
+// hanging is how long a database has to say that it is there, after a handler whose
+// time was over.
+const hanging = 2 * time.Second
+
+// databaseHangs says whether the database does not answer, so that the handler is not
+// to blame for the time.
+func (c *Consumer) databaseHangs() bool {
+	ctx, cancel := context.WithTimeout(c.ctx, hanging)
+	defer cancel()
+	return c.inbox.ask(ctx) != nil
 }
 
 func (c *Consumer) call(ctx context.Context, tx *gorm.DB, messages []Received) (err error) {

@@ -46,7 +46,6 @@ func (s *Suite) Ratios() []Ratio {
 	faster("consume-1-worker/by-hand", "consume", "mysql", "1 worker", "by hand", 1, 1)
 	faster("consume-batches/by-hand", "consume", "mysql", "batches of 64", "by hand", 1, 3)
 	faster("consume-far-16-workers/former", "consume-far", "mysql", "16 workers", "former", 1, 4)
-	faster("consume-far-batches/former", "consume-far", "mysql", "batches of 64", "former", 1, 4)
 	return all
 }
 

@@ -114,6 +114,11 @@ message; all of it is durable.
   real it is called jetstream
 - dtm: a DTM server, through its own client, with its own barrier
 - empty, full: tccsaga with a log that is empty, or holds millions of finished transactions
+- by hand; by hand, 64 a commit: a loop that handles a backlog of messages, each with an
+  inbox row and one INSERT in a local transaction; 1 worker, 16 workers, batches of 64:
+  the consumer of tccsaga; former: what it did before; watermill, river: their SQL
+  subscriber and their workers with the same INSERT; consume-far: with a database that is
+  2 ms away
 - waiting, none: tccsaga beside open reservations that wait, or beside as many decided ones
 `
 

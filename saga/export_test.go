@@ -100,3 +100,14 @@ func (o *Orchestrator) SharesAtAll(p Plan) bool {
 	}
 	return o.Shares(p)
 }
+
+// WaitingDepartures returns how many executions of plans like p wait for a batch.
+func (o *Orchestrator) WaitingDepartures(p Plan) int {
+	key, _ := o.companyOf(o.stepsOf(p))
+	o.departures.mu.Lock()
+	defer o.departures.mu.Unlock()
+	if in := o.departures.byKey[key]; in != nil {
+		return len(in.waiting)
+	}
+	return 0
+}

@@ -384,6 +384,7 @@ func TestACallerLeavesTheCompany(t *testing.T) {
 				gone <- err
 			}()
 		}
+		eventually(t, "both wait for the batch", func() bool { return p.orch.WaitingDepartures(p.plan("x", take{}, "bulk")) == 2 })
 		leave()
 		outcome, err := p.execute("stays", take{Pot: 3, N: 1}, "bulk")
 		if err != nil || outcome.State != saga.Confirmed {

@@ -2,7 +2,6 @@ package saga_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -81,7 +80,7 @@ func TestABranchsOwnHandle(t *testing.T) {
 			return nil, tx.Create(&things).Error
 		}
 		orch := opened(t, db, saga.Config{CallTimeout: 500 * time.Millisecond, Retention: time.Second}, branch, bulk)
-		host, err := saga.NewParticipant(t.Context(), db, saga.ParticipantConfig{CallTimeout: time.Millisecond})
+		host, err := saga.NewParticipant(t.Context(), db, saga.ParticipantConfig{CallTimeout: 500 * time.Millisecond})
 		ok(err)
 		ok(host.Register(branch))
 		things := func(gid string) (n int64) {
@@ -125,12 +124,11 @@ func TestABranchsOwnHandle(t *testing.T) {
 		check("open-open")
 		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
 			call := saga.Call{GID: "hosted", BranchID: "01", Kind: "own", Op: op, Payload: []byte("{}")}
-			for errors.Is(host.Call(t.Context(), call), context.DeadlineExceeded) { // it has a millisecond
-			}
+			ok(host.Call(t.Context(), call))
 		}
 		check("hosted")
 		eventually(t, "the participant cleans", func() bool {
-			_, err := host.Clean(t.Context(), 2*time.Millisecond)
+			_, err := host.Clean(t.Context(), time.Second)
 			ok(err)
 			return things("hosted") == 0
 		})

@@ -107,6 +107,18 @@ type Call struct {
 // "gid/branch", where another system asks for an idempotency key.
 func (c Call) Key() barrier.Key { return barrier.Key{GID: c.GID, BranchID: c.BranchID} }
 
+// IdempotencyKey names the branch among those of all engines: "LOG/gid/branch",
+// where LOG is the id of the engine's log. It is the same in every call of the
+// branch. Use it where several engines share a side outside, such as an account at
+// a payment gateway; [Call.Key] is unique within one engine only. Neither is unique
+// for ever: a gid that is used again after the retention has the same.
+func (c Call) IdempotencyKey() string {
+	if c.Caller == "" {
+		return c.Key().String()
+	}
+	return c.Caller + "/" + c.Key().String()
+}
+
 // JointCall is one of several calls that are made together.
 type JointCall struct {
 	// Context holds the values of the caller's context, such as a trace. It

@@ -32,7 +32,7 @@ const pattern = "tcc"
 // If a branch said no with [RejectCode], the error wraps a [*saga.Rejection] with
 // the code.
 //
-// The gid, up to 128 printable ASCII characters chosen by the caller, names
+// The gid, up to 128 printable ASCII characters without spaces and slashes, names
 // the transaction: executing the same gid with the same payloads again does
 // nothing new and gives the same transaction's outcome. With other payloads, or
 // with the same ones under another kind, the error matches [saga.ErrMismatch].

@@ -3,7 +3,7 @@ package guards
 // engineGuards keep the engine to what the log says.
 var engineGuards = []guard{
 	{
-		name: "settle-epoch", file: "saga/execute.go",
+		name: "settle-epoch", file: "saga/settle.go",
 		text: `		case record.Epoch != t.epoch:
 			return e.yield(ctx)
 `,
@@ -12,7 +12,7 @@ var engineGuards = []guard{
 		why: "an execution that was taken over drives beside the new driver",
 	},
 	{
-		name: "settle-lost", file: "saga/execute.go",
+		name: "settle-lost", file: "saga/settle.go",
 		text: `	e.lost = true
 `,
 		with: ``,
@@ -20,7 +20,7 @@ var engineGuards = []guard{
 		why: "an execution that was taken over drives beside the new driver",
 	},
 	{
-		name: "follow-digest", file: "saga/execute.go",
+		name: "follow-digest", file: "saga/follow.go",
 		text: `if record.Digest != digest {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestAnotherPlanUnderTheSameGID$/^sqlite$", short: true,

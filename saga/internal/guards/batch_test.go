@@ -144,10 +144,9 @@ var batchGuards = []guard{
 	},
 	{
 		name: "late-try-failure", file: "saga/departing.go",
-		text: `		if position > 0 {
-			// What their other branches have done has to be undone.
+		text: `			// What their other branches have done has to be undone.
 			return nil, stumbling(barrier.Try, going, failures)
-		}`,
+`,
 		with: ``,
 		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
 		why: "the earlier branches of a member that is refused stay reserved",

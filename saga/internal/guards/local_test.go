@@ -21,7 +21,7 @@ var localGuards = []guard{
 	{
 		name: "ready-commit", file: "saga/internal/local/local.go",
 		text: `	if err := t.ready(ctx); err != nil {
-		return t.again(ctx, err), fmt.Errorf("commit: %w", err)
+		return t.judge(ctx, fmt.Errorf("commit: %w", err))
 	}
 `,
 		with: ``,

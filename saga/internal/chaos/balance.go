@@ -128,7 +128,7 @@ func (b *books) checkBranch(e *entry, key branch) string {
 	switch {
 	case e.state == "confirmed" && barrier != "confirmed":
 		return fmt.Sprintf("has the barrier row %q, but the transaction is confirmed", barrier)
-	case e.state == "cancelled" && barrier != "cancelled" && barrier != "suspended" && !(barrier == "" && e.rejectedAtOnce()):
+	case e.state == "cancelled" && barrier != "cancelled" && barrier != "suspended" && !(barrier == "" && e.untouched()):
 		return fmt.Sprintf("has the barrier row %q, but the transaction is cancelled", barrier)
 	}
 	switch kind {
@@ -159,16 +159,10 @@ func (b *books) checkBranch(e *entry, key branch) string {
 	return ""
 }
 
-// rejectedAtOnce says whether all of the transaction was rolled back in the
-// local transaction that would have begun it.
-func (e *entry) rejectedAtOnce() bool {
-	for _, kind := range e.kinds {
-		if kind != "stock.lock" && kind != "message.publish" {
-			return false
-		}
-	}
-	return e.planned
-}
+// untouched says whether a branch of the transaction may have no barrier row: its own
+// execution has cancelled it, and does not cancel Trys that it never called or that
+// were rolled back. Whatever such a branch had done would be an imbalance.
+func (e *entry) untouched() bool { return e.planned && e.byCaller }
 
 // balanceLevels compares stock and points with the confirmed orders.
 func (b *books) balanceLevels(wrong func(string, ...any)) {

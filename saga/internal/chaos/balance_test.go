@@ -18,7 +18,7 @@ func balanced() *books {
 	for gid, state := range map[string]string{"a": "confirmed", "b": "cancelled"} {
 		order.GID = gid
 		b.told.begin(order, false, "executed").counts[Told(state)] = 1
-		e := &entry{gid: gid, state: state, planned: true, created: now, decided: now, finished: now, kinds: kinds}
+		e := &entry{gid: gid, state: state, planned: true, byCaller: true, created: now, decided: now, finished: now, kinds: kinds}
 		for _, id := range []string{"01", "02", "03", "04"} {
 			e.branches = append(e.branches, branch{gid, id})
 			b.marks[branch{gid, id}] = &mark{barriers: []string{state}}
@@ -31,7 +31,7 @@ func balanced() *books {
 	}
 	b.marks[branch{"a", "04"}].outbox, b.marks[branch{"b", "04"}].outbox = "published", "discarded"
 	b.told.begin(Order{GID: "c", SKU: scarce, Pieces: scarceAt + 1}, true, "executed").counts[Cancelled] = 1
-	b.log["c"] = &entry{gid: "c", state: "cancelled", planned: true, created: now, decided: now, finished: now,
+	b.log["c"] = &entry{gid: "c", state: "cancelled", planned: true, byCaller: true, created: now, decided: now, finished: now,
 		branches: []branch{{"c", "01"}}, kinds: map[string]string{"01": "stock.lock"}}
 	b.levels = []level{{"pen", plenty - 3, 0, 3}, {"ann", plenty - 2, 0, 2}, {scarce, scarceAt, 0, 0}}
 	return b

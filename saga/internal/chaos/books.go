@@ -31,6 +31,7 @@ type books struct {
 type entry struct {
 	gid, state, reason, attention string
 	planned                       bool // executed with a plan
+	byCaller                      bool // decided by its own execution, or by its caller
 	created, decided, finished    time.Time
 	late                          bool // confirmed after its deadline
 	branches                      []branch
@@ -82,11 +83,11 @@ func read(ctx context.Context, homeDB, awayDB *sql.DB, js jetstream.JetStream, g
 }
 
 func (b *books) readLog(ctx context.Context, db *sql.DB) error {
-	err := each(ctx, db, `SELECT gid, state, reason, attention, digest <> '', created_at, decided_at, finished_at,
+	err := each(ctx, db, `SELECT gid, state, reason, attention, digest <> '', decided_by = 'caller', created_at, decided_at, finished_at,
 		state = 'confirmed' AND decided_at > deadline_at FROM saga_transactions`, func(rows *sql.Rows) error {
 		e := &entry{kinds: map[string]string{}}
 		var decided, finished sql.NullTime
-		if err := rows.Scan(&e.gid, &e.state, &e.reason, &e.attention, &e.planned, &e.created, &decided, &finished, &e.late); err != nil {
+		if err := rows.Scan(&e.gid, &e.state, &e.reason, &e.attention, &e.planned, &e.byCaller, &e.created, &decided, &finished, &e.late); err != nil {
 			return err
 		}
 		e.decided, e.finished = decided.Time, finished.Time
@@ -169,7 +170,7 @@ func (b *books) readEffects(ctx context.Context, db *sql.DB) error {
 		var id string
 		var n int
 		err := rows.Scan(&id, &n)
-		b.effects[id] = n
+		b.effects[branchOf(id)] += n
 		return err
 	})
 }
@@ -213,13 +214,21 @@ func (b *books) readStream(ctx context.Context, js jetstream.JetStream) error {
 				return err
 			}
 			read = meta.Sequence.Stream
-			b.messages[msg.Headers().Get(message.HeaderID)]++
+			b.messages[branchOf(msg.Headers().Get(message.HeaderID))]++
 		}
 		if batch.Error() != nil || read == before {
 			return fmt.Errorf("reading the stream ended at %d of %d: %w", read, last, batch.Error())
 		}
 	}
 	return nil
+}
+
+// branchOf is the branch of a message: its id is that, and random characters.
+func branchOf(id string) string {
+	if i := strings.LastIndexByte(id, '/'); i >= 0 {
+		return id[:i]
+	}
+	return id
 }
 
 // each calls f for each row.

@@ -42,14 +42,18 @@ func (l *lease) renew(ctx context.Context) error {
 	return nil
 }
 
+// leaseWait is how long a caller waits for a lease at least, and for longer ones as
+// long as they are.
+const leaseWait = 5 * time.Second
+
 // wait returns when the lease holds. If it does not, and Run is renewing it,
-// it waits for that: for the length of a lease, until ctx ends, or until stopping is
+// it waits for that: for leaseWait or the length of a lease, until ctx ends, or until stopping is
 // closed.
 func (l *lease) wait(ctx context.Context, stopping <-chan struct{}) error {
 	if l.holds() {
 		return nil
 	}
-	timer := time.NewTimer(l.length)
+	timer := time.NewTimer(max(l.length, leaseWait))
 	defer timer.Stop()
 	for {
 		l.mu.Lock()

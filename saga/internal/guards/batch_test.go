@@ -77,7 +77,7 @@ var batchGuards = []guard{
 `,
 		with: `	_ = barrier.Remove
 `,
-		pkg: "saga", run: "^TestAFailureInCompany$/^sqlite$", short: true,
+		pkg: "saga", run: "^TestARefusedMemberLeavesNoBarrierRow$/^sqlite$", short: true,
 		why: "a cancelled transaction of a batch leaves a barrier row that says it is confirmed",
 	},
 	{

@@ -155,17 +155,23 @@ func (c caller) pause(d time.Duration) bool {
 func (c caller) cancelLate(b *branch, call Call, mark string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*c.timeout)
 	defer cancel()
-	row, err := c.lookLocked(ctx, b, call)
-	if err != nil {
-		return err
-	}
-	// Without a row, its transaction is finished, and was removed.
-	if row == nil || row.State == barrier.StateCancelled {
-		again := call
-		again.Op = barrier.Cancel
-		if _, err := c.outside(ctx, b, again, nil); err != nil {
+	var row *barrier.Row
+	err := local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
+		if row, err = barrier.LookLocked(ctx, tx, call.Key()); err != nil || row == nil || row.State == barrier.StateCancelled {
 			return err
 		}
+		// A Cancel is still to come, and comes after this. With the look, so that none
+		// is noted in between, whose mark for another Cancel has to stay.
+		return barrier.End(ctx, tx, call.Key(), mark)
+	})
+	// Without a row, its transaction is finished, and was removed.
+	if err != nil || row != nil && row.State != barrier.StateCancelled {
+		return err
+	}
+	again := call
+	again.Op = barrier.Cancel
+	if _, err := c.outside(ctx, b, again, nil); err != nil {
+		return err
 	}
 	return c.end(ctx, b, call, mark)
 }

@@ -102,8 +102,8 @@ var outsideGuards = []guard{
 	},
 	{
 		name: "try-late", file: "saga/outside.go",
-		text: `if row == nil || row.State == barrier.StateCancelled {`,
-		with: `if row != nil && row.State == "" {`,
+		text: `if err != nil || row != nil && row.State != barrier.StateCancelled {`,
+		with: `if true {`,
 		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
 		why: "a Try that returns after its Cancel stays reserved",
 	},

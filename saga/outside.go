@@ -45,7 +45,7 @@ func (c caller) tryOutside(ctx context.Context, b *branch, call Call) error {
 		_, markErr := c.ended(ctx, b, call, mark, true)
 		return errors.Join(err, markErr)
 	}
-	_, err := c.outside(ctx, b, call, func() { c.tryEndedLate(b, call, mark) })
+	_, err := c.outside(ctx, b, call, func() { c.tryEndedLate(ctx, b, call, mark) })
 	if errors.Is(err, errAbandoned) {
 		return err // it goes on, and its mark stays
 	}
@@ -56,7 +56,7 @@ func (c caller) tryOutside(ctx context.Context, b *branch, call Call) error {
 			slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", markErr))
 	case !noted:
 		// Its time was over, as after a pause of the process, and Cancel has come.
-		c.tryEndedLate(b, call, mark)
+		c.tryEndedLate(ctx, b, call, mark)
 	}
 	return err
 }
@@ -126,13 +126,13 @@ const (
 // tryEndedLate is called when a Try has returned after its time was over. If Cancel
 // has been called meanwhile, the Try may have reserved after it: Cancel is called
 // once more, until it succeeds.
-func (c caller) tryEndedLate(b *branch, call Call, mark string) {
+func (c caller) tryEndedLate(ctx context.Context, b *branch, call Call, mark string) {
 	var err error
 	for n := range lateCancels {
 		if n > 0 && !c.pause(lateCancelWait<<(n-1)) {
 			break
 		}
-		if err = c.cancelLate(b, call, mark); err == nil {
+		if err = c.cancelLate(ctx, b, call, mark); err == nil {
 			return
 		}
 	}
@@ -152,8 +152,8 @@ func (c caller) pause(d time.Duration) bool {
 	}
 }
 
-func (c caller) cancelLate(b *branch, call Call, mark string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*c.timeout)
+func (c caller) cancelLate(ctx context.Context, b *branch, call Call, mark string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*c.timeout)
 	defer cancel()
 	var row *barrier.Row
 	err := local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {

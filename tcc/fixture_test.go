@@ -254,7 +254,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	limit := time.After(60 * time.Second)
+	limit := time.After(20 * time.Second)
 	for !condition() {
 		select {
 		case <-ticker.C:

@@ -177,7 +177,7 @@ func report(t *testing.T, seed uint64, r result) {
 func TestSameSeedSameTrace(t *testing.T) {
 	t.Parallel()
 	log, other := openDatabase(t, "log"), openDatabase(t, "other")
-	for seed := range uint64(max(2, 8/slower)) {
+	for seed := range uint64(max(2, 20/slower)) {
 		one, two := simulate(t, seed, log, other, 6, storm), simulate(t, seed, log, other, 6, storm)
 		if !slices.Equal(one.trace, two.trace) {
 			for i := range min(len(one.trace), len(two.trace)) {

@@ -97,6 +97,9 @@ func (g *gate) pass(ctx context.Context, c *call) (f fault, err error) {
 	}
 }
 
+// turn is how often the scheduler looks when no call comes.
+const turn = 50 * time.Millisecond
+
 // run lets calls go, one at a time, until done says that it is over.
 func (g *gate) run(done func() bool) {
 	for {
@@ -112,7 +115,9 @@ func (g *gate) run(done func() bool) {
 			g.release(same)
 			continue
 		}
-		timer := time.NewTimer(50 * time.Millisecond)
+		// At whole turns since the beginning, whatever woke it before: calls that are
+		// slow go at these moments.
+		timer := time.NewTimer(turn - time.Since(g.began)%turn)
 		select {
 		case <-g.arrived:
 		case <-timer.C:

@@ -72,6 +72,9 @@ func (l *lease) wait(ctx context.Context, stopping <-chan struct{}) error {
 		case <-ctx.Done():
 			return ErrNoLease
 		case <-timer.C:
+			if l.holds() { // renewed at the same moment
+				return nil
+			}
 			return ErrNoLease
 		}
 	}

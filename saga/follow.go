@@ -18,6 +18,8 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 		select {
 		case <-other.done:
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return o.decidedBy(ctx, gid, digest)
 		}
 	}

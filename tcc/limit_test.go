@@ -1,6 +1,7 @@
 package tcc_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -14,14 +15,28 @@ import (
 // the first call that succeeds lets them through.
 func TestServiceThatIsDown(t *testing.T) {
 	t.Parallel()
+	const many, opening = 50, 5
 	config := quick
-	config.KindLimits = map[string]saga.Limits{"credit.out": {Failures: 5, Pause: time.Hour}}
+	config.KindLimits = map[string]saga.Limits{"credit.out": {Failures: opening, Pause: time.Hour}}
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
-	const many = 50
 	b.out.fail(barrier.Confirm, 1000, errOnPurpose)
-	for range many {
-		_, err := tcc.Execute(t.Context(), b.orch, newGID(), hold{1, 1}, holdOut{1, 1})
-		must(t, err)
+	execute := func() {
+		if _, err := tcc.Execute(t.Context(), b.orch, newGID(), hold{1, 1}, holdOut{1, 1}); err != nil {
+			t.Error(err)
+		}
+	}
+	// Those that open the circuit fail together, so that none of them is
+	// repeated while the others are still on their way.
+	gate := b.out.hold(barrier.Confirm)
+	var first sync.WaitGroup
+	for range opening {
+		first.Go(execute)
+	}
+	eventually(t, "those that open the circuit are called", func() bool { return b.out.called(barrier.Confirm) == opening })
+	close(gate)
+	first.Wait()
+	for range many - opening {
+		execute()
 	}
 	eventually(t, "each was looked at again", func() bool {
 		listed, err := b.orch.List(t.Context(), saga.Filter{Unfinished: true})

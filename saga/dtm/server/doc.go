@@ -33,10 +33,11 @@
 //     below the same entry of [Config.Hosts], and their queries hold none of gid,
 //     trans_type, branch_id, op and caller; other parameters are sent as they are.
 //   - A rollback_reason is cut to 1,000 characters.
-//   - A 200 of a branch counts as success only if its body is empty or JSON, or a
-//     text that holds SUCCESS and is no HTML. As on a DTM server, 425 or the word
-//     ONGOING in the body is not yet at the end, and 409 or the word FAILURE is a
-//     refusal, after which a Confirm or Cancel is repeated.
+//   - A 200 of a branch counts as success only if its body is empty, or the word
+//     SUCCESS, or null, or a JSON object that holds no error and no other
+//     dtm_result. As on a DTM server, 425 or the word ONGOING in the body is not
+//     yet at the end, and 409 or the word FAILURE is a refusal, after which a
+//     Confirm or Cancel is repeated.
 //   - The answer to a query holds at most 1 MiB of data. The branches beyond that
 //     have "bin_data": null, and "branches_without_data" is their number.
 //

@@ -73,12 +73,12 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, "", err)
 		return
 	}
-	if !a.requests.take(r.Context(), a.config.BodyTimeout) {
+	if !a.enter(r.Context()) {
 		w.Header().Set("Retry-After", "1")
 		a.fail(w, r, "", &refusal{http.StatusServiceUnavailable, "too many requests at once"})
 		return
 	}
-	leave := sync.OnceFunc(a.requests.give)
+	leave := sync.OnceFunc(func() { a.requests.Release(1) })
 	defer leave()
 	in, err := a.read(w, r, e)
 	if err != nil {
@@ -95,6 +95,14 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out = reply{Result: wire.Success}
 	}
 	a.write(w, http.StatusOK, out)
+}
+
+// enter waits until fewer than Config.MaxRequests are served, for at most
+// Config.BodyTimeout.
+func (a *api) enter(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, a.config.BodyTimeout)
+	defer cancel()
+	return a.requests.Acquire(ctx, 1) == nil
 }
 
 func (a *api) handle(ctx context.Context, e endpoint, in *request) (any, error) {
@@ -192,7 +200,7 @@ func (a *api) write(w http.ResponseWriter, status int, body any) {
 func (a *api) unknown(w http.ResponseWriter, r *http.Request, name string) {
 	text := fmt.Sprintf("the endpoint %s is not served: tccsaga serves TCC only, by newGid, prepare, registerBranch, submit, abort, query and version below %s",
 		wire.Clip(r.URL.EscapedPath(), 100), base)
-	body := reply{Message: plain(text)}
+	body := reply{Message: wire.Plain(text)}
 	if name == "prepareWorkflow" {
 		body.Transaction = body.Message
 	}
@@ -214,12 +222,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, gid string, err error
 		a.config.Logger.Warn("server: a request failed", slog.String("id", id), slog.String("path", wire.Clip(r.URL.EscapedPath(), 100)),
 			slog.String("gid", wire.Clip(gid, 128)), slog.String("error", wire.Clip(err.Error(), 2000)))
 	}
-	a.write(w, status, reply{Result: results[status], Message: wire.Clip(plain(message), 500)})
-}
-
-// plain keeps a text from being misread as a result.
-func plain(text string) string {
-	return strings.NewReplacer(wire.Failure, "failure", wire.Ongoing, "ongoing").Replace(text)
+	a.write(w, status, reply{Result: results[status], Message: wire.Clip(wire.Plain(message), 500)})
 }
 
 // statusOf maps an error to what a DTM server answers: 409 when the transaction
@@ -249,30 +252,3 @@ func statusOf(err error) (status int, message string) {
 		return http.StatusInternalServerError, "the server has failed: send the request again"
 	}
 }
-
-// slots bound how many do something at once.
-type slots chan struct{}
-
-// take waits for at most d.
-func (s slots) take(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case s <- struct{}{}:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-func (s slots) tryTake() bool {
-	select {
-	case s <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s slots) give() { <-s }

@@ -1,14 +1,18 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
 // Pattern is the pattern of the API's transactions in the log, such as for
@@ -78,14 +82,14 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if err := setDefaults(
-		limit{"MaxTimeout", &c.MaxTimeout, 24 * time.Hour},
-		limit{"BodyTimeout", &c.BodyTimeout, 5 * time.Second},
-		limit{"MaxWait", &c.MaxWait, 10 * time.Second},
-		limit{"MaxBody", &c.MaxBody, 512 << 10},
-		limit{"MaxData", &c.MaxData, 1<<16 - 1},
-		limit{"MaxTransactionData", &c.MaxTransactionData, 1 << 20},
-		limit{"MaxRequests", &c.MaxRequests, 128},
+	if err := cmp.Or(
+		setDefault("MaxTimeout", &c.MaxTimeout, 24*time.Hour),
+		setDefault("BodyTimeout", &c.BodyTimeout, 5*time.Second),
+		setDefault("MaxWait", &c.MaxWait, 10*time.Second),
+		setDefault("MaxBody", &c.MaxBody, 512<<10),
+		setDefault("MaxData", &c.MaxData, 1<<16-1),
+		setDefault("MaxTransactionData", &c.MaxTransactionData, 1<<20),
+		setDefault("MaxRequests", &c.MaxRequests, 128),
 	); err != nil {
 		return c, err
 	}
@@ -103,31 +107,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	c.Client = strict(c.Client)
+	c.Client = wire.Client(c.Client)
 	return c, nil
-}
-
-type limit struct {
-	name     string
-	value    any
-	fallback any
-}
-
-func setDefaults(limits ...limit) (err error) {
-	for _, l := range limits {
-		switch value := l.value.(type) {
-		case *time.Duration:
-			err = setDefault(l.name, value, l.fallback.(time.Duration))
-		case *int64:
-			err = setDefault(l.name, value, int64(l.fallback.(int)))
-		case *int:
-			err = setDefault(l.name, value, l.fallback.(int))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T) error {
@@ -146,8 +127,8 @@ type api struct {
 	config      Config
 	targets     targets
 	crossOrigin *http.CrossOriginProtection
-	requests    slots
-	waits       slots
+	requests    *semaphore.Weighted
+	waits       *semaphore.Weighted
 }
 
 // New returns the API on top of engine, with which it registers a kind of branch
@@ -164,7 +145,7 @@ func New(engine Engine, config Config) (http.Handler, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	a := &api{engine: engine.Within(Pattern), config: config, targets: targets, crossOrigin: http.NewCrossOriginProtection(),
-		requests: make(slots, config.MaxRequests), waits: make(slots, config.MaxRequests)}
+		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
 	for _, t := range append(targets, nowhere) {
 		err := a.engine.Register(saga.Branch{Kind: t.kind, Encode: encode, Remote: &caller{client: config.Client, target: t}})
 		if err != nil {

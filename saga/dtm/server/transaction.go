@@ -97,10 +97,10 @@ func (a *api) decide(ctx context.Context, in *request, end string, decision func
 	if err := decision(); err != nil {
 		return err
 	}
-	if !a.waits.tryTake() {
+	if !a.waits.TryAcquire(1) {
 		return fmt.Errorf("%s is decided to be %s, but too many requests wait for a result: %w", in.gid, end, saga.ErrOngoing)
 	}
-	defer a.waits.give()
+	defer a.waits.Release(1)
 	in.leave()
 	return a.await(ctx, in.gid, end, before.Failures)
 }

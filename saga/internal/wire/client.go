@@ -97,8 +97,9 @@ func Post(ctx context.Context, client *http.Client, address *url.URL, call saga.
 }
 
 // Result is the error that an answer stands for by DTM's convention. An answer
-// of 200 counts if its body is empty, or the word SUCCESS, or JSON that does not
-// say something else. A page of something in between does not count.
+// of 200 counts if its body is empty, or the word SUCCESS, or null, or a JSON
+// object that does not say something else. A page of something in between does
+// not count.
 func Result(call saga.Call, a Response) error {
 	var reply Reply
 	if json.Unmarshal(a.Body, &reply) != nil {

@@ -83,7 +83,7 @@ type Answer struct {
 func (r Reply) Encode(status int) []byte {
 	r.Result = map[int]string{http.StatusOK: Success, http.StatusConflict: Failure, http.StatusTooEarly: Ongoing}[status]
 	if r.Answers == nil {
-		r.Code, r.Message = plain.Replace(r.Code), plain.Replace(r.Message)
+		r.Code, r.Message = Plain(r.Code), Plain(r.Message)
 	}
 	r.Message = Clip(r.Message, maxMessage)
 	body, err := json.Marshal(r)
@@ -91,11 +91,6 @@ func (r Reply) Encode(status int) []byte {
 		panic(err) // a struct of strings
 	}
 	return append(body, '\n')
-}
-
-// Write answers with a status and a message, by DTM's convention.
-func Write(w http.ResponseWriter, status int, message string) {
-	WriteBody(w, status, Reply{Message: message}.Encode(status))
 }
 
 // WriteBody answers with a status and an encoded [Reply].
@@ -108,8 +103,10 @@ func WriteBody(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body)
 }
 
-// plain keeps a text from being misread as a result.
-var plain = strings.NewReplacer(Failure, "failure", Ongoing, "ongoing")
+// Plain keeps a text from being misread as a result.
+func Plain(text string) string { return results.Replace(text) }
+
+var results = strings.NewReplacer(Failure, "failure", Ongoing, "ongoing")
 
 // maxMessage keeps the whole answer within the 1,024 characters that a DTM server
 // stores as the reason of a rollback.

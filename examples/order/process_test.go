@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,8 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,39 +18,13 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
+	"github.com/tccsaga/tccsaga/examples/internal/processtest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
-// binary builds the command once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "order-test")
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "order")
-	if out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return file, nil
-})
+func TestMain(m *testing.M) { os.Exit(processtest.Run(m)) }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if file, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(file))
-	}
-	os.Exit(code)
-}
-
-// process is the service as a process of its own, which can be killed.
-type process struct {
-	t         *testing.T
-	arguments []string
-	mu        sync.Mutex
-	command   *exec.Cmd
-}
-
-func startProcess(t *testing.T, arguments ...string) (*process, client) {
+func startProcess(t *testing.T, arguments ...string) (*processtest.Process, client) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,57 +32,9 @@ func startProcess(t *testing.T, arguments ...string) (*process, client) {
 	}
 	addr := listener.Addr().String()
 	listener.Close()
-	p := &process{t: t, arguments: append([]string{"-addr", addr}, arguments...)}
-	p.start()
-	t.Cleanup(p.kill)
+	p := processtest.New(t, "Stop with Ctrl-C", append([]string{"-addr", addr}, arguments...)...)
+	p.Start()
 	return p, client{t, "http://" + addr}
-}
-
-// start returns when the process has printed that it serves.
-func (p *process) start() {
-	file, err := binary()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.command = exec.Command(file, p.arguments...)
-	output, err := p.command.StdoutPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var complaints strings.Builder
-	p.command.Stderr = &complaints
-	if err := p.command.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	lines := bufio.NewScanner(output)
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), "Stop with Ctrl-C") {
-			go io.Copy(io.Discard, output)
-			return
-		}
-	}
-	p.command.Wait()
-	p.t.Fatalf("the service did not start: %s", complaints.String())
-}
-
-// kill is kill -9.
-func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.command.Process.Kill()
-	p.command.Wait()
-}
-
-func (p *process) restart() {
-	p.kill()
-	p.start()
-}
-
-// exited waits until the process has ended by itself.
-func (p *process) exited() {
-	p.command.Wait()
 }
 
 // placed is what the callers were told in the end.
@@ -288,7 +211,8 @@ func TestManyOrdersWithKills(t *testing.T) {
 		const kills = 10
 		for n := range kills {
 			c.eventually("some more answers", func() bool { return p.answers.Load() > int64(manyOrders*(n+1)/(kills+2)) })
-			service.restart()
+			service.Kill()
+			service.Start()
 		}
 		<-placing
 		p.balance(c)
@@ -306,8 +230,8 @@ func TestDeathAfterTheDecision(t *testing.T) {
 	if err == nil {
 		t.Fatal("the process answered")
 	}
-	service.exited()
-	service.start()
+	service.Wait()
+	service.Start()
 	c.stock(9, 0, 1) // the stock is confirmed in the decision's own commit
 	c.notified("1")
 	var answer Answer

@@ -11,6 +11,7 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
+	"github.com/tccsaga/tccsaga/examples/internal/processtest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -52,10 +53,7 @@ func TestPasswordsStayHidden(t *testing.T) {
 // With URLs that do not work, nothing of what is printed shows a password.
 func TestPasswordsInErrors(t *testing.T) {
 	t.Parallel()
-	file, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := processtest.Binary(t)
 	for _, arguments := range [][]string{
 		{"-db", "mysql://root:s3cr3t@127.0.0.1:1/shop"},
 		{"-db", "mysql://root:s3cr3t@127.0.0.1/shop?tls=s3cr3t"},

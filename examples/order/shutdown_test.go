@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -32,7 +31,7 @@ func TestStopWhileARequestIsUnderWay(t *testing.T) {
 	}
 	reader.ReadString('\n')
 
-	if err := service.command.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := service.Terminate(); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("no new connections are taken", func() bool {
@@ -51,10 +50,10 @@ func TestStopWhileARequestIsUnderWay(t *testing.T) {
 	if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusCreated {
 		t.Errorf("the request under way was answered %d %s", response.StatusCode, text)
 	}
-	if err := service.command.Wait(); err != nil {
+	if err := service.Wait(); err != nil {
 		t.Errorf("the process ended with %v", err)
 	}
-	service.start()
+	service.Start()
 	c.stock(9, 0, 1)
 	c.notified("1")
 }

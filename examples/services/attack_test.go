@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/tccsaga/tccsaga/examples/internal/processtest"
 )
 
 // An order that is decided while a service cannot be reached is answered 202, and
@@ -109,10 +111,7 @@ func TestPasswordsStayHidden(t *testing.T) {
 	if _, err := banner(Config{Engine: "dtm", DTM: "http://root:s3 cr3t@dtm"}); err == nil || strings.Contains(err.Error(), "cr3t") {
 		t.Errorf("%v", err)
 	}
-	file, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := processtest.Binary(t)
 	for _, arguments := range [][]string{
 		{"-order-db", "mysql://root:s3cr3t@127.0.0.1:1/shop"}, {"-order-db", "root:s3cr3t@tcp(127.0.0.1:1)/shop"},
 		{"-order-db=", "mysql://root:s3cr3t@127.0.0.1:1/shop"}, {"-engine", "dtm", "-dtm", "http://root:s3cr3t@127.0.0.1:1/api"},

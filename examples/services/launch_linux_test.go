@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tccsaga/tccsaga/examples/internal/processtest"
 )
 
 // The command that starts all three stops the order service before those that it
@@ -17,12 +19,9 @@ func TestLauncherStops(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			file, err := binary()
-			if err != nil {
-				t.Fatal(err)
-			}
+			file := processtest.Binary(t)
 			s := startTrio(t, databases(t, "sqlite")...)
-			command := exec.CommandContext(t.Context(), file, s.order.arguments[:len(s.order.arguments)-2]...) // without -service
+			command := exec.CommandContext(t.Context(), file, s.order.Arguments[:len(s.order.Arguments)-2]...) // without -service
 			output, err := command.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)

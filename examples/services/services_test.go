@@ -13,6 +13,7 @@ import (
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 
+	"github.com/tccsaga/tccsaga/examples/internal/processtest"
 	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
@@ -102,11 +103,11 @@ func TestServiceDownInTheMiddle(t *testing.T) {
 	s := startTrio(t, databases(t, "sqlite")...)
 	s.start()
 	s.put("phone", 10)
-	s.mail.kill()
+	s.mail.Kill()
 	if status, reason := s.place(Order{OrderID: "1", SKU: "phone", Quantity: 1, Email: "a@b"}); status != 409 {
 		t.Errorf("with no notification service: %d %s", status, reason)
 	}
-	s.mail.start()
+	s.mail.Start()
 	if status, reason := s.place(Order{OrderID: "2", SKU: "phone", Quantity: 1, Email: "a@b"}); status != 201 {
 		t.Errorf("with the service back: %d %s", status, reason)
 	}
@@ -148,12 +149,12 @@ func storm(t *testing.T, s *trio, n int) {
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for i, p := range []*process{s.stock, s.order, s.mail, s.order, s.stock, s.mail} {
+	for i, p := range []*processtest.Process{s.stock, s.order, s.mail, s.order, s.stock, s.mail} {
 		for placed() < (i+1)*n/8 && t.Context().Err() == nil {
 			<-tick.C
 		}
-		p.kill()
-		p.start()
+		p.Kill()
+		p.Start()
 	}
 	callers.Wait()
 	s.network.bad.Store(false)

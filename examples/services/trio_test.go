@@ -1,103 +1,35 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/tccsaga/tccsaga/examples/internal/processtest"
 	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest"
 )
 
-// binary builds the command once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "services-test")
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "services")
-	if out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return file, nil
-})
-
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if file, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(file))
-	}
+	code := processtest.Run(m)
 	dtmtest.Clean()
 	os.Exit(code)
-}
-
-// process is a service as a process of its own, which can be killed.
-type process struct {
-	t         *testing.T
-	arguments []string
-	mu        sync.Mutex
-	command   *exec.Cmd
-}
-
-// start returns when the process has printed that it serves.
-func (p *process) start() {
-	file, err := binary()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.command = exec.Command(file, p.arguments...)
-	output, err := p.command.StdoutPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var complaints strings.Builder
-	p.command.Stderr = &complaints
-	if err := p.command.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	lines := bufio.NewScanner(output)
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), " is at http://") {
-			go io.Copy(io.Discard, output)
-			return
-		}
-	}
-	p.command.Wait()
-	p.t.Errorf("%v did not start: %s", p.arguments, complaints.String())
-}
-
-// kill is kill -9.
-func (p *process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.command != nil {
-		p.command.Process.Kill()
-		p.command.Wait()
-	}
 }
 
 // trio is the three services.
 type trio struct {
 	t                        *testing.T
-	order, stock, mail       *process
+	order, stock, mail       *processtest.Process
 	orderAt, stockAt, mailAt string
 	network                  *network
 }
@@ -156,21 +88,17 @@ func startTrio(t *testing.T, arguments ...string) *trio {
 	s := &trio{t: t, network: &network{}, orderAt: "http://" + addrs[0], stockAt: "http://" + addrs[1], mailAt: "http://" + addrs[2]}
 	arguments = append([]string{"-order-addr", addrs[0], "-stock-addr", addrs[1], "-notification-addr", addrs[2],
 		"-order-url", s.network.before(t, addrs[0]), "-stock-url", s.network.before(t, addrs[1]), "-notification-url", s.network.before(t, addrs[2])}, arguments...)
-	for name, p := range map[string]**process{"stock": &s.stock, "notification": &s.mail, "order": &s.order} {
-		*p = &process{t: t, arguments: append(slices.Clone(arguments), "-service", name)}
-		t.Cleanup((*p).kill)
+	for name, p := range map[string]**processtest.Process{"stock": &s.stock, "notification": &s.mail, "order": &s.order} {
+		*p = processtest.New(t, " is at http://", append(slices.Clone(arguments), "-service", name)...)
 	}
 	return s
 }
 
 func (s *trio) start() {
 	s.t.Helper()
-	s.stock.start()
-	s.mail.start()
-	s.order.start()
-	if s.t.Failed() {
-		s.t.FailNow()
-	}
+	s.stock.Start()
+	s.mail.Start()
+	s.order.Start()
 }
 
 // send sends a request and decodes the answer; status 0 is none.

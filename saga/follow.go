@@ -28,7 +28,9 @@ func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *fl
 		if record.Digest != digest {
 			return Outcome{}, fmt.Errorf("execute: the gid %s: %w", gid, ErrMismatch)
 		}
-		record, err = o.awaitDecision(ctx, gid)
+		if !State(record.State).Decided() {
+			record, err = o.awaitDecision(ctx, gid)
+		}
 	}
 	if err != nil {
 		return Outcome{GID: gid}, &UnknownError{GID: gid, Cause: err}

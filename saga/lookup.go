@@ -100,7 +100,7 @@ func (o *Orchestrator) Lookup(ctx context.Context, gid string) (*Transaction, er
 	// A local transaction goes to the database that takes writes, also where a
 	// proxy sends other reads to a replica.
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
-		if record, err = o.log.GetIn(ctx, tx, gid); err != nil {
+		if record, err = o.log.Get(ctx, tx, gid); err != nil {
 			return err
 		}
 		if branches, err = o.log.BranchesIn(ctx, tx, gid); err != nil {

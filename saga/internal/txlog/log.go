@@ -260,15 +260,6 @@ func (l *Log) Tried(ctx context.Context, tx *gorm.DB, gid, branchID string) erro
 	return nil
 }
 
-// Untried returns the branches of an open transaction that Tried has not
-// marked. In a local transaction that has locked it, none can join meanwhile.
-func (l *Log) Untried(ctx context.Context, tx *gorm.DB, gid string) ([]Branch, error) {
-	return scan(ctx, tx, l.sql.untried, []any{gid}, func(row scanner) (b Branch, err error) {
-		err = row.Scan(&b.ID, &b.Kind)
-		return b, err
-	})
-}
-
 // Decision moves a transaction out of Trying.
 type Decision struct {
 	GID        string
@@ -327,10 +318,16 @@ func (l *Log) FinishAll(ctx context.Context, tx *gorm.DB, epoch int64, gids []st
 // is finished as a whole. A mark only saves a call, which the barrier would
 // turn away; it needs no guard.
 func (l *Log) Done(ctx context.Context, tx *gorm.DB, gid string, branchIDs ...string) error {
+	if len(branchIDs) == 0 {
+		return nil
+	}
+	arguments := make([]any, 0, 1+len(branchIDs))
+	arguments = append(arguments, gid)
 	for _, id := range branchIDs {
-		if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.done, gid, id); err != nil {
-			return fmt.Errorf("log: marking %s/%s done: %w", gid, id, err)
-		}
+		arguments = append(arguments, id)
+	}
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.done(len(branchIDs)), arguments...); err != nil {
+		return fmt.Errorf("log: marking branches of %s done: %w", gid, err)
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (b bench) claim(instance string, since time.Time, limit int, busy func(stri
 
 func (b bench) get(gid string) txlog.Record {
 	b.Helper()
-	r, err := b.log.Get(b.Context(), gid)
+	r, err := b.log.Get(b.Context(), b.db, gid)
 	b.want("get "+gid, err, nil)
 	return r
 }
@@ -180,7 +180,7 @@ func TestInsertOnce(t *testing.T) {
 		b.begin("i", "me", time.Hour, time.Hour)
 		b.want("again", b.insert(txlog.Start{GID: "i", State: txlog.Confirming}), txlog.ErrExists)
 		b.want("other case", b.insert(txlog.Start{GID: "I", State: txlog.Confirming}), nil)
-		if _, err := b.log.Get(b.Context(), "nobody"); !errors.Is(err, txlog.ErrNotFound) {
+		if _, err := b.log.Get(b.Context(), b.db, "nobody"); !errors.Is(err, txlog.ErrNotFound) {
 			b.Error(err)
 		}
 	})

@@ -21,8 +21,8 @@ type queries struct {
 	size           string
 	decide         string
 	decideInTime   string
-	finish, done   string
-	tried, untried string
+	finish, tried  string
+	done           func(int) string
 	fail           string
 	attempt        string
 	attemptLast    string
@@ -103,9 +103,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		decideInTime: d.SQL(decide + ` AND deadline_at > {now}`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
-		tried:   d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
-		untried: d.SQL(`SELECT branch_id, kind FROM saga_branches WHERE gid = ? AND tried_at IS NULL ORDER BY branch_id`),
-		done:    d.SQL(`UPDATE saga_branches SET done_at = {now} WHERE gid = ? AND branch_id = ? AND done_at IS NULL`),
+		tried: d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
+		done:  many(`UPDATE saga_branches SET done_at = {now} WHERE done_at IS NULL AND gid = ? AND branch_id IN `, ``),
 		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
 			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
 		attempt:     d.SQL(attempt + `{after ?})` + overwrite),
@@ -126,10 +125,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		logID:         `SELECT log_id FROM saga_schema WHERE id = 1`,
 		candidates: d.SQL(`SELECT gid, state, attention, {micros due_at}, {micros now}
 			FROM saga_transactions WHERE due_at >= {at ?} AND (due_at > {at ?} OR gid > ?) AND due_at <= {start} AND ` + claimable + ` ORDER BY due_at, gid LIMIT ?`),
-		kindsOf: many(`SELECT DISTINCT gid, kind FROM saga_branches WHERE gid IN `, ``),
-		claim: func(n int) string {
-			return d.SQL(selectRecords + ` WHERE due_at <= {start} AND ` + claimable + ` AND gid IN ` + in(n) + ` ORDER BY due_at` + skip)
-		},
+		kindsOf:        many(`SELECT DISTINCT gid, kind FROM saga_branches WHERE gid IN `, ``),
+		claim:          many(selectRecords+` WHERE due_at <= {start} AND `+claimable+` AND gid IN `, ` ORDER BY due_at`+skip),
 		lockedBranches: many(branches, ` ORDER BY gid, branch_id {lock}`),
 		unclaimed:      d.SQL(`UPDATE saga_transactions SET attention = ? WHERE gid = ? AND attention = '' AND state IN ('confirming', 'cancelling')`),
 		postpone: many(`UPDATE saga_transactions SET due_at = CASE WHEN state = 'trying' AND deadline_at < {after ?}

@@ -11,13 +11,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// Get reads a transaction, or returns ErrNotFound.
-func (l *Log) Get(ctx context.Context, gid string) (Record, error) {
-	return l.get(ctx, l.db, l.sql.get, gid)
-}
-
-// GetIn is Get in the local transaction tx.
-func (l *Log) GetIn(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
+// Get reads a transaction in the local transaction tx, or returns ErrNotFound.
+func (l *Log) Get(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
 	return l.get(ctx, tx, l.sql.get, gid)
 }
 

@@ -172,14 +172,16 @@ func (c *Consumer) pause(n int) time.Duration {
 // fault of the database. It returns the messages that were not settled meanwhile,
 // and the failure of the handler.
 func (c *Consumer) attempt(batch []*entry) ([]*entry, error) {
-	for {
-		failure, fault := c.transact(batch)
+	for mark := true; ; {
+		failure, fault := c.transact(batch, mark)
 		switch {
 		case fault == nil:
 			return batch, failure
 		case c.ctx.Err() != nil:
 			return batch, c.ctx.Err()
 		case errors.Is(fault, errMoved):
+			// Perhaps only the next ones have changed: these go without them.
+			mark = false
 			var err error
 			if batch, err = c.stillMine(batch); err != nil || len(batch) == 0 {
 				return batch, err
@@ -217,16 +219,20 @@ func (c *Consumer) stillMine(batch []*entry) ([]*entry, error) {
 	return rest, nil
 }
 
-// transact runs the handler and writes the inbox in one local transaction. A
-// failure is the handler's, a fault the database's.
-func (c *Consumer) transact(batch []*entry) (failure, fault error) {
+// transact runs the handler and writes the inbox in one local transaction, which also
+// marks the next messages as begun, if it is to. A failure is the handler's, a fault
+// the database's.
+func (c *Consumer) transact(batch []*entry, mark bool) (failure, fault error) {
 	if unmarked := c.queue.unmarked(batch); len(unmarked) > 0 {
 		if err := c.inbox.begin(c.ctx, unmarked); err != nil {
 			return nil, err
 		}
 		c.queue.marked(unmarked, true)
 	}
-	next := c.queue.upcoming(c.config.Batch)
+	var next []*entry
+	if mark {
+		next = c.queue.upcoming(c.config.Batch)
+	}
 	began := time.Now()
 	c.runs(batch, true)
 	// A handler may end its goroutine.

@@ -393,3 +393,46 @@ func TestPauseAndResume(t *testing.T) {
 		return s.Status == message.Running && s.Lag == 0 && s.Handled == 2
 	})
 }
+
+// What waits behind a message may be handled elsewhere meanwhile, by a process that
+// got it while this one was paused.
+func TestNextIsHandledElsewhere(t *testing.T) {
+	// SQLite lets nothing come while a handler is at work.
+	for _, dialect := range []string{"mysql", "postgres"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, sqltest.Open(t, dialect))
+			b.effects()
+			gate := make(chan struct{})
+			c := b.consume(message.ConsumerConfig{}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
+				if m.ID == "first" {
+					<-gate
+					if err := tx.Exec("UPDATE saga_inbox SET handled_at = received_at WHERE message_id = 'third'").Error; err != nil {
+						return err
+					}
+				}
+				return effect(tx, "worker", m.ID)
+			})
+			send := func(id string) { b.send("a", id, nats.Header{message.HeaderID: {id}}) }
+			warm := 0
+			eventually(t, "the consumer takes messages ahead, as its handler is fast", func() bool {
+				warm++
+				send(fmt.Sprint("warm-", warm))
+				b.settled("worker")
+				return c.Window() >= 3
+			})
+			for _, id := range []string{"first", "second", "third"} {
+				send(id)
+			}
+			eventually(t, "all three have come", func() bool {
+				var rows int64
+				must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE message_id = 'third'").Scan(&rows).Error)
+				return rows == 1
+			})
+			close(gate)
+			b.settled("worker")
+			b.had("worker", "second", 1)
+			b.had("worker", "third", 0)
+		})
+	}
+}

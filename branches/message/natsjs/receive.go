@@ -33,15 +33,14 @@ const (
 // interrupted, nor its Consume, which sometimes forgets to ask.
 type subscription struct {
 	*Broker
-	consumer     jetstream.Consumer
 	stream, name string
 	ackWait      time.Duration
 	sub          *nats.Subscription
-	changed      chan nats.Status
 
-	pending int       // messages that are asked for and did not come yet
-	heard   time.Time // when the server gave its last sign of life
-	closing sync.Once
+	pending    int       // messages that are asked for and did not come yet
+	heard      time.Time // when the server gave its last sign of life
+	reconnects uint64    // of the connection, when Fetch looked last
+	closing    sync.Once
 }
 
 func (s *subscription) AckWait() time.Duration { return s.ackWait }
@@ -95,26 +94,19 @@ func (s *subscription) more(all []broker.Delivery, most int) []broker.Delivery {
 	return all
 }
 
-// interrupted looks whether the connection was lost meanwhile.
+// interrupted looks whether the connection was lost meanwhile. It counts: the
+// client's channel of changes loses some if they are not read at once.
 func (s *subscription) interrupted() error {
-	for {
-		select {
-		case status, open := <-s.changed:
-			switch {
-			case !open || status == nats.CLOSED:
-				return fmt.Errorf("%w: %w", broker.ErrClosed, nats.ErrConnectionClosed)
-			case status == nats.CONNECTED:
-				// The server has forgotten the request.
-				s.pending = 0
-				return fmt.Errorf("%w, and is back", broker.ErrRepeat)
-			}
-		default:
-			if s.conn.IsClosed() {
-				return fmt.Errorf("%w: %w", broker.ErrClosed, nats.ErrConnectionClosed)
-			}
-			return nil
-		}
+	if s.conn.IsClosed() {
+		return fmt.Errorf("%w: %w", broker.ErrClosed, nats.ErrConnectionClosed)
 	}
+	reconnects := s.conn.Stats().Reconnects
+	if reconnects == s.reconnects || !s.conn.IsConnected() {
+		return nil
+	}
+	// The server has forgotten the request.
+	s.reconnects, s.pending = reconnects, 0
+	return fmt.Errorf("%w, and is back", broker.ErrRepeat)
 }
 
 // ask requests messages if few are under way.
@@ -226,18 +218,20 @@ func (s *subscription) over(header nats.Header) {
 func (s *subscription) gone() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if _, err := s.consumer.Info(ctx); err != nil {
-		return fmt.Errorf("consumer %s of stream %s: %w", s.name, s.stream, kind(err))
+	if _, err := s.Backlog(ctx); err != nil {
+		return err
 	}
 	return errors.New("asking for messages: nobody has answered")
 }
 
-// Backlog asks the server.
+// Backlog asks the server. It asks for the consumer anew: a jetstream.Consumer is not
+// safe for concurrent use.
 func (s *subscription) Backlog(ctx context.Context) (broker.Backlog, error) {
-	info, err := s.consumer.Info(ctx)
+	consumer, err := s.js.Consumer(ctx, s.stream, s.name)
 	if err != nil {
 		return broker.Backlog{}, fmt.Errorf("consumer %s of stream %s: %w", s.name, s.stream, kind(err))
 	}
+	info := consumer.CachedInfo()
 	return broker.Backlog{Waiting: info.NumPending, Unsettled: info.NumAckPending}, nil
 }
 
@@ -253,7 +247,6 @@ func (s *subscription) Flush(ctx context.Context) error {
 // Close unsubscribes and then takes what the server had sent before it knew.
 func (s *subscription) Close(ctx context.Context) (all []broker.Delivery, err error) {
 	s.closing.Do(func() {
-		s.conn.RemoveStatusListener(s.changed)
 		if err = s.sub.Drain(); err != nil {
 			err = kind(err)
 			return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -61,4 +62,46 @@ func TestReceiving(t *testing.T) {
 			return name, remove
 		},
 	})
+}
+
+// A subscription sees each interruption of the connection, also one that came and
+// went between two calls, and asks on after it; several may ask for the backlog.
+func TestInterruptions(t *testing.T) {
+	t.Parallel()
+	e := newServer(t)
+	conn := connectTo(t, e.server.ClientURL())
+	b := newBroker(t, conn)
+	const name = "INTERRUPTED"
+	_, err := b.OpenStream(t.Context(), broker.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
+	must(t, err)
+	s, err := b.Subscribe(t.Context(), broker.SubscriptionConfig{Stream: name, Name: "worker"})
+	must(t, err)
+	js := own(t, conn)
+	for round := range 3 {
+		_, err := js.Publish(t.Context(), name+".a", []byte{byte(round)})
+		must(t, err)
+		eventually(t, "the message comes", func() bool {
+			got, err := s.Fetch(t.Context(), 1)
+			must(t, err)
+			for _, d := range got {
+				must(t, d.Ack())
+			}
+			return len(got) > 0
+		})
+		e.stop()
+		e.start()
+		eventually(t, "the connection is back", func() bool { return conn.Stats().Reconnects > uint64(round) && conn.IsConnected() })
+		if _, err := s.Fetch(t.Context(), 1); !errors.Is(err, broker.ErrRepeat) {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		var asking sync.WaitGroup
+		for range 2 {
+			asking.Go(func() {
+				if _, err := s.Backlog(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		asking.Wait()
+	}
 }

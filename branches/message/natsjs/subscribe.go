@@ -34,10 +34,9 @@ func (b *Broker) Subscribe(ctx context.Context, config broker.SubscriptionConfig
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, kind(err))
 	}
-	s := &subscription{Broker: b, consumer: consumer, stream: config.Stream, name: config.Name,
-		ackWait: consumer.CachedInfo().Config.AckWait, changed: b.conn.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)}
+	s := &subscription{Broker: b, stream: config.Stream, name: config.Name,
+		ackWait: consumer.CachedInfo().Config.AckWait, reconnects: b.conn.Stats().Reconnects}
 	if s.sub, err = b.conn.SubscribeSync(b.conn.NewInbox()); err != nil {
-		b.conn.RemoveStatusListener(s.changed)
 		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, kind(err))
 	}
 	return s, nil

@@ -275,7 +275,7 @@ func (c *Consumer) transaction(batch, next []*entry) (failure, fault error) {
 		return nil, nil
 	case errors.Is(err, barrier.ErrDatabase) || !reached:
 		return nil, err
-	case ctx.Err() != nil && c.ctx.Err() == nil && c.databaseHangs():
+	case (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)) && c.ctx.Err() == nil && c.databaseHangs():
 		return nil, fmt.Errorf("the time is over, and the database does not answer: %w", err)
 	case failure != nil:
 		return failure, nil

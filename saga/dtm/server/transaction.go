@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -113,7 +114,7 @@ func (a *api) await(ctx context.Context, gid, end string, failures int) error {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		found, err := a.engine.Lookup(ctx, gid)
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded): // which may come before its timer
 			return err
 		case err == nil && found.State.Finished():
 			return nil

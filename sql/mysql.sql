@@ -205,7 +205,7 @@ CREATE TABLE IF NOT EXISTS saga_inbox (
   handled_at DATETIME(6) NULL COMMENT 'when its handler was done, which its local transaction has written; NULL before',
   attempts INT NOT NULL DEFAULT 0 COMMENT 'how often its handler has failed, or ended the process',
   error VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'how the last attempt failed',
-  begun_by VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'process whose handler has begun and not ended yet; empty otherwise',
+  begun_by VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'process whose handler has begun and not ended yet, with a plus if several messages share its local transaction; empty otherwise',
   buried_at DATETIME(6) NULL COMMENT 'when it became a dead letter; NULL if it is none',
   resent BIGINT NOT NULL DEFAULT 0 COMMENT 'the last sending from the dead letters that has come, by its sequence there; 0 if there was none',
   PRIMARY KEY (consumer, stream, message_id)

@@ -358,7 +358,7 @@ COMMENT ON COLUMN saga_inbox.received_at IS 'when it came first; NULL in a row o
 COMMENT ON COLUMN saga_inbox.handled_at IS 'when its handler was done, which its local transaction has written; NULL before';
 COMMENT ON COLUMN saga_inbox.attempts IS 'how often its handler has failed, or ended the process';
 COMMENT ON COLUMN saga_inbox.error IS 'how the last attempt failed';
-COMMENT ON COLUMN saga_inbox.begun_by IS 'process whose handler has begun and not ended yet; empty otherwise';
+COMMENT ON COLUMN saga_inbox.begun_by IS 'process whose handler has begun and not ended yet, with a plus if several messages share its local transaction; empty otherwise';
 COMMENT ON COLUMN saga_inbox.buried_at IS 'when it became a dead letter; NULL if it is none';
 COMMENT ON COLUMN saga_inbox.resent IS 'the last sending from the dead letters that has come, by its sequence there; 0 if there was none';
 

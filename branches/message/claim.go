@@ -42,7 +42,7 @@ func (c *Consumer) claim(entries []*entry) (todo []*entry, err error) {
 			e.bury, e.alone = true, true
 			todo = append(todo, e)
 		default:
-			e.alone = e.attempts > 0
+			e.alone = e.attempts > 0 || e.reason == suspected
 			todo = append(todo, e)
 		}
 	}
@@ -50,7 +50,7 @@ func (c *Consumer) claim(entries []*entry) (todo []*entry, err error) {
 }
 
 func (c *Consumer) verdicts(entries []*entry) ([]verdict, error) {
-	beginning := min(len(entries), c.queue.waiting()*c.config.Batch)
+	beginning := min(len(entries), c.queue.waiting()*c.most())
 	found, err := c.inbox.receive(c.ctx, entries, beginning)
 	if err != nil {
 		return nil, err
@@ -59,8 +59,8 @@ func (c *Consumer) verdicts(entries []*entry) ([]verdict, error) {
 	for i, e := range entries {
 		e.begun = false
 		r, before := found[e.m.ID]
-		if !before || r.BegunBy == c.inbox.process {
-			e.begun = r.BegunBy == c.inbox.process || i < beginning
+		if ours := c.inbox.ours(r.BegunBy); ours || !before {
+			e.begun = ours || i < beginning
 		}
 		if before {
 			if all[i], err = c.verdict(e, r); err != nil {
@@ -79,7 +79,7 @@ func (c *Consumer) verdict(e *entry, r row) (verdict, error) {
 			return unsettled, err
 		}
 	}
-	if !r.Handled && !r.Buried && r.BegunBy != "" && r.BegunBy != c.inbox.process {
+	if !r.Handled && !r.Buried && r.BegunBy != "" && !c.inbox.ours(r.BegunBy) {
 		atWork, err := c.inbox.orphaned(c.ctx, []*entry{e})
 		switch {
 		case err != nil:

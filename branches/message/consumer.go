@@ -52,14 +52,7 @@ func Consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 	if handle == nil {
 		return nil, fmt.Errorf("message: consume: the handler is nil: %w", ErrInvalid)
 	}
-	return consume(ctx, db, b, config, func(ctx context.Context, tx *gorm.DB, messages []Received) error {
-		for _, m := range messages {
-			if err := handle(config.extract(ctx, m), tx, m); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return consume(ctx, db, b, config, func(config ConsumerConfig) BatchHandler { return config.inTurn(handle) })
 }
 
 // defaultBatch is the Batch of ConsumeBatch.
@@ -74,11 +67,13 @@ func ConsumeBatch(ctx context.Context, db *gorm.DB, b broker.Broker, config Cons
 	if config.Batch <= 0 {
 		config.Batch = defaultBatch
 	}
-	return consume(ctx, db, b, config, func(ctx context.Context, tx *gorm.DB, messages []Received) error {
-		if len(messages) == 1 {
-			ctx = config.extract(ctx, messages[0])
+	return consume(ctx, db, b, config, func(config ConsumerConfig) BatchHandler {
+		return func(ctx context.Context, tx *gorm.DB, messages []Received) error {
+			if len(messages) == 1 {
+				ctx = config.extract(ctx, messages[0])
+			}
+			return handle(ctx, tx, messages)
 		}
-		return handle(ctx, tx, messages)
 	})
 }
 
@@ -87,7 +82,7 @@ func (c ConsumerConfig) extract(ctx context.Context, m Received) context.Context
 	return propagatorOr(c.Propagator).Extract(ctx, carrier(m.Headers))
 }
 
-func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerConfig, handle BatchHandler) (*Consumer, error) {
+func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerConfig, handler func(ConsumerConfig) BatchHandler) (*Consumer, error) {
 	if db == nil || b == nil {
 		return nil, fmt.Errorf("message: consume: the database or the broker is nil: %w", ErrInvalid)
 	}
@@ -106,7 +101,7 @@ func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 	if err != nil {
 		return nil, fmt.Errorf("message: consume: %w", err)
 	}
-	c := &Consumer{broker: b, config: config, handle: handle, inbox: inbox, runner: runner, queue: newQueue(config.Workers),
+	c := &Consumer{broker: b, config: config, handle: handler(config), inbox: inbox, runner: runner, queue: newQueue(config.Workers),
 		stopped: make(chan struct{}), inflight: map[string]*entry{}}
 	c.ctx, c.interrupt = context.WithCancel(context.WithoutCancel(ctx))
 	c.asking, c.stop = context.WithCancel(c.ctx)

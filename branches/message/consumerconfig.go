@@ -74,9 +74,20 @@ type ConsumerConfig struct {
 	// without a key that come again. Defaults to 1.
 	Workers int
 
-	// Batch is how many messages are handled in one local transaction, at most.
-	// Fewer are if fewer are there. If the handler of one fails, each of them is
-	// handled alone. Defaults to 1, for [ConsumeBatch] to 64.
+	// Batch is how many messages are handled in one local transaction, at most:
+	// fewer if fewer are there. 1 gives each message a local transaction of its own.
+	//
+	// [Consume] calls the handler for one message after the other. Each has a
+	// savepoint: a handler that fails undoes its own work only. By default, so many
+	// messages share a local transaction as the handlers do in 20 milliseconds, and
+	// 32 at most. So the messages of a slow handler do not wait for each other.
+	//
+	// [ConsumeBatch] gives all messages to the handler at once, by default 64. If it
+	// fails, it gets each of them alone.
+	//
+	// If the process dies, nobody knows which one of them was at work: each is
+	// handled alone from then on, and has spent no attempt by it unless the process
+	// dies again. So messages share no local transaction if Attempts is 1.
 	Batch int
 
 	// Key returns the ordering key of a message. Messages with the same key are
@@ -142,12 +153,12 @@ func (c ConsumerConfig) check() error {
 }
 
 func (c ConsumerConfig) withDefaults() ConsumerConfig {
-	c.Workers, c.Batch = max(1, c.Workers), max(1, c.Batch)
+	c.Workers, c.Batch = max(1, c.Workers), max(0, c.Batch)
 	if c.Attempts <= 0 {
 		c.Attempts = 10
 	}
 	if c.Attempts == 1 {
-		c.Batch = 1 // a process that dies spends an attempt of all that it had begun
+		c.Batch = 1 // the one that ends the process is not known at once otherwise
 	}
 	if c.FirstRetry <= 0 {
 		c.FirstRetry = 200 * time.Millisecond

@@ -75,10 +75,15 @@
 //	                             begun --the process dies--> received, one attempt more
 //	received --attempts used up--> buried
 //
+// Messages whose handlers are fast share a local transaction: see ConsumerConfig.Batch.
+// A handler that fails undoes its own work, back to a savepoint, and the others' stays.
+//
 // The inbox row of a message is written when it comes. The local transaction in which
 // one message is handled also says that the handler of the next one begins. So the
 // inbox knows which handlers had begun in a process that died, and a message that ends
-// the process is put aside after its attempts. Where the handler still runs, its local
+// the process is put aside after its attempts. If it shared its local transaction,
+// each of those is handled alone from then on; the one with which the process dies
+// again has spent two attempts, the others none. Where the handler still runs, its local
 // transaction holds the lock of the row, and another process leaves the message alone.
 //
 // Only failures of the handler are attempts: an error, a panic, the end of its time,

@@ -16,16 +16,19 @@ import (
 // inbox is what the database knows of the messages of one consumer and stream: the
 // table saga_inbox. A row is written when the message comes, without handled_at;
 // the local transaction of the handler sets it. begun_by names the process whose
-// handler has begun and not ended: if that process has died, it was an attempt.
+// handler has begun and not ended: if that process has died, it was an attempt. A plus
+// behind it says that the message shares its local transaction, so that perhaps another
+// one was at work when the process died.
 type inbox struct {
 	db               *gorm.DB // of the user
 	consumer, stream string
 	process          string
+	shared           bool // several messages may share a local transaction
 	old              bool // there are rows of schema version 1
 }
 
 func newInbox(ctx context.Context, db *gorm.DB, config ConsumerConfig) (*inbox, error) {
-	b := &inbox{db: db, consumer: config.Name, stream: config.Stream, process: uuid.NewString()}
+	b := &inbox{db: db, consumer: config.Name, stream: config.Stream, process: uuid.NewString(), shared: config.Batch != 1}
 	direct, err := b.direct(ctx)
 	if err != nil {
 		return nil, err
@@ -85,6 +88,17 @@ type row struct {
 	Resent          uint64
 }
 
+// mark is what begun_by says of messages whose handlers begin here.
+func (b *inbox) mark(entries []*entry) string {
+	if !b.shared || len(entries) == 1 && entries[0].alone {
+		return b.process
+	}
+	return b.process + "+"
+}
+
+// ours says whether a mark is of this process.
+func (b *inbox) ours(mark string) bool { return strings.TrimSuffix(mark, "+") == b.process }
+
 // receive writes rows for new messages, of which the handlers of the first begin
 // at once, and returns the rows that were there.
 func (b *inbox) receive(ctx context.Context, entries []*entry, beginning int) (map[string]row, error) {
@@ -102,7 +116,7 @@ func (b *inbox) receive(ctx context.Context, entries []*entry, beginning int) (m
 	for i, e := range entries {
 		by := ""
 		if i < beginning {
-			by = b.process
+			by = b.mark(entries)
 		}
 		arguments = append(arguments, b.consumer, b.stream, e.m.ID, e.sequence(), by)
 	}
@@ -163,13 +177,13 @@ func (b *inbox) readOld(db *gorm.DB, entries []*entry, found map[string]row) err
 
 // begin says that the handlers of messages begin.
 func (b *inbox) begin(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+mine, append([]any{b.process}, b.of(entries)...)...)
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+mine, append([]any{b.mark(entries)}, b.of(entries)...)...)
 	return err
 }
 
 // rest says that the handlers of messages have not begun after all.
 func (b *inbox) rest(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+mine+" AND begun_by = ?", append(b.of(entries), b.process)...)
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+mine+" AND begun_by IN ?", append(b.of(entries), []string{b.process, b.process + "+"})...)
 	return err
 }
 
@@ -188,12 +202,18 @@ func (b *inbox) handle(tx *gorm.DB, entries, next []*entry) error {
 		both := append(these[:len(these):len(these)], ids(next)...)
 		result = tx.Exec("UPDATE saga_inbox SET handled_at = CASE WHEN message_id IN ? THEN "+now(tx)+" ELSE NULL END,"+
 			" begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+mine+" AND handled_at IS NULL",
-			these, these, b.process, b.consumer, b.stream, both)
+			these, these, b.mark(next), b.consumer, b.stream, both)
 	}
 	if result.Error == nil && result.RowsAffected != int64(len(entries)+len(next)) {
 		return errMoved
 	}
 	return result.Error
+}
+
+// leave says in the local transaction of handle that messages are not handled after
+// all.
+func (b *inbox) leave(tx *gorm.DB, entries []*entry) error {
+	return tx.Exec("UPDATE saga_inbox SET handled_at = NULL, begun_by = ? WHERE"+mine, append([]any{b.mark(entries)}, b.of(entries)...)...).Error
 }
 
 // fail writes a failure of the handler, and how many there are with it.
@@ -228,8 +248,15 @@ func (b *inbox) seen(ctx context.Context, e *entry) error {
 	return err
 }
 
-// killed is the reason of an attempt whose process ended.
-const killed = "the process ended while the handler ran"
+const (
+	// killed is the reason of an attempt whose process ended.
+	killed = "the process ended while the handler ran"
+
+	// suspected is the reason if that may also have been another one's attempt. The
+	// message is handled alone from then on, and if its process ends once more, both
+	// were its own.
+	suspected = "the process ended while the handler ran for this message or for one that shared its local transaction"
+)
 
 // orphaned counts an attempt for each message whose handler has begun in another
 // process that is gone, and returns those whose handler still runs. Where it runs,
@@ -257,8 +284,9 @@ func (b *inbox) orphaned(ctx context.Context, entries []*entry) (atWork map[stri
 		if len(free) == 0 {
 			return nil
 		}
-		return tx.Exec("UPDATE saga_inbox SET attempts = attempts + 1, error = ?, begun_by = '' WHERE"+mine+" AND handled_at IS NULL AND begun_by <> '' AND begun_by <> ?",
-			killed, b.consumer, b.stream, free, b.process).Error
+		return tx.Exec("UPDATE saga_inbox SET attempts = CASE WHEN begun_by LIKE '%+' THEN attempts WHEN error = ? THEN attempts + 2 ELSE attempts + 1 END,"+
+			" error = CASE WHEN begun_by LIKE '%+' THEN ? ELSE ? END, begun_by = '' WHERE"+mine+" AND handled_at IS NULL AND begun_by <> '' AND begun_by NOT IN ?",
+			suspected, suspected, killed, b.consumer, b.stream, free, []string{b.process, b.process + "+"}).Error
 	})
 	return atWork, err
 }

@@ -214,8 +214,8 @@ const (
 
 // window is how many messages this process may have.
 func (c *Consumer) window() int {
-	window := c.config.Workers * c.config.Batch
-	if average := c.state.average(); average > 0 {
+	window := c.config.Workers * c.most()
+	if average, _ := c.state.averages(); average > 0 {
 		window += min(mostAhead, int(ahead/average)*c.config.Workers)
 	}
 	return window

@@ -53,9 +53,10 @@ func (q *queue) add(entries ...*entry) bool {
 	return true
 }
 
-// take waits for messages, and returns at most that many; none once the queue is
-// closed. One that has failed before comes alone.
-func (q *queue) take(most int) (batch []*entry) {
+// take waits for messages, and returns at most that many, and no more than its share
+// if other workers wait, too; none once the queue is closed. One that has failed before
+// comes alone.
+func (q *queue) take(wanted func() int) (batch []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.ready) == 0 && !q.closed {
@@ -66,6 +67,7 @@ func (q *queue) take(most int) (batch []*entry) {
 	if q.closed {
 		return nil
 	}
+	most := min(wanted(), (len(q.ready)+q.idle)/(q.idle+1))
 	for len(q.ready) > 0 && len(batch) < most {
 		e := q.ready[0]
 		if e.alone && len(batch) > 0 {

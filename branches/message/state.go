@@ -50,6 +50,7 @@ type state struct {
 	database        int  // who waits for it
 	broker          bool // it is waited for
 	perMessage      time.Duration
+	perCall         time.Duration // of that, what the handler takes
 }
 
 type tally struct{ handled, failures, buried uint64 }
@@ -118,17 +119,19 @@ func (s *state) asking() bool {
 	return !s.paused && s.database == 0
 }
 
-// took notes how long a message took: a moving average.
-func (s *state) took(while time.Duration, messages int) {
+// took notes how long messages took, of which the handler was called for so long: moving
+// averages.
+func (s *state) took(while, called time.Duration, messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.perMessage = (7*s.perMessage + while/time.Duration(messages)) / 8
+	s.perCall = (7*s.perCall + called/time.Duration(messages)) / 8
 }
 
-func (s *state) average() time.Duration {
+func (s *state) averages() (perMessage, perCall time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.perMessage
+	return s.perMessage, s.perCall
 }
 
 // State says how the consumer is. It asks the broker for the lag, until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -35,7 +36,7 @@ func isPermanent(err error) bool {
 // work handles what is queued until the queue is closed.
 func (c *Consumer) work() {
 	for {
-		batch := c.queue.take(c.config.Batch)
+		batch := c.queue.take(c.most)
 		if batch == nil {
 			return
 		}
@@ -55,47 +56,38 @@ func (c *Consumer) leave(entries []*entry) {
 	}
 }
 
-// process handles messages in one local transaction. If that fails, each is handled
-// alone, so that only those at fault fail.
+// process handles messages in one local transaction. One whose handler fails is left
+// out, and the others go on. If nobody knows whose fault a failure is, each is handled
+// alone.
 func (c *Consumer) process(batch []*entry) {
 	if batch[0].bury {
 		c.bury(batch[0], errors.New(batch[0].reason))
 		return
 	}
-	batch, err := c.attempt(batch)
-	switch {
-	case len(batch) == 0:
-	case err == nil:
-		c.handled(batch)
-	case c.ctx.Err() != nil:
-		c.leave(batch)
-	case len(batch) == 1:
-		c.failed(batch[0], err)
-	default:
-		c.oneByOne(batch)
-	}
-}
-
-// oneByOne handles the messages of a batch that has failed. Those behind one of
-// their key that fails again wait for it.
-func (c *Consumer) oneByOne(batch []*entry) {
-	behind := map[string][]*entry{} // by key, that of the failed one first
+	behind := map[string][]*entry{} // by key: one that failed, and those that wait for it
 	delays := map[string]time.Duration{}
-	for _, e := range batch {
-		if key := e.m.Key; key != "" && behind[key] != nil {
-			behind[key] = append(behind[key], e)
-			continue
-		}
-		rest, err := c.attempt([]*entry{e})
+	for most := len(batch); len(batch) > 0; {
+		some, rest := batch[:min(most, len(batch))], batch[min(most, len(batch)):]
+		some, done, err := c.attempt(some)
+		c.handled(some[:done])
+		some = some[done:]
+		batch = append(some[:len(some):len(some)], rest...)
+		var alone *leftOut
 		switch {
-		case len(rest) == 0:
-		case err == nil:
-			c.handled(rest)
+		case len(some) == 0:
 		case c.ctx.Err() != nil:
-			c.leave(rest)
+			c.leave(batch)
+			batch = nil
+		case len(some) > 1 && !errors.As(err, &alone):
+			most = 1
 		default:
-			if delay, held := c.judge(e, err); held {
-				behind[e.m.Key], delays[e.m.Key] = []*entry{e}, delay
+			failed := batch[0]
+			batch = batch[1:]
+			if delay, held := c.judge(failed, err); held {
+				key := failed.m.Key
+				same := func(e *entry) bool { return e.m.Key == key }
+				behind[key], delays[key] = append([]*entry{failed}, filter(batch, same)...), delay
+				batch = slices.DeleteFunc(batch, same)
 			}
 		}
 	}
@@ -104,18 +96,20 @@ func (c *Consumer) oneByOne(batch []*entry) {
 	}
 }
 
+func filter(entries []*entry, keep func(*entry) bool) (kept []*entry) {
+	for _, e := range entries {
+		if keep(e) {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
 func (c *Consumer) handled(batch []*entry) {
 	c.state.count(tally{handled: uint64(len(batch))})
 	for _, e := range batch {
 		c.acknowledge(e)
 		c.queue.done(e)
-	}
-}
-
-// failed decides what becomes of a message whose handler has failed.
-func (c *Consumer) failed(e *entry, failure error) {
-	if delay, held := c.judge(e, failure); held {
-		c.queue.back([]*entry{e}, delay)
 	}
 }
 
@@ -169,26 +163,26 @@ func (c *Consumer) pause(n int) time.Duration {
 }
 
 // attempt runs the handler for messages in one local transaction, again after each
-// fault of the database. It returns the messages that were not settled meanwhile,
-// and the failure of the handler.
-func (c *Consumer) attempt(batch []*entry) ([]*entry, error) {
+// fault of the database. It returns the messages that were not settled meanwhile, how
+// many of them are handled, and the failure of the next one.
+func (c *Consumer) attempt(batch []*entry) (left []*entry, done int, failure error) {
 	for mark := true; ; {
-		failure, fault := c.transact(batch, mark)
+		done, failure, fault := c.transact(batch, mark)
 		switch {
 		case fault == nil:
-			return batch, failure
+			return batch, done, failure
 		case c.ctx.Err() != nil:
-			return batch, c.ctx.Err()
+			return batch, 0, c.ctx.Err()
 		case errors.Is(fault, errMoved):
 			// Perhaps only the next ones have changed: these go without them.
 			mark = false
 			var err error
 			if batch, err = c.stillMine(batch); err != nil || len(batch) == 0 {
-				return batch, err
+				return batch, 0, err
 			}
 		default:
 			if err := c.waitForDatabase(fault); err != nil {
-				return batch, err
+				return batch, 0, err
 			}
 		}
 	}
@@ -220,38 +214,41 @@ func (c *Consumer) stillMine(batch []*entry) ([]*entry, error) {
 }
 
 // transact runs the handler and writes the inbox in one local transaction, which also
-// marks the next messages as begun, if it is to. A failure is the handler's, a fault
-// the database's.
-func (c *Consumer) transact(batch []*entry, mark bool) (failure, fault error) {
+// marks the next messages as begun, if it is to. It returns how many messages are
+// handled. A failure is the handler's for the one after them, a fault the database's.
+func (c *Consumer) transact(batch []*entry, mark bool) (done int, failure, fault error) {
 	if unmarked := c.queue.unmarked(batch); len(unmarked) > 0 {
 		if err := c.inbox.begin(c.ctx, unmarked); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		c.queue.marked(unmarked, true)
 	}
 	var next []*entry
 	if mark {
-		next = c.queue.upcoming(c.config.Batch)
+		next = c.queue.upcoming(c.most())
 	}
 	began := time.Now()
 	c.runs(batch, true)
+	var called time.Duration
 	// A handler may end its goroutine.
-	done := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		defer close(done)
-		failure, fault = errGoexit, nil
-		failure, fault = c.transaction(batch, next)
+		defer close(ended)
+		failure = errGoexit
+		done, failure, fault = c.transaction(batch, next, &called)
 	}()
-	<-done
+	<-ended
 	c.runs(batch, false)
-	c.state.took(time.Since(began), len(batch))
-	c.queue.marked(next, failure == nil && fault == nil)
-	return failure, fault
+	c.state.took(time.Since(began), called, len(batch))
+	c.queue.marked(next, done > 0)
+	return done, failure, fault
 }
 
 var errGoexit = errors.New("the handler has ended its goroutine, with runtime.Goexit or testing's FailNow")
 
-func (c *Consumer) transaction(batch, next []*entry) (failure, fault error) {
+// transaction is the local transaction of transact; called is how long the handler was
+// at work.
+func (c *Consumer) transaction(batch, next []*entry, called *time.Duration) (done int, failure, fault error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.config.Timeout)
 	defer cancel()
 	messages := make([]Received, len(batch))
@@ -259,28 +256,40 @@ func (c *Consumer) transaction(batch, next []*entry) (failure, fault error) {
 		messages[i] = e.m
 	}
 	reached := false // the handler was called, in the last run
+	var noting error // the inbox could not be told which messages are left out
 	err := c.runner.Run(ctx, func(tx *gorm.DB) error {
-		reached, failure = false, nil
+		reached, done, failure, noting = false, 0, nil, nil
 		// Two deliveries of one message at once meet on the row: the later one
 		// waits, and finds the message handled.
 		if err := c.inbox.handle(tx, batch, next); err != nil {
 			return err
 		}
 		reached = true
+		began := time.Now()
 		failure = c.call(ctx, tx, messages)
+		*called = time.Since(began)
+		var at *leftOut
+		switch {
+		case failure == nil:
+			done = len(batch)
+		case errors.As(failure, &at) && at.after > 0:
+			done = at.after
+			noting = c.inbox.leave(tx, batch[done:])
+			return noting
+		}
 		return failure
 	})
 	switch {
 	case err == nil:
-		return nil, nil
-	case errors.Is(err, barrier.ErrDatabase) || !reached:
-		return nil, err
+		return done, failure, nil
+	case errors.Is(err, barrier.ErrDatabase), !reached, noting != nil:
+		return 0, nil, err
 	case (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)) && c.ctx.Err() == nil && c.databaseHangs():
-		return nil, fmt.Errorf("the time is over, and the database does not answer: %w", err)
-	case failure != nil:
-		return failure, nil
+		return 0, nil, fmt.Errorf("the time is over, and the database does not answer: %w", err)
+	case failure != nil && done == 0:
+		return 0, failure, nil
 	default: // the time is over, or what the handler did is refused
-		return err, nil
+		return 0, err, nil
 	}
 }
 
@@ -296,13 +305,74 @@ func (c *Consumer) databaseHangs() bool {
 	return c.inbox.ask(ctx) != nil
 }
 
-func (c *Consumer) call(ctx context.Context, tx *gorm.DB, messages []Received) (err error) {
+func (c *Consumer) call(ctx context.Context, tx *gorm.DB, messages []Received) error {
+	return c.config.protected(func() error { return c.handle(ctx, tx, messages) })
+}
+
+// protected turns a panic into an error.
+func (c ConsumerConfig) protected(handle func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
-			c.config.Logger.Error("message: a handler panicked", slog.String("consumer", c.config.Name),
+			c.Logger.Error("message: a handler panicked", slog.String("consumer", c.Name),
 				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	return c.handle(ctx, tx, messages)
+	return handle()
+}
+
+// leftOut is the failure of the handler for one message, after so many others whose
+// work stays.
+type leftOut struct {
+	after int
+	error
+}
+
+func (l *leftOut) Unwrap() error { return l.error }
+
+const savepoint = "saga_message"
+
+// inTurn calls a handler for one message after the other in one local transaction.
+// The first that fails is undone, back to its savepoint, and is left out together with
+// those behind it.
+func (c ConsumerConfig) inTurn(handle Handler) BatchHandler {
+	return func(ctx context.Context, tx *gorm.DB, messages []Received) error {
+		for i, m := range messages {
+			if i > 0 {
+				if err := tx.Exec("SAVEPOINT " + savepoint).Error; err != nil {
+					return err // because of what an earlier one did and did not say
+				}
+			}
+			err := c.protected(func() error { return handle(c.extract(ctx, m), tx, m) })
+			if err == nil {
+				continue
+			}
+			if i > 0 && (barrier.Transient(err) || tx.Exec("ROLLBACK TO SAVEPOINT "+savepoint).Error != nil) {
+				return err // all that was done is lost, or to be done again
+			}
+			return &leftOut{i, err}
+		}
+		return nil
+	}
+}
+
+const (
+	// together is for how long the handlers of messages work that share a local
+	// transaction.
+	together = 20 * time.Millisecond
+
+	// mostTogether bounds it in messages.
+	mostTogether = 32
+)
+
+// most is how many messages a local transaction handles.
+func (c *Consumer) most() int {
+	if c.config.Batch > 0 {
+		return c.config.Batch
+	}
+	_, average := c.state.averages()
+	if average <= 0 {
+		return 1
+	}
+	return max(1, min(mostTogether, int(together/average)))
 }

@@ -404,7 +404,7 @@ func TestNextIsHandledElsewhere(t *testing.T) {
 			b := newBench(t, sqltest.Open(t, dialect))
 			b.effects()
 			gate := make(chan struct{})
-			c := b.consume(message.ConsumerConfig{}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
+			c := b.consume(message.ConsumerConfig{Batch: 1}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
 				if m.ID == "first" {
 					<-gate
 					if err := tx.Exec("UPDATE saga_inbox SET handled_at = received_at WHERE message_id = 'third'").Error; err != nil {
@@ -435,4 +435,78 @@ func TestNextIsHandledElsewhere(t *testing.T) {
 			b.had("worker", "third", 0)
 		})
 	}
+}
+
+// Messages share a local transaction, and the handler of one that fails undoes only its
+// own work: the others are not handled again.
+func TestOneOfSeveralFails(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		ways := map[string]func(tx *gorm.DB) error{
+			"an error":                 func(*gorm.DB) error { return errors.New("on purpose") },
+			"a panic":                  func(*gorm.DB) error { panic("on purpose") },
+			"a statement that fails":   func(tx *gorm.DB) error { return tx.Exec("INSERT INTO nowhere VALUES (1)").Error },
+			"a permanent failure":      func(*gorm.DB) error { return message.Permanent(errors.New("on purpose")) },
+			"the first one, each time": func(*gorm.DB) error { return errors.New("on purpose") },
+		}
+		b := newBench(t, db)
+		b.effects()
+		number := 0
+		for name, way := range ways {
+			number++
+			consumer := fmt.Sprint("worker-", number)
+			bad, attempts := "5", 3
+			switch name {
+			case "a permanent failure":
+				attempts = 1
+			case "the first one, each time":
+				bad = "0"
+			}
+			calls := map[string]int{}
+			var mu sync.Mutex
+			last := make(chan struct{})
+			c := b.consume(message.ConsumerConfig{Name: consumer, Batch: 8, Attempts: 3}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
+				id := strings.TrimPrefix(m.ID, consumer+"/")
+				if id == m.ID {
+					return nil // of another round
+				}
+				if id == "gate" {
+					<-last
+					return nil
+				}
+				mu.Lock()
+				calls[id]++
+				mu.Unlock()
+				if err := effect(tx, consumer, id); err != nil {
+					return err
+				}
+				if id == bad {
+					return way(tx)
+				}
+				return nil
+			})
+			b.settled(consumer)
+			send := func(id string) { b.send("a", id, nats.Header{message.HeaderID: {consumer + "/" + id}}) }
+			c.Pause()
+			send("gate")
+			for i := range 10 {
+				send(fmt.Sprint(i))
+			}
+			c.Resume()
+			close(last)
+			b.settled(consumer)
+			mu.Lock()
+			for i := range 10 {
+				id := fmt.Sprint(i)
+				want, effects := 1, int64(1)
+				if id == bad {
+					want, effects = attempts, 0
+				}
+				if calls[id] != want {
+					t.Errorf("%s: message %s had %d calls, want %d", name, id, calls[id], want)
+				}
+				b.had(consumer, id, effects)
+			}
+			mu.Unlock()
+		}
+	})
 }

@@ -20,6 +20,11 @@ var ErrDatabase = errors.New("the database failed")
 // work kept the error of a statement to itself on PostgreSQL. All is rolled back.
 var ErrNotCommitted = local.ErrCommitRefused
 
+// Transient reports whether err is a fault of a database after which the same work may
+// succeed at once: a deadlock, a serialization failure, a lock that was waited for too
+// long, a server that is shutting down. [Transaction] and [Do] then run work again.
+func Transient(err error) bool { return local.Transient(err) }
+
 // Transaction runs work in a local transaction on db, without a barrier row, and
 // commits it. It is for code that keeps a record of its own of what it has done,
 // such as an inbox. See [Do] for a branch.

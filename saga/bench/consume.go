@@ -43,13 +43,6 @@ func (s *Suite) consuming() []consuming {
 // consume measures each way once.
 func (s *Suite) consume(ctx context.Context) error {
 	for _, e := range s.consuming() {
-		if f := os.Getenv("F"); f != "" {
-			e.Contenders = []string{f}
-			if e.Name+e.Database != os.Getenv("E") {
-				continue
-			}
-			e.Messages = 6000
-		}
 		for _, contender := range e.Contenders {
 			perSecond, err := drain(ctx, e, contender)
 			if err != nil {
@@ -118,7 +111,7 @@ func drain(ctx context.Context, e consuming, contender string) (float64, error) 
 	case "16 workers":
 		return b.timed(ctx, b.consumer(message.ConsumerConfig{Workers: 16}))
 	default:
-		return b.timed(ctx, b.consumer(message.ConsumerConfig{Batch: 64}))
+		return b.timed(ctx, b.batches)
 	}
 }
 
@@ -259,24 +252,45 @@ func (silent) Ack() error { return nil }
 // consumer runs tccsaga's.
 func (b *backlog) consumer(config message.ConsumerConfig) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		seam, err := natsjs.New(b.js.Conn(), natsjs.Config{})
-		if err != nil {
-			return err
-		}
-		config.Stream, config.Name, config.Logger = b.stream, "bench", slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-		c, err := message.Consume(ctx, b.DB, broker.Broker(seam), config, func(_ context.Context, tx *gorm.DB, m message.Received) error {
-			return tx.Exec(effect, m.ID).Error
+		return b.until(ctx, config, func(seam broker.Broker, config message.ConsumerConfig) (*message.Consumer, error) {
+			return message.Consume(ctx, b.DB, seam, config, func(_ context.Context, tx *gorm.DB, m message.Received) error {
+				return tx.Exec(effect, m.ID).Error
+			})
 		})
-		if err != nil {
-			return err
-		}
-		for c.State(ctx).Handled < uint64(b.messages) {
-			select {
-			case <-c.Done():
-				return c.Err()
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
-		return c.Stop(ctx)
 	}
+}
+
+// batches runs tccsaga's with a handler that gets 64 messages at once.
+func (b *backlog) batches(ctx context.Context) error {
+	return b.until(ctx, message.ConsumerConfig{}, func(seam broker.Broker, config message.ConsumerConfig) (*message.Consumer, error) {
+		return message.ConsumeBatch(ctx, b.DB, seam, config, func(_ context.Context, tx *gorm.DB, messages []message.Received) error {
+			for _, m := range messages {
+				if err := tx.Exec(effect, m.ID).Error; err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// until runs a consumer until it has handled all messages.
+func (b *backlog) until(ctx context.Context, config message.ConsumerConfig, consume func(broker.Broker, message.ConsumerConfig) (*message.Consumer, error)) error {
+	seam, err := natsjs.New(b.js.Conn(), natsjs.Config{})
+	if err != nil {
+		return err
+	}
+	config.Stream, config.Name, config.Logger = b.stream, "bench", slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	c, err := consume(seam, config)
+	if err != nil {
+		return err
+	}
+	for c.State(ctx).Handled < uint64(b.messages) {
+		select {
+		case <-c.Done():
+			return c.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return c.Stop(ctx)
 }

@@ -64,7 +64,7 @@ ALTER TABLE saga_inbox
   MODIFY COLUMN handled_at DATETIME(6) NULL COMMENT 'when its handler was done, which its local transaction has written; NULL before' AFTER received_at,
   ADD COLUMN attempts INT NOT NULL DEFAULT 0 COMMENT 'how often its handler has failed, or ended the process' AFTER handled_at,
   ADD COLUMN error VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'how the last attempt failed' AFTER attempts,
-  ADD COLUMN begun_by VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'process whose handler has begun and not ended yet; empty otherwise' AFTER error,
+  ADD COLUMN begun_by VARCHAR(64) NOT NULL DEFAULT '' COMMENT 'process whose handler has begun and not ended yet, with a plus if several messages share its local transaction; empty otherwise' AFTER error,
   ADD COLUMN buried_at DATETIME(6) NULL COMMENT 'when it became a dead letter; NULL if it is none' AFTER begun_by,
   ADD COLUMN resent BIGINT NOT NULL DEFAULT 0 COMMENT 'the last sending from the dead letters that has come, by its sequence there; 0 if there was none' AFTER buried_at,
   DROP PRIMARY KEY, ADD PRIMARY KEY (consumer, stream, message_id),

@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS saga_inbox_2 ( -- messages that each consumer has rec
   handled_at TEXT, -- when its handler was done, which its local transaction has written; NULL before
   attempts INTEGER NOT NULL DEFAULT 0, -- how often its handler has failed, or ended the process
   error TEXT NOT NULL DEFAULT '', -- how the last attempt failed
-  begun_by TEXT NOT NULL DEFAULT '', -- process whose handler has begun and not ended yet; empty otherwise
+  begun_by TEXT NOT NULL DEFAULT '', -- process whose handler has begun and not ended yet, with a plus if several messages share its local transaction; empty otherwise
   buried_at TEXT, -- when it became a dead letter; NULL if it is none
   resent INTEGER NOT NULL DEFAULT 0, -- the last sending from the dead letters that has come, by its sequence there; 0 if there was none
   PRIMARY KEY (consumer, stream, message_id)

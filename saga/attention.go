@@ -65,12 +65,12 @@ func (r *round) whyNotDone(s *step) string {
 func (o *Orchestrator) alarm(t *txn) {
 	o.config.Logger.Error("saga: a transaction needs attention", slog.String("gid", t.gid),
 		slog.String("state", string(t.state)), slog.String("why", t.attention))
-	if o.config.OnAttention == nil || !o.flights.enter() {
+	if o.config.OnAttention == nil || !o.inFlight.Enter() {
 		return
 	}
 	raised := Attention{GID: t.gid, State: t.state, Why: t.attention}
 	go func() {
-		defer o.flights.leave()
+		defer o.inFlight.Leave()
 		defer func() {
 			if p := recover(); p != nil {
 				o.config.Logger.Error("saga: OnAttention panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))

@@ -262,7 +262,7 @@ func ignores(t *testing.T, orch *saga.Orchestrator, c *careless, home *gorm.DB, 
 			c.armed.Store(1)
 			var callers sync.WaitGroup
 			if c.db == home {
-				orch.GatherDepartures(planOf("x", "a", "b"), 12)
+				orch.GatherDecisions(planOf("x", "a", "b"), 12)
 			}
 			for i := range 12 {
 				callers.Go(func() {
@@ -317,7 +317,7 @@ func TestADeadlockAsAnItemsFailure(t *testing.T) {
 			orch := opened(t, db, saga.Config{}, saga.Branch{Kind: "bulk", Inside: c.inside, Together: c.together}, saga.Branch{Kind: "plain", Inside: c.inside})
 			kinds := []string{"plain", "plain"}
 			kinds[position] = "bulk"
-			orch.GatherDepartures(planOf("x", kinds...), 12)
+			orch.GatherDecisions(planOf("x", kinds...), 12)
 			var callers sync.WaitGroup
 			for i := range 12 {
 				callers.Go(func() {

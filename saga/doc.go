@@ -81,21 +81,20 @@
 // costs to give back, such as a card. If a resident Confirm fails, it is left out, and
 // the others are committed without it.
 //
-// Callers share the commits of plans that are resident only and have the same
-// kinds of branches ("group commit", from D. J. DeWitt et al., Implementation
-// Techniques for Main Memory Database Systems, 1984). What gathers while a batch
-// is at work is the next batch, of at most [Config.MaxBatch], or goes beside it if
-// there are eight; nobody waits when nothing is under way, and nobody is answered
-// before the commit. A branch with Together is called once per batch, others once
-// per transaction. Outside parts of Confirms travel likewise, by OutsideTogether.
+// Plans share a commit if all their branches are resident and of the same kinds. This is
+// group commit (D. J. DeWitt et al., Implementation Techniques for Main Memory Database
+// Systems, 1984). Arrivals during a commit form the next batch, of at most
+// [Config.MaxBatch]; eight suffice to write it in parallel. A plan that arrives alone
+// does not wait, and no caller is answered before the commit. A branch with Together is
+// called once per batch, other branches once per transaction. The Outside parts of
+// Confirms share calls in the same way, by OutsideTogether.
 //
-// A failure in company hurts no other: whoever met with it leaves the batch and
-// is decided in a local transaction of its own, and the others are written
-// again. A batch waits for locks at most a second, and for a slow branch half a
-// second and 3 ms per call; then each goes alone, and kinds of branches that
-// kept others waiting go alone for 5 seconds, or longer if it happens again.
-// When a batch takes more than 20 ms, the next one does not wait for it. Plans
-// with more than 8 branches or 16 KiB of input always go alone.
+// The failure of one member concerns no other: it is decided again alone, and the
+// others are written again. A batch waits for a lock at most one second, and for its
+// branches half a second and 3 ms per call. After that, each member is decided alone,
+// and the kinds of branches that were slow share no commit for 5 seconds, or longer if
+// they are slow again. If a batch takes more than 20 ms, the next one does not wait for
+// it. Plans with more than 8 branches or 16 KiB of input share no commit.
 //
 // # What it costs
 //

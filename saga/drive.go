@@ -11,27 +11,28 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
-// fly drives a transaction, lands its flight, and then lets poll look at it
-// again when it is due: not before, because what is in flight is put off.
-func (o *Orchestrator) fly(ctx context.Context, t *txn, flight *flight) State {
-	state := o.drive(ctx, t)
-	o.flights.land(flight)
+// drive runs one round of a transaction, releases its entry, and then schedules the
+// next poll. Recovery postpones what is in flight, so the entry goes first.
+func (o *Orchestrator) drive(ctx context.Context, t *txn, entry *inflight.Entry) State {
+	state := o.runRound(ctx, t)
+	o.inFlight.Release(entry)
 	if t.next > 0 {
 		o.wakeAfter(t.next)
 	}
 	return state
 }
 
-// drive calls Confirm, or Cancel, of every branch that is due, each once and
+// runRound calls Confirm, or Cancel, of every branch that is due, each once and
 // all in parallel, and writes what came of it: the end of the transaction, or
 // the failed attempts and when it is due again. It returns the state that the
 // transaction is known to be in then.
-func (o *Orchestrator) drive(ctx context.Context, t *txn) State {
+func (o *Orchestrator) runRound(ctx context.Context, t *txn) State {
 	r := &round{o: o, txn: t, op: barrier.Confirm, end: Confirmed}
 	if t.state == Cancelling {
 		r.op, r.end = barrier.Cancel, Cancelled
@@ -122,7 +123,7 @@ func (r *round) holdBack(ctx context.Context) {
 		case o.paused.has(s.kind):
 			s.wait, s.held = jitter.UpTo(ctx, o.config.MaxRetry)+slack, "an operator has paused the kind of branch "+s.kind
 		case s.branch != nil && s.failed > 0:
-			if hold := s.branch.valve.hold(ctx, o.config.MaxRetry, o.bulky(s.branch, r.op)); hold > 0 {
+			if hold := s.branch.breaker.Delay(ctx, o.config.MaxRetry, o.bulky(s.branch, r.op)); hold > 0 {
 				s.wait, s.held = hold+slack, "too many calls of "+s.kind+" fail, or are repeated: see Config.Limits"
 			}
 		}
@@ -146,7 +147,7 @@ func (r *round) ended(s *step, err error) {
 
 func (r *round) failed(s *step, err error) {
 	if s.branch != nil && !errors.Is(err, barrier.ErrConflict) && !errors.Is(err, ErrOngoing) {
-		s.branch.valve.failure(r.txn.gid)
+		s.branch.breaker.Failure(r.txn.gid)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,7 +155,7 @@ func (r *round) failed(s *step, err error) {
 }
 
 func (r *round) done(s *step, marked bool) {
-	s.branch.valve.success()
+	s.branch.breaker.Success()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.done = true
@@ -162,7 +163,7 @@ func (r *round) done(s *step, marked bool) {
 }
 
 // delivered is a fused step whose Outside part, if any, succeeded.
-type delivered struct {
+type readyStep struct {
 	*step
 	call Call
 	due  bool // the barrier said that the call was due, so that the Outside part ran
@@ -177,7 +178,7 @@ func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
 	for len(ready) > 0 {
 		var err error
 		if all && len(ready) == len(steps) {
-			err = r.arrive(ctx, ready)
+			err = r.finishInBatch(ctx, ready)
 		} else {
 			err = r.commit(ctx, ready, false)
 		}
@@ -199,9 +200,9 @@ func (r *round) runFused(ctx context.Context, steps []*step, all bool) error {
 
 // runAlone gives each step a commit of its own, after the database has refused
 // the shared one without saying whose fault that was.
-func (r *round) runAlone(ctx context.Context, ready []delivered) error {
+func (r *round) runAlone(ctx context.Context, ready []readyStep) error {
 	for _, d := range ready {
-		err := r.commit(ctx, []delivered{d}, false)
+		err := r.commit(ctx, []readyStep{d}, false)
 		var failed *branchError
 		switch {
 		case errors.As(err, &failed):
@@ -217,11 +218,11 @@ func (r *round) runAlone(ctx context.Context, ready []delivered) error {
 
 // deliver makes the Outside parts in parallel and returns the steps that are
 // ready for their commit.
-func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
-	all, failures := make([]delivered, len(steps)), make([]error, len(steps))
+func (r *round) deliver(ctx context.Context, steps []*step) []readyStep {
+	all, failures := make([]readyStep, len(steps)), make([]error, len(steps))
 	var acts []func()
 	for i, s := range steps {
-		all[i] = delivered{step: s, call: r.txn.call(s, r.op)}
+		all[i] = readyStep{step: s, call: r.txn.call(s, r.op)}
 		if s.branch.Outside[r.op] == nil {
 			all[i].due = true
 			continue
@@ -232,7 +233,7 @@ func (r *round) deliver(ctx context.Context, steps []*step) []delivered {
 		})
 	}
 	inParallel(acts)
-	var ready []delivered
+	var ready []readyStep
 	for i, d := range all {
 		if failures[i] != nil {
 			r.failed(d.step, failures[i])
@@ -259,7 +260,7 @@ func inParallel(calls []func()) {
 // commit calls steps in one local transaction, and ends the transaction in it,
 // or marks them done. An unanswered COMMIT is made again; the barrier then
 // turns the calls away as duplicates.
-func (r *round) commit(ctx context.Context, steps []delivered, end bool) error {
+func (r *round) commit(ctx context.Context, steps []readyStep, end bool) error {
 	o, t := r.o, r.txn
 	write := func(tx *gorm.DB) error {
 		ids := make([]string, len(steps))
@@ -286,14 +287,14 @@ func (r *round) commit(ctx context.Context, steps []delivered, end bool) error {
 }
 
 // committed notes that steps are done, and whether that was the end.
-func (r *round) committed(steps []delivered, end bool) {
+func (r *round) committed(steps []readyStep, end bool) {
 	for _, d := range steps {
 		r.done(d.step, true)
 	}
 	r.finished = end
 }
 
-func (r *round) callInside(ctx context.Context, tx *gorm.DB, d delivered) error {
+func (r *round) callInside(ctx context.Context, tx *gorm.DB, d readyStep) error {
 	verdict, err := barrier.Call(ctx, tx, d.call.request())
 	switch {
 	case err != nil || verdict != barrier.Run:
@@ -367,7 +368,7 @@ func (r *round) conclude(ctx context.Context) error {
 	t.next = next
 	for _, s := range slices.Concat(due, waiting) {
 		if s.branch != nil && !o.paused.has(s.kind) {
-			s.branch.valve.park(t.gid)
+			s.branch.breaker.Postpone(t.gid)
 		}
 	}
 	if attention != "" {

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
@@ -63,16 +64,16 @@ func (o *Orchestrator) execute(ctx context.Context, p Plan, t *txn, timeout time
 		}
 		return Outcome{}, fmt.Errorf("execute %s: %w", t.gid, err)
 	}
-	flight, first := o.flights.start(t.gid)
-	for flight != nil && !first {
-		outcome, err := o.follow(ctx, t.gid, digest, flight)
+	entry, first := o.inFlight.Start(t.gid)
+	for entry != nil && !first {
+		outcome, err := o.follow(ctx, t.gid, digest, entry)
 		if !errors.Is(err, txlog.ErrNotFound) {
 			return outcome, err
 		}
 		// The other caller went away before anything was written.
-		flight, first = o.flights.start(t.gid)
+		entry, first = o.inFlight.Start(t.gid)
 	}
-	if flight == nil {
+	if entry == nil {
 		return Outcome{}, fmt.Errorf("execute %s: %w", p.GID, ErrStopped)
 	}
 	e := &execution{o: o, txn: t, start: txlog.Start{
@@ -81,26 +82,26 @@ func (o *Orchestrator) execute(ctx context.Context, p Plan, t *txn, timeout time
 	cause := e.decide(ctx)
 	switch {
 	case errors.Is(cause, txlog.ErrExists):
-		o.flights.land(flight)
+		o.inFlight.Release(entry)
 		return o.follow(ctx, t.gid, digest, nil)
 	case !t.state.Decided():
-		o.flights.land(flight)
+		o.inFlight.Release(entry)
 		return Outcome{GID: t.gid}, &UnknownError{GID: t.gid, Cause: cause}
 	}
 	if e.lost {
-		o.flights.land(flight)
+		o.inFlight.Release(entry)
 		outcome := e.outcome()
 		return outcome, outcome.Err(nil)
 	}
-	outcome := o.finish(ctx, t, flight, e.outcome(), p.ReturnDecided)
+	outcome := o.finish(ctx, t, entry, e.outcome(), p.ReturnDecided)
 	return outcome, outcome.Err(cause)
 }
 
 // finish drives a decided transaction once, in the background as soon as the
-// caller does not want to wait, and lands its flight.
-func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, outcome Outcome, returnDecided bool) Outcome {
+// caller does not want to wait, and releases its entry.
+func (o *Orchestrator) finish(ctx context.Context, t *txn, entry *inflight.Entry, outcome Outcome, returnDecided bool) Outcome {
 	if t.state.Finished() {
-		o.flights.land(flight)
+		o.inFlight.Release(entry)
 		return outcome
 	}
 	if t.decided.IsZero() {
@@ -110,7 +111,7 @@ func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, outco
 	go func() {
 		ctx, cancel := o.detach(ctx)
 		defer cancel()
-		driven <- o.fly(ctx, t, flight)
+		driven <- o.drive(ctx, t, entry)
 	}()
 	if returnDecided {
 		return outcome
@@ -122,8 +123,8 @@ func (o *Orchestrator) finish(ctx context.Context, t *txn, flight *flight, outco
 	return outcome
 }
 
-// detach returns a context with the values of ctx that ends when Stop has run
-// out of patience, or when cancel is called, which has to be.
+// detach returns a context with the values of ctx that ends when Stop
+// interrupts what is left, or when cancel is called. The caller has to call cancel.
 func (o *Orchestrator) detach(ctx context.Context) (detached context.Context, cancel func()) {
 	detached, end := context.WithCancel(context.WithoutCancel(ctx))
 	unlink := context.AfterFunc(o.work, end)
@@ -167,7 +168,7 @@ func (e *execution) decide(ctx context.Context) error {
 	defer cancel()
 	runs := e.txn.runs()
 	if len(runs) == 1 && runs[0].fused {
-		return e.depart(trying)
+		return e.decideInBatch(trying)
 	}
 	var first []*step // in the commit that begins the transaction
 	if runs[0].fused {
@@ -342,7 +343,7 @@ func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx 
 }
 
 // isOurs recognises the row that this execution has written: nobody else in
-// this instance writes the gid while its flight lasts.
+// this instance writes the gid while its entry lasts.
 func (e *execution) isOurs(r txlog.Record) bool {
 	return r.Owner == e.o.instance.ID && r.Digest == e.start.Digest && r.Epoch == e.txn.epoch
 }

@@ -201,7 +201,7 @@ func TestADeferredConstraint(t *testing.T) {
 }
 
 // A network error of a branch's own is no fault of the database: its Try is called
-// once, and once more if it had company.
+// once, and once more if it was in a batch of several.
 func TestANetworkErrorOfABranch(t *testing.T) {
 	t.Parallel()
 	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
@@ -228,16 +228,16 @@ func TestANetworkErrorOfABranch(t *testing.T) {
 			fail = atomic.Value{}
 			fail.Store(fmt.Errorf("on purpose: %w", foreign))
 			for _, kind := range []string{"plain", "bulk"} {
-				for _, company := range []int{1, 10} {
-					name := fmt.Sprintf("%d-%s-%d", n, kind, company)
-					if company > 1 {
-						orch.GatherDepartures(planOf("x", kind), company)
+				for _, members := range []int{1, 10} {
+					name := fmt.Sprintf("%d-%s-%d", n, kind, members)
+					if members > 1 {
+						orch.GatherDecisions(planOf("x", kind), members)
 					}
 					var callers sync.WaitGroup
-					for i := range company {
+					for i := range members {
 						callers.Go(func() {
 							gid, want := fmt.Sprintf("%s-%d", name, i), saga.Confirmed
-							if i == company/2 {
+							if i == members/2 {
 								gid, want = name+"-fails", saga.Cancelled
 							}
 							outcome, err := orch.Execute(t.Context(), planOf(gid, kind))
@@ -248,7 +248,7 @@ func TestANetworkErrorOfABranch(t *testing.T) {
 					}
 					callers.Wait()
 					tries, _ := calls.Load(name + "-failstry")
-					if got := tries.(*atomic.Int64).Load(); got > min(2, int64(company)) {
+					if got := tries.(*atomic.Int64).Load(); got > min(2, int64(members)) {
 						t.Errorf("%s: the Try that fails was called %d times", name, got)
 					}
 				}

@@ -7,16 +7,17 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
 // follow gives the outcome of a transaction that was started before, here or
-// elsewhere. It waits for the decision, and for the flight, if there is one.
-func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *flight) (Outcome, error) {
+// elsewhere. It waits for the decision, and for its end in this process, if it is in flight here.
+func (o *Orchestrator) follow(ctx context.Context, gid, digest string, other *inflight.Entry) (Outcome, error) {
 	if other != nil {
 		select {
-		case <-other.done:
+		case <-other.Done():
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {

@@ -99,7 +99,7 @@ func TestABranchsOwnHandle(t *testing.T) {
 		ok(err)
 		check("alone")
 		for _, kind := range []string{"own", "bulk"} {
-			orch.GatherDepartures(planOf("x", kind), 6)
+			orch.GatherDecisions(planOf("x", kind), 6)
 			var callers sync.WaitGroup
 			for i := range 6 {
 				callers.Go(func() {

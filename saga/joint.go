@@ -51,9 +51,9 @@ func (o *Orchestrator) share(ctx context.Context, callers int, steps []*step, wo
 	for _, s := range steps {
 		switch {
 		case stalled:
-			s.branch.pace.stall()
+			s.branch.backoff.Penalize()
 		case err == nil:
-			s.branch.pace.flow()
+			s.branch.backoff.Reset()
 		}
 	}
 	return err

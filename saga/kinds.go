@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/limit"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	sagasql "github.com/tccsaga/tccsaga/sql"
 )
@@ -21,9 +22,9 @@ import (
 type branch struct {
 	Branch
 	resident bool // its database is the orchestrator's own
-	valve    *valve
-	pace     pace
-	rejects  rejects
+	breaker  *limit.Breaker
+	backoff  limit.BatchBackoff // of shared commits
+	rejected limit.Rejections
 	cleaning atomic.Bool // its Clean is at work
 }
 

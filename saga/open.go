@@ -128,7 +128,7 @@ func (o *Orchestrator) tryOpen(ctx context.Context, t *txn, s *step) error {
 	defer cancel()
 	if err := o.callApart(trying, s.branch, t.call(s, barrier.Try)); err != nil {
 		if s.branch.Outside[barrier.Try] != nil {
-			o.hasten(ctx, t.gid) // a Cancel may have waited for the end of the Try
+			o.makeCancelDue(ctx, t.gid) // a Cancel may have waited for the end of the Try
 		}
 		return &branchError{id: s.id, kind: s.kind, err: causeOf(trying, err)}
 	}
@@ -147,7 +147,7 @@ func (o *Orchestrator) markTried(ctx context.Context, t *txn, s *step) error {
 		return o.log.Tried(ctx, tx, t.gid, s.id)
 	})
 	if err == nil && (late.State == Cancelling || late.State == Cancelled) {
-		o.hasten(ctx, t.gid)
+		o.makeCancelDue(ctx, t.gid)
 		return fmt.Errorf("%w any more: it was decided while the Try was under way, whose reservation is given back: %w", ErrNotOpen, late.Err(nil))
 	}
 	return err
@@ -247,11 +247,11 @@ func (o *Orchestrator) decideOpen(ctx context.Context, d txlog.Decision, act *tx
 		if decided.drive == nil {
 			return outcome, nil
 		}
-		flight := o.flights.takeOver(d.GID)
-		if flight == nil {
+		entry := o.inFlight.TakeOver(d.GID)
+		if entry == nil {
 			return outcome, nil // stopping; it becomes due again
 		}
-		return o.finish(ctx, decided.drive, flight, outcome, returnDecided || scopeOf(ctx).returnDecided), nil
+		return o.finish(ctx, decided.drive, entry, outcome, returnDecided || scopeOf(ctx).returnDecided), nil
 	})
 }
 

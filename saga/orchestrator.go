@@ -13,6 +13,9 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
+	"github.com/tccsaga/tccsaga/saga/internal/lease"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	sagasql "github.com/tccsaga/tccsaga/sql"
@@ -28,20 +31,20 @@ type Orchestrator struct {
 	log      *txlog.Log
 	logID    string // names the log, and so this engine, to every barrier
 	instance txlog.Instance
-	lease    *lease
-	flights  flights
+	lease    *lease.Lease
+	inFlight inflight.Registry
 	wake     chan struct{} // capacity 1: something may be due
 	driving  atomic.Int64  // bytes of payloads of what was claimed and is driven
 
 	paused   pausedKinds
 	repeated repeated
 
-	shared     *local.Shared
-	departures groups[*departure] // by the kinds of branches
-	deliveries groups[*delivery]  // by the kind of branch and the operation
-	arrivals   groups[*arrival]   // by the kinds of branches and the epoch
+	shared    *local.Shared
+	decisions *batch.Groups[*decideItem] // by the kinds of branches
+	effects   *batch.Groups[*effectItem] // by the kind of branch and the operation
+	finishes  *batch.Groups[*finishItem] // by the kinds of branches and the epoch
 
-	work     context.Context // of everything driven; ends when Stop runs out of patience
+	work     context.Context // of everything driven; ends when Stop interrupts what is left
 	halt     context.CancelFunc
 	stopping chan struct{} // closed when Stop begins, or Run drains
 	stopOnce sync.Once
@@ -112,19 +115,19 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 	if o.shared, err = local.NewShared(db); err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
-	hands := hands
+	workers := maxWorkers
 	if db.Name() == "sqlite" {
-		hands = 1 // it lets one write at a time
+		workers = 1 // it lets one write at a time
 	}
-	o.departures = groups[*departure]{most: config.MaxBatch, hands: hands, write: o.departTogether}
-	o.arrivals = groups[*arrival]{most: config.MaxBatch, hands: hands, write: o.arriveTogether}
-	o.deliveries = groups[*delivery]{most: config.MaxBatch, hands: hands, write: o.writeDeliveries}
-	o.lease = newLease(config.Lease, func(ctx context.Context) error {
+	o.decisions = batch.New(config.MaxBatch, workers, o.decideBatch)
+	o.finishes = batch.New(config.MaxBatch, workers, o.finishBatch)
+	o.effects = batch.New(config.MaxBatch, workers, o.runEffects)
+	o.lease = lease.New(config.Lease, func(ctx context.Context) error {
 		return log.Renew(ctx, o.instance, config.Lease)
 	})
 	o.work, o.halt = context.WithCancel(context.WithoutCancel(ctx))
 	o.caller.over = o.work.Done()
-	if err := o.lease.renew(ctx); err != nil {
+	if err := o.lease.Renew(ctx); err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
 	if err := o.readPausedKinds(ctx); err != nil {
@@ -136,9 +139,7 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 // Register makes a kind of branch known; see [Registrar]. It checks the schema of
 // the branch's database, if that is another one.
 func (o *Orchestrator) Register(b Branch) error {
-	v := newValve(b.Kind, o.config)
-	v.closes = o.hastenAll
-	return o.add(o.work, &branch{Branch: b, valve: v})
+	return o.add(o.work, &branch{Branch: b, breaker: o.breaker(b.Kind)})
 }
 
 // Instance returns the id of this instance in the log, new at every Open.
@@ -158,7 +159,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	// The heart beats until the last work is done, not only until ctx ends.
 	beating, quiet := context.WithCancel(o.work)
 	var background sync.WaitGroup
-	background.Go(func() { o.beat(beating) })
+	background.Go(func() { o.keepLease(beating) })
 	background.Go(func() { o.cleaning(beating) })
 	background.Go(func() { o.watchPausedKinds(beating) })
 	defer background.Wait()
@@ -221,20 +222,20 @@ func (o *Orchestrator) drain(ctx context.Context) error {
 }
 
 func (o *Orchestrator) drainOnce(ctx context.Context) error {
-	interrupted, idle := o.flights.drain(ctx)
+	interrupted, idle := o.inFlight.Drain(ctx)
 	var err error
 	if !idle {
 		err = fmt.Errorf("saga: stop: calls under way were interrupted, and what they left will be resumed: %w", context.Cause(ctx))
 		o.halt()
 		noticing, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-		o.flights.drain(noticing)
+		o.inFlight.Drain(noticing)
 		cancel()
 	}
 	o.halt()
 	o.shared.Close()
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.Lease)
 	defer cancel()
-	if e := o.lease.resign(func() error { return o.log.Resign(resigning, o.instance.ID, interrupted) }); e != nil {
+	if e := o.lease.Resign(func() error { return o.log.Resign(resigning, o.instance.ID, interrupted) }); e != nil {
 		// The lease runs out by itself.
 		o.config.Logger.Warn("saga: giving the lease back failed", slog.Any("error", e))
 	}
@@ -242,18 +243,18 @@ func (o *Orchestrator) drainOnce(ctx context.Context) error {
 	return err
 }
 
-// admit lets a call of the user in, if the instance can answer for it. The
-// context that it returns also ends when Stop runs out of patience; leave has
-// to be called when the call is over.
+// admit admits a call of the user if the instance holds its lease. The context that it
+// returns also ends when Stop interrupts what is left. The caller has to call leave at
+// the end of the call.
 func (o *Orchestrator) admit(ctx context.Context) (admitted context.Context, leave func(), err error) {
-	if !o.flights.enter() {
+	if !o.inFlight.Enter() {
 		return nil, nil, ErrStopped
 	}
-	if err := o.lease.wait(ctx, o.stopping); err != nil {
-		o.flights.leave()
+	if err := o.awaitLease(ctx); err != nil {
+		o.inFlight.Leave()
 		return nil, nil, err
 	}
 	admitted, cancel := context.WithCancelCause(ctx)
 	unlink := context.AfterFunc(o.work, func() { cancel(ErrStopped) })
-	return admitted, func() { unlink(); cancel(nil); o.flights.leave() }, nil
+	return admitted, func() { unlink(); cancel(nil); o.inFlight.Leave() }, nil
 }

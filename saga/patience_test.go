@@ -118,7 +118,7 @@ func hangs(t *testing.T, orch *saga.Orchestrator, h *hanging, home *gorm.DB, els
 	const others = 6
 	plan := planOf("x", "hangs")
 	if orch.SharesAtAll(plan) {
-		orch.GatherDepartures(plan, 2*others+1)
+		orch.GatherDecisions(plan, 2*others+1)
 	}
 	began := time.Now()
 	var told sync.Map

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -123,7 +124,7 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 		return false // likewise
 	}
 	claims, err := o.log.Claim(ctx, txlog.Claim{Instance: o.instance.ID, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
-		Bytes: int(room), Due: o.config.Lease, Busy: o.flights.inFlight, Knows: o.knows})
+		Bytes: int(room), Due: o.config.Lease, Busy: o.inFlight.Has, Knows: o.knows})
 	if err != nil {
 		o.warn(ctx, "saga: asking the log for due transactions", err)
 		return false
@@ -131,8 +132,8 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 	sweep.pass(claims)
 	o.raiseForeign(ctx, claims.Foreign)
 	for _, claimed := range claims.Claimed {
-		flight := o.flights.takeOver(claimed.GID)
-		if flight == nil {
+		entry := o.inFlight.TakeOver(claimed.GID)
+		if entry == nil {
 			return false // stopping; they become due again
 		}
 		slots <- struct{}{}
@@ -148,7 +149,7 @@ func (o *Orchestrator) claim(ctx context.Context, slots chan struct{}, sweep *sw
 			}()
 			ctx, cancel := o.detach(ctx)
 			defer cancel()
-			o.resume(ctx, claimed.Record, o.assemble(claimed), flight)
+			o.resume(ctx, claimed.Record, o.assemble(claimed), entry)
 		}()
 	}
 	return claims.More
@@ -186,15 +187,15 @@ func (o *Orchestrator) warn(ctx context.Context, message string, err error) {
 	}
 }
 
-// hastenAll makes transactions due that were put off while the circuit of a kind was
+// makeDue makes transactions due that were put off while the circuit of a kind was
 // open, as far as they are still this instance's.
-func (o *Orchestrator) hastenAll(gids []string) {
+func (o *Orchestrator) makeDue(gids []string) {
 	ctx, cancel := o.detachFor(o.work)
 	defer cancel()
 	for some := range slices.Chunk(gids, claimBatch) {
 		err := local.Run(ctx, o.db, func(tx *gorm.DB) error { return o.log.MakeDue(ctx, tx, o.instance.ID, some) })
 		if err != nil {
-			o.warn(ctx, "saga: hastening what was put off, which is called when its pause is over", err)
+			o.warn(ctx, "saga: making postponed transactions due, which are called after their backoff now", err)
 			return
 		}
 		o.wakeAfter(0)
@@ -245,7 +246,7 @@ func (o *Orchestrator) assemble(c txlog.Claimed) *txn {
 		}
 	}
 	for _, s := range t.steps {
-		if s.branch != nil && s.branch.valve.hurry(t.gid) {
+		if s.branch != nil && s.branch.breaker.TakeReleased(t.gid) {
 			s.wait = 0
 		}
 	}
@@ -254,21 +255,21 @@ func (o *Orchestrator) assemble(c txlog.Claimed) *txn {
 
 // resume brings a claimed transaction on: to its decision, if nobody has made
 // it, and then through one round of calls.
-func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn, flight *flight) {
+func (o *Orchestrator) resume(ctx context.Context, record txlog.Record, t *txn, entry *inflight.Entry) {
 	if t.state == Trying {
 		strange := !t.known()
 		if err := o.presumeAbort(ctx, record, strange); err != nil {
-			o.flights.land(flight)
+			o.inFlight.Release(entry)
 			o.warn(ctx, "saga: cancelling an undecided transaction", err)
 			return
 		}
 		t.state = Cancelling
 		if record.Paused() || strange {
-			o.flights.land(flight)
+			o.inFlight.Release(entry)
 			return
 		}
 	}
-	o.fly(ctx, t, flight)
+	o.drive(ctx, t, entry)
 }
 
 // presumeAbort cancels a transaction that nobody decided: its deadline has

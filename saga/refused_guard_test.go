@@ -16,7 +16,7 @@ import (
 func TestARefusedMemberLeavesNoBarrierRow(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := newPots(t, db, saga.Config{})
-		p.orch.GatherDepartures(p.plan("x", take{}, "bulk"), 3)
+		p.orch.GatherDecisions(p.plan("x", take{}, "bulk"), 3)
 		var callers sync.WaitGroup
 		for i, pieces := range []int{1, 1 << 30, 1} {
 			callers.Go(func() {

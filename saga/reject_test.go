@@ -45,7 +45,7 @@ func TestRejectionsShareACommit(t *testing.T) {
 					saga.Branch{Kind: "bulk", Inside: inside, Together: together}, saga.Branch{Kind: "other", Inside: nothing})
 				commits, statements := 0, 0
 				for round := range 2 { // after the first one it is known that there are rejections
-					orch.GatherDepartures(planOf("x", kinds...), n)
+					orch.GatherDecisions(planOf("x", kinds...), n)
 					before, commitsBefore := loss.Traffic()
 					var callers sync.WaitGroup
 					for i := range n {

@@ -114,16 +114,16 @@ func (e *execution) yield(ctx context.Context) error {
 	}
 	e.lost = true
 	e.take(record)
-	e.o.hasten(ctx, e.txn.gid)
+	e.o.makeCancelDue(ctx, e.txn.gid)
 	return nil
 }
 
-// hasten makes a transaction that is being cancelled due now: a Cancel may wait
-// for a Try that has ended.
-func (o *Orchestrator) hasten(ctx context.Context, gid string) {
+// makeCancelDue makes a transaction that is being cancelled due now. A Cancel may have
+// waited for a Try that has ended.
+func (o *Orchestrator) makeCancelDue(ctx context.Context, gid string) {
 	ctx, cancel := o.detachFor(ctx)
 	defer cancel()
-	if err := o.log.Hasten(ctx, gid); err != nil {
+	if err := o.log.MakeCancelDue(ctx, gid); err != nil {
 		o.warn(ctx, "saga: a Cancel that may come now comes at its next attempt", err)
 	}
 }

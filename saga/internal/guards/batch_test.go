@@ -70,7 +70,7 @@ var batchGuards = []guard{
 		why: "a caller whose branch has a barrier row is told an error of the database instead of a verdict",
 	},
 	{
-		name: "refused-barrier", file: "saga/departing.go",
+		name: "refused-barrier", file: "saga/decidewrite.go",
 		text: `	if err := barrier.Remove(ctx, r.tx, gids...); err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ var batchGuards = []guard{
 		why: "a cancelled transaction of a batch leaves a barrier row that says it is confirmed",
 	},
 	{
-		name: "refused-log", file: "saga/departing.go",
+		name: "refused-log", file: "saga/decidewrite.go",
 		text: `	if err := r.o.log.Withdraw(ctx, r.tx, gids); err != nil {
 		return nil, err
 	}
@@ -91,17 +91,17 @@ var batchGuards = []guard{
 		why: "the log says confirmed of what was refused",
 	},
 	{
-		name: "refused-fresh", file: "saga/depart.go",
+		name: "refused-fresh", file: "saga/decidebatch.go",
 		text: `	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
-		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: map[*departure]*branchError{}}`,
-		with: `	kept := map[*departure]*branchError{}
+		run := &decideRun{o: o, tx: tx, watch: w, batch: batch, refused: map[*decideItem]*branchError{}}`,
+		with: `	kept := map[*decideItem]*branchError{}
 	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
-		run := &departing{o: o, tx: tx, watch: w, batch: batch, refused: kept}`,
+		run := &decideRun{o: o, tx: tx, watch: w, batch: batch, refused: kept}`,
 		pkg: "saga", run: "^TestABatchIsRunAgain$/^sqlite$",
 		why: "a refusal of a run that was rolled back is told, although the next run has confirmed",
 	},
 	{
-		name: "gone", file: "saga/departing.go",
+		name: "gone", file: "saga/decidewrite.go",
 		text: `		if local.Expired(d.ctx) != nil {
 			return errGone
 		}`,
@@ -110,7 +110,7 @@ var batchGuards = []guard{
 		why: "a caller that has gone is confirmed after its deadline",
 	},
 	{
-		name: "savepoint", file: "saga/departing.go",
+		name: "savepoint", file: "saga/decidewrite.go",
 		text: `			if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
 				return nil, err
 			}
@@ -120,7 +120,7 @@ var batchGuards = []guard{
 		why: "the first Trys of a member that is refused later stay reserved, and nobody gives them back",
 	},
 	{
-		name: "savepoint-each", file: "saga/departing.go",
+		name: "savepoint-each", file: "saga/decidewrite.go",
 		text: `	if n == 0 || r.o.db.Name() == "mysql" {
 		return mark
 	}`,
@@ -134,18 +134,18 @@ var batchGuards = []guard{
 		why: "a rejection undoes what other members have reserved",
 	},
 	{
-		name: "confirm-stumbles", file: "saga/departing.go",
+		name: "confirm-stumbles", file: "saga/decidewrite.go",
 		text: `		if failures != nil {
-			return stumbling(barrier.Confirm, going, failures)
+			return failureOf(barrier.Confirm, going, failures)
 		}`,
 		with: `		_ = failures`,
 		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
 		why: "a joint Confirm that failed counts as done",
 	},
 	{
-		name: "late-try-failure", file: "saga/departing.go",
-		text: `			// What their other branches have done has to be undone.
-			return nil, stumbling(barrier.Try, going, failures)
+		name: "late-try-failure", file: "saga/decidewrite.go",
+		text: `			// The effects of their other branches have to be undone.
+			return nil, failureOf(barrier.Try, going, failures)
 `,
 		with: ``,
 		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",

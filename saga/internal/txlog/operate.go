@@ -23,7 +23,7 @@ type Act struct {
 }
 
 type operatorQueries struct {
-	hasten                string
+	cancelDue             string
 	act, acts             string
 	retry, retryBranches  string
 	pause, resume         string
@@ -37,7 +37,7 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 		pauseKind = `INSERT INTO saga_kinds (kind, paused_at) VALUES (?, {now}) ON DUPLICATE KEY UPDATE kind = kind`
 	}
 	return operatorQueries{
-		hasten: d.SQL(`UPDATE saga_transactions SET due_at = {now} WHERE gid = ? AND state = 'cancelling' AND due_at > {now} AND paused_at IS NULL`),
+		cancelDue: d.SQL(`UPDATE saga_transactions SET due_at = {now} WHERE gid = ? AND state = 'cancelling' AND due_at > {now} AND paused_at IS NULL`),
 		// Whoever writes an act has locked what it was done to.
 		act: d.SQL(`INSERT INTO saga_acts (gid, kind, number, act, who, why, branch_id, believed, acted_at)
 			SELECT ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, ?, {now} FROM saga_acts WHERE gid = ? AND kind = ?`),
@@ -74,11 +74,11 @@ func (l *Log) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]Act, e
 	})
 }
 
-// Hasten makes a transaction due now that is being cancelled; its failed branches
+// MakeCancelDue makes a transaction due now that is being cancelled. Its failed branches
 // still wait for their next attempts.
-func (l *Log) Hasten(ctx context.Context, gid string) error {
-	if _, err := local.Exec(ctx, l.db, l.sql.operator.hasten, gid); err != nil {
-		return fmt.Errorf("log: hastening %s: %w", gid, err)
+func (l *Log) MakeCancelDue(ctx context.Context, gid string) error {
+	if _, err := local.Exec(ctx, l.db, l.sql.operator.cancelDue, gid); err != nil {
+		return fmt.Errorf("log: making the cancel of %s due: %w", gid, err)
 	}
 	return nil
 }

@@ -51,14 +51,14 @@ func (p *pots) state(gid string) saga.State {
 
 // arrivals executes five transactions whose last commits wait for each other; when
 // four are there, meanwhile is called, and then the fifth comes.
-func (p *pots) arrivals(meanwhile func()) (outcomes [5]saga.Outcome) {
+func (p *pots) finishes(meanwhile func()) (outcomes [5]saga.Outcome) {
 	p.t.Helper()
-	p.orch.GatherArrivals(p.plan("x", take{}, "bulk", "sent"), 5)
+	p.orch.GatherFinishes(p.plan("x", take{}, "bulk", "sent"), 5)
 	var callers sync.WaitGroup
 	execute := func(i int) {
 		callers.Go(func() {
 			var err error
-			if outcomes[i], err = p.execute(fmt.Sprint("arrival-", i), take{Pot: i, N: 1}, "bulk", "sent"); err != nil {
+			if outcomes[i], err = p.execute(fmt.Sprint("finish-", i), take{Pot: i, N: 1}, "bulk", "sent"); err != nil {
 				p.t.Errorf("number %d: %v", i, err)
 			}
 		})
@@ -67,7 +67,7 @@ func (p *pots) arrivals(meanwhile func()) (outcomes [5]saga.Outcome) {
 		execute(i)
 	}
 	for i := range 4 {
-		eventually(p.t, "it is decided", func() bool { return p.state(fmt.Sprint("arrival-", i)) == saga.Confirming })
+		eventually(p.t, "it is decided", func() bool { return p.state(fmt.Sprint("finish-", i)) == saga.Confirming })
 	}
 	meanwhile()
 	execute(4)
@@ -95,9 +95,9 @@ func TestAStaleArrivalInCompany(t *testing.T) {
 		p.run(other)
 		free := sync.OnceFunc(func() { close(release) })
 		t.Cleanup(free)
-		outcomes := p.arrivals(func() {
-			p.lose(p.orch, "arrival-1")
-			if gid := <-called; gid != "arrival-1" {
+		outcomes := p.finishes(func() {
+			p.lose(p.orch, "finish-1")
+			if gid := <-called; gid != "finish-1" {
 				t.Errorf("the other instance has taken %s over", gid)
 			}
 		})
@@ -109,7 +109,7 @@ func TestAStaleArrivalInCompany(t *testing.T) {
 		}
 		p.books(1, 998, 1, 1) // the Confirm was rolled back with the end
 		free()
-		eventually(t, "the other instance ends it", func() bool { return p.state("arrival-1") == saga.Confirmed })
+		eventually(t, "the other instance ends it", func() bool { return p.state("finish-1") == saga.Confirmed })
 		for i := range 5 {
 			p.books(i, 998, 0, 2)
 		}
@@ -121,8 +121,8 @@ func TestAStaleArrivalInCompany(t *testing.T) {
 func TestAConflictInTheLastCommit(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, saga.Config{Lease: time.Hour})
-		outcomes := p.arrivals(func() {
-			ok(db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'arrival-1' AND branch_id = '02'").Error)
+		outcomes := p.finishes(func() {
+			ok(db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'finish-1' AND branch_id = '02'").Error)
 		})
 		for i, o := range outcomes {
 			if want := map[bool]saga.State{false: saga.Confirmed, true: saga.Confirming}[i == 1]; o.State != want || p.state(o.GID) != want {
@@ -143,7 +143,7 @@ func TestABranchThatIsKnownInCompany(t *testing.T) {
 			name := fmt.Sprint("known-", n)
 			_, err := barrier.Do(t.Context(), db, barrier.Request{Key: barrier.Key{GID: name + "-00", BranchID: "01"}, Op: barrier.Try, Caller: "somebody"}, func(*gorm.DB) error { return nil })
 			ok(err)
-			outcomes, errs := p.company(name, n, "", nil, "plain")
+			outcomes, errs := p.executeBatch(name, n, "", nil, "plain")
 			for i, o := range outcomes {
 				if i == 0 && (o.State != saga.Cancelled || o.Code != saga.CodeConflict) || i > 0 && o.State != saga.Confirmed {
 					t.Errorf("of %d number %d: %+v, %v", n, i, o, errs[i])
@@ -179,7 +179,7 @@ func TestABatchIsRunAgain(t *testing.T) {
 				}
 			}
 		})
-		outcomes, errs := p.company("again", 5, "", nil, "bulk", "plain")
+		outcomes, errs := p.executeBatch("again", 5, "", nil, "bulk", "plain")
 		for i, o := range outcomes {
 			if o.State != saga.Confirmed || errs[i] != nil {
 				t.Errorf("number %d: %+v, %v", i, o, errs[i])
@@ -205,7 +205,7 @@ func TestACallerGoesWhileTheBatchIsWritten(t *testing.T) {
 				}
 			}
 		})
-		p.orch.GatherDepartures(p.plan("x", take{}, "bulk"), 3)
+		p.orch.GatherDecisions(p.plan("x", take{}, "bulk"), 3)
 		var callers sync.WaitGroup
 		for i, ctx := range []context.Context{t.Context(), leaving, t.Context()} {
 			callers.Go(func() {
@@ -246,7 +246,7 @@ func TestRejectionsOneByOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		tries.Store(0)
-		outcomes, errs := p.company("one", 10, "sent try", []int{1, 2, 7}, "plain", "sent")
+		outcomes, errs := p.executeBatch("one", 10, "sent try", []int{1, 2, 7}, "plain", "sent")
 		for i, o := range outcomes {
 			switch i {
 			case 1, 2, 7:
@@ -291,7 +291,7 @@ func TestACallThatIgnoresTheEndOfItsBatch(t *testing.T) {
 		told := make(chan struct{})
 		go func() {
 			defer close(told)
-			outcomes, errs := p.company("slow", 3, "", nil, "plain")
+			outcomes, errs := p.executeBatch("slow", 3, "", nil, "plain")
 			for i, o := range outcomes {
 				if o.State != saga.Confirmed || errs[i] != nil {
 					t.Errorf("number %d: %+v, %v", i, o, errs[i])
@@ -340,7 +340,7 @@ func TestAStatementThatTakesLongInABatch(t *testing.T) {
 			told := make(chan struct{})
 			go func() {
 				defer close(told)
-				outcomes, errs := p.company("long", 3, "", nil, "plain")
+				outcomes, errs := p.executeBatch("long", 3, "", nil, "plain")
 				for i, o := range outcomes {
 					if o.State != saga.Confirmed || errs[i] != nil {
 						t.Errorf("number %d: %+v, %v", i, o, errs[i])
@@ -373,7 +373,7 @@ func TestATogetherThatDoesNotCountWell(t *testing.T) {
 				}
 			}
 		})
-		outcomes, errs := p.company("short", 4, "", nil, "bulk")
+		outcomes, errs := p.executeBatch("short", 4, "", nil, "bulk")
 		for i, o := range outcomes {
 			if o.State != saga.Confirmed || errs[i] != nil {
 				t.Errorf("number %d: %+v, %v", i, o, errs[i])

@@ -14,21 +14,20 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
-// departing is one run of the local transaction that a batch shares. Nothing of it
-// is kept outside if it fails.
-type departing struct {
+// decideRun is one run of the local transaction of a decide batch. If it fails, nothing
+// of it is kept outside.
+type decideRun struct {
 	o       *Orchestrator
 	tx      *gorm.DB
 	watch   *watch
-	batch   []*departure
-	refused map[*departure]*branchError
+	batch   []*decideItem
+	refused map[*decideItem]*branchError
 }
 
-// write writes a batch: the log and the barrier, as if all went well, then every
-// Try, and the Confirms. The Trys come late because of the locks that they take:
-// another batch that needs the same ones, for an article that everybody wants,
-// does its writing meanwhile.
-func (r *departing) write(ctx context.Context) error {
+// write writes the log and the barrier as if every member succeeds, then makes every
+// Try, then the Confirms. The Trys take the hot locks, so they come late: another batch
+// that needs the same locks writes its log rows meanwhile.
+func (r *decideRun) write(ctx context.Context) error {
 	if err := r.logConfirmed(ctx); err != nil {
 		return err
 	}
@@ -40,13 +39,13 @@ func (r *departing) write(ctx context.Context) error {
 		if !s.branch.confirmsInside() {
 			continue
 		}
-		// Whoever fails may be confirmed later; that it is, its Trys decide.
+		// The Trys decide. A member whose Confirm fails is confirmed later.
 		failures, err := r.call(ctx, going, position, barrier.Confirm)
 		if err != nil {
 			return err
 		}
 		if failures != nil {
-			return stumbling(barrier.Confirm, going, failures)
+			return failureOf(barrier.Confirm, going, failures)
 		}
 	}
 	for _, d := range going {
@@ -58,7 +57,7 @@ func (r *departing) write(ctx context.Context) error {
 }
 
 // try makes every Try, and returns those whose Trys have all succeeded.
-func (r *departing) try(ctx context.Context) (going []*departure, err error) {
+func (r *decideRun) try(ctx context.Context) (going []*decideItem, err error) {
 	if r.oneByOne() {
 		return r.tryOneByOne(ctx)
 	}
@@ -76,23 +75,22 @@ func (r *departing) try(ctx context.Context) (going []*departure, err error) {
 			return nil, err
 		case failures == nil:
 		case position == 0:
-			if going, err = r.refuse(ctx, going, failures); err != nil {
+			if going, err = r.recordCancelled(ctx, going, failures); err != nil {
 				return nil, err
 			}
 		case undoes && len(going) == len(r.batch) && allRejected(failures):
 			return r.tryRest(ctx, failures)
 		default:
-			// What their other branches have done has to be undone.
-			return nil, stumbling(barrier.Try, going, failures)
+			// The effects of their other branches have to be undone.
+			return nil, failureOf(barrier.Try, going, failures)
 		}
 	}
 	return going, nil
 }
 
-// tryRest undoes all Trys, and makes those of the members that were not rejected. If
-// one of these fails now, the others may have been rejected because of it, and
-// nothing of it counts.
-func (r *departing) tryRest(ctx context.Context, failures []error) (going []*departure, err error) {
+// tryRest undoes all Trys and makes those of the members that were not rejected. If one
+// of them fails now, the other rejections may depend on it, so the run fails.
+func (r *decideRun) tryRest(ctx context.Context, failures []error) (going []*decideItem, err error) {
 	if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
 		return nil, err
 	}
@@ -107,10 +105,10 @@ func (r *departing) tryRest(ctx context.Context, failures []error) (going []*dep
 			return nil, err
 		}
 		if failures != nil {
-			return nil, stumbling(barrier.Try, going, failures)
+			return nil, failureOf(barrier.Try, going, failures)
 		}
 	}
-	return r.refuse(ctx, r.batch, failures)
+	return r.recordCancelled(ctx, r.batch, failures)
 }
 
 // allRejected says whether every failure is a clear no of a branch.
@@ -124,24 +122,23 @@ func allRejected(failures []error) bool {
 	return true
 }
 
-// oneByOne says whether the members of the batch are tried one after the other,
-// each behind a savepoint: a branch has rejected lately that does not judge many at
-// once.
-func (r *departing) oneByOne() bool {
+// oneByOne reports whether the members are tried one after the other, each after a
+// savepoint. So it is if a branch without Together has rejected recently.
+func (r *decideRun) oneByOne() bool {
 	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].e.txn.steps, func(s *step) bool {
-		return s.branch.Together == nil && s.branch.rejects.lately()
+		return s.branch.Together == nil && s.branch.rejected.Recent()
 	})
 }
 
-// undoes says whether the Trys of the batch are made behind a savepoint: a branch
-// has rejected lately that judges many at once, after others have done their part.
-func (r *departing) undoes() bool {
-	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].e.txn.steps[1:], func(s *step) bool { return s.branch.rejects.lately() })
+// undoes reports whether the Trys of the batch are made after a savepoint. So it is if
+// a branch that is not the first one has rejected recently.
+func (r *decideRun) undoes() bool {
+	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].e.txn.steps[1:], func(s *step) bool { return s.branch.rejected.Recent() })
 }
 
-// tryOneByOne makes all Trys of a member, then those of the next one. A rejection
-// undoes what the member has done, and no more.
-func (r *departing) tryOneByOne(ctx context.Context) (going []*departure, err error) {
+// tryOneByOne makes all Trys of a member, then those of the next one. A rejection undoes
+// the effects of its member only.
+func (r *decideRun) tryOneByOne(ctx context.Context) (going []*decideItem, err error) {
 	failures := make([]error, len(r.batch))
 	began := time.Now()
 	for i, d := range r.batch {
@@ -171,12 +168,12 @@ func (r *departing) tryOneByOne(ctx context.Context) (going []*departure, err er
 	if errors.Join(failures...) == nil {
 		return r.batch, nil
 	}
-	return r.refuse(ctx, r.batch, failures)
+	return r.recordCancelled(ctx, r.batch, failures)
 }
 
-// savepoint marks where the Trys of the n-th member begin. MySQL forgets one of
-// the same name by itself.
-func (r *departing) savepoint(n int) string {
+// savepoint returns the statement that sets the savepoint of the n-th member. MySQL
+// replaces a savepoint of the same name; the others do not.
+func (r *decideRun) savepoint(n int) string {
 	const mark = "SAVEPOINT tccsaga_member"
 	if n == 0 || r.o.db.Name() == "mysql" {
 		return mark
@@ -184,48 +181,48 @@ func (r *departing) savepoint(n int) string {
 	return "RELEASE " + mark + "; " + mark
 }
 
-func (r *departing) exec(ctx context.Context, statement string) error {
+func (r *decideRun) exec(ctx context.Context, statement string) error {
 	if _, err := r.tx.Statement.ConnPool.ExecContext(ctx, statement); err != nil {
 		return fmt.Errorf("a savepoint of a batch: %w", err)
 	}
 	return nil
 }
 
-func stumbling(op barrier.Op, batch []*departure, failures []error) *stumble {
-	s := &stumble{op: op, err: errors.Join(failures...)}
+func failureOf(op barrier.Op, batch []*decideItem, failures []error) *batchFailure {
+	s := &batchFailure{op: op, err: errors.Join(failures...)}
 	for i, d := range batch {
 		if failures[i] != nil {
-			s.who = append(s.who, d)
+			s.failed = append(s.failed, d)
 		}
 	}
 	return s
 }
 
-// call makes the same call of one branch of each. The failures are in the order
-// of the batch, and nil if there is none; the error is of the database, or a
-// stumble.
-func (r *departing) call(ctx context.Context, batch []*departure, position int, op barrier.Op) (failures []error, err error) {
+// call makes the same call of the branch at a position for each member. The failures
+// are in the order of the batch, and nil if there is none. The error is of the
+// database, or a batchFailure.
+func (r *decideRun) call(ctx context.Context, batch []*decideItem, position int, op barrier.Op) (failures []error, err error) {
 	if len(batch) == 0 {
 		return nil, nil
 	}
 	b := batch[0].e.txn.steps[position].branch
 	calls := make([]JointCall, len(batch))
 	for i, d := range batch {
-		// The caller's end would break the connection under all of them.
+		// The end of one caller would break the connection of all members.
 		calls[i] = JointCall{Context: context.WithoutCancel(d.ctx), Call: d.e.txn.call(d.e.txn.steps[position], op)}
 	}
 	failures, err = r.o.jointly(ctx, r.tx, r.watch, b, calls)
-	failure := func(d *departure, err error) error {
+	failure := func(d *decideItem, err error) error {
 		var rejection *Rejection
 		if errors.As(err, &rejection) {
-			b.rejects.note()
+			b.rejected.Note()
 		}
 		return &branchError{index: position, id: d.e.txn.steps[position].id, kind: b.Kind, err: err}
 	}
 	var one *singleFailure
 	if errors.As(err, &one) {
 		d := batch[one.index]
-		return nil, &stumble{op: op, who: []*departure{d}, split: true, err: failure(d, one.err)}
+		return nil, &batchFailure{op: op, failed: []*decideItem{d}, split: true, err: failure(d, one.err)}
 	}
 	for i, err := range failures {
 		if err != nil {
@@ -235,9 +232,9 @@ func (r *departing) call(ctx context.Context, batch []*departure, position int, 
 	return failures, err
 }
 
-// logConfirmed writes the transactions of a batch as decided, and as finished if
-// their Confirms come with them.
-func (r *departing) logConfirmed(ctx context.Context) error {
+// logConfirmed writes the transactions of a batch as decided. It writes them as finished
+// if all their Confirms are in the same commit.
+func (r *decideRun) logConfirmed(ctx context.Context) error {
 	starts := make([]txlog.Start, len(r.batch))
 	var tried, confirmed []barrier.Request
 	for i, d := range r.batch {
@@ -265,9 +262,9 @@ func (r *departing) logConfirmed(ctx context.Context) error {
 	return barrier.TryAll(ctx, r.tx, tried, confirmed)
 }
 
-// refuse writes those of a batch as cancelled whose Trys have failed and left
-// nothing, and returns the others.
-func (r *departing) refuse(ctx context.Context, batch []*departure, failures []error) (going []*departure, err error) {
+// recordCancelled records the members whose Trys have failed and left no effect as
+// cancelled, and returns the others.
+func (r *decideRun) recordCancelled(ctx context.Context, batch []*decideItem, failures []error) (going []*decideItem, err error) {
 	var gids []string
 	var starts []txlog.Start
 	for i, d := range batch {

@@ -10,8 +10,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
-// delivery is the Outside part of a call whose branch can do several at once.
-type delivery struct {
+// effectItem is a member of an effect batch: the Outside part of a call whose branch
+// can make several at once.
+type effectItem struct {
 	ctx     context.Context
 	branch  *branch
 	call    Call
@@ -22,34 +23,34 @@ type delivery struct {
 	done    chan struct{}
 }
 
-// bulky reports whether the Outside parts of a call are made with those of other
+// bulky reports whether the Outside part of a call is made together with those of other
 // transactions.
 func (o *Orchestrator) bulky(b *branch, op barrier.Op) bool {
 	return b.OutsideTogether[op] != nil && o.config.MaxBatch != 1
 }
 
-// deliverTogether makes the Outside part of a call together with those of other
-// transactions. Repeated calls go apart from the first ones.
-func (o *Orchestrator) deliverTogether(ctx context.Context, b *branch, call Call, again bool) *delivery {
-	d := &delivery{ctx: ctx, branch: b, call: call, again: again, due: !again, done: make(chan struct{})}
+// effectInBatch makes the Outside part of a call together with those of other
+// transactions. First calls and repeated calls have separate batches.
+func (o *Orchestrator) effectInBatch(ctx context.Context, b *branch, call Call, again bool) *effectItem {
+	d := &effectItem{ctx: ctx, branch: b, call: call, again: again, due: !again, done: make(chan struct{})}
 	key := b.Kind + " " + string(call.Op)
 	if again {
 		key += " " + call.BranchID
 	}
-	o.deliveries.add(key, d)
+	o.effects.Add(key, d)
 	<-d.done
 	return d
 }
 
-// actFresh makes the Outside part of a Confirm or Cancel. A fresh transaction is
-// due; otherwise the barrier says whether it is. A branch that can do several at
-// once does so.
+// actFresh makes the Outside part of a Confirm or Cancel, in a batch if the branch can
+// make several at once. The call of a fresh transaction is due; for others the barrier
+// says whether it is.
 func (o *Orchestrator) actFresh(ctx context.Context, b *branch, call Call, fresh bool) (look outsideLook, err error) {
 	defer o.underWay.begin(call)()
 	again := !fresh || call.Attempt > 1
 	switch {
 	case o.bulky(b, call.Op) && (!again || b.resident && call.Op == barrier.Confirm):
-		d := o.deliverTogether(ctx, b, call, again)
+		d := o.effectInBatch(ctx, b, call, again)
 		return outsideLook{due: d.due, receipt: d.receipt}, d.err
 	case !fresh:
 		return o.actOutside(ctx, b, call)
@@ -58,9 +59,9 @@ func (o *Orchestrator) actFresh(ctx context.Context, b *branch, call Call, fresh
 	return outsideLook{due: true, receipt: receipt}, err
 }
 
-// lookTogether asks the barrier which calls of a batch are due, and returns those.
-// Of the others it tells that they are not.
-func (o *Orchestrator) lookTogether(batch []*delivery) (due []*delivery) {
+// dueOf asks the barrier which calls of a batch are due, and returns those. It tells the
+// others that they are not.
+func (o *Orchestrator) dueOf(batch []*effectItem) (due []*effectItem) {
 	if !batch[0].again {
 		return batch
 	}
@@ -86,9 +87,9 @@ func (o *Orchestrator) lookTogether(batch []*delivery) (due []*delivery) {
 	return due
 }
 
-// writeDeliveries makes the Outside parts of a batch.
-func (o *Orchestrator) writeDeliveries(batch []*delivery) {
-	if batch = o.lookTogether(batch); len(batch) == 0 {
+// runEffects makes the Outside parts of a batch.
+func (o *Orchestrator) runEffects(batch []*effectItem) {
+	if batch = o.dueOf(batch); len(batch) == 0 {
 		return
 	}
 	if d := batch[0]; len(batch) == 1 {
@@ -111,7 +112,7 @@ func (o *Orchestrator) writeDeliveries(batch []*delivery) {
 	err := o.bounded(ctx, calls[0].Call, func(ctx context.Context) error {
 		receipts, failures := b.OutsideTogether[calls[0].Op](ctx, calls)
 		if len(receipts) != len(calls) || failures != nil && len(failures) != len(calls) {
-			return fmt.Errorf("%s: %d calls were made together, and %d receipts and %d failures came back", b.Kind, len(calls), len(receipts), len(failures))
+			return fmt.Errorf("%s: %d calls were made in one batch, and %d receipts and %d failures came back", b.Kind, len(calls), len(receipts), len(failures))
 		}
 		got <- results{receipts, failures}
 		return nil

@@ -1,4 +1,4 @@
-package saga
+package batch
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// batches records what a group writes, and how long each takes.
+// batches records the batches of a group, and says how long writing each takes.
 type batches struct {
 	mu      sync.Mutex
 	written [][]int
@@ -38,21 +38,22 @@ func (b *batches) check(t *testing.T, want ...[]int) {
 	}
 }
 
-func (g *groups[T]) size() int {
+func (g *Groups[T]) size() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.byKey)
 }
 
-// The first goes at once; what gathers meanwhile goes together, within the limit.
-func TestWhatGathersIsTheNextBatch(t *testing.T) {
+// The first item is written at once. Items that arrive meanwhile form the next batches,
+// up to the limit.
+func TestArrivalsFormTheNextBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &batches{takes: func([]int) time.Duration { return time.Millisecond }}
-		g := groups[int]{most: 3, hands: 1, write: b.write}
-		g.add("k", 0)
+		g := New(3, 1, b.write)
+		g.Add("k", 0)
 		synctest.Wait()
 		for i := range 5 {
-			g.add("k", i+1)
+			g.Add("k", i+1)
 		}
 		b.check(t, []int{0})
 		time.Sleep(time.Second)
@@ -69,11 +70,11 @@ func TestWhatGathersIsTheNextBatch(t *testing.T) {
 func TestGroupsDoNotWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &batches{takes: func(batch []int) time.Duration { return time.Duration(batch[0]) * time.Millisecond }}
-		g := groups[int]{most: 3, hands: 1, write: b.write}
-		g.add("slow", 15)
+		g := New(3, 1, b.write)
+		g.Add("slow", 15)
 		synctest.Wait()
-		g.add("slow", 1)
-		g.add("other", 2)
+		g.Add("slow", 1)
+		g.Add("other", 2)
 		synctest.Wait()
 		b.check(t, []int{15}, []int{2})
 		time.Sleep(time.Second)
@@ -81,63 +82,28 @@ func TestGroupsDoNotWaitForEachOther(t *testing.T) {
 	})
 }
 
-// A batch that takes long, because of a lock that somebody else holds, does not
-// hold up those behind it; and afterwards all is as before.
-func TestAStuckBatchIsRelieved(t *testing.T) {
+// A slow batch does not hold up the next one, and leaves no worker behind.
+func TestSlowBatchIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &batches{takes: func(batch []int) time.Duration { return time.Duration(batch[0]) * time.Millisecond }}
-		g := groups[int]{most: 3, hands: 1, write: b.write}
-		g.add("k", 5000)
+		g := New(3, 1, b.write)
+		g.Add("k", 5000)
 		synctest.Wait()
-		g.add("k", 1)
-		g.add("k", 2)
-		time.Sleep(longBatch - time.Millisecond)
+		g.Add("k", 1)
+		g.Add("k", 2)
+		time.Sleep(slow - time.Millisecond)
 		b.check(t, []int{5000})
 		time.Sleep(2 * time.Millisecond)
 		b.check(t, []int{5000}, []int{1, 2})
 		time.Sleep(time.Second)
-		g.add("k", 3)
+		g.Add("k", 3)
 		synctest.Wait()
-		g.add("k", 4)
-		g.add("k", 5)
+		g.Add("k", 4)
+		g.Add("k", 5)
 		time.Sleep(time.Minute)
 		b.check(t, []int{5000}, []int{1, 2}, []int{3}, []int{4, 5})
 		if n := g.size(); b.most != 2 || n != 0 {
 			t.Errorf("%d batches at once; %d groups", b.most, n)
-		}
-	})
-}
-
-func TestPace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var p pace
-		alone := func() (d time.Duration) {
-			for p.stalling() {
-				time.Sleep(time.Second)
-				d += time.Second
-			}
-			return d
-		}
-		if alone() != 0 {
-			t.Error("alone from the start")
-		}
-		var total time.Duration
-		for i := range 10 {
-			p.stall()
-			p.stall() // of another batch that was at work
-			d := alone()
-			if i == 0 && d != firstStall || d > lastStall {
-				t.Errorf("alone for %s after stall %d", d, i)
-			}
-			total += d
-		}
-		if total < 3*lastStall {
-			t.Errorf("alone for %s in ten stalls", total)
-		}
-		p.flow()
-		p.stall()
-		if d := alone(); d != firstStall {
-			t.Errorf("alone for %s after all had gone well", d)
 		}
 	})
 }

@@ -184,10 +184,10 @@ func (p *pots) send(_ context.Context, calls []saga.JointCall) (receipts []any, 
 
 type call struct{ op, kind string }
 
-// company executes n transactions on as many pots, in one batch; those whose
+// executeBatch executes n transactions on as many pots, in one batch; those whose
 // number is in the list have the fault.
-func (p *pots) company(name string, n int, fault string, faulty []int, kinds ...string) (outcomes []saga.Outcome, errs []error) {
-	p.orch.GatherDepartures(p.plan("x", take{}, kinds...), n)
+func (p *pots) executeBatch(name string, n int, fault string, faulty []int, kinds ...string) (outcomes []saga.Outcome, errs []error) {
+	p.orch.GatherDecisions(p.plan("x", take{}, kinds...), n)
 	outcomes, errs = make([]saga.Outcome, n), make([]error, n)
 	var callers sync.WaitGroup
 	for i := range n {
@@ -255,7 +255,7 @@ func TestAFailureInCompany(t *testing.T) {
 			for _, faulty := range [][]int{{0}, {4}, {n - 1}, {1, 2, 7}} {
 				p.faulty.Store(true)
 				name := fmt.Sprintf("%d %s of %v in %v", at, c.fault, faulty, c.kinds)
-				outcomes, errs := p.company(strings.NewReplacer(" ", "-", "[", "", "]", "").Replace(name), n, c.fault, faulty, c.kinds...)
+				outcomes, errs := p.executeBatch(strings.NewReplacer(" ", "-", "[", "", "]", "").Replace(name), n, c.fault, faulty, c.kinds...)
 				p.faulty.Store(false)
 				sold += len(c.kinds)
 				for i, o := range outcomes {
@@ -294,7 +294,7 @@ func TestAFailureInCompany(t *testing.T) {
 func TestASwallowedErrorInCompany(t *testing.T) {
 	t.Parallel()
 	p := newPots(t, sqltest.Open(t, "postgres"), saga.Config{})
-	outcomes, errs := p.company("swallow", 10, "plain swallow", []int{3, 9}, "bulk", "plain")
+	outcomes, errs := p.executeBatch("swallow", 10, "plain swallow", []int{3, 9}, "bulk", "plain")
 	for i, o := range outcomes {
 		want := saga.Confirmed
 		if i == 3 || i == 9 {
@@ -315,7 +315,7 @@ func TestLastPiecesInCompany(t *testing.T) {
 				db := sqltest.Open(t, db.Name())
 				p := newPots(t, db, saga.Config{})
 				ok(db.Exec("UPDATE pots SET free = 3 WHERE id = 1").Error)
-				p.orch.GatherDepartures(p.plan("x", take{}, kind, "plain"), 10)
+				p.orch.GatherDecisions(p.plan("x", take{}, kind, "plain"), 10)
 				var confirmed, short atomic.Int64
 				var callers sync.WaitGroup
 				for i := range 10 {
@@ -353,7 +353,7 @@ func TestAUsedGIDInCompany(t *testing.T) {
 		ok(err)
 		_, err = other.Execute(t.Context(), p.plan("used-05", take{Pot: 3, N: 7}, "bulk"))
 		ok(err)
-		outcomes, errs := p.company("used", 10, "", nil, "bulk")
+		outcomes, errs := p.executeBatch("used", 10, "", nil, "bulk")
 		for i, o := range outcomes {
 			if i == 5 {
 				if !errors.Is(errs[i], saga.ErrMismatch) {
@@ -375,7 +375,7 @@ func TestAUsedGIDInCompany(t *testing.T) {
 func TestACallerLeavesTheCompany(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := newPots(t, db, saga.Config{})
-		p.orch.GatherDepartures(p.plan("x", take{}, "bulk"), 3)
+		p.orch.GatherDecisions(p.plan("x", take{}, "bulk"), 3)
 		leaving, leave := context.WithCancel(t.Context())
 		gone := make(chan error, 2)
 		for _, i := range []int{1, 2} {
@@ -384,7 +384,7 @@ func TestACallerLeavesTheCompany(t *testing.T) {
 				gone <- err
 			}()
 		}
-		eventually(t, "both wait for the batch", func() bool { return p.orch.WaitingDepartures(p.plan("x", take{}, "bulk")) == 2 })
+		eventually(t, "both wait for the batch", func() bool { return p.orch.WaitingDecisions(p.plan("x", take{}, "bulk")) == 2 })
 		leave()
 		outcome, err := p.execute("stays", take{Pot: 3, N: 1}, "bulk")
 		if err != nil || outcome.State != saga.Confirmed {
@@ -416,7 +416,7 @@ func TestALockedRowInCompany(t *testing.T) {
 					defer holder.Rollback()
 					ok(holder.Exec("UPDATE pots SET free = free - 1 WHERE id = 4").Error)
 					plan := p.plan("x", take{}, kind)
-					p.orch.GatherDepartures(plan, 10)
+					p.orch.GatherDecisions(plan, 10)
 					var others, stuck sync.WaitGroup
 					for i := range 10 {
 						group := &others
@@ -479,7 +479,7 @@ func unlimited(db *gorm.DB) error {
 func TestArrivalsInCompany(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := newPots(t, db, saga.Config{})
-		p.orch.GatherArrivals(p.plan("x", take{}, "bulk", "sent"), 10)
+		p.orch.GatherFinishes(p.plan("x", take{}, "bulk", "sent"), 10)
 		var callers sync.WaitGroup
 		for i := range 10 {
 			callers.Go(func() {
@@ -488,7 +488,7 @@ func TestArrivalsInCompany(t *testing.T) {
 					what.Fault = "sent confirm"
 				}
 				want := map[bool]saga.State{false: saga.Confirmed, true: saga.Confirming}[i == 4]
-				outcome, err := p.execute(fmt.Sprintf("arrival-%d", i), what, "bulk", "sent")
+				outcome, err := p.execute(fmt.Sprintf("finish-%d", i), what, "bulk", "sent")
 				if err != nil || outcome.State != want {
 					t.Errorf("number %d: %+v, %v", i, outcome, err)
 				}
@@ -504,7 +504,7 @@ func TestArrivalsInCompany(t *testing.T) {
 		}
 		p.faulty.Store(false)
 		eventually(t, "the last is confirmed", func() bool {
-			found, err := p.orch.Lookup(t.Context(), "arrival-4")
+			found, err := p.orch.Lookup(t.Context(), "finish-4")
 			ok(err)
 			return found.State == saga.Confirmed
 		})
@@ -518,8 +518,8 @@ func TestDeliveriesInCompany(t *testing.T) {
 	t.Parallel()
 	p := newPots(t, sqltest.Open(t, "sqlite"), saga.Config{})
 	deliver := func(name, fault string, faulty ...int) {
-		p.orch.GatherDeliveries("sent", 10)
-		outcomes, errs := p.company(name, 10, fault, faulty, "bulk", "sent")
+		p.orch.GatherEffects("sent", 10)
+		outcomes, errs := p.executeBatch(name, 10, fault, faulty, "bulk", "sent")
 		for i, o := range outcomes {
 			want := saga.Confirmed
 			if slices.Contains(faulty, i) {
@@ -530,7 +530,7 @@ func TestDeliveriesInCompany(t *testing.T) {
 			}
 		}
 		if n, _ := p.sizes.Load(call{"send", "sent"}); n != 10 {
-			t.Errorf("%v were delivered together", n)
+			t.Errorf("%v were readyStep together", n)
 		}
 	}
 	deliver("one", "sent send", 4)
@@ -574,7 +574,7 @@ func TestAnUnansweredCommitInCompany(t *testing.T) {
 		p := newPots(t, db, saga.Config{Lease: time.Hour}) // nobody else comes in between
 		for i, kinds := range [][]string{{"bulk"}, {"plain", "bulk"}} {
 			loss.Arm(1, committed)
-			outcomes, errs := p.company(fmt.Sprintf("lost-%d", i), 10, "bulk try", []int{4}, kinds...)
+			outcomes, errs := p.executeBatch(fmt.Sprintf("lost-%d", i), 10, "bulk try", []int{4}, kinds...)
 			for n, o := range outcomes {
 				want := saga.Confirmed
 				if n == 4 {
@@ -598,7 +598,7 @@ func TestSlowCallsInCompany(t *testing.T) {
 	t.Parallel()
 	p := newPots(t, sqltest.Open(t, "sqlite"), saga.Config{})
 	plan := p.plan("x", take{}, "plain")
-	outcomes, errs := p.company("slow", 10, "plain slow", []int{2, 3, 4, 5, 6}, "plain")
+	outcomes, errs := p.executeBatch("slow", 10, "plain slow", []int{2, 3, 4, 5, 6}, "plain")
 	for i, o := range outcomes {
 		if o.State != saga.Confirmed {
 			t.Errorf("number %d: %+v, %v", i, o, errs[i])
@@ -628,7 +628,7 @@ func TestTraffic(t *testing.T) {
 		p := idlePots(t, db, saga.Config{Lease: time.Hour})
 		p.execute("first", take{Pot: 1, N: 1}, "plain") // begins the lease
 		before, commitsBefore := loss.Traffic()
-		p.company(c.name[:3], c.callers, "", nil, c.kinds...)
+		p.executeBatch(c.name[:3], c.callers, "", nil, c.kinds...)
 		statements, commits := loss.Traffic()
 		if statements -= before; statements != c.statements {
 			t.Errorf("%s: %d statements, want %d", c.name, statements, c.statements)

@@ -10,36 +10,36 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// arrival is the last commit of a transaction all of whose remaining branches
-// are resident: their Confirms, and the end. Arrivals of the same kinds of
-// branches share it.
-type arrival struct {
+// finishItem is a member of a finish batch: the last commit of a transaction all of
+// whose remaining branches are resident. It holds their Confirms and the end.
+// Transactions with the same kinds of branches share the commit.
+type finishItem struct {
 	ctx   context.Context
 	round *round
-	ready []delivered
+	ready []readyStep
 	err   error
 	done  chan struct{}
 }
 
-// arrive calls the branches that are ready, which are the last ones, and ends
-// the transaction, together with others if that goes well.
-func (r *round) arrive(ctx context.Context, ready []delivered) error {
+// finishInBatch calls the last branches, which are ready, and ends the transaction. It
+// does so in a shared commit if it can, and alone otherwise.
+func (r *round) finishInBatch(ctx context.Context, ready []readyStep) error {
 	steps := stepsReady(ready)
-	key, company := r.o.companyOf(steps)
+	key, shared := r.o.batchKey(steps)
 	again := ""
 	for _, d := range ready {
-		// One that has failed might fail the others, unless it was for its Outside
-		// part, which has succeeded now. Such ones share a commit of their own.
-		company = company && d.due && d.look.by == "" && (d.failed == 0 || r.o.bulky(d.branch, r.op))
+		// A branch that failed before might fail the batch, unless its Outside part
+		// had failed, which has succeeded now. Those share commits with each other.
+		shared = shared && d.due && d.look.by == "" && (d.failed == 0 || r.o.bulky(d.branch, r.op))
 		if d.failed > 0 {
 			again = "again "
 		}
 	}
-	if !company || r.op != barrier.Confirm {
+	if !shared || r.op != barrier.Confirm {
 		return r.commit(ctx, ready, true)
 	}
-	a := &arrival{ctx: ctx, round: r, ready: ready, done: make(chan struct{})}
-	r.o.arrivals.add(fmt.Sprint(again, r.txn.epoch, " ", key), a)
+	a := &finishItem{ctx: ctx, round: r, ready: ready, done: make(chan struct{})}
+	r.o.finishes.Add(fmt.Sprint(again, r.txn.epoch, " ", key), a)
 	<-a.done
 	if errors.Is(a.err, errApart) {
 		return r.commit(ctx, ready, true)
@@ -47,7 +47,7 @@ func (r *round) arrive(ctx context.Context, ready []delivered) error {
 	return a.err
 }
 
-func stepsReady(ready []delivered) []*step {
+func stepsReady(ready []readyStep) []*step {
 	steps := make([]*step, len(ready))
 	for i, d := range ready {
 		steps[i] = d.step
@@ -55,12 +55,11 @@ func stepsReady(ready []delivered) []*step {
 	return steps
 }
 
-// errApart tells an arrival to commit by itself.
-var errApart = errors.New("something is amiss with one of several")
+// errApart tells the members of a finish batch to commit alone.
+var errApart = errors.New("the batch has failed")
 
-// arriveTogether writes a batch. If anything is amiss, each finds out by
-// itself.
-func (o *Orchestrator) arriveTogether(batch []*arrival) {
+// finishBatch writes a finish batch. If it fails, each member commits alone.
+func (o *Orchestrator) finishBatch(batch []*finishItem) {
 	if len(batch) == 1 {
 		a := batch[0]
 		a.err = a.round.commit(a.ctx, a.ready, true)
@@ -70,7 +69,7 @@ func (o *Orchestrator) arriveTogether(batch []*arrival) {
 	ctx, cancel := o.detachFor(o.work)
 	defer cancel()
 	err := o.share(ctx, len(batch), stepsReady(batch[0].ready), func(ctx context.Context, tx *gorm.DB, w *watch) error {
-		return o.writeArrivals(ctx, tx, w, batch)
+		return o.writeFinishes(ctx, tx, w, batch)
 	})
 	for _, a := range batch {
 		if err != nil {
@@ -82,7 +81,7 @@ func (o *Orchestrator) arriveTogether(batch []*arrival) {
 	}
 }
 
-func (o *Orchestrator) writeArrivals(ctx context.Context, tx *gorm.DB, w *watch, batch []*arrival) error {
+func (o *Orchestrator) writeFinishes(ctx context.Context, tx *gorm.DB, w *watch, batch []*finishItem) error {
 	gids, ids := make([]string, len(batch)), make([]string, len(batch[0].ready))
 	for i, a := range batch {
 		gids[i] = a.round.txn.gid

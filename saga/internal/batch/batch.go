@@ -1,0 +1,155 @@
+// Package batch lets callers share commits: group commit.
+package batch
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+const (
+	// minParallel is how many items a batch needs to be written beside another one.
+	// Fewer items wait for the next batch.
+	minParallel = 8
+
+	// slow is how long a batch may keep the next one waiting.
+	slow = 20 * time.Millisecond
+)
+
+// Groups gathers items with the same key into batches. An item is written at once if
+// no batch of its key is being written. Items that arrive meanwhile form the next
+// batch. So nobody waits without need, and the load determines the size of a batch.
+//
+// If writing a batch takes long, the next batch does not wait for its end. It is safe
+// for concurrent use.
+type Groups[T any] struct {
+	maxItems   int       // in a batch
+	maxWorkers int       // of a key
+	write      func([]T) // writes a batch, and tells each item the result
+
+	mu    sync.Mutex
+	byKey map[string]*group[T] // those with work to do
+}
+
+type group[T any] struct {
+	waiting []T
+	workers int
+}
+
+// New returns Groups whose batches have at most maxItems items. At most maxWorkers
+// batches of a key are written at once.
+func New[T any](maxItems, maxWorkers int, write func([]T)) *Groups[T] {
+	return &Groups[T]{maxItems: maxItems, maxWorkers: maxWorkers, write: write, byKey: make(map[string]*group[T])}
+}
+
+// Add adds item to the next batch of its key. It does not wait.
+func (g *Groups[T]) Add(key string, item T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	in := g.byKey[key]
+	if in == nil {
+		in = &group[T]{}
+		g.byKey[key] = in
+	}
+	in.waiting = append(in.waiting, item)
+	if in.workers == 0 || in.workers < g.maxWorkers && len(in.waiting) >= minParallel {
+		in.workers++
+		go g.work(key, in)
+	}
+}
+
+// Waiting returns how many items of a key wait for a batch.
+func (g *Groups[T]) Waiting(key string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if in := g.byKey[key]; in != nil {
+		return len(in.waiting)
+	}
+	return 0
+}
+
+func (g *Groups[T]) work(key string, in *group[T]) {
+	for {
+		// Callers that are ready to run at this moment get into the batch.
+		runtime.Gosched()
+		batch := g.take(key, in)
+		if batch == nil || g.replaced(key, in, batch) {
+			return
+		}
+	}
+}
+
+// replaced writes a batch. It returns true if that takes long, because the database is
+// far away or somebody holds a lock: another worker has replaced this one.
+func (g *Groups[T]) replaced(key string, in *group[T], batch []T) bool {
+	var written, replaced bool
+	timer := time.AfterFunc(slow, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if !written {
+			replaced = true
+			go g.work(key, in)
+		}
+	})
+	g.write(batch)
+	timer.Stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	written = true
+	return replaced
+}
+
+// take returns the next batch; nil ends the worker.
+func (g *Groups[T]) take(key string, in *group[T]) []T {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(in.waiting), g.maxItems)
+	if n == 0 || n < minParallel && in.workers > 1 {
+		if in.workers--; in.workers == 0 {
+			delete(g.byKey, key)
+		}
+		return nil
+	}
+	batch := in.waiting[:n:n]
+	in.waiting = in.waiting[n:]
+	return batch
+}
+
+// Gather holds the items of a key back until n of them wait, and then writes them in
+// one batch. It is for tests.
+func (g *Groups[T]) Gather(key string, n int) {
+	in := &group[T]{workers: 1000} // so many that Add starts none
+	tick := time.NewTicker(time.Millisecond)
+	for !g.put(key, in) { // the last worker has not ended yet
+		<-tick.C
+	}
+	go func() {
+		defer tick.Stop()
+		for range tick.C {
+			if g.ready(in, n) {
+				g.work(key, in)
+				return
+			}
+		}
+	}()
+}
+
+func (g *Groups[T]) put(key string, in *group[T]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.byKey[key] != nil {
+		return false
+	}
+	g.byKey[key] = in
+	return true
+}
+
+func (g *Groups[T]) ready(in *group[T], n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(in.waiting) < n {
+		return false
+	}
+	in.workers = 1
+	return true
+}

@@ -1,0 +1,72 @@
+package inflight_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
+)
+
+func TestOneEntryForAGID(t *testing.T) {
+	t.Parallel()
+	var r inflight.Registry
+	first, started := r.Start("a")
+	if !started || !r.Has("a") {
+		t.Fatal("the first entry did not start")
+	}
+	if other, started := r.Start("a"); started || other != first {
+		t.Errorf("a second entry for the gid: %v, %v", other, started)
+	}
+	second := r.TakeOver("a")
+	r.Release(first) // it must not remove the entry that has taken over
+	if !r.Has("a") {
+		t.Error("the gid is not in flight after its takeover")
+	}
+	select {
+	case <-first.Done():
+	default:
+		t.Error("the released entry is not done")
+	}
+	r.Release(second)
+	if r.Has("a") {
+		t.Error("the gid is in flight after its release")
+	}
+}
+
+// Drain waits for entries and for calls, and admits nothing.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r inflight.Registry
+		e, _ := r.Start("a")
+		if !r.Enter() {
+			t.Fatal("a call is refused before Drain")
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if left, idle := r.Drain(ended); idle || !slices.Equal(left, []string{"a"}) {
+			t.Errorf("left %v, idle %v", left, idle)
+		}
+		if _, started := r.Start("b"); started || r.TakeOver("c") != nil || r.Enter() {
+			t.Error("something is admitted after Drain")
+		}
+		drained := make(chan bool)
+		go func() {
+			_, idle := r.Drain(t.Context())
+			drained <- idle
+		}()
+		synctest.Wait()
+		r.Release(e)
+		synctest.Wait()
+		select {
+		case <-drained:
+			t.Error("Drain did not wait for the call")
+		default:
+		}
+		r.Leave()
+		if !<-drained {
+			t.Error("not idle after the end of all")
+		}
+	})
+}

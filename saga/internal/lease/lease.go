@@ -1,0 +1,146 @@
+// Package lease keeps what a process knows of its lease in the database.
+//
+// The database's clock decides when the lease ends there. Here it is counted on the
+// monotonic clock, from before the renewal was sent, so that it ends here no later.
+package lease
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+var (
+	// ErrLost is returned by Wait if there is no lease.
+	ErrLost = errors.New("no lease")
+
+	// ErrStopping is returned by Wait if its stopping channel is closed first.
+	ErrStopping = errors.New("stopping")
+)
+
+// Lease is the lease of one process. It is safe for concurrent use.
+type Lease struct {
+	length time.Duration
+	write  func(context.Context) error // writes a renewal to the database
+
+	mu       sync.Mutex
+	until    time.Time
+	resigned bool
+	kept     bool          // Keep is renewing it
+	renewed  chan struct{} // closed and replaced at each renewal
+}
+
+// New returns a lease of some length, without holding it. A renewal calls write.
+func New(length time.Duration, write func(context.Context) error) *Lease {
+	return &Lease{length: length, write: write, renewed: make(chan struct{})}
+}
+
+// Renew takes the lease, or renews it. It gives up after half its length, so that one
+// silent connection does not lose the lease.
+func (l *Lease) Renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.length/2)
+	defer cancel()
+	sent := time.Now()
+	if err := l.write(ctx); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until = sent.Add(l.length)
+	close(l.renewed)
+	l.renewed = make(chan struct{})
+	return nil
+}
+
+// minWait is how long Wait waits for a renewal at least.
+const minWait = 5 * time.Second
+
+// Wait returns nil when the lease is held. If it is not, and Keep is renewing it, Wait
+// waits for the renewal: for five seconds, or for the length of the lease if that is
+// longer. It returns ErrLost then, or at the end of ctx, and ErrStopping when stopping
+// is closed.
+func (l *Lease) Wait(ctx context.Context, stopping <-chan struct{}) error {
+	if l.Held() {
+		return nil
+	}
+	timer := time.NewTimer(max(l.length, minWait))
+	defer timer.Stop()
+	for {
+		l.mu.Lock()
+		held, kept, renewed := l.held(), l.kept && !l.resigned, l.renewed
+		l.mu.Unlock()
+		switch {
+		case held:
+			return nil
+		case !kept:
+			return ErrLost
+		}
+		select {
+		case <-renewed:
+		case <-stopping:
+			return ErrStopping
+		case <-ctx.Done():
+			return ErrLost
+		case <-timer.C:
+			if l.Held() { // renewed at the same moment
+				return nil
+			}
+			return ErrLost
+		}
+	}
+}
+
+// Held reports whether the lease is held.
+func (l *Lease) Held() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held()
+}
+
+func (l *Lease) held() bool { return time.Now().Before(l.until) && !l.resigned }
+
+// Resign gives the lease up for good: here, and in the database by calling there. It
+// calls there only once.
+func (l *Lease) Resign(there func() error) error {
+	l.mu.Lock()
+	before := l.resigned
+	l.resigned = true
+	l.mu.Unlock()
+	if before {
+		return nil
+	}
+	return there()
+}
+
+// Keep renews the lease three times in its length, until ctx ends or Resign is called.
+// It calls after with the result of each renewal.
+func (l *Lease) Keep(ctx context.Context, after func(error)) {
+	l.setKept(true)
+	defer l.setKept(false)
+	ticker := time.NewTicker(l.length / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if l.isResigned() {
+			return
+		}
+		after(l.Renew(ctx))
+	}
+}
+
+func (l *Lease) setKept(kept bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = kept
+}
+
+func (l *Lease) isResigned() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resigned
+}

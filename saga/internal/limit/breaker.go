@@ -1,0 +1,131 @@
+// Package limit holds calls back that would do harm: repeated calls of a service that
+// is down, and calls that make others wait for a shared commit.
+package limit
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/tccsaga/tccsaga/saga/internal/jitter"
+)
+
+// Limits are the limits of a Breaker. All of them are positive.
+type Limits struct {
+	Rate     float64       // repeated calls per second
+	Failures int           // failed transactions in a row that open the circuit
+	Pause    time.Duration // between the calls that an open circuit lets through
+}
+
+// Breaker limits the repeated calls of one kind of branch. It is a circuit breaker with
+// a rate limit. It is safe for concurrent use.
+type Breaker struct {
+	kind   string
+	limits Limits
+	rate   *rate.Limiter
+	logger *slog.Logger
+	closed func(gids []string)
+
+	mu        sync.Mutex
+	failed    map[string]struct{} // gids since the last success, at most limits.Failures
+	retryAt   time.Time           // while the circuit is open: when it lets the next call through
+	delayed   float64             // about how many calls are delayed
+	postponed map[string]struct{} // gids that were postponed since the last success, at most mostPostponed
+	released  map[string]struct{} // gids that are called at once, whatever their delay
+}
+
+// mostPostponed bounds what is remembered of transactions that were postponed. Others
+// wait for the end of their backoff.
+const mostPostponed = 200_000
+
+// NewBreaker returns a Breaker whose circuit is closed. When the circuit closes after it
+// was open, the breaker calls closed, in a goroutine of its own, with the transactions
+// that were postponed. Nil is for no call.
+func NewBreaker(kind string, limits Limits, logger *slog.Logger, closed func(gids []string)) *Breaker {
+	return &Breaker{kind: kind, limits: limits, logger: logger, closed: closed,
+		rate:   rate.NewLimiter(rate.Limit(limits.Rate), max(1, int(limits.Rate/10))),
+		failed: map[string]struct{}{}, postponed: map[string]struct{}{}, released: map[string]struct{}{}}
+}
+
+// Delay returns how long a repeated call has to wait, at most about longest; 0 lets it
+// through. If unlimited is set, the rate does not count: many calls are made at once.
+func (b *Breaker) Delay(ctx context.Context, longest time.Duration, unlimited bool) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	until := time.Duration(0)
+	switch {
+	case b.open() && now.Before(b.retryAt):
+		until = b.retryAt.Sub(now)
+	case b.open():
+		b.retryAt = now.Add(b.limits.Pause)
+		return 0
+	case unlimited || b.rate.AllowN(now, 1):
+		b.delayed = max(0, b.delayed-1)
+		return 0
+	}
+	b.delayed++
+	// The delayed calls need this long at the rate.
+	spread := time.Duration(max(0.1, b.delayed/b.limits.Rate) * float64(time.Second))
+	return min(until+jitter.UpTo(ctx, min(spread, longest)), max(until, longest))
+}
+
+func (b *Breaker) open() bool { return len(b.failed) >= b.limits.Failures }
+
+// Failure records that a call of a transaction has failed.
+func (b *Breaker) Failure(gid string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open() {
+		return
+	}
+	if b.failed[gid] = struct{}{}; b.open() {
+		b.retryAt = time.Now().Add(b.limits.Pause)
+		b.logger.Warn("saga: the circuit of a kind of branch is open: repeated calls wait", slog.String("kind", b.kind),
+			slog.Int("transactions failed in a row", len(b.failed)))
+	}
+}
+
+// Success records that a call has succeeded. It closes the circuit.
+func (b *Breaker) Success() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.open() {
+		clear(b.failed)
+		clear(b.postponed)
+		return
+	}
+	clear(b.failed)
+	b.delayed = 0
+	b.logger.Info("saga: the circuit of a kind of branch is closed again", slog.String("kind", b.kind))
+	if len(b.postponed) == 0 || b.closed == nil {
+		return
+	}
+	b.released, b.postponed = b.postponed, map[string]struct{}{}
+	go b.closed(slices.Collect(maps.Keys(b.released)))
+}
+
+// Postpone records that a transaction is called again only after its backoff. If the
+// circuit closes before, it is called then.
+func (b *Breaker) Postpone(gid string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, failed := b.failed[gid]; (failed || b.open()) && len(b.postponed) < mostPostponed {
+		b.postponed[gid] = struct{}{}
+	}
+}
+
+// TakeReleased reports whether a transaction that was postponed is to be called at
+// once. It is true once.
+func (b *Breaker) TakeReleased(gid string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, released := b.released[gid]
+	delete(b.released, gid)
+	return released
+}

@@ -117,10 +117,13 @@ func (q *queue) promote(key string, l *lane) {
 }
 
 // back takes messages of one key back that a worker has: they are handled before
-// the others of the key, after a delay.
-func (q *queue) back(entries []*entry, delay time.Duration) {
+// the others of the key, after a delay. It reports false if the queue is closed.
+func (q *queue) back(entries []*entry, delay time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
 	key := entries[0].m.Key
 	l := q.lanes[key]
 	l.waiting = append(entries[:len(entries):len(entries)], l.waiting...)
@@ -132,6 +135,7 @@ func (q *queue) back(entries []*entry, delay time.Duration) {
 			q.promote(key, l)
 		}
 	})
+	return true
 }
 
 // upcoming returns the next messages of which the inbox does not say that they have

@@ -92,7 +92,9 @@ func (c *Consumer) process(batch []*entry) {
 		}
 	}
 	for key, entries := range behind {
-		c.queue.back(entries, delays[key])
+		if !c.queue.back(entries, delays[key]) {
+			c.leave(entries)
+		}
 	}
 }
 

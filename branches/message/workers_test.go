@@ -510,3 +510,34 @@ func TestOneOfSeveralFails(t *testing.T) {
 		}
 	})
 }
+
+// A message with a key whose handler fails while the consumer stops is given back like
+// those that wait.
+func TestFailureWhileStopping(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "postgres"))
+	b.effects()
+	started, release := make(chan struct{}), make(chan struct{})
+	config := message.ConsumerConfig{Batch: 2, AckWait: time.Hour}
+	c := b.consume(config, func(context.Context, *gorm.DB, message.Received) error {
+		close(started)
+		<-release
+		return errors.New("on purpose")
+	})
+	send := func(id string) {
+		b.send("a", id, nats.Header{message.HeaderID: {id}, message.HeaderKey: {id}})
+	}
+	send("first")
+	<-started
+	send("second")
+	eventually(t, "the second message has come", func() bool { return c.State(t.Context()).InProgress == 2 })
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.Stop(t.Context()) }()
+	eventually(t, "the second message is given back", func() bool { return c.State(t.Context()).InProgress == 1 })
+	close(release)
+	must(t, <-stopped)
+	b.consume(config, func(_ context.Context, tx *gorm.DB, m message.Received) error { return effect(tx, "worker", m.ID) })
+	b.settled("worker")
+	b.had("worker", "first", 1)
+	b.had("worker", "second", 1)
+}

@@ -112,7 +112,9 @@ func (b *backlog) river(ctx context.Context, workers int) (float64, error) {
 	}
 	all := river.NewWorkers()
 	river.AddWorker(all, &placedWorker{pool: pool})
+	// By default, River waits 100 ms between two fetches, and a worker would mostly wait.
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Workers: all, Logger: slog.New(slog.DiscardHandler),
+		FetchCooldown: river.FetchCooldownMin, FetchPollInterval: river.FetchPollIntervalMin,
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}}})
 	if err != nil {
 		return 0, err

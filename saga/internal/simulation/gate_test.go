@@ -115,9 +115,10 @@ func (g *gate) run(done func() bool) {
 			g.release(same)
 			continue
 		}
-		// At whole turns since the beginning, whatever woke it before: calls that are
-		// slow go at these moments.
-		timer := time.NewTimer(turn - time.Since(g.began)%turn)
+		// Just after whole turns since the beginning, whatever woke it before: calls that
+		// are slow go at these moments. Just after, because of timers that end at the
+		// same time, one may be first or the other.
+		timer := time.NewTimer(turn - time.Since(g.began)%turn + time.Nanosecond)
 		select {
 		case <-g.arrived:
 		case <-timer.C:

@@ -118,19 +118,19 @@
 // same statements by hand, which nobody coordinates, measured by saga/bench:
 //
 //	by hand, four local transactions                   1.0
-//	a transaction by itself, MaxBatch 1                0.6   with the log, the barrier and all promises
-//	the same, but commits are shared                   1.3   branches as anybody writes them
-//	the same, with Together                            4.8   one statement for the calls of many
-//	the same, all on one row                           9.8   one lock instead of a queue for it
-//	the same, with a real publish on JetStream         2.0   a second commit; by hand nothing is published
+//	a transaction by itself, MaxBatch 1                0.5   with the log, the barrier and all promises
+//	the same, but commits are shared                   1.2   branches as anybody writes them
+//	the same, with Together                            3.6   one statement for the calls of many
+//	the same, all on one row                           6.6   one lock instead of a queue for it
+//	the same, with a real publish on JetStream         1.7   a second commit; by hand nothing is published
 //	a DTM server, with its barrier                     0.1
 //
 // The cost does not grow with the log, in which due_at is the only secondary
 // index and NULL in what is finished: with 5 million finished transactions the
-// throughput is 0.96 of that of an empty log. It grows with the branches by their
-// own rows: 1, 2, 4 and 8 of them go at 1.7, 1, 0.67 and 0.38 of the pace of two.
+// throughput is 0.97 of that of an empty log. It grows with the branches by their
+// own rows: 1, 2, 4 and 8 branches reach 1.5, 1, 0.63 and 0.38 of the throughput of two.
 // And it falls with the callers, because they share: 1, 16, 64 and 256 callers
-// reach 1.3, 2.9, 4.8 and 6.3 times what they do by hand.
+// reach 1.1, 2.2, 3.6 and 5.3 times what they do by hand.
 //
 // On MySQL, open the database with interpolateParams=true: a statement with
 // parameters is then one round trip, not two. Shared commits send statements of

@@ -162,7 +162,7 @@ func (r *round) done(s *step, marked bool) {
 	r.marked[s] = marked
 }
 
-// delivered is a fused step whose Outside part, if any, succeeded.
+// readyStep is a step that shares a commit, and whose Outside part, if any, succeeded.
 type readyStep struct {
 	*step
 	call Call

@@ -38,8 +38,11 @@ func (s *Suite) Write(folder string) error {
 // keys are what was measured, in the order of the report.
 func (s *Suite) keys() []Key {
 	order := map[string]int{}
-	for i, e := range s.experiments() {
-		order[e.Name+e.Database] = i
+	for _, e := range s.experiments() {
+		order[e.Name+e.Database] = len(order)
+	}
+	for _, e := range s.consuming() {
+		order[e.Name+e.Database] = len(order)
 	}
 	return slices.SortedFunc(maps.Keys(s.runs), func(a, b Key) int {
 		return cmp.Or(cmp.Compare(order[a.Experiment+a.Database], order[b.Experiment+b.Database]),
@@ -124,7 +127,7 @@ message; all of it is durable.
 
 func (s *Suite) report() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# What the benchmark measured\n\nMedians of %d rounds of %s, on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", s.Rounds, s.Length, runtime.NumCPU())
+	fmt.Fprintf(&b, "# What the benchmark measured\n\nRounds: %d of %s, of which the medians count. Measured on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", s.Rounds, s.Length, runtime.NumCPU())
 	fmt.Fprintf(&b, "| case | ratio | target | |\n|---|---:|---:|---|\n")
 	for _, r := range s.Ratios() {
 		sign, verdict := "at least", "missed"
@@ -148,8 +151,8 @@ func (s *Suite) report() string {
 			fmt.Fprint(&b, "| contender | callers | per second | p50 | p99 | commits | statements | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 		}
 		f := s.median(k)
-		fmt.Fprintf(&b, "| %s | %d | %.0f | %s | %s | %s | %s | %s | %.0f |\n", k.Contender, k.Callers, f.PerSecond,
-			f.P50.Round(10*time.Microsecond), f.P99.Round(10*time.Microsecond), known(f.Commits), known(f.Statements), f.ClientCPU.Round(time.Microsecond), f.Allocs)
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %s | %s | %s | %s | %s | %s |\n", k.Contender, k.Callers, f.PerSecond,
+			took(f.P50, 10*time.Microsecond), took(f.P99, 10*time.Microsecond), known("%.2f", f.Commits), known("%.2f", f.Statements), took(f.ClientCPU, time.Microsecond), known("%.0f", f.Allocs))
 	}
 	b.WriteString("\nCommits and statements are the database server's own counts, per transaction; the\nclient's CPU time and allocations are of the process that places the orders.\n")
 	for _, k := range s.keys() {
@@ -168,12 +171,20 @@ func (s *Suite) report() string {
 	return b.String()
 }
 
-// known leaves out what a server does not count.
-func known(n float64) string {
+// known leaves out what was not counted.
+func known(format string, n float64) string {
 	if n == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f", n)
+	return fmt.Sprintf(format, n)
+}
+
+// took leaves out what was not measured.
+func took(d, unit time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return d.Round(unit).String()
 }
 
 // plots draws throughput and p99 against the callers.

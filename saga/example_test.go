@@ -12,7 +12,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -29,7 +29,7 @@ func openShop() (db *gorm.DB, remove func()) {
 	db, err = gorm.Open(sqlite.Open(filepath.Join(dir, "shop.db") +
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"))
 	ok(err)
-	ok(sagasql.Migrate(context.Background(), db))
+	ok(schema.Migrate(context.Background(), db))
 	ok(stock.New(db).Put(context.Background(), "phone", 2))
 	return db, func() { os.RemoveAll(dir) }
 }

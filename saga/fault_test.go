@@ -21,7 +21,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -105,7 +105,7 @@ func (t disturbedTx) Commit() error {
 func newServer(t *testing.T, dialect string, config *gorm.Config) (*server, *gorm.DB) {
 	t.Helper()
 	database := sqltest.Create(t, dialect)
-	ok(sagasql.Migrate(t.Context(), sqltest.Connect(t, database, &gorm.Config{})))
+	ok(schema.Migrate(t.Context(), sqltest.Connect(t, database, &gorm.Config{})))
 	plain, err := sql.Open(map[string]string{"mysql": "mysql", "postgres": "pgx"}[dialect], database.DSN)
 	ok(err)
 	s := &server{driver: plain.Driver(), dsn: database.DSN}

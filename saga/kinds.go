@@ -15,7 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/limit"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // branch is a registered kind of branch.
@@ -120,7 +120,7 @@ func (k *kinds) place(ctx context.Context, b *branch) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if err := sagasql.Check(ctx, b.Database); err != nil {
+	if err := schema.Check(ctx, b.Database); err != nil {
 		return fmt.Errorf("saga: register %s: its database: %w", b.Kind, err)
 	}
 	return nil

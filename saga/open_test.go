@@ -12,7 +12,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -26,17 +26,17 @@ func TestOpenRefusesAHalfMigratedDatabase(t *testing.T) {
 				_, err := saga.Open(t.Context(), db, saga.Config{})
 				return err
 			}
-			if err := open(); !errors.Is(err, sagasql.ErrNotMigrated) {
+			if err := open(); !errors.Is(err, schema.ErrNotMigrated) {
 				t.Errorf("an empty database: %v", err)
 			}
-			ok(sagasql.Migrate(t.Context(), db))
+			ok(schema.Migrate(t.Context(), db))
 			ok(open())
 			ok(db.Exec("UPDATE saga_schema SET complete = 0").Error)
-			if err := open(); !errors.Is(err, sagasql.ErrNotMigrated) {
+			if err := open(); !errors.Is(err, schema.ErrNotMigrated) {
 				t.Errorf("a migration that was broken off: %v", err)
 			}
 			ok(db.Exec("UPDATE saga_schema SET version = version + 1").Error)
-			if err := open(); !errors.Is(err, sagasql.ErrNewer) {
+			if err := open(); !errors.Is(err, schema.ErrNewer) {
 				t.Errorf("a newer schema: %v", err)
 			}
 		})
@@ -81,11 +81,11 @@ func TestRegisterRefusesABranchThatCannotWork(t *testing.T) {
 	type outsides = map[barrier.Op]func(context.Context, saga.Call) (any, error)
 	unmigrated := sqltest.Connect(t, sqltest.Create(t, "sqlite"), &gorm.Config{})
 	cases := map[string]saga.Branch{
-		"kind of branch":    {Kind: "a b", Encode: encode, Inside: inside},
-		"Encode is nil":     {Kind: "k", Inside: inside},
-		"without Inside":    {Kind: "k", Encode: encode, Outside: outsides{barrier.Try: outside}},
-		"Inside or Outside": {Kind: "k", Encode: encode, Inside: inside, Outside: outsides{barrier.Try: outside}},
-		"run sql.Migrate":   {Kind: "k", Encode: encode, Inside: inside, Database: unmigrated},
+		"kind of branch":     {Kind: "a b", Encode: encode, Inside: inside},
+		"Encode is nil":      {Kind: "k", Inside: inside},
+		"without Inside":     {Kind: "k", Encode: encode, Outside: outsides{barrier.Try: outside}},
+		"Inside or Outside":  {Kind: "k", Encode: encode, Inside: inside, Outside: outsides{barrier.Try: outside}},
+		"run schema.Migrate": {Kind: "k", Encode: encode, Inside: inside, Database: unmigrated},
 	}
 	for says, branch := range cases {
 		if err := orch.Register(branch); err == nil || !strings.Contains(err.Error(), says) {

@@ -18,7 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/lease"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Orchestrator is the [Engine] that lives in the user's own process and
@@ -81,7 +81,7 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Orchestrator, error
 	if err := checkHandle(db); err != nil {
 		return nil, invalid("open: the database: %w", err)
 	}
-	if err := sagasql.Check(ctx, db); err != nil {
+	if err := schema.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("saga: open: %w", err)
 	}
 	pool, err := local.Pool(db)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Participant has branches that an orchestrator in another process calls, and
@@ -55,7 +55,7 @@ func NewParticipant(ctx context.Context, db *gorm.DB, config ParticipantConfig) 
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	if err := sagasql.Check(ctx, db); err != nil {
+	if err := schema.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("saga: participant: %w", err)
 	}
 	pool, err := local.Pool(db)

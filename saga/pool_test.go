@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/schema"
+	naming "gorm.io/gorm/schema"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -44,7 +44,7 @@ func configured(t *testing.T, dialect string, config gorm.Config, resolved bool,
 	t.Helper()
 	database := sqltest.Create(t, dialect)
 	plain = sqltest.Connect(t, database, &gorm.Config{})
-	ok(sagasql.Migrate(t.Context(), plain))
+	ok(schema.Migrate(t.Context(), plain))
 	db = sqltest.Connect(t, database, &config)
 	if resolved {
 		reads, err := plain.DB()
@@ -65,7 +65,7 @@ func configured(t *testing.T, dialect string, config gorm.Config, resolved bool,
 // every size, though a call outside of the database fails every other time.
 func TestLoadInEveryConfiguration(t *testing.T) {
 	t.Parallel()
-	naming := schema.NamingStrategy{TablePrefix: "app_", SingularTable: true}
+	strategy := naming.NamingStrategy{TablePrefix: "app_", SingularTable: true}
 	cases := []struct {
 		name        string
 		config      gorm.Config
@@ -73,8 +73,8 @@ func TestLoadInEveryConfiguration(t *testing.T) {
 		connections []int
 	}{
 		{"prepared", gorm.Config{PrepareStmt: true}, false, []int{2, 10, 0}},
-		{"everything", gorm.Config{PrepareStmt: true, SkipDefaultTransaction: true, TranslateError: true, NamingStrategy: naming}, true, []int{10}},
-		{"everything else", gorm.Config{SkipDefaultTransaction: true, TranslateError: true, NamingStrategy: naming}, true, []int{2, 0}},
+		{"everything", gorm.Config{PrepareStmt: true, SkipDefaultTransaction: true, TranslateError: true, NamingStrategy: strategy}, true, []int{10}},
+		{"everything else", gorm.Config{SkipDefaultTransaction: true, TranslateError: true, NamingStrategy: strategy}, true, []int{2, 0}},
 	}
 	for _, dialect := range []string{"mysql", "postgres"} {
 		for _, c := range cases {

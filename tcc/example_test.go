@@ -15,7 +15,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -28,7 +28,7 @@ func shop() (orch *saga.Orchestrator, db *gorm.DB, closeShop func()) {
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"), &gorm.Config{Logger: logger.Discard})
 	ok(err)
 	ctx, stop := context.WithCancel(context.Background())
-	ok(sagasql.Migrate(ctx, db))
+	ok(schema.Migrate(ctx, db))
 	orch, err = saga.Open(ctx, db, saga.Config{})
 	ok(err)
 	ok(tcc.Register(orch, stock.New(db)))

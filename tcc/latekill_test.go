@@ -17,7 +17,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -117,7 +117,7 @@ func TestProcessKilledInATry(t *testing.T) {
 				t.Parallel()
 				database := sqltest.Create(t, dialect)
 				db := sqltest.Connect(t, database, &gorm.Config{})
-				must(t, sagasql.Migrate(t.Context(), db))
+				must(t, schema.Migrate(t.Context(), db))
 				gateway, gid := newWeb(t), newGID()
 				config := quick
 				config.CallTimeout = lateTimeout

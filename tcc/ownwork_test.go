@@ -9,7 +9,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -112,7 +112,7 @@ func TestHandlesInATransaction(t *testing.T) {
 				t.Parallel()
 				database := sqltest.Create(t, dialect)
 				db := sqltest.Connect(t, database, &gorm.Config{PrepareStmt: prepared})
-				must(t, sagasql.Migrate(t.Context(), db))
+				must(t, schema.Migrate(t.Context(), db))
 				orch, err := saga.Open(t.Context(), db, quick)
 				must(t, err)
 				var handles []*gorm.DB

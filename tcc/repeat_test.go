@@ -11,7 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -70,7 +70,7 @@ func TestRepeatedRequestElsewhere(t *testing.T) {
 			t.Parallel()
 			database := sqltest.Create(t, dialect)
 			db := sqltest.Connect(t, database, &gorm.Config{})
-			must(t, sagasql.Migrate(t.Context(), db))
+			must(t, schema.Migrate(t.Context(), db))
 			b := newBench(t, db, quick)
 			other := b.open(quick)
 			b.withFar(b.orch, other)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 	"github.com/tccsaga/tccsaga/tcc/tcctest"
@@ -155,7 +155,7 @@ func TestSQLTxInBranches(t *testing.T) {
 			t.Run(dialect+"/"+sort, func(t *testing.T) {
 				t.Parallel()
 				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: sort == "prepared"})
-				must(t, sagasql.Migrate(t.Context(), db))
+				must(t, schema.Migrate(t.Context(), db))
 				exec(t, db, entryTables[dialect])
 				watch := &watching{}
 				if sort == "watched" {

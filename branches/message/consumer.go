@@ -13,7 +13,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Consumer handles messages until it is stopped, or cannot go on. Its methods are
@@ -90,7 +90,7 @@ func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 		return nil, fmt.Errorf("message: consume: %w", err)
 	}
 	config = config.withDefaults()
-	if err := sagasql.Check(ctx, db); err != nil {
+	if err := schema.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("message: consume: the database of the inbox: %w", err)
 	}
 	inbox, err := newInbox(ctx, db, config)

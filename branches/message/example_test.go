@@ -16,7 +16,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -42,7 +42,7 @@ func Example() {
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"), &gorm.Config{Logger: logger.Discard})
 	ok(err)
 	ctx, stop := context.WithCancel(context.Background())
-	ok(sagasql.Migrate(ctx, db))
+	ok(schema.Migrate(ctx, db))
 
 	// The publishing side.
 	publisher, err := message.NewPublisher(ctx, db, broker, message.Config{Stream: "ORDERS", Subjects: []string{"orders.>"}})

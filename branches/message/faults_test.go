@@ -20,7 +20,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	seam "github.com/tccsaga/tccsaga/branches/message/broker"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -124,7 +124,7 @@ func TestNoSchema(t *testing.T) {
 		bare := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{})
 		_, err := message.Consume(t.Context(), bare, wrap(b.js), message.ConsumerConfig{Stream: b.name, Name: "worker"},
 			func(context.Context, *gorm.DB, message.Received) error { return nil })
-		if !errors.Is(err, sagasql.ErrNotMigrated) {
+		if !errors.Is(err, schema.ErrNotMigrated) {
 			t.Errorf("%s: %v", dialect, err)
 		}
 		if _, err := b.js.Consumer(t.Context(), b.name, "worker"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -300,7 +300,7 @@ func TestHandlerKillsTheProcess(t *testing.T) {
 			t.Parallel()
 			database := sqltest.Create(t, dialect)
 			db := sqltest.Connect(t, database, &gorm.Config{})
-			must(t, sagasql.Migrate(t.Context(), db))
+			must(t, schema.Migrate(t.Context(), db))
 			b := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), connect(t))
 			b.db = db
 			for i := range 5 {

@@ -8,7 +8,7 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -78,7 +78,7 @@ func throughProxy(t *testing.T) (direct, cuttable *gorm.DB, p *proxy) {
 	t.Helper()
 	database := sqltest.Create(t, "mysql")
 	direct = sqltest.Connect(t, database, &gorm.Config{})
-	must(t, sagasql.Migrate(t.Context(), direct))
+	must(t, schema.Migrate(t.Context(), direct))
 	config, err := mysqldriver.ParseDSN(database.DSN)
 	must(t, err)
 	p = newProxy(t, config.Addr)

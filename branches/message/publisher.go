@@ -12,7 +12,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -114,7 +114,7 @@ func NewPublisher(ctx context.Context, db *gorm.DB, b broker.Publisher, config C
 		return nil, fmt.Errorf("message: Config.Stream and Config.Subjects are needed: %w", ErrInvalid)
 	}
 	config = config.withDefaults()
-	if err := sagasql.Check(ctx, db); err != nil {
+	if err := schema.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("message: the database of the outbox: %w", err)
 	}
 	p := &Publisher{db: db, config: config, lane: make(chan struct{}, 1)}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -25,7 +25,7 @@ func Example() {
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"), &gorm.Config{Logger: logger.Discard})
 	ok(err)
 	ctx, stop := context.WithCancel(context.Background())
-	ok(sagasql.Migrate(ctx, db))
+	ok(schema.Migrate(ctx, db))
 
 	articles := stock.New(db)
 	ok(articles.Put(ctx, "phone", 3))

@@ -11,7 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -31,7 +31,7 @@ func linguistic(t *testing.T, planner string) *gorm.DB {
 	location.Path = "/" + name
 	location.RawQuery += "&options=" + url.QueryEscape(planner)
 	db := sqltest.Connect(t, sqltest.Database{Dialect: "postgres", DSN: location.String()}, &gorm.Config{})
-	must(t, sagasql.Migrate(t.Context(), db))
+	must(t, schema.Migrate(t.Context(), db))
 	var first string
 	must(t, db.Raw("SELECT MIN(x) FROM (VALUES ('a'), ('B')) v (x)").Scan(&first).Error)
 	if first != "a" {

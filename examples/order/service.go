@@ -14,7 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -53,7 +53,7 @@ func Start(ctx context.Context, config Config) (*Service, error) {
 
 func (s *Service) start(ctx context.Context) error {
 	db := s.backend.db
-	if err := sagasql.Migrate(ctx, db); err != nil {
+	if err := schema.Migrate(ctx, db); err != nil {
 		return err
 	}
 	if err := db.WithContext(ctx).AutoMigrate(&Notification{}); err != nil {

@@ -18,7 +18,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -79,7 +79,7 @@ func main() {
 	db, err := gorm.Open(sqlite.Open("file:"+filepath.Join(dir, "shop.db")+
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"), &gorm.Config{Logger: logger.Discard})
 	check(err)
-	check(sagasql.Migrate(ctx, db))
+	check(schema.Migrate(ctx, db))
 	check(db.AutoMigrate(&Account{}))
 
 	// The orchestrator lives in this process and in this database.

@@ -22,7 +22,7 @@ import (
 	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // service is what the three have in common: a database, a host of branches, and
@@ -51,7 +51,7 @@ func newService(ctx context.Context, config Config, name, addr, location string,
 		return nil, err
 	}
 	s := &service{name: name, db: db, dbName: dbName, routes: web.New(), listener: listener, hosts: config.hosts(), public: config.Public.Any()}
-	err = sagasql.Migrate(ctx, db)
+	err = schema.Migrate(ctx, db)
 	if err == nil && len(tables) > 0 {
 		err = db.WithContext(ctx).AutoMigrate(tables...)
 	}

@@ -11,13 +11,13 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
 func migrate(t *testing.T, database sqltest.Database) {
 	t.Helper()
-	if err := sagasql.Migrate(t.Context(), sqltest.Connect(t, database, &gorm.Config{})); err != nil {
+	if err := schema.Migrate(t.Context(), sqltest.Connect(t, database, &gorm.Config{})); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -31,7 +31,7 @@ func ExampleCall() {
 		panic(err)
 	}
 	ctx := context.Background()
-	if err := sagasql.Migrate(ctx, db); err != nil {
+	if err := schema.Migrate(ctx, db); err != nil {
 		panic(err)
 	}
 	for range 2 {

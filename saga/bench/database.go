@@ -15,7 +15,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Database is a fresh database on one of the servers.
@@ -50,7 +50,7 @@ func openDatabase(ctx context.Context, dialect string) (*Database, error) {
 	}
 	pool.SetMaxOpenConns(maxConnections)
 	pool.SetMaxIdleConns(maxConnections)
-	if err := sagasql.Migrate(ctx, d.DB); err != nil {
+	if err := schema.Migrate(ctx, d.DB); err != nil {
 		return nil, err
 	}
 	return d, d.stock()

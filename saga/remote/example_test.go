@@ -17,7 +17,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/remote"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -26,7 +26,7 @@ func open(ctx context.Context, file string) *gorm.DB {
 	db, err := gorm.Open(sqlite.Open("file:"+file+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"),
 		&gorm.Config{Logger: logger.Discard})
 	check(err)
-	check(sagasql.Migrate(ctx, db))
+	check(schema.Migrate(ctx, db))
 	return db
 }
 

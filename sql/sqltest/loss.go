@@ -14,7 +14,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Loss loses the answer to a COMMIT: the connection breaks before the server
@@ -196,6 +196,6 @@ func OpenLossy(t testing.TB) (*gorm.DB, *Loss) {
 	t.Cleanup(func() { pool.Close() })
 	db, err := gorm.Open(&sqlite.Dialector{Conn: pool}, &gorm.Config{Logger: logger.Discard})
 	must(err)
-	must(sagasql.Migrate(t.Context(), db))
+	must(schema.Migrate(t.Context(), db))
 	return db, l
 }

@@ -14,7 +14,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Replica is a copy of a database that lags behind. A pool of [OpenReplicated]
@@ -72,8 +72,8 @@ func OpenReplicated(t testing.TB, dialect string, config *gorm.Config) (*gorm.DB
 	}
 	primary, behind := Create(t, dialect), Create(t, dialect)
 	r := &Replica{Primary: Connect(t, primary, &gorm.Config{}), copy: Connect(t, behind, &gorm.Config{})}
-	must(sagasql.Migrate(t.Context(), r.Primary))
-	must(sagasql.Migrate(t.Context(), r.copy))
+	must(schema.Migrate(t.Context(), r.Primary))
+	must(schema.Migrate(t.Context(), r.copy))
 	switch dialect {
 	case "mysql":
 		r.name = r.Primary.Migrator().CurrentDatabase()

@@ -25,7 +25,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Dialects are the dialects that Each runs through.
@@ -46,7 +46,7 @@ func Each(t *testing.T, test func(t *testing.T, db *gorm.DB)) {
 func Open(t testing.TB, dialect string) *gorm.DB {
 	t.Helper()
 	db := Connect(t, Create(t, dialect), &gorm.Config{})
-	if err := sagasql.Migrate(t.Context(), db); err != nil {
+	if err := schema.Migrate(t.Context(), db); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
 	return db

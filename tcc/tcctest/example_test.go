@@ -12,7 +12,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc/tcctest"
@@ -78,7 +78,7 @@ func Example() {
 	defer os.RemoveAll(dir)
 	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "test.db")+"?_txlock=immediate&_pragma=busy_timeout(10000)"), &gorm.Config{Logger: logger.Discard})
 	ok(err)
-	ok(sagasql.Migrate(context.Background(), db))
+	ok(schema.Migrate(context.Background(), db))
 	ok(db.Exec("CREATE TABLE account (free INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)").Error)
 	ok(db.Exec("INSERT INTO account VALUES (0, 0, 0)").Error)
 

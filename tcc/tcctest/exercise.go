@@ -13,7 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -49,7 +49,7 @@ func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engin
 	if caught.branch.Database == nil {
 		caught.branch.Database = db
 	}
-	if err := sagasql.Check(t.Context(), caught.branch.Database); err != nil {
+	if err := schema.Check(t.Context(), caught.branch.Database); err != nil {
 		t.Fatalf("tcctest: the database of %s: %v", caught.branch.Kind, err)
 	}
 	for _, c := range cases {

@@ -151,7 +151,7 @@ func TestUselessCases(t *testing.T) {
 		"there is no case":      func(t testing.TB) { tcctest.Exercise(t, db, newCredit()) },
 		"Case.Reset is nil":     func(t testing.TB) { tcctest.Exercise(t, db, newCredit(), tcctest.Case[hold]{State: whole.State}) },
 		"Case.State is nil":     func(t testing.TB) { tcctest.Exercise(t, db, newCredit(), tcctest.Case[hold]{Reset: whole.Reset}) },
-		"run sql.Migrate":       func(t testing.TB) { tcctest.Exercise(t, empty, newCredit(), whole) },
+		"run schema.Migrate":    func(t testing.TB) { tcctest.Exercise(t, empty, newCredit(), whole) },
 		"the branch is nil":     func(t testing.TB) { tcctest.Exercise[hold](t, db, nil, whole) },
 		"Case.Capacity is nega": func(t testing.TB) { bad := whole; bad.Capacity = -1; tcctest.Exercise(t, db, newCredit(), bad) },
 	} {

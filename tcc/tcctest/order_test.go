@@ -7,14 +7,14 @@ import (
 
 	"gorm.io/gorm"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc/tcctest"
 )
 
 func migrate(t testing.TB, db *gorm.DB) {
 	t.Helper()
-	if err := sagasql.Migrate(t.Context(), db); err != nil {
+	if err := schema.Migrate(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // Config configures a run.
@@ -208,7 +208,7 @@ func (r *run) database(ctx context.Context, name string, statements ...string) (
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := sagasql.Migrate(ctx, db); err != nil {
+	if err := schema.Migrate(ctx, db); err != nil {
 		return nil, nil, err
 	}
 	for _, statement := range statements {

@@ -16,7 +16,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
 // database is a SQLite file that all processes share.
@@ -62,7 +62,7 @@ func openDatabase(t *testing.T, name string) *database {
 	t.Cleanup(func() { direct.Close() })
 	db, err := gorm.Open(&sqlite.Dialector{Conn: direct}, &gorm.Config{Logger: logger.Discard})
 	must(t, err)
-	must(t, sagasql.Migrate(t.Context(), db))
+	must(t, schema.Migrate(t.Context(), db))
 	for _, statement := range []string{
 		`CREATE TABLE effects (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, branch TEXT, op TEXT)`,
 		`CREATE TABLE remarks (n INTEGER)`,

@@ -1,8 +1,8 @@
-package sql
+package schema
 
 import (
 	"context"
-	stdsql "database/sql"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -133,7 +133,7 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 
 func lockMySQL(ctx context.Context, conn gorm.ConnPool) error {
 	for {
-		var got stdsql.NullInt64
+		var got sql.NullInt64
 		// In steps of a second, so that the end of ctx is seen between them.
 		if err := one(ctx, conn, "SELECT GET_LOCK('"+advisoryLock+"', 1)", &got); err != nil {
 			return fmt.Errorf("waiting for another migration: %w", err)

@@ -1,9 +1,9 @@
-package sql
+package schema
 
 import (
 	"cmp"
 	"context"
-	stdsql "database/sql"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,7 +13,7 @@ import (
 
 // ErrNotMigrated is wrapped by [Check] when tables are missing or a migration
 // was broken off; [Migrate] mends it.
-var ErrNotMigrated = errors.New("the schema is not installed completely: run sql.Migrate, or the statements of sql.Script")
+var ErrNotMigrated = errors.New("the schema is not installed completely: run schema.Migrate, or the statements of schema.Script")
 
 // ErrNewer is wrapped by [Check] and [Migrate] when the database holds a newer
 // schema than this version of the library knows: upgrade the library.
@@ -77,7 +77,7 @@ func reach(ctx context.Context, db *gorm.DB) error {
 	if db.Dialector.Name() != "mysql" {
 		return nil
 	}
-	var name stdsql.NullString
+	var name sql.NullString
 	var autocommit int
 	if err := one(ctx, db.Statement.ConnPool, "SELECT DATABASE(), @@autocommit", &name, &autocommit); err != nil {
 		return fmt.Errorf("the database cannot be reached: check that it runs and that the DSN is right: %w", err)
@@ -150,7 +150,7 @@ func one(ctx context.Context, pool gorm.ConnPool, query string, values ...any) e
 	}
 	defer rows.Close()
 	if !rows.Next() {
-		return cmp.Or(rows.Err(), stdsql.ErrNoRows)
+		return cmp.Or(rows.Err(), sql.ErrNoRows)
 	}
 	if err := rows.Scan(values...); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package sql_test
+package schema_test
 
 import (
 	"errors"
@@ -12,17 +12,17 @@ import (
 
 	"gorm.io/gorm"
 
-	sagasql "github.com/tccsaga/tccsaga/sql"
+	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
 func TestMigrateTwice(t *testing.T) {
 	t.Parallel()
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		if err := sagasql.Migrate(t.Context(), db); err != nil {
+		if err := schema.Migrate(t.Context(), db); err != nil {
 			t.Fatal(err)
 		}
-		if err := sagasql.Check(t.Context(), db); err != nil {
+		if err := schema.Check(t.Context(), db); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -38,13 +38,13 @@ func TestMigrateFromSeveralPoolsAtOnce(t *testing.T) {
 			for range 4 {
 				db := sqltest.Connect(t, database, &gorm.Config{})
 				wg.Go(func() {
-					if err := sagasql.Migrate(t.Context(), db); err != nil {
+					if err := schema.Migrate(t.Context(), db); err != nil {
 						t.Error(err)
 					}
 				})
 			}
 			wg.Wait()
-			if err := sagasql.Check(t.Context(), sqltest.Connect(t, database, &gorm.Config{})); err != nil {
+			if err := schema.Check(t.Context(), sqltest.Connect(t, database, &gorm.Config{})); err != nil {
 				t.Error(err)
 			}
 		})
@@ -58,11 +58,11 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		want         error
 		says         string
 	}{
-		{"empty", "", sagasql.ErrNotMigrated, "version 0 found"},
-		{"broken off", "UPDATE saga_schema SET complete = 0", sagasql.ErrNotMigrated, "broken off"},
-		{"newer", "UPDATE saga_schema SET version = 99", sagasql.ErrNewer, "version 99 found"},
-		{"table missing", "DROP TABLE saga_inbox", sagasql.ErrNotMigrated, "saga_inbox"},
-		{"column missing", "ALTER TABLE saga_barrier DROP COLUMN turned_away", sagasql.ErrNotMigrated, "turned_away"},
+		{"empty", "", schema.ErrNotMigrated, "version 0 found"},
+		{"broken off", "UPDATE saga_schema SET complete = 0", schema.ErrNotMigrated, "broken off"},
+		{"newer", "UPDATE saga_schema SET version = 99", schema.ErrNewer, "version 99 found"},
+		{"table missing", "DROP TABLE saga_inbox", schema.ErrNotMigrated, "saga_inbox"},
+		{"column missing", "ALTER TABLE saga_barrier DROP COLUMN turned_away", schema.ErrNotMigrated, "turned_away"},
 	}
 	for _, dialect := range sqltest.Dialects {
 		for _, c := range cases {
@@ -70,21 +70,21 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 				t.Parallel()
 				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{})
 				if c.damage != "" {
-					if err := sagasql.Migrate(t.Context(), db); err != nil {
+					if err := schema.Migrate(t.Context(), db); err != nil {
 						t.Fatal(err)
 					}
 					if err := db.Exec(c.damage).Error; err != nil {
 						t.Fatal(err)
 					}
 				}
-				err := sagasql.Check(t.Context(), db)
+				err := schema.Check(t.Context(), db)
 				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("Check: %v, want %v that says %q", err, c.want, c.says)
 				}
-				again := sagasql.Migrate(t.Context(), db)
+				again := schema.Migrate(t.Context(), db)
 				switch {
-				case c.want == sagasql.ErrNewer:
-					if !errors.Is(again, sagasql.ErrNewer) {
+				case c.want == schema.ErrNewer:
+					if !errors.Is(again, schema.ErrNewer) {
 						t.Errorf("Migrate over a newer schema: %v", again)
 					}
 				case c.name == "column missing":
@@ -92,7 +92,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 					if again == nil || !strings.Contains(again.Error(), "turned_away") {
 						t.Errorf("Migrate over a damaged table: %v", again)
 					}
-				case again != nil || sagasql.Check(t.Context(), db) != nil:
+				case again != nil || schema.Check(t.Context(), db) != nil:
 					t.Errorf("Migrate did not mend it: %v", again)
 				}
 			})
@@ -154,15 +154,15 @@ func TestCheckFindsDroppedConstraints(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				err := sagasql.Check(t.Context(), db)
-				if !errors.Is(err, sagasql.ErrNotMigrated) || !strings.Contains(err.Error(), c.says) {
+				err := schema.Check(t.Context(), db)
+				if !errors.Is(err, schema.ErrNotMigrated) || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("Check: %v, want %q", err, c.says)
 				}
 				// It is not guessed away.
-				if again := sagasql.Migrate(t.Context(), db); again == nil || !strings.Contains(again.Error(), c.says) {
+				if again := schema.Migrate(t.Context(), db); again == nil || !strings.Contains(again.Error(), c.says) {
 					t.Errorf("Migrate: %v", again)
 				}
-				_, mend, found := strings.Cut(strings.TrimSuffix(err.Error(), ": "+sagasql.ErrNotMigrated.Error()), "add it with: ")
+				_, mend, found := strings.Cut(strings.TrimSuffix(err.Error(), ": "+schema.ErrNotMigrated.Error()), "add it with: ")
 				if !found {
 					if dialect != "sqlite" || !strings.Contains(err.Error(), "create the table anew") {
 						t.Errorf("no statement in %v", err)
@@ -175,7 +175,7 @@ func TestCheckFindsDroppedConstraints(t *testing.T) {
 				if err := db.Exec(mend).Error; err != nil {
 					t.Fatalf("%s: %v", mend, err)
 				}
-				if err := sagasql.Check(t.Context(), db); err != nil {
+				if err := schema.Check(t.Context(), db); err != nil {
 					t.Errorf("after %s: %v", mend, err)
 				}
 			})
@@ -191,7 +191,7 @@ func TestCheckWithoutAConnection(t *testing.T) {
 		for in := 1; ; in++ {
 			db, loss := sqltest.OpenLossy(t)
 			loss.Cut(in)
-			err := sagasql.Check(t.Context(), db.Session(&gorm.Session{PrepareStmt: prepare}))
+			err := schema.Check(t.Context(), db.Session(&gorm.Session{PrepareStmt: prepare}))
 			if !loss.WasCut() {
 				if err != nil || in < 10 {
 					t.Errorf("%d statements: %v", in-1, err)
@@ -199,7 +199,7 @@ func TestCheckWithoutAConnection(t *testing.T) {
 				break
 			}
 			// A table is looked at twice before it is blamed.
-			if err != nil && (!errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, sagasql.ErrNotMigrated)) {
+			if err != nil && (!errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, schema.ErrNotMigrated)) {
 				t.Errorf("cut before statement %d: %v", in, err)
 			}
 		}
@@ -209,7 +209,7 @@ func TestCheckWithoutAConnection(t *testing.T) {
 func TestEveryColumnIsCommented(t *testing.T) {
 	t.Parallel()
 	for _, dialect := range sqltest.Dialects {
-		script, err := sagasql.Script(dialect)
+		script, err := schema.Script(dialect)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,14 +227,14 @@ func TestEveryColumnIsCommented(t *testing.T) {
 }
 
 func TestStatementsOfUnknownDialect(t *testing.T) {
-	if _, err := sagasql.Statements("oracle"); err == nil || !strings.Contains(err.Error(), "oracle") {
+	if _, err := schema.Statements("oracle"); err == nil || !strings.Contains(err.Error(), "oracle") {
 		t.Errorf("Statements: %v", err)
 	}
 }
 
 // People who run their own migrations take the script as it is.
 func ExampleScript() {
-	script, err := sagasql.Script("mysql")
+	script, err := schema.Script("mysql")
 	if err != nil {
 		panic(err)
 	}
@@ -263,10 +263,10 @@ func TestUpgrade(t *testing.T) {
 				if err := db.Exec("INSERT INTO saga_inbox (consumer, message_id, handled_at) VALUES ('c', 'm', '2026-01-02 03:04:05.678')").Error; err != nil {
 					t.Fatal(err)
 				}
-				if err := sagasql.Check(t.Context(), db); !errors.Is(err, sagasql.ErrNotMigrated) {
+				if err := schema.Check(t.Context(), db); !errors.Is(err, schema.ErrNotMigrated) {
 					t.Fatalf("Check of version 1: %v", err)
 				}
-				script, err := sagasql.Upgrade(dialect, 1)
+				script, err := schema.Upgrade(dialect, 1)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -277,11 +277,11 @@ func TestUpgrade(t *testing.T) {
 					runScript(t, db, script, 4)
 					fallthrough
 				default:
-					if err := sagasql.Migrate(t.Context(), db); err != nil {
+					if err := schema.Migrate(t.Context(), db); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if err := sagasql.Check(t.Context(), db); err != nil {
+				if err := schema.Check(t.Context(), db); err != nil {
 					t.Fatal(err)
 				}
 				fresh := sqltest.Open(t, dialect)

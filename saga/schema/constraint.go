@@ -1,4 +1,4 @@
-package sql
+package schema
 
 import (
 	"context"
@@ -77,7 +77,7 @@ func checkConstraints(ctx context.Context, db *gorm.DB, t table) error {
 		}
 		mend := "add it with: " + c.mend
 		if db.Dialector.Name() == "sqlite" && !strings.HasPrefix(c.mend, "CREATE") {
-			mend = "SQLite cannot add it: create the table anew with its statement of sql.Script, and copy the rows"
+			mend = "SQLite cannot add it: create the table anew with its statement of schema.Script, and copy the rows"
 		}
 		return fmt.Errorf("table %s lacks %s; %s: %w", t.name, c.what, mend, ErrNotMigrated)
 	}

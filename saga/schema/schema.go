@@ -1,20 +1,18 @@
-package sql
+package schema
 
 import (
-	"embed"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/sql"
 )
 
 // Version is the version of the schema in this package.
 const Version = 2
-
-//go:embed mysql.sql postgres.sql sqlite.sql upgrade/*.sql
-var files embed.FS
 
 // Statements returns the schema of a dialect ("mysql", which serves MariaDB
 // too, "postgres" or "sqlite") as SQL statements without their final
@@ -47,7 +45,7 @@ func split(text string) (statements []string) {
 // database without one, for people who run their own migrations. [Upgrade] has
 // the script for a database with an older one.
 func Script(dialect string) (string, error) {
-	text, err := files.ReadFile(dialect + ".sql")
+	text, err := sql.Files.ReadFile(dialect + ".sql")
 	if err != nil {
 		return "", fmt.Errorf("no schema for the database dialect %q: use mysql, postgres or sqlite", dialect)
 	}
@@ -66,7 +64,7 @@ func Upgrade(dialect string, from int) (string, error) {
 	}
 	var script strings.Builder
 	for version := from + 1; version <= Version; version++ {
-		text, err := files.ReadFile(fmt.Sprintf("upgrade/%s_%d.sql", dialect, version))
+		text, err := sql.Files.ReadFile(fmt.Sprintf("upgrade/%s_%d.sql", dialect, version))
 		if err != nil {
 			return "", fmt.Errorf("the upgrade to schema version %d: %w", version, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
@@ -101,9 +102,9 @@ func (c caller) callOnce(ctx context.Context, b *branch, call Call) error {
 // Outside part: nothing, or a Try that may arrive late, for another time.
 func (c caller) noteOutside(ctx context.Context, tx *gorm.DB, call Call, look outsideLook) error {
 	if look.again {
-		return barrier.Begin(ctx, tx, call.Key(), barrier.Try, look.by, c.timeout)
+		return barrierrows.Mark(ctx, tx, call.Key(), barrier.Try, look.by, c.timeout)
 	}
-	return barrier.End(ctx, tx, call.Key(), look.by)
+	return barrierrows.Unmark(ctx, tx, call.Key(), look.by)
 }
 
 // barred runs one branch call in a local transaction of its own: barrier first,

@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
@@ -211,7 +212,7 @@ func (r *removal) everywhere(ctx context.Context, o *Orchestrator) (failed *bran
 			// The log has said that they are old, within the time of ctx. Rows of
 			// calls that are under way would be of a new transaction.
 			var old []string
-			if old, young, err = barrier.LockOld(ctx, tx, place.gids, 2*o.config.CallTimeout); err != nil {
+			if old, young, err = barrierrows.LockOld(ctx, tx, place.gids, 2*o.config.CallTimeout); err != nil {
 				return err
 			}
 			failed, err = place.only(old).remove(ctx, o.caller, tx)
@@ -289,7 +290,7 @@ func (r *remains) remove(ctx context.Context, c caller, tx *gorm.DB) (failed *br
 			return b, err
 		}
 	}
-	return nil, barrier.Remove(ctx, tx, r.gids...)
+	return nil, barrierrows.Remove(ctx, tx, r.gids...)
 }
 
 // errKindClean is of a branch whose own Clean failed.

@@ -10,7 +10,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
@@ -41,9 +41,9 @@ func (p *Participant) places() []place {
 
 func (p place) clean(ctx context.Context, c caller, age time.Duration) (removed int, err error) {
 	var failed error
-	for after := (barrier.Cursor{}); ; {
+	for after := (barrierrows.Cursor{}); ; {
 		var gids []string
-		gids, after, err = barrier.Old(ctx, p.db, after, age)
+		gids, after, err = barrierrows.Old(ctx, p.db, after, age)
 		if err != nil {
 			return removed, err
 		}
@@ -93,7 +93,7 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 	}
 	err = local.Run(ctx, r.db, func(tx *gorm.DB) error {
 		removed = 0 // of an earlier run
-		gids, _, err := barrier.LockOld(ctx, tx, batch, r.age)
+		gids, _, err := barrierrows.LockOld(ctx, tx, batch, r.age)
 		if err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 		if err != nil {
 			return err
 		}
-		kinds, err := barrier.Kinds(ctx, tx, gids)
+		kinds, err := barrierrows.Kinds(ctx, tx, gids)
 		if err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 			}
 		}
 		removed = len(gids)
-		return barrier.RemoveOld(ctx, tx, gids, r.age)
+		return barrierrows.RemoveOld(ctx, tx, gids, r.age)
 	})
 	if err != nil {
 		return 0, err

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
@@ -171,7 +172,7 @@ func (o *Orchestrator) tryMember(batch []*decideItem) {
 	switch {
 	case err == nil:
 		d.refused = refused[d]
-	case errors.Is(err, local.ErrCommitUnknown), errors.Is(err, barrier.ErrNotAll), errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
+	case errors.Is(err, local.ErrCommitUnknown), errors.Is(err, barrierrows.ErrNotAll), errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
 		d.alone = true // which shows the cause
 	case errors.As(err, &failure) && failure.op == barrier.Confirm && errors.As(err, &failed):
 		d.e.txn.steps[failed.index].early = failed.err

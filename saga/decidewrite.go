@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
@@ -259,7 +260,7 @@ func (r *decideRun) logConfirmed(ctx context.Context) error {
 	if err := r.o.log.Insert(ctx, r.tx, starts...); err != nil {
 		return err
 	}
-	return barrier.TryAll(ctx, r.tx, tried, confirmed)
+	return barrierrows.TryAll(ctx, r.tx, tried, confirmed)
 }
 
 // recordCancelled records the members whose Trys have failed and left no effect as
@@ -282,7 +283,7 @@ func (r *decideRun) recordCancelled(ctx context.Context, batch []*decideItem, fa
 	if err := r.o.log.Withdraw(ctx, r.tx, gids); err != nil {
 		return nil, err
 	}
-	if err := barrier.Remove(ctx, r.tx, gids...); err != nil {
+	if err := barrierrows.Remove(ctx, r.tx, gids...); err != nil {
 		return nil, err
 	}
 	return going, r.o.log.Insert(ctx, r.tx, starts...)

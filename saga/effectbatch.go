@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
@@ -73,7 +74,7 @@ func (o *Orchestrator) dueOf(batch []*effectItem) (due []*effectItem) {
 	}
 	var tried []bool
 	err := local.Run(ctx, batch[0].branch.Database, func(tx *gorm.DB) (err error) {
-		tried, err = barrier.TriedAll(ctx, tx, requests)
+		tried, err = barrierrows.TriedAll(ctx, tx, requests)
 		return err
 	})
 	for i, d := range batch {

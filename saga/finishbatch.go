@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 )
 
 // finishItem is a member of a finish batch: the last commit of a transaction all of
@@ -89,7 +90,7 @@ func (o *Orchestrator) writeFinishes(ctx context.Context, tx *gorm.DB, w *watch,
 	for i, d := range batch[0].ready {
 		ids[i] = d.id
 	}
-	if err := barrier.ConfirmAll(ctx, tx, o.logID, ids, gids); err != nil {
+	if err := barrierrows.ConfirmAll(ctx, tx, o.logID, ids, gids); err != nil {
 		return err
 	}
 	for position, d := range batch[0].ready {

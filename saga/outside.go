@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
@@ -84,7 +85,7 @@ func (c caller) newMark() string { return fmt.Sprintf("%s#%d", c.instance, c.und
 func (c caller) markTry(ctx context.Context, b *branch, call Call, mark string) error {
 	for look := 1; ; look++ {
 		verdict, err := c.barred(ctx, b, call, func(tx *gorm.DB) error {
-			return barrier.Begin(ctx, tx, call.Key(), barrier.Try, mark, c.timeout+noticing)
+			return barrierrows.Mark(ctx, tx, call.Key(), barrier.Try, mark, c.timeout+noticing)
 		})
 		if errors.Is(err, local.ErrCommitUnknown) && look < maxLooks {
 			continue
@@ -107,7 +108,7 @@ func (c caller) ended(ctx context.Context, b *branch, call Call, mark string, kn
 	defer cancel()
 	for range maxLooks {
 		err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
-			noted, err = barrier.EndTry(ctx, tx, call.Key(), mark, known)
+			noted, err = barrierrows.UnmarkTry(ctx, tx, call.Key(), mark, known)
 			return err
 		})
 		if !errors.Is(err, local.ErrCommitUnknown) {
@@ -157,12 +158,12 @@ func (c caller) cancelLate(ctx context.Context, b *branch, call Call, mark strin
 	defer cancel()
 	var row *barrier.Row
 	err := local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
-		if row, err = barrier.LookLocked(ctx, tx, call.Key()); err != nil || row == nil || row.State == barrier.StateCancelled {
+		if row, err = barrierrows.LookLocked(ctx, tx, call.Key()); err != nil || row == nil || row.State == barrier.StateCancelled {
 			return err
 		}
 		// A Cancel is still to come, and comes after this. With the look, so that none
 		// is noted in between, whose mark for another Cancel has to stay.
-		return barrier.End(ctx, tx, call.Key(), mark)
+		return barrierrows.Unmark(ctx, tx, call.Key(), mark)
 	})
 	// Without a row, its transaction is finished, and was removed.
 	if err != nil || row != nil && row.State != barrier.StateCancelled {
@@ -178,7 +179,7 @@ func (c caller) cancelLate(ctx context.Context, b *branch, call Call, mark strin
 
 // end notes that the call of a mark has ended.
 func (c caller) end(ctx context.Context, b *branch, call Call, mark string) error {
-	return local.Run(ctx, b.Database, func(tx *gorm.DB) error { return barrier.End(ctx, tx, call.Key(), mark) })
+	return local.Run(ctx, b.Database, func(tx *gorm.DB) error { return barrierrows.Unmark(ctx, tx, call.Key(), mark) })
 }
 
 // outsideLook is what the barrier said before the Outside part of a Confirm or
@@ -237,11 +238,11 @@ func unclearTry(row *barrier.Row, op barrier.Op) bool {
 // is due. The mark of a Try stays.
 func (c caller) lookAndMark(ctx context.Context, b *branch, call Call, mark string) (row *barrier.Row, err error) {
 	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
-		row, err = barrier.LookLocked(ctx, tx, call.Key())
+		row, err = barrierrows.LookLocked(ctx, tx, call.Key())
 		if err != nil || row == nil || row.State != barrier.StateTried || !row.Matches(c.request(call)) || unclearTry(row, call.Op) {
 			return err
 		}
-		return barrier.Begin(ctx, tx, call.Key(), call.Op, mark, c.timeout+noticing)
+		return barrierrows.Mark(ctx, tx, call.Key(), call.Op, mark, c.timeout+noticing)
 	})
 	if errors.Is(err, local.ErrCommitUnknown) {
 		err = nil // the look counts; the mark is for people
@@ -261,7 +262,7 @@ func (c caller) failedOutside(ctx context.Context, b *branch, call Call, mark st
 // lookLocked reads the barrier row of a call; nil if there is none.
 func (c caller) lookLocked(ctx context.Context, b *branch, call Call) (row *barrier.Row, err error) {
 	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
-		row, err = barrier.LookLocked(ctx, tx, call.Key())
+		row, err = barrierrows.LookLocked(ctx, tx, call.Key())
 		return err
 	})
 	return row, err

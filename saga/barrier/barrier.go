@@ -278,7 +278,7 @@ func mismatch(request Request, caller, kind, input string) error {
 
 // described is how a name is shown that may be missing.
 func described(name string) string {
-	if name == unsaid || name == "" || name == "@" { // "@" precedes the names of callers from elsewhere
+	if name == NoCaller || name == "" || name == "@" { // "@" precedes the names of callers from elsewhere
 		return "one that does not say its name"
 	}
 	return name

@@ -1,7 +1,6 @@
 package barrier_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
 // Every call that differs from the row in its caller, its kind or its input is a
@@ -48,38 +46,6 @@ func TestMismatchCells(t *testing.T) {
 					}
 				}
 			}
-		}
-	})
-}
-
-// Calls of many branches at once do not pass by a row of another caller either.
-func TestMismatchInBulk(t *testing.T) {
-	each(t, func(t *testing.T, db *gorm.DB) {
-		request := func(gid, caller string) barrier.Request {
-			return barrier.Request{Key: barrier.Key{GID: gid, BranchID: "01"}, Op: barrier.Try, Caller: caller, Kind: "stock", Input: []byte("1")}
-		}
-		run := func(work func(ctx context.Context, tx *gorm.DB) error) error {
-			return local.Run(t.Context(), db, func(tx *gorm.DB) error { return work(t.Context(), tx) })
-		}
-		if err := run(func(ctx context.Context, tx *gorm.DB) error {
-			return barrier.TryAll(ctx, tx, []barrier.Request{request("a", "log-1"), request("b", "log-2")}, nil)
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if err := run(func(ctx context.Context, tx *gorm.DB) error {
-			return barrier.TryAll(ctx, tx, []barrier.Request{request("b", "log-1"), request("c", "log-1")}, nil)
-		}); !errors.Is(err, barrier.ErrNotAll) {
-			t.Errorf("TryAll: %v", err)
-		}
-		for _, caller := range []string{"log-1", "log-2"} {
-			if err := run(func(ctx context.Context, tx *gorm.DB) error {
-				return barrier.ConfirmAll(ctx, tx, caller, []string{"01"}, []string{"a", "b"})
-			}); !errors.Is(err, barrier.ErrNotAll) {
-				t.Errorf("ConfirmAll by %s: %v", caller, err)
-			}
-		}
-		if got, _ := read(t, db, request("a", "").Key); got != string(barrier.StateTried) {
-			t.Errorf("a is %s", got)
 		}
 	})
 }

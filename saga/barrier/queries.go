@@ -1,8 +1,6 @@
 package barrier
 
 import (
-	"strings"
-
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
@@ -19,24 +17,10 @@ type queries struct {
 	stamp           string
 	state           string
 	look            string // takes the gid alone
-	lookLocked      string
-	triedAll        func(gids int) string // takes a branch id, then gids
-	tryAll          func(tries) string
-	confirmAll      func(confirms) string // takes a caller, branch ids, then gids
 	unnamed         string
-	begin, end      string
-
-	endTry, giveUpTry string // take a name too
 
 	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
 }
-
-// tries is how many rows an insert has, of branches that are tried, and of
-// those that are confirmed too.
-type tries struct{ tried, confirmed int }
-
-// confirms is how many branch ids, and how many gids, an update names.
-type confirms struct{ branches, gids int }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const where = ` WHERE gid = ? AND branch_id = ?`
@@ -62,31 +46,14 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			VALUES (?, ?, 'tried', ?, ?, ?, {now})` + onConflict + seen),
 		insertSuspended: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, cancelled_at)
 			VALUES (?, ?, 'suspended', ?, ?, ?, {now})` + onConflict + seen),
-		confirm:    d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}` + ours + ` AND state = 'tried'`),
-		cancel:     d.SQL(`UPDATE saga_barrier SET state = 'cancelled', cancelled_at = {now}, turned_away = turned_away - 1` + ours + ` AND state = 'tried'`),
-		turnAway:   d.SQL(`UPDATE saga_barrier SET turned_away = turned_away + 1` + where),
-		stamp:      d.SQL(`UPDATE saga_barrier SET turned_away_at = {now}` + where),
-		state:      d.SQL(`SELECT state, caller, kind, input FROM saga_barrier` + where),
-		look:       d.SQL(look + ` ORDER BY branch_id`),
-		lookLocked: d.SQL(look + ` AND branch_id = ? {lock}`),
-		triedAll: dialect.Remembered(func(gids int) string {
-			return d.SQL(`SELECT gid, state, caller, kind, input FROM saga_barrier WHERE branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, gids-1) + `) ORDER BY gid {lock}`)
-		}),
-		tryAll: dialect.Remembered(func(n tries) string {
-			rows := strings.Repeat(`, (?, ?, 'tried', ?, ?, ?, {now}, NULL)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', ?, ?, ?, {now}, {now})`, n.confirmed)
-			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, tried_at, confirmed_at) VALUES ` + rows[2:])
-		}),
-		confirmAll: dialect.Remembered(func(n confirms) string {
-			return d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}
-				WHERE state = 'tried' AND caller IN (?, '') AND branch_id IN (?` + strings.Repeat(`, ?`, n.branches-1) +
-				`) AND gid IN (?` + strings.Repeat(`, ?`, n.gids-1) + `)`)
-		}),
+		confirm:  d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}` + ours + ` AND state = 'tried'`),
+		cancel:   d.SQL(`UPDATE saga_barrier SET state = 'cancelled', cancelled_at = {now}, turned_away = turned_away - 1` + ours + ` AND state = 'tried'`),
+		turnAway: d.SQL(`UPDATE saga_barrier SET turned_away = turned_away + 1` + where),
+		stamp:    d.SQL(`UPDATE saga_barrier SET turned_away_at = {now}` + where),
+		state:    d.SQL(`SELECT state, caller, kind, input FROM saga_barrier` + where),
+		look:     d.SQL(look + ` ORDER BY branch_id`),
 		unnamed: d.SQL(`SELECT COUNT(*) FROM saga_transactions WHERE gid = ?
 			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?` + share + `)` + share),
-		begin:         d.SQL(`UPDATE saga_barrier SET call_op = ?, call_by = ?, call_since = {now}, call_until = {after ?}` + where),
-		end:           d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op <> '' AND call_by = ?`),
-		endTry:        d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op = 'try' AND call_by = ? AND state = 'tried'`),
-		giveUpTry:     d.SQL(`UPDATE saga_barrier SET call_until = {now}` + where + ` AND call_op = 'try' AND call_by = ? AND state = 'tried'`),
 		affectedTells: d == dialect.MySQL,
 	}
 })

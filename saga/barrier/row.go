@@ -48,29 +48,13 @@ type UnderWay struct {
 }
 
 // Look returns the barrier rows of a transaction in the database db, by branch
-// id. It locks nothing and changes nothing: it is for people. A decision rests on
-// [LookLocked].
+// id. It locks nothing and changes nothing: it is for people.
 func Look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
-	return look(ctx, db, gid, func(q queries) string { return q.look })
-}
-
-// LookLocked returns the barrier row of one branch, nil if it has none, with a
-// locking read in the local transaction tx: the row that is committed in the
-// database that takes writes, and not that of a replica that lags behind.
-func LookLocked(ctx context.Context, tx *gorm.DB, key Key) (*Row, error) {
-	rows, err := look(ctx, tx, key.GID, func(q queries) string { return q.lookLocked }, key.BranchID)
-	if err != nil || len(rows) == 0 {
-		return nil, err
-	}
-	return &rows[0], nil
-}
-
-func look(ctx context.Context, db *gorm.DB, gid string, query func(queries) string, branchID ...any) ([]Row, error) {
 	d, err := dialect.Of(db)
 	if err != nil {
 		return nil, fmt.Errorf("barrier: %w", err)
 	}
-	rows, err := db.Statement.ConnPool.QueryContext(ctx, query(statements[d]), append([]any{gid}, branchID...)...)
+	rows, err := db.Statement.ConnPool.QueryContext(ctx, statements[d].look, gid)
 	if err != nil {
 		return nil, fmt.Errorf("barrier: reading the rows of %s: %w", gid, err)
 	}

@@ -98,11 +98,11 @@ func (r Request) Validate() error {
 	return nil
 }
 
-// unsaid stands for a caller that does not say who it is. A row from before the
-// barrier knew callers has none at all.
-const unsaid = "-"
+// NoCaller is the [Row.Caller] of a call that did not say whose it is. A row from
+// before the barrier knew callers has none at all.
+const NoCaller = "-"
 
-func (r Request) caller() string { return cmp.Or(r.Caller, unsaid) }
+func (r Request) caller() string { return cmp.Or(r.Caller, NoCaller) }
 
 // Digest is what a barrier row keeps of an input: the first half of its SHA-256,
 // in hexadecimal.

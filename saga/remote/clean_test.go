@@ -13,6 +13,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -173,7 +174,7 @@ func TestCleanLooksAgain(t *testing.T) {
 
 		// A transaction that the first look returned and that was used since is not old.
 		fill(t, db, "c", 2)
-		gids, _, err := barrier.Old(ctx, db, barrier.Cursor{}, 0)
+		gids, _, err := barrierrows.Old(ctx, db, barrierrows.Cursor{}, 0)
 		must(t, err)
 		if !slices.Equal(gids, []string{"c"}) {
 			t.Fatalf("old: %v", gids)
@@ -183,7 +184,7 @@ func TestCleanLooksAgain(t *testing.T) {
 			return err
 		}))
 		must(t, db.Transaction(func(tx *gorm.DB) error {
-			again, _, err := barrier.LockOld(ctx, tx, gids, 0)
+			again, _, err := barrierrows.LockOld(ctx, tx, gids, 0)
 			if len(again) != 0 {
 				t.Errorf("still old: %v", again)
 			}
@@ -203,7 +204,7 @@ func TestCleanLocks(t *testing.T) {
 		}
 		called := make(chan barrier.Verdict, 1)
 		must(t, db.Transaction(func(tx *gorm.DB) error {
-			gids, _, err := barrier.LockOld(ctx, tx, []string{"a"}, 0)
+			gids, _, err := barrierrows.LockOld(ctx, tx, []string{"a"}, 0)
 			if err != nil || len(gids) != 1 {
 				t.Fatalf("%v, %v", gids, err)
 			}
@@ -221,7 +222,7 @@ func TestCleanLocks(t *testing.T) {
 				}
 				called <- verdict
 			}()
-			return barrier.RemoveOld(ctx, tx, gids, 0)
+			return barrierrows.RemoveOld(ctx, tx, gids, 0)
 		}))
 		// Before the lock it would be a duplicate, or lose its row.
 		if verdict := <-called; verdict != barrier.EmptyRollback {

@@ -1,4 +1,4 @@
-package barrier_test
+package barrierrows_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -63,8 +63,8 @@ func TestOld(t *testing.T) {
 			return nil
 		}))
 		var old, all []string
-		for at := (barrier.Cursor{}); !at.Done(); {
-			gids, next, err := barrier.Old(ctx, db, at, time.Hour)
+		for at := (barrierrows.Cursor{}); !at.Done(); {
+			gids, next, err := barrierrows.Old(ctx, db, at, time.Hour)
 			check(t, err)
 			old, at = append(old, gids...), next
 		}
@@ -73,12 +73,12 @@ func TestOld(t *testing.T) {
 		}
 		check(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&all).Error)
 		check(t, db.Transaction(func(tx *gorm.DB) error {
-			locked, _, err := barrier.LockOld(ctx, tx, append(all, "none"), time.Hour)
+			locked, _, err := barrierrows.LockOld(ctx, tx, append(all, "none"), time.Hour)
 			if !slices.Equal(locked, want) {
 				t.Errorf("old and locked %v, want %v", locked, want)
 			}
 			if err == nil {
-				err = barrier.RemoveOld(ctx, tx, locked, time.Hour)
+				err = barrierrows.RemoveOld(ctx, tx, locked, time.Hour)
 			}
 			return err
 		}))
@@ -88,11 +88,4 @@ func TestOld(t *testing.T) {
 			t.Errorf("left %v of %v", left, all)
 		}
 	})
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

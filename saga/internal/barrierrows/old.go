@@ -1,4 +1,4 @@
-package barrier
+package barrierrows
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
@@ -18,9 +19,9 @@ const oldPage = 4000
 // Cursor is a position in the barrier rows for [Old], which reads them by gid and
 // branch id. The zero Cursor is the beginning.
 type Cursor struct {
-	last Key  // the last row that was read
-	old  bool // all rows of its transaction that were read are old
-	done bool // it was the last row of all
+	last barrier.Key // the last row that was read
+	old  bool        // all rows of its transaction that were read are old
+	done bool        // it was the last row of all
 }
 
 // Done reports whether the rows are read to their end.
@@ -76,7 +77,7 @@ func Old(ctx context.Context, db *gorm.DB, from Cursor, age time.Duration) (gids
 	}
 	read := 0
 	next = from
-	err = eachOld(ctx, db, oldStatements[d].page, arguments, age, func(key Key, old bool) {
+	err = eachOld(ctx, db, oldStatements[d].page, arguments, age, func(key barrier.Key, old bool) {
 		if key.GID != next.last.GID {
 			if next.old {
 				gids = append(gids, next.last.GID)
@@ -110,7 +111,7 @@ func LockOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration)
 		return nil, nil, fmt.Errorf("barrier: %w", err)
 	}
 	all := map[string]bool{}
-	err = eachOld(ctx, tx, oldStatements[d].lock(len(gids)), anys(gids), age, func(key Key, isOld bool) {
+	err = eachOld(ctx, tx, oldStatements[d].lock(len(gids)), anys(gids), age, func(key barrier.Key, isOld bool) {
 		sofar, seen := all[key.GID]
 		all[key.GID] = isOld && (sofar || !seen)
 	})
@@ -180,14 +181,14 @@ func anys(texts []string) []any {
 }
 
 // eachOld reads rows and says of each whether it is final for longer than age.
-func eachOld(ctx context.Context, db *gorm.DB, query string, arguments []any, age time.Duration, see func(key Key, old bool)) error {
+func eachOld(ctx context.Context, db *gorm.DB, query string, arguments []any, age time.Duration, see func(key barrier.Key, old bool)) error {
 	rows, err := db.Statement.ConnPool.QueryContext(ctx, query, arguments...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var key Key
+		var key barrier.Key
 		var final int
 		var since sql.NullInt64
 		if err := rows.Scan(&key.GID, &key.BranchID, &final, &since); err != nil {

@@ -1,4 +1,4 @@
-package barrier_test
+package barrierrows_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -41,10 +42,10 @@ func benchmarkBarrier(b *testing.B, db *gorm.DB, batch int) {
 				gids[i] = fmt.Sprintf("%s-%d-%d", run, b.N, n+i)
 				keys[i] = barrier.Request{Key: barrier.Key{GID: gids[i], BranchID: "01"}}
 			}
-			if err := barrier.TryAll(ctx, tx, keys, nil); err != nil {
+			if err := barrierrows.TryAll(ctx, tx, keys, nil); err != nil {
 				return err
 			}
-			return barrier.ConfirmAll(ctx, tx, "", []string{"01"}, gids)
+			return barrierrows.ConfirmAll(ctx, tx, "", []string{"01"}, gids)
 		})
 		if err != nil {
 			b.Fatal(err)

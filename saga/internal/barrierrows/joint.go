@@ -1,4 +1,4 @@
-package barrier
+package barrierrows
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
@@ -18,7 +19,7 @@ var ErrNotAll = errors.New("not every call is to be run")
 // TryAll is Call with Try for many branches, in one statement, if the verdict
 // of all is Run; else it returns an error. For those in confirmed it is also
 // Call with Confirm, so that no other call can come in between.
-func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Request) error {
+func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []barrier.Request) error {
 	size := tries{len(tried), len(confirmed)}
 	if size == (tries{}) {
 		return nil
@@ -28,9 +29,9 @@ func TryAll(ctx context.Context, tx *gorm.DB, tried, confirmed []Request) error 
 		return fmt.Errorf("barrier: %w", err)
 	}
 	arguments := make([]any, 0, 5*(size.tried+size.confirmed))
-	for _, requests := range [][]Request{tried, confirmed} {
+	for _, requests := range [][]barrier.Request{tried, confirmed} {
 		for _, r := range requests {
-			arguments = append(arguments, r.GID, r.BranchID, r.caller(), r.Kind, Digest(r.Input))
+			arguments = append(arguments, r.GID, r.BranchID, callerName(r.Caller), r.Kind, barrier.Digest(r.Input))
 		}
 	}
 	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].tryAll(size), arguments...); err != nil {
@@ -54,7 +55,7 @@ func ConfirmAll(ctx context.Context, tx *gorm.DB, caller string, branchIDs, gids
 	}
 	size := confirms{len(branchIDs), len(gids)}
 	arguments := make([]any, 0, 1+size.branches+size.gids)
-	arguments = append(arguments, Request{Caller: caller}.caller())
+	arguments = append(arguments, callerName(caller))
 	for _, names := range [][]string{branchIDs, gids} {
 		for _, name := range names {
 			arguments = append(arguments, name)
@@ -73,7 +74,7 @@ func ConfirmAll(ctx context.Context, tx *gorm.DB, caller string, branchIDs, gids
 // TriedAll reads, with a lock, the rows of requests that have the same branch id,
 // and says for each whether its branch is tried, by the same caller and with the
 // same kind and input, so that a Confirm would run.
-func TriedAll(ctx context.Context, tx *gorm.DB, requests []Request) (tried []bool, err error) {
+func TriedAll(ctx context.Context, tx *gorm.DB, requests []barrier.Request) (tried []bool, err error) {
 	d, err := dialect.Of(tx)
 	if err != nil {
 		return nil, fmt.Errorf("barrier: %w", err)
@@ -90,12 +91,12 @@ func TriedAll(ctx context.Context, tx *gorm.DB, requests []Request) (tried []boo
 	defer rows.Close()
 	tried = make([]bool, len(requests))
 	for rows.Next() {
-		var r Row
+		var r barrier.Row
 		if err := rows.Scan(&r.GID, &r.State, &r.Caller, &r.Kind, &r.Input); err != nil {
 			return nil, fmt.Errorf("barrier: reading %d rows: %w", len(requests), err)
 		}
 		if i, asked := at[r.GID]; asked {
-			tried[i] = r.State == StateTried && r.Matches(requests[i])
+			tried[i] = r.State == barrier.StateTried && r.Matches(requests[i])
 		}
 	}
 	return tried, rows.Err()

@@ -4,7 +4,7 @@
 // until they have done what was decided, across crashes. Patterns, such as
 // package tcc, are written on its contract, [Engine].
 //
-//	orch, err := saga.Open(ctx, db, saga.Config{}) // the user's own *gorm.DB
+//	orch, err := embedded.Open(ctx, db, embedded.Config{}) // the user's own *gorm.DB
 //	err = tcc.Register(orch, branch)               // for each kind of branch
 //	go orch.Run(ctx)                               // leases, deadlines, retries, recovery
 //	outcome, err := tcc.Execute(ctx, orch, gid, payloads...)

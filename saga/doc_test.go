@@ -14,7 +14,9 @@ func TestTableOfWhatCanBeLost(t *testing.T) {
 	folders := map[string]string{"tcc": "../tcc", "simulation": "internal/simulation", "chaos": "internal/chaos", "barrier": "barrier",
 		"txlog": "internal/txlog", "message": "../branches/message", "order": "../examples/order", "services": "../examples/services", "remote": "remote"}
 	text, err := os.ReadFile("doc.go")
-	ok(err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, table, found := strings.Cut(string(text), "-----  ---")
 	if !found {
 		t.Fatal("there is no table")
@@ -47,10 +49,14 @@ func TestTableOfWhatCanBeLost(t *testing.T) {
 func defines(t *testing.T, folder, test string) bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
-	ok(err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		ok(err)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if strings.Contains(string(text), "\nfunc "+test+"(") {
 			return true
 		}

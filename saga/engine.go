@@ -2,11 +2,9 @@ package saga
 
 import (
 	"context"
+	"fmt"
+	"regexp"
 	"time"
-
-	"gorm.io/gorm"
-
-	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
 // Registrar takes kinds of branches: an [Engine] that drives transactions of
@@ -91,101 +89,16 @@ type Options struct {
 	ReturnDecided bool
 }
 
-// Call is one call of a branch.
-type Call struct {
-	GID      string
-	BranchID string
-	Kind     string
-	Op       barrier.Op
-	Caller   string // the engine that calls: its log's id, the same for all its instances; empty if the caller does not say
-	Attempt  int    // from 1
-	Payload  []byte // the encoded input
-	Receipt  any    // what the Outside part of the same call returned
-}
+// BranchID returns the id of the n-th branch of a plan, from 1: "01", "02", ...
+func BranchID(n int) string { return fmt.Sprintf("%02d", n) }
 
-// Key is the identity of the branch, the same in every call: use it, as
-// "gid/branch", where another system asks for an idempotency key.
-func (c Call) Key() barrier.Key { return barrier.Key{GID: c.GID, BranchID: c.BranchID} }
+var validKind = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
 
-// IdempotencyKey names the branch among those of all engines: "LOG/gid/branch",
-// where LOG is the id of the engine's log. It is the same in every call of the
-// branch. Use it where several engines share a side outside, such as an account at
-// a payment gateway; [Call.Key] is unique within one engine only. Neither is unique
-// for ever: a gid that is used again after the retention has the same.
-func (c Call) IdempotencyKey() string {
-	if c.Caller == "" {
-		return c.Key().String()
+// ValidateKind says what is wrong with the name of a kind of branch, if anything. It has
+// 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit.
+func ValidateKind(kind string) error {
+	if !validKind.MatchString(kind) {
+		return fmt.Errorf("the kind of branch %.80q must be 1 to 64 letters, digits, dots, dashes and underscores, and begin with a letter or digit", kind)
 	}
-	return c.Caller + "/" + c.Key().String()
-}
-
-// JointCall is one of several calls that are made together.
-type JointCall struct {
-	// Context holds the values of the caller's context, such as a trace. It
-	// does not end; the context of the joint call does.
-	Context context.Context
-	Call
-}
-
-// Branch is a kind of branch as an engine runs it. Users write typed branches
-// with a pattern, such as package tcc, which makes these.
-//
-// The engine opens the local transaction, asks the barrier in it, calls Inside
-// only if the verdict is Run, and commits. A panic is an error.
-type Branch struct {
-	Kind string
-
-	// Database is where the branch works and has its barrier rows. Defaults to
-	// the engine's own database. A branch in the engine's own database shares
-	// commits with the log, and with other branches there.
-	Database *gorm.DB
-
-	// Encode checks the type of an input and turns it into JSON.
-	Encode func(input any) ([]byte, error)
-
-	// Inside does the work of a call in the local transaction tx, which it
-	// neither commits nor rolls back. Nil for a branch without a database.
-	Inside func(ctx context.Context, tx *gorm.DB, call Call) error
-
-	// Outside holds the operations that act on something other than a
-	// database. They are called outside any local transaction, and may be
-	// called more than once: they need Call.Key as an idempotency key.
-	//
-	// An outside Try is marked in the barrier before it is called, so that
-	// Cancel comes whenever it may have had an effect. An outside Confirm or
-	// Cancel is called first, and only if the barrier says that it is due; then
-	// Inside, if any, is called with its receipt and the two are committed.
-	Outside map[barrier.Op]func(ctx context.Context, call Call) (receipt any, err error)
-
-	// Together, if it is not nil, does the work of Inside for the same operation
-	// of several transactions at once, in tx: one statement for all instead of
-	// one each. It returns the failures in the order of the calls, or nil if
-	// there is none; a Try that failed has changed nothing. The error is of the
-	// database and fails them all, for now: each is then called by itself.
-	Together func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []JointCall) (failures []error, err error)
-
-	// OutsideTogether does, for the operations that it holds, the work of Outside
-	// for several transactions at once. It returns the receipts and the
-	// failures in the order of the calls; failures is nil if there is none. It
-	// is called right after the Trys; Outside is called otherwise.
-	OutsideTogether map[barrier.Op]func(ctx context.Context, calls []JointCall) (receipts []any, failures []error)
-
-	// Remote, if it is not nil, makes the calls, in a service that has the
-	// branch and keeps its barrier there. All but Kind and Encode is then nil.
-	Remote Remote
-
-	// Clean, if it is not nil, removes what the branch keeps of transactions
-	// that are finished and past [Config.Retention], in a local transaction in
-	// Database, with their barrier rows. The gids are at most a few hundred.
-	Clean func(ctx context.Context, tx *gorm.DB, gids []string) error
-}
-
-// Remote is a service that has branches, and their barrier, for an engine
-// elsewhere.
-type Remote interface {
-	// Call makes one call of a branch. It may be made again, also after it was
-	// made with success, and a Try may come after the Cancel: the barrier there
-	// knows. The error of a Try that the branch said no to wraps a [Rejection];
-	// after any other, Cancel is called. It has to end when ctx does.
-	Call(ctx context.Context, call Call) error
+	return nil
 }

@@ -142,18 +142,3 @@ func (r *Rejection) Unwrap() error { return r.err }
 // Rejected keeps a Rejection from being taken for a passing fault, whatever it
 // wraps.
 func (r *Rejection) Rejected() bool { return true }
-
-// branchError says which branch an error came from.
-type branchError struct {
-	index int
-	id    string
-	kind  string
-	err   error
-}
-
-func (e *branchError) Error() string { return e.kind + ": " + e.err.Error() }
-func (e *branchError) Unwrap() error { return e.err }
-
-func invalid(format string, arguments ...any) error {
-	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, arguments...))
-}

@@ -1,10 +1,6 @@
 package saga
 
-import (
-	"errors"
-
-	"github.com/tccsaga/tccsaga/saga/internal/txlog"
-)
+import "errors"
 
 // State is where a transaction stands.
 type State string
@@ -12,11 +8,11 @@ type State string
 // The states. A transaction goes from Trying to Confirming and Confirmed, or
 // from Trying to Cancelling and Cancelled, and never back.
 const (
-	Trying     State = txlog.Trying     // undecided
-	Confirming State = txlog.Confirming // decided; branches are being confirmed until all are
-	Confirmed  State = txlog.Confirmed  // every branch is confirmed
-	Cancelling State = txlog.Cancelling // decided; branches are being cancelled until all are
-	Cancelled  State = txlog.Cancelled  // every branch is cancelled
+	Trying     State = "trying"     // undecided
+	Confirming State = "confirming" // decided; branches are being confirmed until all are
+	Confirmed  State = "confirmed"  // every branch is confirmed
+	Cancelling State = "cancelling" // decided; branches are being cancelled until all are
+	Cancelled  State = "cancelled"  // every branch is cancelled
 )
 
 // Finished reports whether nothing is left to do.

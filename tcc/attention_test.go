@@ -10,26 +10,27 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // alarmed returns a quick config whose alarms arrive in the channel.
-func alarmed() (saga.Config, chan saga.Attention) {
-	config, alarms := quick, make(chan saga.Attention, 100)
-	config.OnAttention = func(ctx context.Context, a saga.Attention) { alarms <- a }
+func alarmed() (embedded.Config, chan embedded.Attention) {
+	config, alarms := quick, make(chan embedded.Attention, 100)
+	config.OnAttention = func(ctx context.Context, a embedded.Attention) { alarms <- a }
 	return config, alarms
 }
 
 // alarm waits for the next alarm.
-func alarm(t *testing.T, alarms chan saga.Attention) saga.Attention {
+func alarm(t *testing.T, alarms chan embedded.Attention) embedded.Attention {
 	t.Helper()
 	select {
 	case a := <-alarms:
 		return a
 	case <-time.After(20 * time.Second):
 		t.Fatal("no alarm came")
-		return saga.Attention{}
+		return embedded.Attention{}
 	}
 }
 
@@ -104,7 +105,7 @@ func TestBadHook(t *testing.T) {
 	t.Parallel()
 	config := quick
 	config.AttentionAttempts, config.CallTimeout = 1, 100*time.Millisecond
-	config.OnAttention = func(ctx context.Context, a saga.Attention) {
+	config.OnAttention = func(ctx context.Context, a embedded.Attention) {
 		<-ctx.Done()
 		panic("on purpose")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -133,7 +134,7 @@ func TestOneKindOfAParticipantThatCannotClean(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, "sqlite")
 			exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
-			p, err := saga.NewParticipant(t.Context(), db, saga.ParticipantConfig{CallTimeout: 20 * time.Millisecond, Logger: quick.Logger})
+			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 20 * time.Millisecond, Logger: quick.Logger})
 			must(t, err)
 			bad := &badCleaner{keeper: keeper{db}, broken: broken}
 			must(t, tcc.Register(p, bad))

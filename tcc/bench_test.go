@@ -10,7 +10,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -29,11 +29,11 @@ func BenchmarkExecuteWhileCleaning(b *testing.B) {
 
 func benchmarkExecute(b *testing.B, db *gorm.DB, cleaning bool) {
 	fill(b, db, 50_000)
-	config := saga.Config{Retention: saga.Forever, Logger: slog.New(slog.DiscardHandler)}
+	config := embedded.Config{Retention: embedded.Forever, Logger: slog.New(slog.DiscardHandler)}
 	if cleaning {
 		config.Retention = time.Hour
 	}
-	orch, err := saga.Open(b.Context(), db, config)
+	orch, err := embedded.Open(b.Context(), db, config)
 	if err != nil {
 		b.Fatal(err)
 	}

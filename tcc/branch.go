@@ -106,7 +106,7 @@ type BulkDeliverer[P Payload] interface {
 // Item is one of several calls that a [Bulk] or [BulkDeliverer] branch does at
 // once.
 type Item[P Payload] struct {
-	saga.JointCall
+	saga.BatchCall
 	In P
 }
 
@@ -130,7 +130,7 @@ type Cleaner interface {
 // A context that ends, at the latest at the transaction's deadline, has to end
 // the call. Cancel waits for a Try that is under way, until it has returned or its time
 // is over. If a Try was given up, or its connection broke, its request may be on its
-// way: Cancel is called at once, and once more after another [saga.Config.CallTimeout].
+// way: Cancel is called at once, and once more after another [embedded.Config.CallTimeout].
 // A request that arrives later still is for the gateway to refuse, by the idempotency
 // key. Package saga, "Calls of branches without a database", has the whole table.
 type External[P Payload] interface {

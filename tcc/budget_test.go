@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -131,7 +132,7 @@ func TestRecoveryKeepsTheHeapSmall(t *testing.T) {
 			exec(t, db, fmt.Sprintf(`INSERT INTO saga_branches (gid, branch_id, kind, payload) SELECT CONCAT('large-', n), '01', 'test.large', CONCAT('{"N":1,"Text":"', REPEAT('x', %d), '"}') FROM `, size-20)+numbers)
 			config := quick
 			config.CallTimeout, config.AttentionAge = 30*time.Second, 100*365*24*time.Hour
-			orch, err := saga.Open(t.Context(), db, config)
+			orch, err := embedded.Open(t.Context(), db, config)
 			must(t, err)
 			away := sqltest.Open(t, dialect)
 			pool, err := away.DB()

@@ -10,18 +10,20 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // hostOf is a participant with a branch in a database, and the way to it.
-type hostOf struct{ p *saga.Participant }
+type hostOf struct{ p *participant.Participant }
 
 func (h hostOf) Call(ctx context.Context, call saga.Call) error { return h.p.Call(ctx, call) }
 
 func newHostOf(t *testing.T, db *gorm.DB) (hostOf, *credit[hold]) {
 	t.Helper()
-	p, err := saga.NewParticipant(t.Context(), db, saga.ParticipantConfig{Logger: quick.Logger})
+	p, err := participant.New(t.Context(), db, participant.Config{Logger: quick.Logger})
 	must(t, err)
 	branch := &credit[hold]{read: func(p hold) (int, int) { return p.Account, p.Cents }}
 	must(t, tcc.Register(p, branch))
@@ -31,7 +33,7 @@ func newHostOf(t *testing.T, db *gorm.DB) (hostOf, *credit[hold]) {
 // engineOf opens an engine in a database of its own whose branch is at the host.
 func engineOf(t *testing.T, host hostOf, db *gorm.DB) *bench {
 	t.Helper()
-	orch, err := saga.Open(t.Context(), db, quick)
+	orch, err := embedded.Open(t.Context(), db, quick)
 	must(t, err)
 	must(t, tcc.RegisterRemote[hold](orch, host))
 	b := &bench{t: t, db: db, orch: orch}

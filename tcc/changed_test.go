@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -21,7 +22,7 @@ func (holdLess) Branch() string { return "credit.hold" }
 func TestRemovedFieldIsRefused(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		changed, err := saga.Open(t.Context(), db, quick)
+		changed, err := embedded.Open(t.Context(), db, quick)
 		must(t, err)
 		must(t, tcc.Register(changed, &credit[holdLess]{db: db, read: func(p holdLess) (int, int) { return p.Account, 0 }}))
 		b.run(changed)

@@ -11,12 +11,13 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // forgetful removes what is finished almost at once.
-func forgetful() saga.Config {
+func forgetful() embedded.Config {
 	config := quick
 	config.CallTimeout, config.Retention = time.Second, 2*time.Second
 	return config

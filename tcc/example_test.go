@@ -15,13 +15,14 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // shop is what the examples run on: a database, with two phones in stock, and
 // an orchestrator.
-func shop() (orch *saga.Orchestrator, db *gorm.DB, closeShop func()) {
+func shop() (orch *embedded.Engine, db *gorm.DB, closeShop func()) {
 	dir, err := os.MkdirTemp("", "shop")
 	ok(err)
 	db, err = gorm.Open(sqlite.Open(filepath.Join(dir, "shop.db")+
@@ -29,7 +30,7 @@ func shop() (orch *saga.Orchestrator, db *gorm.DB, closeShop func()) {
 	ok(err)
 	ctx, stop := context.WithCancel(context.Background())
 	ok(schema.Migrate(ctx, db))
-	orch, err = saga.Open(ctx, db, saga.Config{})
+	orch, err = embedded.Open(ctx, db, embedded.Config{})
 	ok(err)
 	ok(tcc.Register(orch, stock.New(db)))
 	ok(stock.New(db).Put(ctx, "phone", 2))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -235,7 +236,7 @@ func TestConcurrentStartsOfOneGID(t *testing.T) {
 			gid := newGID()
 			var wg sync.WaitGroup
 			for i := range 10 {
-				engine := []*saga.Orchestrator{b.orch, second}[i%2]
+				engine := []*embedded.Engine{b.orch, second}[i%2]
 				wg.Go(func() {
 					outcome, err := tcc.Execute(t.Context(), engine, gid, hold{1, 10}, hold{2, 5})
 					if err != nil {

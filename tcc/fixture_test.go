@@ -14,6 +14,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -172,20 +173,20 @@ func (g *gateway) at(key string) string {
 type bench struct {
 	t         *testing.T
 	db, other *gorm.DB
-	orch      *saga.Orchestrator
+	orch      *embedded.Engine
 	here      *credit[hold]
 	away      *credit[holdAway]
 	out       *gateway
 }
 
 // quick keeps tests short: leases, polls and retries of milliseconds.
-var quick = saga.Config{
+var quick = embedded.Config{
 	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond,
-	FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Retention: saga.Forever,
+	MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Retention: embedded.Forever,
 	Logger: slog.New(slog.DiscardHandler),
 }
 
-func newBench(t *testing.T, db *gorm.DB, config saga.Config) *bench {
+func newBench(t *testing.T, db *gorm.DB, config embedded.Config) *bench {
 	t.Helper()
 	other := sqltest.Open(t, "sqlite")
 	for _, d := range []*gorm.DB{db, other} {
@@ -199,9 +200,9 @@ func newBench(t *testing.T, db *gorm.DB, config saga.Config) *bench {
 }
 
 // open opens one more instance with the same branches.
-func (b *bench) open(config saga.Config) *saga.Orchestrator {
+func (b *bench) open(config embedded.Config) *embedded.Engine {
 	b.t.Helper()
-	orch, err := saga.Open(b.t.Context(), b.db, config)
+	orch, err := embedded.Open(b.t.Context(), b.db, config)
 	must(b.t, err)
 	if b.here == nil {
 		b.here = &credit[hold]{db: b.db, read: func(p hold) (int, int) { return p.Account, p.Cents }}
@@ -215,7 +216,7 @@ func (b *bench) open(config saga.Config) *saga.Orchestrator {
 }
 
 // run runs an instance until the test ends.
-func (b *bench) run(orch *saga.Orchestrator) {
+func (b *bench) run(orch *embedded.Engine) {
 	ended := make(chan error, 1)
 	go func() { ended <- orch.Run(context.WithoutCancel(b.t.Context())) }()
 	b.t.Cleanup(func() {

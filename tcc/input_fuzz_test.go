@@ -13,6 +13,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -36,12 +37,12 @@ func (notes) Confirm(context.Context, *gorm.DB, note) error { return nil }
 func (notes) Cancel(context.Context, *gorm.DB, note) error  { return nil }
 
 // open returns an orchestrator that knows notes, without Run.
-func openNotes(f *testing.F) (*gorm.DB, *saga.Orchestrator) {
+func openNotes(f *testing.F) (*gorm.DB, *embedded.Engine) {
 	db := sqltest.Open(f, "sqlite")
 	if err := db.Exec("CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)").Error; err != nil {
 		f.Fatal(err)
 	}
-	orch, err := saga.Open(f.Context(), db, saga.Config{Lease: 24 * time.Hour, MaxPayload: 2000, Logger: slog.New(slog.DiscardHandler)})
+	orch, err := embedded.Open(f.Context(), db, embedded.Config{Lease: 24 * time.Hour, MaxPayload: 2000, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -179,9 +180,9 @@ func FuzzConfig(f *testing.F) {
 	}
 	n := 0
 	f.Fuzz(func(t *testing.T, lease, poll, retry, retention int64, drivers, attempts int, rate float64, text string) {
-		orch, err := saga.Open(t.Context(), db, saga.Config{Lease: time.Duration(lease), Poll: time.Duration(poll),
-			FirstRetry: time.Duration(retry), MaxRetry: time.Duration(retry), Retention: time.Duration(retention), Drivers: drivers,
-			AttentionAttempts: attempts, Limits: saga.Limits{Rate: rate, Failures: attempts, Pause: time.Duration(retry)},
+		orch, err := embedded.Open(t.Context(), db, embedded.Config{Lease: time.Duration(lease), Poll: time.Duration(poll),
+			MinBackoff: time.Duration(retry), MaxBackoff: time.Duration(retry), Retention: time.Duration(retention), MaxWorkers: drivers,
+			AttentionAttempts: attempts, Limits: embedded.Limits{Rate: rate, Failures: attempts, Cooldown: time.Duration(retry)},
 			Logger: slog.New(slog.DiscardHandler)})
 		if errors.Is(err, saga.ErrInvalid) {
 			return

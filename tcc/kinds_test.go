@@ -11,14 +11,15 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // openLess opens an instance that knows only the kinds that register makes known.
-func (b *bench) openLess(config saga.Config, register func(*saga.Orchestrator)) *saga.Orchestrator {
+func (b *bench) openLess(config embedded.Config, register func(*embedded.Engine)) *embedded.Engine {
 	b.t.Helper()
-	orch, err := saga.Open(b.t.Context(), b.db, config)
+	orch, err := embedded.Open(b.t.Context(), b.db, config)
 	must(b.t, err)
 	if register != nil {
 		register(orch)
@@ -34,7 +35,7 @@ func TestInstanceThatLacksAKind(t *testing.T) {
 		lacking := quick
 		lacking.Poll = 5 * time.Millisecond // it looks more often
 		for range 3 {
-			b.run(b.openLess(lacking, func(o *saga.Orchestrator) { must(t, tcc.Register(o, b.here)) }))
+			b.run(b.openLess(lacking, func(o *embedded.Engine) { must(t, tcc.Register(o, b.here)) }))
 		}
 		b.away.fail(barrier.Confirm, 3, errOnPurpose)
 		var gids []string

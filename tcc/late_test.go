@@ -14,6 +14,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -94,7 +95,7 @@ func (g *lateGateway) Cancel(context.Context, holdLate) error  { g.effect("free"
 type late struct {
 	*bench
 	gateway *lateGateway
-	dead    *saga.Orchestrator // an instance that loses its lease
+	dead    *embedded.Engine // an instance that loses its lease
 	gid     string
 	told    chan error // what the caller of the Try was told
 }
@@ -107,7 +108,7 @@ func newLate(t *testing.T, db *gorm.DB, m manner, callTimeout time.Duration) *la
 	config = dying()
 	config.CallTimeout = callTimeout
 	l.dead = l.open(config)
-	for _, engine := range []*saga.Orchestrator{l.orch, l.dead} {
+	for _, engine := range []*embedded.Engine{l.orch, l.dead} {
 		must(t, tcc.RegisterExternal(engine, l.gateway))
 	}
 	return l

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -95,7 +96,7 @@ func dieInTry(t *testing.T, arguments string) {
 	must(t, err)
 	config := quick
 	config.CallTimeout = lateTimeout
-	orch, err := saga.Open(t.Context(), db, config)
+	orch, err := embedded.Open(t.Context(), db, config)
 	must(t, err)
 	must(t, tcc.RegisterExternal(orch, webGateway{parts[2]}))
 	go orch.Run(t.Context())

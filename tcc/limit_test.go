@@ -7,6 +7,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -17,7 +18,7 @@ func TestServiceThatIsDown(t *testing.T) {
 	t.Parallel()
 	const many, opening = 50, 5
 	config := quick
-	config.KindLimits = map[string]saga.Limits{"credit.out": {Failures: opening, Pause: time.Hour}}
+	config.KindLimits = map[string]embedded.Limits{"credit.out": {Failures: opening, Cooldown: time.Hour}}
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
 	b.out.fail(barrier.Confirm, 1000, errOnPurpose)
 	execute := func() {
@@ -65,7 +66,7 @@ func TestServiceThatIsDown(t *testing.T) {
 func TestLimitsOfAnUnknownKind(t *testing.T) {
 	t.Parallel()
 	config := quick
-	config.KindLimits = map[string]saga.Limits{"credit.typo": {}}
+	config.KindLimits = map[string]embedded.Limits{"credit.typo": {}}
 	b := &bench{t: t, db: sqltest.Open(t, "sqlite"), other: sqltest.Open(t, "sqlite")}
 	if err := b.open(config).Run(t.Context()); err == nil {
 		t.Error("Run has accepted it")

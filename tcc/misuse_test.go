@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -26,7 +27,7 @@ func TestMisuse(t *testing.T) {
 		says string
 	}{
 		"Execute, no engine":     {only(tcc.Execute(ctx, nil, "g", hold{1, 1})), "tcc: execute g: the engine is nil"},
-		"Execute, nil engine":    {only(tcc.Execute(ctx, (*saga.Orchestrator)(nil), "g", hold{1, 1})), "the engine is nil"},
+		"Execute, nil engine":    {only(tcc.Execute(ctx, (*embedded.Engine)(nil), "g", hold{1, 1})), "the engine is nil"},
 		"Execute, no context":    {only(tcc.Execute(none, b.orch, "g", hold{1, 1})), "the context is nil"},
 		"Execute, nothing":       {only(tcc.Execute(ctx, b.orch, "g")), "0 branches"},
 		"Execute, nil payload":   {only(tcc.Execute(ctx, b.orch, "g", hold{1, 1}, nil)), "payload 2: the payload is nil"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -19,9 +20,9 @@ var errOnPurpose = errors.New("on purpose")
 var alice = saga.Operator{Who: "alice", Why: "the gateway is back"}
 
 // patient retries so late that only an operator makes it go on.
-func patient() saga.Config {
+func patient() embedded.Config {
 	config := quick
-	config.FirstRetry, config.MaxRetry = time.Hour, time.Hour
+	config.MinBackoff, config.MaxBackoff = time.Hour, time.Hour
 	return config
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -113,7 +115,7 @@ func TestHandlesInATransaction(t *testing.T) {
 				database := sqltest.Create(t, dialect)
 				db := sqltest.Connect(t, database, &gorm.Config{PrepareStmt: prepared})
 				must(t, schema.Migrate(t.Context(), db))
-				orch, err := saga.Open(t.Context(), db, quick)
+				orch, err := embedded.Open(t.Context(), db, quick)
 				must(t, err)
 				var handles []*gorm.DB
 				begun := db.Begin()
@@ -121,8 +123,8 @@ func TestHandlesInATransaction(t *testing.T) {
 				defer begun.Rollback()
 				handles = append(handles, begun, begun.Session(&gorm.Session{}), begun.WithContext(t.Context()), begun.Session(&gorm.Session{PrepareStmt: true}), begun.Session(&gorm.Session{NewDB: true}))
 				for i, handle := range handles {
-					_, openErr := saga.Open(t.Context(), handle, quick)
-					_, participantErr := saga.NewParticipant(t.Context(), handle, saga.ParticipantConfig{})
+					_, openErr := embedded.Open(t.Context(), handle, quick)
+					_, participantErr := participant.New(t.Context(), handle, participant.Config{})
 					for where, err := range map[string]error{
 						"Open":           openErr,
 						"Register":       tcc.Register(orch, tryHandle{&credit[hold]{db: handle, read: func(hold) (int, int) { return 0, 0 }}}),
@@ -136,7 +138,7 @@ func TestHandlesInATransaction(t *testing.T) {
 				must(t, begun.Rollback().Error)
 				// The handle that gorm.Open returned is taken, in each form.
 				for i, handle := range []*gorm.DB{db, db.Session(&gorm.Session{}), db.WithContext(t.Context()), db.Session(&gorm.Session{PrepareStmt: true})} {
-					if _, err := saga.Open(t.Context(), handle, quick); err != nil {
+					if _, err := embedded.Open(t.Context(), handle, quick); err != nil {
 						t.Errorf("handle %d: %v", i, err)
 					}
 				}

@@ -18,7 +18,7 @@ import (
 type catcher map[string]saga.Branch
 
 func (c catcher) Register(b saga.Branch) error {
-	c[b.Kind] = b
+	c[b.Kind()] = b
 	return nil
 }
 
@@ -32,7 +32,7 @@ func (k *kept[P]) Cancel(_ context.Context, _ *gorm.DB, in P) error  { k.in = in
 // callStored calls Confirm of a kind with a payload as the log holds it.
 func (c catcher) callStored(t *testing.T, kind, payload string) error {
 	t.Helper()
-	return c[kind].Inside(t.Context(), noDatabase(t), saga.Call{GID: "g", BranchID: "07", Kind: kind, Op: barrier.Confirm, Payload: []byte(payload)})
+	return c[kind].Shape().(saga.Local).Work(t.Context(), noDatabase(t), saga.Call{GID: "g", BranchID: "07", Kind: kind, Op: barrier.Confirm, Payload: []byte(payload)})
 }
 
 // noDatabase is the handle of a branch that does nothing with it.
@@ -137,7 +137,7 @@ func FuzzStoredPayload(f *testing.F) {
 			now := time.Unix(m%1e9, 5).UTC()
 			in.Extras, in.By, in.At, in.Until = []price{{}, {m, text}}, map[string]price{key: {m, text}, "": {}}, now, &now
 		}
-		payload, err := c["seats.book"].Encode(in)
+		payload, err := c["seats.book"].Encoder()(in)
 		if err != nil {
 			return // refused before it was written
 		}

@@ -12,6 +12,8 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -82,7 +84,7 @@ func (b stepExternal) Confirm(context.Context, stepOut) error     { return nil }
 func (b stepExternal) Cancel(_ context.Context, in stepOut) error { return b.cancel(in.L) }
 
 // stepRemote calls a participant in a database of its own.
-type stepRemote struct{ p *saga.Participant }
+type stepRemote struct{ p *participant.Participant }
 
 func (r stepRemote) Call(ctx context.Context, call saga.Call) error { return r.p.Call(ctx, call) }
 
@@ -91,18 +93,18 @@ type planBench struct {
 	t    *testing.T
 	here *gorm.DB
 	dbs  []*gorm.DB // here first
-	orch *saga.Orchestrator
+	orch *embedded.Engine
 }
 
-func newPlanBench(t *testing.T, db *gorm.DB, config saga.Config) *planBench {
+func newPlanBench(t *testing.T, db *gorm.DB, config embedded.Config) *planBench {
 	p := &planBench{tries: &tries{}, t: t, here: db, dbs: []*gorm.DB{db, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite")}}
 	for _, db := range p.dbs {
 		exec(t, db, "CREATE TABLE steps (letter VARCHAR(8))")
 	}
 	var err error
-	p.orch, err = saga.Open(t.Context(), db, config)
+	p.orch, err = embedded.Open(t.Context(), db, config)
 	must(t, err)
-	participant, err := saga.NewParticipant(t.Context(), p.dbs[2], saga.ParticipantConfig{Logger: quick.Logger})
+	participant, err := participant.New(t.Context(), p.dbs[2], participant.Config{Logger: quick.Logger})
 	must(t, err)
 	must(t, tcc.Register(p.orch, stepBranch[stepHere]{p.tries, db, func(in stepHere) string { return in.L }}))
 	must(t, tcc.Register(p.orch, stepBranch[stepAway]{p.tries, p.dbs[1], func(in stepAway) string { return in.L }}))

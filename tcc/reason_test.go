@@ -18,6 +18,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -39,7 +40,7 @@ func (b *bench) sameReason(gid string, err error, code, branchID string, again f
 		b.t.Errorf("the error: %v", err)
 	}
 	restarted := b.open(quick)
-	for name, engine := range map[string]*saga.Orchestrator{"here": b.orch, "after a restart": restarted} {
+	for name, engine := range map[string]*embedded.Engine{"here": b.orch, "after a restart": restarted} {
 		outcome, err := again(engine)
 		check("again, "+name, outcome.Code, outcome.BranchID, outcome.Reason)
 		if !errors.As(err, &cancelled) {

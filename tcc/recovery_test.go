@@ -12,15 +12,16 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // An instance that is opened and never run is, after its lease, as good as a
 // process that was killed: it renews nothing and drives nothing.
-func dying() saga.Config {
+func dying() embedded.Config {
 	config := quick
-	config.FirstRetry, config.MaxRetry = time.Hour, time.Hour
+	config.MinBackoff, config.MaxBackoff = time.Hour, time.Hour
 	config.CallTimeout = 2 * time.Second // when the database gives up the locks of a lost connection
 	return config
 }
@@ -89,7 +90,7 @@ func TestSeveralInstancesShareTheWork(t *testing.T) {
 		b.here.fail(barrier.Confirm, 60, errors.New("on purpose"))
 		var wg sync.WaitGroup
 		for i := range 60 {
-			engine := []*saga.Orchestrator{b.orch, second, dead}[i%3]
+			engine := []*embedded.Engine{b.orch, second, dead}[i%3]
 			wg.Go(func() {
 				if _, err := tcc.Execute(t.Context(), engine, fmt.Sprintf("shared-%d", i), hold{1, 10}, hold{2, 5}); err != nil {
 					t.Error(err)
@@ -232,7 +233,7 @@ func TestUnknownKindIsAFailedAttempt(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	gid := newGID()
 	tx := b.begin(gid, saga.Options{})
-	bare, err := saga.Open(t.Context(), b.db, quick)
+	bare, err := embedded.Open(t.Context(), b.db, quick)
 	must(t, err)
 	b.run(bare)
 	outcome, err := bare.Confirm(t.Context(), tx.GID(), saga.Options{})

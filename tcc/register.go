@@ -22,27 +22,27 @@ import (
 // give back as it was, or if a kind is registered already.
 func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P]) error {
 	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
-		erased := saga.Branch{Inside: inside(b, as.decode)}
+		local := saga.Local{Work: work(b, as.decode)}
 		if located, ok := b.(Located); ok {
-			erased.Database = located.Database()
+			local.Database = located.Database()
 		}
 		if deliverer, ok := b.(Deliverer[P]); ok {
-			erased.Outside = map[barrier.Op]outsideFunc{barrier.Confirm: outside(deliverer.Deliver, as.decode)}
+			local.Effects = map[barrier.Op]saga.Effect{barrier.Confirm: effect(deliverer.Deliver, as.decode)}
 		}
-		if deliverer, ok := b.(BulkDeliverer[P]); ok && erased.Outside != nil {
-			erased.OutsideTogether = map[barrier.Op]outsideTogetherFunc{barrier.Confirm: outsideTogether(deliverer.DeliverAll, as.decode)}
+		if deliverer, ok := b.(BulkDeliverer[P]); ok && local.Effects != nil {
+			local.EffectBatches = map[barrier.Op]saga.EffectBatch{barrier.Confirm: effectBatch(deliverer.DeliverAll, as.decode)}
 		}
 		if bulk, ok := b.(Bulk[P]); ok {
-			erased.Together = together(bulk, as.decode)
+			local.WorkBatch = workBatch(bulk, as.decode)
 		}
 		if cleaner, ok := b.(Cleaner); ok {
-			erased.Clean = func(ctx context.Context, tx *gorm.DB, gids []string) error {
+			local.Clean = func(ctx context.Context, tx *gorm.DB, gids []string) error {
 				ctx, end := ending(ctx)
 				defer end()
 				return cleaner.Clean(ctx, tx.WithContext(ctx), gids)
 			}
 		}
-		return erased
+		return saga.NewLocal(as.kind, as.encode, local)
 	})
 }
 
@@ -50,12 +50,10 @@ func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P
 // engine; see [Register].
 func RegisterExternal[P Payload](engine saga.Registrar, b External[P], options ...Option[P]) error {
 	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
-		plain := func(call func(context.Context, P) error) outsideFunc {
-			return outside(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) }, as.decode)
+		plain := func(call func(context.Context, P) error) saga.Effect {
+			return effect(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) }, as.decode)
 		}
-		return saga.Branch{Outside: map[barrier.Op]outsideFunc{
-			barrier.Try: plain(b.Try), barrier.Confirm: plain(b.Confirm), barrier.Cancel: plain(b.Cancel),
-		}}
+		return saga.NewExternal(as.kind, as.encode, saga.External{Try: plain(b.Try), Confirm: plain(b.Confirm), Cancel: plain(b.Cancel)})
 	})
 }
 
@@ -73,7 +71,7 @@ func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote, optio
 			return fmt.Errorf("tcc: register remote: %s is an option of the service's own registration: %w", o.name, saga.ErrInvalid)
 		}
 	}
-	return registerAll(engine, "service", service, options, func(version[P]) saga.Branch { return saga.Branch{Remote: service} })
+	return registerAll(engine, "service", service, options, func(as version[P]) saga.Branch { return saga.NewRemote(as.kind, as.encode, service) })
 }
 
 // registerAll registers a branch once for each kind that it takes. It checks all
@@ -91,9 +89,7 @@ func registerAll[P Payload](engine saga.Registrar, role string, b any, options [
 		return fmt.Errorf("tcc: register %s: the %s is nil: %w", kind, role, saga.ErrInvalid)
 	}
 	for _, as := range versions {
-		erased := erase(as)
-		erased.Kind, erased.Encode = as.kind, as.encode
-		if err := engine.Register(erased); err != nil {
+		if err := engine.Register(erase(as)); err != nil {
 			if as.kind != kind {
 				return fmt.Errorf("tcc: register %s for the kind %s: %w", kind, as.kind, err)
 			}
@@ -103,9 +99,7 @@ func registerAll[P Payload](engine saga.Registrar, role string, b any, options [
 	return nil
 }
 
-type outsideFunc = func(ctx context.Context, call saga.Call) (receipt any, err error)
-
-func outside[P Payload](act func(context.Context, P) (any, error), decode decoder[P]) outsideFunc {
+func effect[P Payload](act func(context.Context, P) (any, error), decode decoder[P]) saga.Effect {
 	return func(ctx context.Context, call saga.Call) (any, error) {
 		in, err := decode(call)
 		if err != nil {
@@ -115,7 +109,7 @@ func outside[P Payload](act func(context.Context, P) (any, error), decode decode
 	}
 }
 
-func inside[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *gorm.DB, saga.Call) error {
+func work[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *gorm.DB, saga.Call) error {
 	return func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 		in, err := decode(call)
 		if err != nil {
@@ -136,8 +130,8 @@ func inside[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *go
 	}
 }
 
-func together[P Payload](b Bulk[P], decode decoder[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.JointCall) ([]error, error) {
-	return func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.JointCall) ([]error, error) {
+func workBatch[P Payload](b Bulk[P], decode decoder[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.BatchCall) ([]error, error) {
+	return func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.BatchCall) ([]error, error) {
 		items, err := itemsOf(calls, decode)
 		if err != nil {
 			return nil, err
@@ -163,7 +157,7 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(ctx)
 }
 
-func itemsOf[P Payload](calls []saga.JointCall, decode decoder[P]) ([]Item[P], error) {
+func itemsOf[P Payload](calls []saga.BatchCall, decode decoder[P]) ([]Item[P], error) {
 	items := make([]Item[P], len(calls))
 	for i, call := range calls {
 		in, err := decode(call.Call)
@@ -175,10 +169,8 @@ func itemsOf[P Payload](calls []saga.JointCall, decode decoder[P]) ([]Item[P], e
 	return items, nil
 }
 
-type outsideTogetherFunc = func(context.Context, []saga.JointCall) ([]any, []error)
-
-func outsideTogether[P Payload](f func(context.Context, []Item[P]) ([]any, []error), decode decoder[P]) outsideTogetherFunc {
-	return func(ctx context.Context, calls []saga.JointCall) ([]any, []error) {
+func effectBatch[P Payload](f func(context.Context, []Item[P]) ([]any, []error), decode decoder[P]) saga.EffectBatch {
+	return func(ctx context.Context, calls []saga.BatchCall) ([]any, []error) {
 		items, err := itemsOf(calls, decode)
 		if err != nil {
 			return make([]any, len(calls)), slices.Repeat([]error{err}, len(calls))

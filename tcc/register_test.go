@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -46,7 +47,7 @@ func (fine) Branch() string        { return "test.fine" }
 
 func TestRegisterRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	orch, err := saga.Open(t.Context(), sqltest.Open(t, "sqlite"), saga.Config{})
+	orch, err := embedded.Open(t.Context(), sqltest.Open(t, "sqlite"), embedded.Config{})
 	must(t, err)
 	cases := map[string]struct {
 		err  error

@@ -11,6 +11,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -36,9 +38,9 @@ type holdFar struct{ Account, Cents int }
 func (holdFar) Branch() string { return "credit.far" }
 
 // withFar makes credit.far known to engines, in a service with its own database.
-func (b *bench) withFar(engines ...*saga.Orchestrator) {
+func (b *bench) withFar(engines ...*embedded.Engine) {
 	b.t.Helper()
-	p, err := saga.NewParticipant(b.t.Context(), b.other, saga.ParticipantConfig{Logger: quick.Logger})
+	p, err := participant.New(b.t.Context(), b.other, participant.Config{Logger: quick.Logger})
 	must(b.t, err)
 	must(b.t, tcc.Register(p, &credit[holdFar]{read: func(p holdFar) (int, int) { return p.Account, p.Cents }}))
 	for _, engine := range engines {

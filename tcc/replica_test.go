@@ -10,6 +10,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -31,7 +33,7 @@ func (c *sentCredit) Deliver(ctx context.Context, _ holdSent) (any, error) {
 }
 
 // hosted is a service within reach of the test.
-type hosted struct{ *saga.Participant }
+type hosted struct{ *participant.Participant }
 
 func (h hosted) Call(ctx context.Context, call saga.Call) error { return h.Participant.Call(ctx, call) }
 
@@ -43,10 +45,10 @@ type replicated struct {
 	home, place       *sqltest.Replica
 	sent              *sentCredit
 	hosted            *credit[holdHosted]
-	host              *saga.Participant
+	host              *participant.Participant
 }
 
-func newReplicated(t *testing.T, dialect string, config saga.Config) *replicated {
+func newReplicated(t *testing.T, dialect string, config embedded.Config) *replicated {
 	t.Helper()
 	r := &replicated{}
 	r.split, r.home = sqltest.OpenReplicated(t, dialect, &gorm.Config{})
@@ -62,7 +64,7 @@ func newReplicated(t *testing.T, dialect string, config saga.Config) *replicated
 	r.sent = &sentCredit{credit[holdSent]{read: func(p holdSent) (int, int) { return p.Account, p.Cents }}}
 	r.hosted = &credit[holdHosted]{db: r.splitOther, read: func(p holdHosted) (int, int) { return p.Account, p.Cents }}
 	var err error
-	r.host, err = saga.NewParticipant(t.Context(), r.splitOther, saga.ParticipantConfig{CallTimeout: 100 * time.Millisecond})
+	r.host, err = participant.New(t.Context(), r.splitOther, participant.Config{CallTimeout: 100 * time.Millisecond})
 	must(t, err)
 	must(t, tcc.Register(r.host, r.hosted))
 	r.orch = r.opened(config)
@@ -70,8 +72,8 @@ func newReplicated(t *testing.T, dialect string, config saga.Config) *replicated
 	return r
 }
 
-func (r *replicated) opened(config saga.Config) *saga.Orchestrator {
-	orch, err := saga.Open(r.t.Context(), r.split, config)
+func (r *replicated) opened(config embedded.Config) *embedded.Engine {
+	orch, err := embedded.Open(r.t.Context(), r.split, config)
 	must(r.t, err)
 	must(r.t, tcc.Register(orch, r.here))
 	must(r.t, tcc.Register(orch, r.away))

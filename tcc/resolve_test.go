@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -160,7 +161,7 @@ func TestResolveRaces(t *testing.T) {
 		var all sync.WaitGroup
 		results := make(chan error, 6)
 		for i := range cap(results) {
-			engine := []*saga.Orchestrator{b.orch, second}[i%2]
+			engine := []*embedded.Engine{b.orch, second}[i%2]
 			all.Go(func() { results <- engine.Resolve(t.Context(), gid, "02", saga.Cancelled, bob) })
 		}
 		all.Wait()
@@ -186,7 +187,7 @@ func TestResolveRaces(t *testing.T) {
 func TestResolveAgainstARetryThatSucceeds(t *testing.T) {
 	t.Parallel()
 	config := quick
-	config.MaxRetry = 5 * time.Millisecond
+	config.MaxBackoff = 5 * time.Millisecond
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
 	for range 10 {
 		gid := b.conflicting(saga.Confirming, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?")

@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -18,7 +19,7 @@ import (
 func TestCleaningOfRetiredKinds(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		config := quick
-		config.Retention = saga.Forever
+		config.Retention = embedded.Forever
 		b := newBench(t, db, config)
 		younger, older := newGID(), newGID()
 		for _, gid := range []string{younger, older} {
@@ -33,7 +34,7 @@ func TestCleaningOfRetiredKinds(t *testing.T) {
 		must(t, b.orch.Stop(t.Context()))
 
 		config.Retention = 20 * time.Hour
-		heir, err := saga.Open(t.Context(), db, config)
+		heir, err := embedded.Open(t.Context(), db, config)
 		must(t, err)
 		must(t, tcc.Register(heir, b.here)) // and not holdOut
 		b.run(heir)

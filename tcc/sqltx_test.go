@@ -16,6 +16,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -166,7 +167,7 @@ func TestSQLTxInBranches(t *testing.T) {
 					db.Statement.ConnPool, db.ConnPool = watch, watch
 				}
 				b := &bench{t: t, db: db}
-				orch, err := saga.Open(t.Context(), db, quick)
+				orch, err := embedded.Open(t.Context(), db, quick)
 				must(t, err)
 				b.orch = orch
 				must(t, tcc.Register(orch, entries{dialect}))
@@ -316,12 +317,12 @@ func TestContextsOfBranchesEnd(t *testing.T) {
 	ctx := context.Background()
 	call := saga.Call{GID: "g", BranchID: "01", Kind: "credit.hold", Op: barrier.Confirm, Payload: []byte("{}")}
 	registered := c["credit.hold"]
-	must(t, registered.Inside(ctx, noDatabase(t), call))
+	must(t, registered.Shape().(saga.Local).Work(ctx, noDatabase(t), call))
 	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
-		_, err := registered.Together(ctx, noDatabase(t), op, []saga.JointCall{{Call: call}})
+		_, err := registered.Shape().(saga.Local).WorkBatch(ctx, noDatabase(t), op, []saga.BatchCall{{Call: call}})
 		must(t, err)
 	}
-	must(t, registered.Clean(ctx, noDatabase(t), []string{"g"}))
+	must(t, registered.Shape().(saga.Local).Clean(ctx, noDatabase(t), []string{"g"}))
 	if b.calls != 4 || b.endless != 0 {
 		t.Errorf("of %d calls, %d got a context that never ends", b.calls, b.endless)
 	}
@@ -357,7 +358,7 @@ func TestDeadlockInSQLTxIsTriedAgain(t *testing.T) {
 	for _, dialect := range []string{"mysql", "postgres"} {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
-			orch, err := saga.Open(t.Context(), sqltest.Open(t, dialect), quick)
+			orch, err := embedded.Open(t.Context(), sqltest.Open(t, dialect), quick)
 			must(t, err)
 			b := &stumbling{dialect: dialect}
 			must(t, tcc.Register(orch, b))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -20,7 +21,7 @@ import (
 func TestCallsUnderWay(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		elsewhere := b.openLess(quick, func(o *saga.Orchestrator) { must(t, tcc.RegisterExternal(o, b.out)) })
+		elsewhere := b.openLess(quick, func(o *embedded.Engine) { must(t, tcc.RegisterExternal(o, b.out)) })
 		gate := make(chan chan struct{}, 1)
 		for name, c := range map[string]struct {
 			op      barrier.Op
@@ -120,7 +121,7 @@ func TestJSONOfLookups(t *testing.T) {
 		eventually(t, "a failure", func() bool { return b.reaches(failing, saga.Confirming).Failures == 1 })
 		// One that knows no kind cannot read the barrier, and says why.
 		strange := b.openLess(quick, nil)
-		for _, engine := range []*saga.Orchestrator{b.orch, strange} {
+		for _, engine := range []*embedded.Engine{b.orch, strange} {
 			listed, err := engine.List(ctx, saga.Filter{})
 			must(t, err)
 			all := []any{listed}

@@ -72,7 +72,7 @@ func AllowUnknownFields[P Payload]() Option[P] {
 // version is one of the kinds that a branch takes.
 type version[P Payload] struct {
 	kind   string
-	encode func(any) ([]byte, error)
+	encode saga.Encoder
 	decode decoder[P]
 }
 

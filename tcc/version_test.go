@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -55,9 +56,9 @@ func (g gatewayV2) Cancel(ctx context.Context, in holdOutV2) error {
 }
 
 // openNew opens an instance of the newer version beside those of the bench.
-func (b *bench) openNew() *saga.Orchestrator {
+func (b *bench) openNew() *embedded.Engine {
 	b.t.Helper()
-	orch, err := saga.Open(b.t.Context(), b.db, quick)
+	orch, err := embedded.Open(b.t.Context(), b.db, quick)
 	must(b.t, err)
 	must(b.t, tcc.Register(orch, &credit[holdV2]{db: b.db, read: func(p holdV2) (int, int) { return p.Account, p.Amount.Cents }},
 		tcc.Upgrade("credit.hold", upgradeHold)))
@@ -177,8 +178,8 @@ func TestOlderVersionFinishesWhatTheNewerOneBeganForIt(t *testing.T) {
 func TestRenamingAKind(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		open := func(register func(saga.Registrar) error) *saga.Orchestrator {
-			orch, err := saga.Open(t.Context(), db, quick)
+		open := func(register func(saga.Registrar) error) *embedded.Engine {
+			orch, err := embedded.Open(t.Context(), db, quick)
 			must(t, err)
 			must(t, register(orch))
 			b.run(orch)
@@ -274,7 +275,7 @@ func TestVersionsInBulk(t *testing.T) {
 		"credit.hold.v2": `{"Account":1,"Amount":{"Cents":7}}`,
 		"credit.hold.v3": `{"Account":1,"Amount":{"Cents":7}}`,
 	} {
-		calls := []saga.JointCall{{Call: saga.Call{GID: "g", BranchID: "01", Kind: kind, Payload: []byte(payload)}}}
+		calls := []saga.BatchCall{{Call: saga.Call{GID: "g", BranchID: "01", Kind: kind, Payload: []byte(payload)}}}
 		check := func(what string) {
 			t.Helper()
 			if len(b.items) != 1 || b.items[0].In != (holdV2{1, amount{7}}) || b.items[0].Kind != kind {
@@ -283,11 +284,11 @@ func TestVersionsInBulk(t *testing.T) {
 			b.items = nil
 		}
 		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
-			_, err := c[kind].Together(t.Context(), noDatabase(t), op, calls)
+			_, err := c[kind].Shape().(saga.Local).WorkBatch(t.Context(), noDatabase(t), op, calls)
 			must(t, err)
 			check(string(op))
 		}
-		c[kind].OutsideTogether[barrier.Confirm](t.Context(), calls)
+		c[kind].Shape().(saga.Local).EffectBatches[barrier.Confirm](t.Context(), calls)
 		check("delivery")
 		must(t, c.callStored(t, kind, payload))
 		if b.in != (holdV2{1, amount{7}}) {
@@ -311,7 +312,7 @@ func TestVersionsThatCannotBeRead(t *testing.T) {
 			t.Errorf("%s %s: %v, want %q", test.kind, test.payload, err, test.says)
 		}
 	}
-	if _, err := c["credit.hold"].Encode(holdV2{1, amount{1}}); err == nil || !strings.Contains(err.Error(), "hold") {
+	if _, err := c["credit.hold"].Encoder()(holdV2{1, amount{1}}); err == nil || !strings.Contains(err.Error(), "hold") {
 		t.Errorf("the newer type under the older kind: %v", err)
 	}
 }
@@ -334,13 +335,13 @@ func TestRegisterRefusesOptionsThatCannotWork(t *testing.T) {
 		"upgrade, remote":    {tcc.RegisterRemote(catcher{}, remote{}, tcc.Upgrade("a", upgradeHold)), "service's own registration"},
 		"unknown, remote":    {tcc.RegisterRemote(catcher{}, remote{}, tcc.AllowUnknownFields[hold]()), "service's own registration"},
 		"nil engine":         {tcc.Register(nil, b), "engine is nil"},
-		"nil orchestrator":   {tcc.Register((*saga.Orchestrator)(nil), b), "engine is nil"},
+		"nil orchestrator":   {tcc.Register((*embedded.Engine)(nil), b), "engine is nil"},
 	} {
 		if !errors.Is(test.err, saga.ErrInvalid) || !strings.Contains(test.err.Error(), test.says) {
 			t.Errorf("%s: %v, want %q", name, test.err, test.says)
 		}
 	}
-	orch, err := saga.Open(t.Context(), sqltest.Open(t, "sqlite"), quick)
+	orch, err := embedded.Open(t.Context(), sqltest.Open(t, "sqlite"), quick)
 	must(t, err)
 	must(t, tcc.Register(orch, &kept[hold]{}))
 	if err := tcc.Register(orch, b, tcc.Upgrade("credit.hold", upgradeHold)); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "credit.hold is registered") && !strings.Contains(err.Error(), "already") {
@@ -348,7 +349,7 @@ func TestRegisterRefusesOptionsThatCannotWork(t *testing.T) {
 	}
 	c := catcher{}
 	must(t, tcc.RegisterRemote(c, remote{}, tcc.Alias[hold]("credit.reserve")))
-	if c["credit.hold"].Remote == nil || c["credit.reserve"].Remote == nil {
+	if c["credit.hold"].Shape() == nil || c["credit.reserve"].Shape() == nil {
 		t.Errorf("registered: %v", c)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	seam "github.com/tccsaga/tccsaga/branches/message/broker"
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -135,7 +135,7 @@ func TestOutboxElsewhereIsCleaned(t *testing.T) {
 func outboxIsCleaned(t *testing.T, db, outbox *gorm.DB) {
 	js := connect(t)
 	stream := newStream(t, js)
-	orch, err := saga.Open(t.Context(), db, saga.Config{Poll: 20 * time.Millisecond, CallTimeout: time.Second, Retention: 2 * time.Second, Logger: quiet})
+	orch, err := embedded.Open(t.Context(), db, embedded.Config{Poll: 20 * time.Millisecond, CallTimeout: time.Second, Retention: 2 * time.Second, Logger: quiet})
 	must(t, err)
 	publisher, err := message.NewPublisher(t.Context(), outbox, wrap(js), message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
 	must(t, err)

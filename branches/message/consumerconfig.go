@@ -102,9 +102,9 @@ type ConsumerConfig struct {
 	// the broker do not count. Defaults to 10.
 	Attempts int
 
-	// FirstRetry and MaxRetry bound the pause between attempts, which doubles.
+	// MinBackoff and MaxBackoff bound the pause between attempts, which doubles.
 	// Default to 200 milliseconds and 30 seconds.
-	FirstRetry, MaxRetry time.Duration
+	MinBackoff, MaxBackoff time.Duration
 
 	// Timeout bounds one attempt: one local transaction. While it lasts, the broker
 	// is told so, and delivers the message to nobody else. A handler that goes on
@@ -160,11 +160,11 @@ func (c ConsumerConfig) withDefaults() ConsumerConfig {
 	if c.Attempts == 1 {
 		c.Batch = 1 // the one that ends the process is not known at once otherwise
 	}
-	if c.FirstRetry <= 0 {
-		c.FirstRetry = 200 * time.Millisecond
+	if c.MinBackoff <= 0 {
+		c.MinBackoff = 200 * time.Millisecond
 	}
-	if c.MaxRetry <= 0 {
-		c.MaxRetry = 30 * time.Second
+	if c.MaxBackoff <= 0 {
+		c.MaxBackoff = 30 * time.Second
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 30 * time.Second

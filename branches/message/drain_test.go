@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -21,8 +22,8 @@ func TestBacklogOfAnOutage(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		broker := newBroker(t)
 		b := newBenchOn(t, db, db, connectTo(t, broker.server.ClientURL()))
-		orch, err := saga.Open(t.Context(), db, saga.Config{Poll: 20 * time.Millisecond, FirstRetry: time.Hour, MaxRetry: time.Hour, Logger: quiet,
-			KindLimits: map[string]saga.Limits{message.DefaultKind: {Rate: 1.0 / 3600, Failures: 5, Pause: time.Hour}}})
+		orch, err := embedded.Open(t.Context(), db, embedded.Config{Poll: 20 * time.Millisecond, MinBackoff: time.Hour, MaxBackoff: time.Hour, Logger: quiet,
+			KindLimits: map[string]embedded.Limits{message.DefaultKind: {Rate: 1.0 / 3600, Failures: 5, Cooldown: time.Hour}}})
 		must(t, err)
 		must(t, tcc.Register(orch, b.publisher))
 		ended := make(chan error, 1)

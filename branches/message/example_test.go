@@ -15,7 +15,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -47,7 +47,7 @@ func Example() {
 	// The publishing side.
 	publisher, err := message.NewPublisher(ctx, db, broker, message.Config{Stream: "ORDERS", Subjects: []string{"orders.>"}})
 	ok(err)
-	orch, err := saga.Open(ctx, db, saga.Config{})
+	orch, err := embedded.Open(ctx, db, embedded.Config{})
 	ok(err)
 	defer publisher.Stop(ctx)
 	ok(tcc.Register(orch, publisher))

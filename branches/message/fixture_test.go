@@ -23,6 +23,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -35,7 +36,7 @@ type bench struct {
 	db, outbox *gorm.DB
 	js         jetstream.JetStream
 	name       string // of the stream, and the first token of its subjects
-	orch       *saga.Orchestrator
+	orch       *embedded.Engine
 	publisher  *message.Publisher
 }
 
@@ -49,8 +50,8 @@ func newBenchOn(t testing.TB, db, outbox *gorm.DB, js jetstream.JetStream) *benc
 	t.Helper()
 	b := &bench{t: t, db: db, outbox: outbox, js: js, name: newStream(t, js)}
 	must(t, stock.New(db).Put(t.Context(), "phone", 10))
-	orch, err := saga.Open(t.Context(), db, saga.Config{Lease: time.Second, Poll: 20 * time.Millisecond,
-		FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, MaxPayload: 16_000_000, Logger: quiet})
+	orch, err := embedded.Open(t.Context(), db, embedded.Config{Lease: time.Second, Poll: 20 * time.Millisecond,
+		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, MaxPayload: 16_000_000, Logger: quiet})
 	must(t, err)
 	publisher, err := message.NewPublisher(t.Context(), outbox, wrap(js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}})
 	must(t, err)
@@ -149,8 +150,8 @@ func (b *bench) consume(config message.ConsumerConfig, handle message.Handler) *
 	if config.Name == "" {
 		config.Name = "worker"
 	}
-	if config.FirstRetry == 0 {
-		config.FirstRetry, config.MaxRetry = 5*time.Millisecond, 20*time.Millisecond
+	if config.MinBackoff == 0 {
+		config.MinBackoff, config.MaxBackoff = 5*time.Millisecond, 20*time.Millisecond
 	}
 	c, err := message.Consume(b.t.Context(), b.db, wrap(b.js), config, handle)
 	must(b.t, err)

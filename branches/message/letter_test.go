@@ -328,7 +328,7 @@ func TestLargestMessageOfWorkQueue(t *testing.T) {
 	})
 	var seen journal
 	c, err := message.Consume(t.Context(), b.db, wrap(b.js), message.ConsumerConfig{Stream: b.name + "q", Name: "worker", Attempts: 2, Logger: quiet,
-		FirstRetry: 5 * time.Millisecond, MaxRetry: 20 * time.Millisecond}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
+		MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
 		seen.note(m)
 		return errors.New("on purpose")
 	})

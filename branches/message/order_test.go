@@ -15,6 +15,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -138,7 +139,7 @@ func TestOrderAcrossAnOutage(t *testing.T) {
 				all.Go(func() {
 					for i := from; i < to; i++ {
 						// One caller for each key, by turns at both instances.
-						orch := []*saga.Orchestrator{b.orch, other}[i%2]
+						orch := []*embedded.Engine{b.orch, other}[i%2]
 						_, err := tcc.Execute(t.Context(), orch, newGID(), b.withKey(fmt.Sprint("key-", key), fmt.Sprint(key, " ", i)))
 						if err != nil {
 							t.Error(err)
@@ -174,10 +175,10 @@ func TestOrderAcrossAnOutage(t *testing.T) {
 }
 
 // another opens a second instance on the bench's database.
-func (b *bench) another(js jetstream.JetStream) (orch *saga.Orchestrator, stop func()) {
+func (b *bench) another(js jetstream.JetStream) (orch *embedded.Engine, stop func()) {
 	b.t.Helper()
-	orch, err := saga.Open(b.t.Context(), b.db, saga.Config{Lease: time.Second, Poll: 20 * time.Millisecond,
-		FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Logger: quiet})
+	orch, err := embedded.Open(b.t.Context(), b.db, embedded.Config{Lease: time.Second, Poll: 20 * time.Millisecond,
+		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Logger: quiet})
 	must(b.t, err)
 	publisher, err := message.NewPublisher(b.t.Context(), b.outbox, wrap(js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}, Logger: quiet})
 	must(b.t, err)

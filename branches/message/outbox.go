@@ -94,7 +94,7 @@ func (p *Publisher) check(call saga.Call, in Publish) error {
 // Try writes the message into the outbox. It rejects what could never be
 // published.
 func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
-	failures, err := p.TryAll(ctx, tx, []tcc.Item[Publish]{{JointCall: saga.JointCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
+	failures, err := p.TryAll(ctx, tx, []tcc.Item[Publish]{{BatchCall: saga.BatchCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
 	return errors.Join(err, failures[0])
 }
 
@@ -134,7 +134,7 @@ var errNotPrepared = errors.New("a message is not prepared in the outbox: was sa
 // Confirm marks the message published, or, if it is delayed, lets it wait until
 // it is due.
 func (p *Publisher) Confirm(ctx context.Context, tx *gorm.DB, in Publish) error {
-	return p.ConfirmAll(ctx, tx, []tcc.Item[Publish]{{JointCall: saga.JointCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
+	return p.ConfirmAll(ctx, tx, []tcc.Item[Publish]{{BatchCall: saga.BatchCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
 }
 
 // ConfirmAll marks many messages published in one statement.

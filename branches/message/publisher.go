@@ -147,7 +147,7 @@ func (p *Publisher) Kind() string { return p.config.Kind }
 
 // Deliver publishes the message and waits for the acknowledgement.
 func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err error) {
-	receipts, failures := p.DeliverAll(ctx, []tcc.Item[Publish]{{JointCall: saga.JointCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
+	receipts, failures := p.DeliverAll(ctx, []tcc.Item[Publish]{{BatchCall: saga.BatchCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
 	return receipts[0], failures[0]
 }
 

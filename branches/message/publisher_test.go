@@ -18,6 +18,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -276,7 +277,7 @@ func TestMessageTooLargeForItsStream(t *testing.T) {
 	t.Cleanup(func() { b.js.DeleteStream(context.Background(), name) })
 	publisher, err := message.NewPublisher(t.Context(), b.db, wrap(b.js), message.Config{Stream: name, Subjects: []string{name + ".>"}})
 	must(t, err)
-	orch, err := saga.Open(t.Context(), b.db, saga.Config{Logger: quiet})
+	orch, err := embedded.Open(t.Context(), b.db, embedded.Config{Logger: quiet})
 	must(t, err)
 	must(t, tcc.Register(orch, publisher))
 	for size, want := range map[int]error{3000: nil, 3500: saga.ErrCancelled} {

@@ -157,9 +157,9 @@ func (c *Consumer) after(e *entry, delay time.Duration) (time.Duration, bool) {
 // pause before the attempt after the n-th: doubled each time and capped, with
 // the last half of it random.
 func (c *Consumer) pause(n int) time.Duration {
-	longest := c.config.MaxRetry
-	if n < 32 && c.config.FirstRetry<<(n-1) > 0 {
-		longest = min(longest, c.config.FirstRetry<<(n-1))
+	longest := c.config.MaxBackoff
+	if n < 32 && c.config.MinBackoff<<(n-1) > 0 {
+		longest = min(longest, c.config.MinBackoff<<(n-1))
 	}
 	return longest/2 + rand.N(longest/2+1)
 }

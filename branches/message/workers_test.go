@@ -131,7 +131,7 @@ func TestHandledElsewhereMeanwhile(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db)
 		var seen journal
-		b.consume(message.ConsumerConfig{FirstRetry: 4 * time.Second, MaxRetry: 4 * time.Second}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
+		b.consume(message.ConsumerConfig{MinBackoff: 4 * time.Second, MaxBackoff: 4 * time.Second}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
 			seen.note(m)
 			return errors.New("on purpose")
 		})
@@ -236,7 +236,7 @@ func TestBatches(t *testing.T) {
 			b.send("a", "x", nats.Header{message.HeaderID: {fmt.Sprint("m", i)}})
 		}
 		var largest, transactions atomic.Int64
-		c, err := message.ConsumeBatch(t.Context(), db, wrap(b.js), message.ConsumerConfig{Stream: b.name, Name: "worker", Attempts: 3, Logger: quiet, FirstRetry: time.Millisecond},
+		c, err := message.ConsumeBatch(t.Context(), db, wrap(b.js), message.ConsumerConfig{Stream: b.name, Name: "worker", Attempts: 3, Logger: quiet, MinBackoff: time.Millisecond},
 			func(_ context.Context, tx *gorm.DB, messages []message.Received) error {
 				transactions.Add(1)
 				largest.Store(max(largest.Load(), int64(len(messages))))

@@ -12,7 +12,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -31,7 +31,7 @@ func Example() {
 	ok(articles.Put(ctx, "phone", 3))
 	ok(articles.Put(ctx, "case", 1))
 
-	orch, err := saga.Open(ctx, db, saga.Config{})
+	orch, err := embedded.Open(ctx, db, embedded.Config{})
 	ok(err)
 	ok(tcc.Register(orch, articles))
 	ended := make(chan error)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -20,7 +21,7 @@ type shop struct {
 	t     testing.TB
 	db    *gorm.DB
 	stock *stock.Stock
-	orch  *saga.Orchestrator
+	orch  *embedded.Engine
 }
 
 // newShop puts the articles into the stock of db and runs an orchestrator until
@@ -31,8 +32,8 @@ func newShop(t testing.TB, db *gorm.DB, articles map[string]int64, options ...st
 	for sku, pieces := range articles {
 		must(t, s.stock.Put(t.Context(), sku, pieces))
 	}
-	orch, err := saga.Open(t.Context(), db, saga.Config{Poll: 20 * time.Millisecond,
-		FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	orch, err := embedded.Open(t.Context(), db, embedded.Config{Poll: 20 * time.Millisecond,
+		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	must(t, tcc.Register(orch, s.stock))
 	s.orch = orch

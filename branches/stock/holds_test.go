@@ -166,7 +166,7 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		n := 0
 		try := func(by *stock.Stock) tcc.Item[stock.Lock] {
 			n++
-			item := tcc.Item[stock.Lock]{JointCall: saga.JointCall{Call: saga.Call{GID: fmt.Sprint("x-", n), BranchID: "01"}}, In: lock("a", 3, "b", 2)}
+			item := tcc.Item[stock.Lock]{BatchCall: saga.BatchCall{Call: saga.Call{GID: fmt.Sprint("x-", n), BranchID: "01"}}, In: lock("a", 3, "b", 2)}
 			must(t, db.Transaction(func(tx *gorm.DB) error {
 				failures, err := by.TryAll(ctx, tx, []tcc.Item[stock.Lock]{item})
 				return errors.Join(append(failures, err)...)
@@ -316,7 +316,7 @@ func TestHoldsOutliveTheLog(t *testing.T) {
 		must(t, s.Put(t.Context(), "a", 100))
 		buy := func(gid string) {
 			t.Helper()
-			items := []tcc.Item[stock.Lock]{{JointCall: saga.JointCall{Call: saga.Call{GID: gid, BranchID: "01"}}, In: lock("a", 1)}}
+			items := []tcc.Item[stock.Lock]{{BatchCall: saga.BatchCall{Call: saga.Call{GID: gid, BranchID: "01"}}, In: lock("a", 1)}}
 			must(t, db.Transaction(func(tx *gorm.DB) error {
 				if _, err := s.TryAll(t.Context(), tx, items); err != nil {
 					return err

@@ -142,7 +142,7 @@ func (s *Stock) Try(ctx context.Context, tx *gorm.DB, in Lock) error {
 			return s.whyNot(tx, item)
 		}
 	}
-	return s.hold(tx, []tcc.Item[Lock]{{JointCall: saga.JointCall{Call: tcc.CallOf(ctx)}}}, [][]Item{items})
+	return s.hold(tx, []tcc.Item[Lock]{{BatchCall: saga.BatchCall{Call: tcc.CallOf(ctx)}}}, [][]Item{items})
 }
 
 // Codes of what Try rejects, as the outcome of a cancelled transaction has them.

@@ -13,7 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/examples/internal/web"
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -21,7 +21,7 @@ import (
 // Service takes orders. It is put together as a user's own service would be.
 type Service struct {
 	backend   *backend
-	orch      *saga.Orchestrator
+	orch      *embedded.Engine
 	stock     *stock.Stock
 	publisher *message.Publisher
 	consumer  *message.Consumer
@@ -68,7 +68,7 @@ func (s *Service) start(ctx context.Context) error {
 		return err
 	}
 	s.stock = stock.New(db)
-	if s.orch, err = saga.Open(ctx, db, saga.Config{MaxRetry: 5 * time.Second}); err != nil {
+	if s.orch, err = embedded.Open(ctx, db, embedded.Config{MaxBackoff: 5 * time.Second}); err != nil {
 		return err
 	}
 	// Without the fault switches these are s.stock and publisher themselves.

@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
 // TransactionView is a transaction for somebody who asks what happened.
@@ -97,15 +98,15 @@ func (s *Service) getTransaction(c *gin.Context) {
 }
 
 // acts are what an operator can do to a transaction, by the last part of the path.
-var acts = map[string]func(o *saga.Orchestrator, ctx context.Context, gid string, by saga.Operator) error{
-	"retry":  (*saga.Orchestrator).Retry,
-	"pause":  (*saga.Orchestrator).Pause,
-	"resume": (*saga.Orchestrator).Resume,
-	"confirm": func(o *saga.Orchestrator, ctx context.Context, gid string, by saga.Operator) error {
+var acts = map[string]func(o *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error{
+	"retry":  (*embedded.Engine).Retry,
+	"pause":  (*embedded.Engine).Pause,
+	"resume": (*embedded.Engine).Resume,
+	"confirm": func(o *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error {
 		_, err := o.Decide(ctx, gid, saga.Confirming, by)
 		return err
 	},
-	"cancel": func(o *saga.Orchestrator, ctx context.Context, gid string, by saga.Operator) error {
+	"cancel": func(o *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error {
 		_, err := o.Decide(ctx, gid, saga.Cancelling, by)
 		return err
 	},

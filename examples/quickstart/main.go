@@ -18,6 +18,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -83,7 +84,7 @@ func main() {
 	check(db.AutoMigrate(&Account{}))
 
 	// The orchestrator lives in this process and in this database.
-	orch, err := saga.Open(ctx, db, saga.Config{})
+	orch, err := embedded.Open(ctx, db, embedded.Config{})
 	check(err)
 	shelf := stock.New(db)
 	check(errors.Join(tcc.Register(orch, shelf), tcc.Register(orch, Credit{})))

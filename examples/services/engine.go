@@ -8,6 +8,7 @@ import (
 	"github.com/tccsaga/tccsaga/examples/internal/redact"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
 // openEngine opens what drives the transactions: all that differs between the
@@ -21,7 +22,7 @@ func openEngine(ctx context.Context, config Config, s *service) (engine saga.Eng
 		}
 		return engine, func(ctx context.Context) error { <-ctx.Done(); return nil }, err
 	}
-	orch, err := saga.Open(ctx, s.db, saga.Config{MaxRetry: 5 * time.Second})
+	orch, err := embedded.Open(ctx, s.db, embedded.Config{MaxBackoff: 5 * time.Second})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -56,7 +57,7 @@ func (d *driver) ended() <-chan struct{} {
 }
 
 // stop drains the engine: it waits for what is under way, for as long as
-// saga.Config.Drain allows.
+// embedded.Config.StopTimeout allows.
 func (d *driver) stop() error {
 	if d == nil {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -19,7 +20,7 @@ import (
 type Embedded struct {
 	name   string
 	db     *Database
-	orch   *saga.Orchestrator
+	orch   *embedded.Engine
 	ended  chan error
 	plan   func(o Order) []tcc.Payload
 	closed func()
@@ -67,14 +68,14 @@ func withMessages(n int) func(string) func(o Order) []tcc.Payload {
 func lock(o Order) stock.Lock { return stock.Lock{Items: []stock.Item{{SKU: o.SKU, Quantity: 1}}} }
 
 func newEmbedded(ctx context.Context, name string, db *Database) (*Embedded, error) {
-	config := saga.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	config := embedded.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	if name == "drain" { // thousands of calls fail in an outage
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	if name == "alone" {
 		config.MaxBatch = 1
 	}
-	orch, err := saga.Open(ctx, db.DB, config)
+	orch, err := embedded.Open(ctx, db.DB, config)
 	if err != nil {
 		return nil, err
 	}

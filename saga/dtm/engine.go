@@ -131,21 +131,21 @@ type place interface {
 // Register makes a kind of branch known: one of this process at its Host, or one
 // of another service; see [saga.Registrar].
 func (e *Engine) Register(b saga.Branch) error {
-	registered := branch{encode: b.Encode}
-	if b.Remote != nil {
-		at, ok := b.Remote.(place)
+	registered, kind := branch{encode: b.Encoder()}, b.Kind()
+	if service, remote := b.Shape().(saga.Remote); remote {
+		at, ok := service.(place)
 		switch {
 		case !ok:
-			return fmt.Errorf("dtm: register %s: %w: its %T does not say where a DTM server reaches it: use a remote.Service", b.Kind, saga.ErrInvalid, b.Remote)
+			return fmt.Errorf("dtm: register %s: %w: its %T does not say where a DTM server reaches it: use a remote.Service", kind, saga.ErrInvalid, service)
 		case at.Signed():
-			return fmt.Errorf("dtm: register %s: %w: its service wants signed calls, and a DTM server cannot sign", b.Kind, saga.ErrInvalid)
+			return fmt.Errorf("dtm: register %s: %w: its service wants signed calls, and a DTM server cannot sign", kind, saga.ErrInvalid)
 		}
-		registered.url = func(ctx context.Context) (*url.URL, error) { return at.URL(ctx, b.Kind) }
-		registered.try = b.Remote.Call
-		return e.add(b.Kind, registered)
+		registered.url = func(ctx context.Context) (*url.URL, error) { return at.URL(ctx, kind) }
+		registered.try = service.Call
+		return e.add(kind, registered)
 	}
 	if e.config.Host == nil {
-		return fmt.Errorf("dtm: register %s: %w: a DTM server reaches the branches of this process only by a Config.Host", b.Kind, saga.ErrInvalid)
+		return fmt.Errorf("dtm: register %s: %w: a DTM server reaches the branches of this process only by a Config.Host", kind, saga.ErrInvalid)
 	}
 	if err := e.config.Host.Register(b); err != nil {
 		return err
@@ -154,9 +154,9 @@ func (e *Engine) Register(b saga.Branch) error {
 	if err != nil {
 		return err
 	}
-	registered.url = func(context.Context) (*url.URL, error) { return base.JoinPath(b.Kind), nil }
+	registered.url = func(context.Context) (*url.URL, error) { return base.JoinPath(kind), nil }
 	registered.try = e.config.Host.Call
-	return e.add(b.Kind, registered)
+	return e.add(kind, registered)
 }
 
 func (e *Engine) add(kind string, b branch) error {

@@ -172,7 +172,7 @@ func TestLimits(t *testing.T) {
 		"another pattern":   {b.engine.Begin(ctx, saga.Opening{GID: "a", Pattern: "saga"}), "only tcc"},
 		"branch id":         {b.engine.Try(ctx, "a", "one", saga.Step{Kind: "bell.ring", Input: ring{1}}), "two digits"},
 		"kind twice":        {tcc.Register(b.engine, &bell{}), "already"},
-		"external, no host": {hostless(t, b).Register(saga.Branch{Kind: "x", Encode: func(any) ([]byte, error) { return nil, nil }}), "Config.Host"},
+		"external, no host": {hostless(t, b).Register(saga.NewLocal("x", func(any) ([]byte, error) { return nil, nil }, saga.Local{})), "Config.Host"},
 		"signed service":    {tcc.RegisterRemote[unknown](b.engine, signed(t)), "cannot sign"},
 		"other remote":      {tcc.RegisterRemote[unknown](b.engine, nowhere{}), "where"},
 	} {

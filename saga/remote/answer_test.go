@@ -344,11 +344,11 @@ func TestCallerIsNamed(t *testing.T) {
 	for name, config := range map[string]remote.ServiceConfig{"signed": {Keys: keys("a")}, "unsigned": {}} {
 		th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: config.Keys})
 		var got []string
-		must(t, th.host.Register(saga.Branch{Kind: "spy", Encode: func(any) ([]byte, error) { return nil, nil },
-			Inside: func(_ context.Context, _ *gorm.DB, call saga.Call) error {
+		must(t, th.host.Register(saga.NewLocal("spy", func(any) ([]byte, error) { return nil, nil }, saga.Local{
+			Work: func(_ context.Context, _ *gorm.DB, call saga.Call) error {
 				got = append(got, call.Caller)
 				return nil
-			}}))
+			}})))
 		service := newService(t, th.url(), config)
 		for _, caller := range []string{"log-7f", strings.Repeat("c", 127), "a&op=cancel;+%20", ""} {
 			call := try(newGID())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
@@ -50,7 +51,7 @@ func TestClean(t *testing.T) {
 			return nil
 		}))
 		// In the log of an orchestrator that lives in the same database.
-		orch, err := saga.Open(ctx, db, quick)
+		orch, err := embedded.Open(ctx, db, quick)
 		must(t, err)
 		must(t, tcc.Register(orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
 		if _, err := tcc.Execute(ctx, orch, "own", meal{1}); err != nil {

@@ -15,7 +15,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -59,7 +59,7 @@ func Example() {
 	defer stockService.Close()
 
 	// The order service runs the transactions.
-	orch, err := saga.Open(ctx, open(ctx, filepath.Join(dir, "orders.db")), saga.Config{Logger: slog.New(slog.DiscardHandler)})
+	orch, err := embedded.Open(ctx, open(ctx, filepath.Join(dir, "orders.db")), embedded.Config{Logger: slog.New(slog.DiscardHandler)})
 	check(err)
 	shelves, err := remote.NewService(stockService.URL+"/branches", remote.ServiceConfig{Name: "stock", Keys: keys})
 	check(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -137,9 +138,9 @@ func books(t *testing.T, db *gorm.DB, unused, held, used int) {
 }
 
 // quick keeps tests short: leases, polls and retries of milliseconds.
-var quick = saga.Config{
+var quick = embedded.Config{
 	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
-	FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Retention: saga.Forever,
+	MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Retention: embedded.Forever,
 	Logger: slog.New(slog.DiscardHandler),
 }
 
@@ -148,14 +149,14 @@ var quick = saga.Config{
 type agency struct {
 	t        *testing.T
 	db, cabs *gorm.DB
-	orch     *saga.Orchestrator
+	orch     *embedded.Engine
 }
 
 func newAgency(t *testing.T, service *remote.Service) *agency {
 	t.Helper()
 	a := &agency{t: t, db: newTable(t, sqltest.Open(t, "sqlite")), cabs: newTable(t, sqltest.Open(t, "sqlite"))}
 	var err error
-	a.orch, err = saga.Open(t.Context(), a.db, quick)
+	a.orch, err = embedded.Open(t.Context(), a.db, quick)
 	must(t, err)
 	must(t, tcc.RegisterRemote[seats](a.orch, service))
 	must(t, tcc.Register(a.orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/participant"
 )
 
 // HostConfig configures a [Host]. It needs Name and Keys, or AllowUnsigned.
@@ -70,7 +71,7 @@ type HostConfig struct {
 //
 // It is safe for concurrent use.
 type Host struct {
-	*saga.Participant
+	*participant.Participant
 	config   HostConfig
 	verifier verifier
 	now      func() time.Time
@@ -104,7 +105,7 @@ func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error)
 		slots:    make(chan struct{}, config.MaxConcurrent),
 		queue:    defaultQueue,
 	}
-	h.Participant, err = saga.NewParticipant(ctx, db, saga.ParticipantConfig{
+	h.Participant, err = participant.New(ctx, db, participant.Config{
 		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Logger: config.Logger,
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ type ServiceConfig struct {
 	PlainDTM bool
 
 	// Timeout bounds one request. Defaults to 5 seconds; the engine's own limit
-	// for a call, [saga.Config.CallTimeout], holds as well.
+	// for a call, [embedded.Config.CallTimeout], holds as well.
 	Timeout time.Duration
 
 	// Client makes the requests: its transport has the certificates of TLS and

@@ -161,15 +161,15 @@ func (e *exerciser) bulkOversell(s *story) {
 }
 
 // callsOf are calls of n new transactions.
-func (s *story) callsOf(n int) []saga.JointCall {
-	calls := make([]saga.JointCall, n)
+func (s *story) callsOf(n int) []saga.BatchCall {
+	calls := make([]saga.BatchCall, n)
 	for i := range calls {
-		calls[i] = saga.JointCall{Context: s.t.Context(), Call: saga.Call{GID: s.another(), BranchID: "01", Kind: s.e.branch.Kind, Attempt: 1, Payload: s.e.payload}}
+		calls[i] = saga.BatchCall{Context: s.t.Context(), Call: saga.Call{GID: s.another(), BranchID: "01", Kind: s.e.branch.Name, Attempt: 1, Payload: s.e.payload}}
 	}
 	return calls
 }
 
-func (s *story) each(calls []saga.JointCall, op barrier.Op) {
+func (s *story) each(calls []saga.BatchCall, op barrier.Op) {
 	s.t.Helper()
 	for _, c := range calls {
 		s.gid = c.GID
@@ -179,7 +179,7 @@ func (s *story) each(calls []saga.JointCall, op barrier.Op) {
 
 // atOnce makes an operation of all the calls in one local transaction. The
 // failures are those of the calls.
-func (s *story) atOnce(calls []saga.JointCall, op barrier.Op, h *how) []error {
+func (s *story) atOnce(calls []saga.BatchCall, op barrier.Op, h *how) []error {
 	s.t.Helper()
 	failures, err := s.all(calls, op, h)
 	s.notice(names[op]+"All", err)
@@ -195,7 +195,7 @@ func (s *story) atOnce(calls []saga.JointCall, op barrier.Op, h *how) []error {
 }
 
 // all makes the operation; the error is of the whole.
-func (s *story) all(calls []saga.JointCall, op barrier.Op, h *how) (failures []error, err error) {
+func (s *story) all(calls []saga.BatchCall, op barrier.Op, h *how) (failures []error, err error) {
 	name := names[op] + "All"
 	said := fmt.Sprintf("%s of %d transactions", name, len(calls))
 	switch {
@@ -212,7 +212,7 @@ func (s *story) all(calls []saga.JointCall, op barrier.Op, h *how) (failures []e
 	}
 	err = s.e.plain(s.t.Context(), func(tx *gorm.DB) error {
 		err := s.e.visitInside(s.t.Context(), h, name, tx, func(ctx context.Context, tx *gorm.DB) (err error) {
-			failures, err = s.e.branch.Together(ctx, tx, op, calls)
+			failures, err = s.e.branch.WorkBatch(ctx, tx, op, calls)
 			return err
 		})
 		if err == nil && h.crash {
@@ -234,7 +234,7 @@ func (s *story) allSucceed(name string, failures []error) {
 }
 
 // deliver makes the Outside part of the Confirms, if there is one.
-func (s *story) deliver(calls []saga.JointCall) {
+func (s *story) deliver(calls []saga.BatchCall) {
 	s.t.Helper()
 	if s.failed {
 		return
@@ -243,9 +243,9 @@ func (s *story) deliver(calls []saga.JointCall) {
 		calls[i].Op = confirm
 	}
 	b := s.e.branch
-	if together := b.OutsideTogether[confirm]; together != nil {
+	if batch := b.EffectBatches[confirm]; batch != nil {
 		s.step("DeliverAll of %d", len(calls))
-		receipts, failures := together(s.t.Context(), calls)
+		receipts, failures := batch(s.t.Context(), calls)
 		if s.allSucceed("DeliverAll", failures); len(receipts) != len(calls) {
 			s.complain(fmt.Sprintf("DeliverAll returned %d receipts, want %d", len(receipts), len(calls)), "return one for each item")
 			return
@@ -256,7 +256,7 @@ func (s *story) deliver(calls []saga.JointCall) {
 		return
 	}
 	for i := range calls {
-		if b.Outside[confirm] != nil {
+		if b.Effects[confirm] != nil {
 			var err error
 			if calls[i].Receipt, err = s.e.outside(s.t.Context(), calls[i].Call, &how{}); err != nil {
 				s.complain(fmt.Sprintf("Deliver failed: %v", err), likeOne)

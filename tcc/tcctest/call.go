@@ -18,8 +18,8 @@ func (e *exerciser) call(ctx context.Context, gid string, op barrier.Op, h *how)
 	if e.hung.Load() {
 		return errHangs
 	}
-	c := saga.Call{GID: gid, BranchID: "01", Kind: e.branch.Kind, Op: op, Attempt: 1, Payload: e.payload}
-	act := e.branch.Outside[op]
+	c := saga.Call{GID: gid, BranchID: "01", Kind: e.branch.Name, Op: op, Attempt: 1, Payload: e.payload}
+	act := e.branch.Effects[op]
 	if act != nil && op == try {
 		return e.outsideTry(ctx, c, h)
 	}
@@ -61,7 +61,7 @@ func (e *exerciser) outsideTry(ctx context.Context, c saga.Call, h *how) error {
 
 func (e *exerciser) outside(ctx context.Context, c saga.Call, h *how) (receipt any, err error) {
 	err = e.visit(ctx, h, func(ctx context.Context) (err error) {
-		receipt, err = e.branch.Outside[c.Op](ctx, c)
+		receipt, err = e.branch.Effects[c.Op](ctx, c)
 		return err
 	})
 	if err != nil {
@@ -72,9 +72,9 @@ func (e *exerciser) outside(ctx context.Context, c saga.Call, h *how) (receipt a
 
 func (e *exerciser) inside(ctx context.Context, c saga.Call, h *how) error {
 	_, err := e.guarded(ctx, c, func(tx *gorm.DB) error {
-		if e.branch.Inside != nil {
+		if e.branch.Work != nil {
 			err := e.visitInside(ctx, h, names[c.Op], tx, func(ctx context.Context, tx *gorm.DB) error {
-				return e.branch.Inside(ctx, tx, c)
+				return e.branch.Work(ctx, tx, c)
 			})
 			if err != nil {
 				return err

@@ -50,7 +50,7 @@ func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engin
 		caught.branch.Database = db
 	}
 	if err := schema.Check(t.Context(), caught.branch.Database); err != nil {
-		t.Fatalf("tcctest: the database of %s: %v", caught.branch.Kind, err)
+		t.Fatalf("tcctest: the database of %s: %v", caught.branch.Name, err)
 	}
 	for _, c := range cases {
 		if err := c.check(); err != nil {
@@ -86,11 +86,11 @@ func within(t testing.TB, name string, part func(testing.TB)) {
 // catcher is an engine that only catches the branch that is registered.
 type catcher struct {
 	saga.Engine
-	branch saga.Branch
+	branch kind
 }
 
 func (c *catcher) Register(b saga.Branch) error {
-	c.branch = b
+	c.branch = kindOf(b)
 	return nil
 }
 
@@ -99,7 +99,7 @@ type wanted struct{ tried, confirmed, cancelled any }
 
 // exerciser exercises one branch with one payload.
 type exerciser struct {
-	branch   saga.Branch
+	branch   kind
 	payload  []byte
 	reset    func(context.Context, *gorm.DB) error
 	state    func(context.Context, *gorm.DB) (any, error)
@@ -122,7 +122,7 @@ type exerciser struct {
 }
 
 // external reports whether the branch has no database of its own.
-func (e *exerciser) external() bool { return e.branch.Inside == nil }
+func (e *exerciser) external() bool { return e.branch.Work == nil }
 
 func (e *exerciser) all(t testing.TB) {
 	t.Helper()
@@ -138,7 +138,7 @@ func (e *exerciser) all(t testing.TB) {
 	defer func() {
 		t.Helper()
 		if len(e.unshown) > 0 {
-			t.Logf("tcctest: not shown of %s: %s", e.branch.Kind, strings.Join(e.unshown, "; "))
+			t.Logf("tcctest: not shown of %s: %s", e.branch.Name, strings.Join(e.unshown, "; "))
 		}
 	}()
 	for _, o := range e.orders() {

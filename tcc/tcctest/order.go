@@ -32,7 +32,7 @@ func (e *exerciser) orders() []order {
 	}
 	all = append(all, e.outsideOrders()...)
 	all = append(all, e.raceOrders()...)
-	if e.branch.Together != nil {
+	if e.branch.WorkBatch != nil {
 		all = append(all, e.bulkOrders()...)
 	}
 	return all
@@ -111,7 +111,7 @@ func (e *exerciser) localOrders() (all []order) {
 				s.t.Helper()
 				before := s.prepare(op)
 				s.breaks(op, name+", and a crash before its commit", &how{crash: true})
-				if e.branch.Outside[op] == nil {
+				if e.branch.Effects[op] == nil {
 					s.leaves(before, onCrash)
 				}
 				s.succeeds(op, onCrash)
@@ -148,7 +148,7 @@ func (e *exerciser) alone(s *story) {
 				}
 			}
 		}
-		if e.branch.Together != nil && round < looks/2 {
+		if e.branch.WorkBatch != nil && round < looks/2 {
 			s = e.aloneTogether(s)
 		}
 		if s == nil || s.failed {

@@ -16,7 +16,7 @@ const (
 // outsideOrders are about what a branch does outside of a local transaction.
 func (e *exerciser) outsideOrders() (all []order) {
 	for _, op := range []barrier.Op{try, confirm, cancel} {
-		if e.branch.Outside[op] == nil {
+		if e.branch.Effects[op] == nil {
 			continue
 		}
 		if op != try {
@@ -46,7 +46,7 @@ func (e *exerciser) outsideOrders() (all []order) {
 			s.leavesOneOf(onNothing, e.nothing(e.before)...)
 		}})
 	}
-	if len(e.branch.Outside) > 0 && e.breaks == nil && e.http == nil {
+	if len(e.branch.Effects) > 0 && e.breaks == nil && e.http == nil {
 		e.notShown("that a failure of the other side is returned (give Case.HTTP or Case.Break)")
 	}
 	return all

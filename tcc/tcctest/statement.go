@@ -53,7 +53,7 @@ func (e *exerciser) failing(s *story, op barrier.Op) {
 // recovers looks at the state after a failed call, and makes the call again.
 func (e *exerciser) recovers(s *story, op barrier.Op, before any, advice string) {
 	s.t.Helper()
-	if e.branch.Outside[op] == nil {
+	if e.branch.Effects[op] == nil {
 		s.leaves(before, advice)
 	}
 	s.succeeds(op, onCrash)

@@ -53,10 +53,10 @@ func (s *story) complain(problem, advice string) {
 		advice = onKey
 	}
 	if !s.e.firstTold(problem + advice) {
-		s.t.Logf("%s, after %s: the same again", s.e.branch.Kind, s.told())
+		s.t.Logf("%s, after %s: the same again", s.e.branch.Name, s.told())
 		return
 	}
-	s.t.Errorf("%s, after %s: %s: %s", s.e.branch.Kind, s.told(), problem, advice)
+	s.t.Errorf("%s, after %s: %s: %s", s.e.branch.Name, s.told(), problem, advice)
 }
 
 // firstTold reports whether a complaint is told for the first time.

@@ -6,16 +6,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
 // newBankFor is a bank whose branches are those of a busi.
-func newBankFor(t *testing.T, at *busi, change ...func(*server.Config, *saga.Config)) *bank {
+func newBankFor(t *testing.T, at *busi, change ...func(*server.Config, *embedded.Config)) *bank {
 	t.Helper()
-	hosts := func(config *server.Config, _ *saga.Config) { config.Hosts = []string{at.host()} }
-	return newBank(t, sqltest.Open(t, "sqlite"), append([]func(*server.Config, *saga.Config){hosts}, change...)...)
+	hosts := func(config *server.Config, _ *embedded.Config) { config.Hosts = []string{at.host()} }
+	return newBank(t, sqltest.Open(t, "sqlite"), append([]func(*server.Config, *embedded.Config){hosts}, change...)...)
 }
 
 // Answers that count as a Confirm that is done, and answers that do not.
@@ -73,7 +73,7 @@ func TestAnswersOfBranches(t *testing.T) {
 func TestAConflict(t *testing.T) {
 	t.Parallel()
 	at := newBusi(t)
-	b := newBankFor(t, at, func(_ *server.Config, engine *saga.Config) { engine.AttentionAttempts = 1 << 20 })
+	b := newBankFor(t, at, func(_ *server.Config, engine *embedded.Config) { engine.AttentionAttempts = 1 << 20 })
 	at.answers(500, `{"conflict":true,"message":"it is cancelled"}`)
 	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"a","trans_type":"tcc"}`))
 	b.says(200, "SUCCESS")(b.post("registerBranch", b.registration("a", "01", at.URL+"/x")))
@@ -115,7 +115,7 @@ func TestWhatABranchIsAsked(t *testing.T) {
 // URLs that reach elsewhere than they seem to, or speak for another call.
 func TestURLsOfBranches(t *testing.T) {
 	t.Parallel()
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) {
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *embedded.Config) {
 		config.Hosts = []string{"stock:8080", "Gate/pay", "gate/pay/sub", "gate/x", "[::1]:80/y/"}
 	})
 	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"u","trans_type":"tcc"}`))

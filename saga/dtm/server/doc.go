@@ -58,8 +58,8 @@
 //	data                implemented  by registerBranch: Config.MaxData
 //	confirm             implemented  by registerBranch: Config.Hosts
 //	cancel              implemented  by registerBranch: Config.Hosts
-//	request_timeout     refused      saga.Config.CallTimeout bounds a call
-//	retry_interval      refused      saga.Config.FirstRetry and MaxRetry say when calls are repeated
+//	request_timeout     refused      embedded.Config.CallTimeout bounds a call
+//	retry_interval      refused      embedded.Config.MinBackoff and MaxBackoff say when calls are repeated
 //	retry_limit         refused      a Confirm or Cancel is repeated until it succeeds
 //	retry_count         refused      the same
 //	concurrent          refused      Confirms and Cancels are always called in parallel
@@ -89,7 +89,7 @@
 //
 // # Limits per host
 //
-// Each entry of [Config.Hosts] is a kind of branch, so that [saga.Limits] and an
+// Each entry of [Config.Hosts] is a kind of branch, so that [embedded.Limits] and an
 // operator's pause are for each on its own, and a service that is down holds up
 // no other. The kind is "dtm." and the entry, with the host in small letters;
 // characters other than letters, digits, dots and dashes are an underscore and two

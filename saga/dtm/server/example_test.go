@@ -10,8 +10,8 @@ import (
 	"github.com/go-resty/resty/v2"
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
 // A program written for DTM, and an embedded orchestrator in the place of the
@@ -19,7 +19,7 @@ import (
 func Example() {
 	var db *gorm.DB // with the schema of package sql
 	ctx := context.Background()
-	orch, err := saga.Open(ctx, db, saga.Config{})
+	orch, err := embedded.Open(ctx, db, embedded.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}

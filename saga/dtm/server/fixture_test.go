@@ -18,15 +18,15 @@ import (
 	"github.com/go-resty/resty/v2"
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
 // quick keeps tests short: leases, polls and retries of milliseconds.
-var quick = saga.Config{
+var quick = embedded.Config{
 	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
-	FirstRetry: 5 * time.Millisecond, MaxRetry: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+	MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 }
 
 // transfer is the payload of the branches, as a user of DTM writes it.
@@ -42,19 +42,19 @@ type bank struct {
 	pool *sql.DB
 	busi *httptest.Server
 	api  *httptest.Server
-	orch *saga.Orchestrator
+	orch *embedded.Engine
 	db   *gorm.DB
 
 	mu     sync.Mutex
 	before func(r *http.Request) (status int) // 0 for going on
 }
 
-func newBank(t *testing.T, db *gorm.DB, change ...func(*server.Config, *saga.Config)) *bank {
+func newBank(t *testing.T, db *gorm.DB, change ...func(*server.Config, *embedded.Config)) *bank {
 	t.Helper()
-	return newBankOn(t, db, func(orch *saga.Orchestrator) server.Engine { return orch }, change...)
+	return newBankOn(t, db, func(orch *embedded.Engine) server.Engine { return orch }, change...)
 }
 
-func newBankOn(t *testing.T, db *gorm.DB, on func(*saga.Orchestrator) server.Engine, change ...func(*server.Config, *saga.Config)) *bank {
+func newBankOn(t *testing.T, db *gorm.DB, on func(*embedded.Engine) server.Engine, change ...func(*server.Config, *embedded.Config)) *bank {
 	t.Helper()
 	b := &bank{t: t, db: db}
 	accounts := sqltest.Open(t, "mysql")
@@ -74,7 +74,7 @@ func newBankOn(t *testing.T, db *gorm.DB, on func(*saga.Orchestrator) server.Eng
 	for _, change := range change {
 		change(&config, &engine)
 	}
-	b.orch, err = saga.Open(t.Context(), db, engine)
+	b.orch, err = embedded.Open(t.Context(), db, engine)
 	must(t, err)
 	api, err := server.New(on(b.orch), config)
 	must(t, err)

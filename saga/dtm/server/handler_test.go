@@ -20,6 +20,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -112,7 +113,7 @@ func TestWorkflowsAreRefusedClearly(t *testing.T) {
 // Bodies that do not come are not waited for, and hold up nobody for long.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) {
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *embedded.Config) {
 		config.BodyTimeout, config.MaxRequests = 200*time.Millisecond, 4
 	})
 	var all sync.WaitGroup
@@ -185,7 +186,7 @@ func TestLargeBodies(t *testing.T) {
 // A client that does not take its answers keeps nobody out for long.
 func TestSlowReaders(t *testing.T) {
 	t.Parallel()
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) {
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *embedded.Config) {
 		config.BodyTimeout, config.MaxRequests = 300*time.Millisecond, 1
 	})
 	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"a","trans_type":"tcc"}`))
@@ -228,7 +229,9 @@ func TestInternalErrorsStayInside(t *testing.T) {
 	t.Parallel()
 	var log lines
 	db := sqltest.Open(t, "sqlite")
-	b := newBank(t, db, func(config *server.Config, _ *saga.Config) { config.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	b := newBank(t, db, func(config *server.Config, _ *embedded.Config) {
+		config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
 	b.open("a", "/in/confirm")
 	must(t, db.Exec("ALTER TABLE saga_transactions RENAME TO hidden").Error)
 	id := regexp.MustCompile(`under error ([0-9a-f]{8})"`)
@@ -291,9 +294,9 @@ func TestManyRequests(t *testing.T) {
 	t.Parallel()
 	inside, release := make(chan struct{}, 8), make(chan struct{})
 	free := sync.OnceFunc(func() { close(release) })
-	b := newBankOn(t, sqltest.Open(t, "sqlite"), func(orch *saga.Orchestrator) server.Engine {
+	b := newBankOn(t, sqltest.Open(t, "sqlite"), func(orch *embedded.Engine) server.Engine {
 		return between{orch, func() { inside <- struct{}{}; <-release }}
-	}, func(config *server.Config, _ *saga.Config) {
+	}, func(config *server.Config, _ *embedded.Config) {
 		config.BodyTimeout, config.MaxRequests = 50*time.Millisecond, 2
 	})
 	t.Cleanup(free)

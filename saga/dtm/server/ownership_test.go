@@ -14,6 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -83,7 +84,7 @@ func TestNativeCallsDoNotTakeOverTheAPIs(t *testing.T) {
 // Clients of the API cannot take the gids of others.
 func TestPrefixOfGIDs(t *testing.T) {
 	t.Parallel()
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) { config.GIDPrefix = "dtm-" })
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *embedded.Config) { config.GIDPrefix = "dtm-" })
 	b.says(400, `does not begin with \"dtm-\"`)(b.post("prepare", `{"gid":"order-1","trans_type":"tcc"}`))
 	b.says(400, "does not begin")(b.get("query?gid=order-1"))
 	gid := dtmcli.MustGenGid(b.dtm())
@@ -96,12 +97,12 @@ func second[T any](_ T, err error) error { return err }
 // between calls a function between a Lookup of the API and what the API does
 // then.
 type between struct {
-	*saga.Orchestrator
+	*embedded.Engine
 	then func()
 }
 
 func (b between) Within(pattern string) saga.Engine {
-	return lookups{b.Orchestrator.Within(pattern), b.then}
+	return lookups{b.Engine.Within(pattern), b.then}
 }
 
 type lookups struct {
@@ -123,7 +124,7 @@ func TestAGIDThatIsReusedInBetween(t *testing.T) {
 			t.Parallel()
 			var armed atomic.Bool
 			var b *bank
-			b = newBankOn(t, sqltest.Open(t, "sqlite"), func(orch *saga.Orchestrator) server.Engine {
+			b = newBankOn(t, sqltest.Open(t, "sqlite"), func(orch *embedded.Engine) server.Engine {
 				return between{orch, func() {
 					if armed.CompareAndSwap(true, false) {
 						must(t, second(b.orch.Cancel(context.WithoutCancel(t.Context()), "again", "")))
@@ -134,7 +135,7 @@ func TestAGIDThatIsReusedInBetween(t *testing.T) {
 						must(t, second(tcc.Begin(t.Context(), b.orch, "again", saga.Options{})))
 					}
 				}}
-			}, func(_ *server.Config, engine *saga.Config) {
+			}, func(_ *server.Config, engine *embedded.Config) {
 				engine.CallTimeout, engine.Retention = 25*time.Millisecond, 50*time.Millisecond
 			})
 			b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"again","trans_type":"tcc","timeout_to_fail":1}`))
@@ -159,9 +160,9 @@ func TestAGIDThatIsReusedInBetween(t *testing.T) {
 func TestAHostThatIsDownHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	down, other := newBusi(t), newBusi(t)
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, engine *saga.Config) {
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, engine *embedded.Config) {
 		config.Hosts = []string{down.host(), other.host()}
-		engine.Limits = saga.Limits{Failures: 3, Pause: time.Hour}
+		engine.Limits = embedded.Limits{Failures: 3, Cooldown: time.Hour}
 	})
 	down.answers(500, "")
 	submit := func(gid string, at *busi) {

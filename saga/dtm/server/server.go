@@ -19,12 +19,12 @@ import (
 // [saga.Filter].
 const Pattern = "dtm.tcc"
 
-// Engine is what the API runs on: a [saga.Orchestrator].
+// Engine is what the API runs on: a [embedded.Engine].
 type Engine interface {
 	saga.Engine
 
 	// Within returns an engine that knows only the transactions of a pattern;
-	// see [saga.Orchestrator.Within].
+	// see [embedded.Engine.Within].
 	Within(pattern string) saga.Engine
 }
 
@@ -147,7 +147,7 @@ func New(engine Engine, config Config) (http.Handler, error) {
 	a := &api{engine: engine.Within(Pattern), config: config, targets: targets, crossOrigin: http.NewCrossOriginProtection(),
 		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
 	for _, t := range append(targets, nowhere) {
-		err := a.engine.Register(saga.Branch{Kind: t.kind, Encode: encode, Remote: &caller{client: config.Client, target: t}})
+		err := a.engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t}))
 		if err != nil {
 			return nil, fmt.Errorf("server: %w", err)
 		}

@@ -13,8 +13,8 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -136,7 +136,7 @@ func TestHostedBranch(t *testing.T) {
 		must(t, tcc.Register(host, shelf))
 		hosts := httptest.NewServer(host)
 		t.Cleanup(hosts.Close)
-		orch, err := saga.Open(t.Context(), db, quick)
+		orch, err := embedded.Open(t.Context(), db, quick)
 		must(t, err)
 		api, err := server.New(orch, server.Config{Hosts: []string{strings.TrimPrefix(hosts.URL, "http://")}})
 		must(t, err)

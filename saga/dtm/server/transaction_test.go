@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -21,7 +22,7 @@ func TestDecisionsDoNotWait(t *testing.T) {
 	for _, c := range []struct{ operation, decided, finished string }{{"submit", "submitted", "succeed"}, {"abort", "aborting", "failed"}} {
 		t.Run(c.operation, func(t *testing.T) {
 			t.Parallel()
-			b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, engine *saga.Config) {
+			b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, engine *embedded.Config) {
 				config.MaxWait, config.MaxRequests, engine.CallTimeout = 50*time.Millisecond, 1, time.Minute
 			})
 			release := make(chan struct{})
@@ -54,7 +55,7 @@ func TestDecisionsDoNotWait(t *testing.T) {
 func TestWaitingHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	called, release := make(chan struct{}, 2), make(chan struct{})
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, engine *saga.Config) {
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, engine *embedded.Config) {
 		config.MaxWait, config.MaxRequests, engine.CallTimeout = time.Minute, 1, time.Minute
 	})
 	free := sync.OnceFunc(func() { close(release) })
@@ -82,7 +83,7 @@ func TestWaitingHoldsUpNobody(t *testing.T) {
 // result for longer.
 func TestWaitingForLongerThanForABody(t *testing.T) {
 	t.Parallel()
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) { config.BodyTimeout = 50 * time.Millisecond })
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *embedded.Config) { config.BodyTimeout = 50 * time.Millisecond })
 	b.disturbed(func(*http.Request) int {
 		<-time.After(200 * time.Millisecond) // a slow branch
 		return 200
@@ -93,7 +94,7 @@ func TestWaitingForLongerThanForABody(t *testing.T) {
 
 func TestBoundsOfATransaction(t *testing.T) {
 	t.Parallel()
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) {
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *embedded.Config) {
 		config.MaxData, config.MaxTransactionData = 100, 1000
 	})
 	register := func(gid, id string, n int) (int, string) {
@@ -122,7 +123,7 @@ func TestBoundsOfATransaction(t *testing.T) {
 // The answer to a query is bounded, and says what it leaves out.
 func TestBoundsOfAQuery(t *testing.T) {
 	t.Parallel()
-	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *saga.Config) { config.MaxTransactionData = 4 << 20 })
+	b := newBank(t, sqltest.Open(t, "sqlite"), func(config *server.Config, _ *embedded.Config) { config.MaxTransactionData = 4 << 20 })
 	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"a","trans_type":"tcc"}`))
 	data := strings.Repeat("x", 1<<16-1)
 	for i := range 20 {

@@ -22,7 +22,7 @@ func LookLocked(ctx context.Context, tx *gorm.DB, key barrier.Key) (*barrier.Row
 	}
 	rows, err := tx.Statement.ConnPool.QueryContext(ctx, statements[d].look, key.GID, key.BranchID)
 	if err != nil {
-		return nil, fmt.Errorf("barrier: reading the row of %s: %w", key, err)
+		return nil, fmt.Errorf("barrier: reading the rows of %s: %w", key.GID, err)
 	}
 	defer rows.Close()
 	if !rows.Next() {
@@ -31,8 +31,8 @@ func LookLocked(ctx context.Context, tx *gorm.DB, key barrier.Key) (*barrier.Row
 	row := barrier.Row{Key: key}
 	var call barrier.UnderWay
 	var since, until, left int64
-	if err := rows.Scan(&row.State, &row.Caller, &row.Kind, &row.Input, &call.Op, &call.By, &since, &until, &left); err != nil {
-		return nil, fmt.Errorf("barrier: reading the row of %s: %w", key, err)
+	if err := rows.Scan(&row.BranchID, &row.State, &row.Caller, &row.Kind, &row.Input, &call.Op, &call.By, &since, &until, &left); err != nil {
+		return nil, fmt.Errorf("barrier: reading the rows of %s: %w", key.GID, err)
 	}
 	if call.Op != "" {
 		call.Since, call.Until, call.Left = dialect.Time(since), dialect.Time(until), time.Duration(left)*time.Microsecond

@@ -40,7 +40,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 				WHERE state = 'tried' AND caller IN (?, '') AND branch_id IN (?` + strings.Repeat(`, ?`, n.branches-1) +
 				`) AND gid IN (?` + strings.Repeat(`, ?`, n.gids-1) + `)`)
 		}),
-		look: d.SQL(`SELECT state, caller, kind, input, call_op, call_by, COALESCE({micros call_since}, 0), COALESCE({micros call_until}, 0),
+		look: d.SQL(`SELECT branch_id, state, caller, kind, input, call_op, call_by, COALESCE({micros call_since}, 0), COALESCE({micros call_until}, 0),
 			COALESCE({micros call_until} - {micros now}, 0) FROM saga_barrier` + where + ` {lock}`),
 		mark:      d.SQL(`UPDATE saga_barrier SET call_op = ?, call_by = ?, call_since = {now}, call_until = {after ?}` + where),
 		unmark:    d.SQL(`UPDATE saga_barrier SET call_op = '', call_until = {now}` + where + ` AND call_op <> '' AND call_by = ?`),

@@ -19,7 +19,7 @@ import (
 type Limits struct {
 	Rate     float64       // repeated calls per second
 	Failures int           // failed transactions in a row that open the circuit
-	Pause    time.Duration // between the calls that an open circuit lets through
+	Cooldown time.Duration // between the calls that an open circuit lets through
 }
 
 // Breaker limits the repeated calls of one kind of branch. It is a circuit breaker with
@@ -63,7 +63,7 @@ func (b *Breaker) Delay(ctx context.Context, longest time.Duration, unlimited bo
 	case b.open() && now.Before(b.retryAt):
 		until = b.retryAt.Sub(now)
 	case b.open():
-		b.retryAt = now.Add(b.limits.Pause)
+		b.retryAt = now.Add(b.limits.Cooldown)
 		return 0
 	case unlimited || b.rate.AllowN(now, 1):
 		b.delayed = max(0, b.delayed-1)
@@ -85,7 +85,7 @@ func (b *Breaker) Failure(gid string) {
 		return
 	}
 	if b.failed[gid] = struct{}{}; b.open() {
-		b.retryAt = time.Now().Add(b.limits.Pause)
+		b.retryAt = time.Now().Add(b.limits.Cooldown)
 		b.logger.Warn("saga: the circuit of a kind of branch is open: repeated calls wait", slog.String("kind", b.kind),
 			slog.Int("transactions failed in a row", len(b.failed)))
 	}

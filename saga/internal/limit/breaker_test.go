@@ -13,7 +13,7 @@ import (
 
 func newBreaker(limits limit.Limits) *limit.Breaker {
 	if limits.Failures == 0 {
-		limits.Failures, limits.Pause = 10, time.Second
+		limits.Failures, limits.Cooldown = 10, time.Second
 	}
 	return limit.NewBreaker("k", limits, slog.New(slog.DiscardHandler), nil)
 }
@@ -64,7 +64,7 @@ func TestDelayedCallsAreSpread(t *testing.T) {
 
 func TestCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBreaker(limit.Limits{Rate: 1000, Failures: 3, Pause: time.Second})
+		b := newBreaker(limit.Limits{Rate: 1000, Failures: 3, Cooldown: time.Second})
 		for range 100 {
 			b.Failure("the same") // which cannot succeed
 		}
@@ -96,7 +96,7 @@ func TestCircuit(t *testing.T) {
 func TestPostponedTransactionsAreReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var released []string
-		b := limit.NewBreaker("k", limit.Limits{Rate: 1000, Failures: 2, Pause: time.Second}, slog.New(slog.DiscardHandler), func(gids []string) {
+		b := limit.NewBreaker("k", limit.Limits{Rate: 1000, Failures: 2, Cooldown: time.Second}, slog.New(slog.DiscardHandler), func(gids []string) {
 			released = slices.Sorted(slices.Values(gids))
 		})
 		b.Postpone("healthy") // nothing has failed

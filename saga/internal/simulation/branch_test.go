@@ -53,17 +53,17 @@ func (w *world) branches(p *process, away *gorm.DB) []saga.Branch {
 			return nil
 		})
 	}
-	type outsides = map[barrier.Op]func(context.Context, saga.Call) (any, error)
+	send := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+		if c.Op == barrier.Confirm && c.Receipt != "receipt" {
+			return fmt.Errorf("the receipt is %v", c.Receipt)
+		}
+		return inside(ctx, tx, c)
+	}
 	return []saga.Branch{
-		{Kind: "here", Encode: encode, Inside: inside},
-		{Kind: "away", Encode: encode, Inside: inside, Database: away},
-		{Kind: "out", Encode: encode, Outside: outsides{barrier.Try: outside, barrier.Confirm: outside, barrier.Cancel: outside}},
-		{Kind: "send", Encode: encode, Inside: func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
-			if c.Op == barrier.Confirm && c.Receipt != "receipt" {
-				return fmt.Errorf("the receipt is %v", c.Receipt)
-			}
-			return inside(ctx, tx, c)
-		}, Outside: outsides{barrier.Confirm: outside}},
+		saga.NewLocal("here", encode, saga.Local{Work: inside}),
+		saga.NewLocal("away", encode, saga.Local{Work: inside, Database: away}),
+		saga.NewExternal("out", encode, saga.External{Try: outside, Confirm: outside, Cancel: outside}),
+		saga.NewLocal("send", encode, saga.Local{Work: send, Effects: map[barrier.Op]saga.Effect{barrier.Confirm: outside}}),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 )
 
@@ -102,7 +103,7 @@ func (c caller) context() (context.Context, context.CancelFunc) {
 
 // ask calls a process, and notes the answer if there was one: a process that is
 // gone answers nobody.
-func (c caller) ask(gid, what string, call func(context.Context, *saga.Orchestrator) (answer, bool)) (answer, bool) {
+func (c caller) ask(gid, what string, call func(context.Context, *embedded.Engine) (answer, bool)) (answer, bool) {
 	number := c.random.IntN(processes)
 	if c.first > 0 {
 		number = c.first - 1
@@ -142,7 +143,7 @@ func (c caller) execute(gid string, steps []saga.Step) {
 		if c.random.IntN(4) == 0 {
 			options.Timeout = time.Duration(1+c.random.IntN(4000)) * time.Millisecond
 		}
-		a, final := c.ask(gid, "Execute", func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
+		a, final := c.ask(gid, "Execute", func(ctx context.Context, orch *embedded.Engine) (answer, bool) {
 			a := outcome(orch.Execute(ctx, saga.Plan{GID: gid, Pattern: "tcc", Steps: steps, Options: options}))
 			return a, a.confirmed || a.cancelled
 		})
@@ -156,9 +157,9 @@ func (c caller) execute(gid string, steps []saga.Step) {
 // open begins a transaction, tries the branches one by one, and confirms,
 // cancels, or goes away.
 func (c caller) open(gid string, steps []saga.Step) {
-	insist := func(what string, do func(context.Context, *saga.Orchestrator) error) bool {
+	insist := func(what string, do func(context.Context, *embedded.Engine) error) bool {
 		for range 1 + c.random.IntN(6) {
-			_, done := c.ask(gid, what, func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
+			_, done := c.ask(gid, what, func(ctx context.Context, orch *embedded.Engine) (answer, bool) {
 				err := do(ctx, orch)
 				return answer{err: err}, err == nil
 			})
@@ -169,9 +170,9 @@ func (c caller) open(gid string, steps []saga.Step) {
 		}
 		return false
 	}
-	decide := func(what string, do func(context.Context, *saga.Orchestrator) (saga.Outcome, error)) {
+	decide := func(what string, do func(context.Context, *embedded.Engine) (saga.Outcome, error)) {
 		for range 1 + c.random.IntN(6) {
-			_, done := c.ask(gid, what, func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
+			_, done := c.ask(gid, what, func(ctx context.Context, orch *embedded.Engine) (answer, bool) {
 				o, err := do(ctx, orch)
 				a := outcome(o, err)
 				if errors.Is(err, saga.ErrConfirmed) {
@@ -185,11 +186,11 @@ func (c caller) open(gid string, steps []saga.Step) {
 			time.Sleep(time.Duration(c.random.IntN(2000)) * time.Millisecond)
 		}
 	}
-	ok := insist("Begin", func(ctx context.Context, orch *saga.Orchestrator) error {
+	ok := insist("Begin", func(ctx context.Context, orch *embedded.Engine) error {
 		return orch.Begin(ctx, saga.Opening{GID: gid, Pattern: "tcc"})
 	})
 	for i, step := range steps {
-		ok = ok && insist("Try", func(ctx context.Context, orch *saga.Orchestrator) error {
+		ok = ok && insist("Try", func(ctx context.Context, orch *embedded.Engine) error {
 			return orch.Try(ctx, gid, saga.BranchID(i+1), step)
 		})
 	}
@@ -200,23 +201,23 @@ func (c caller) open(gid string, steps []saga.Step) {
 		var both sync.WaitGroup
 		other := caller{world: c.world, random: rand.New(rand.NewPCG(c.world.seed, c.random.Uint64())), name: c.name + " again"}
 		both.Go(func() {
-			other.ask(gid, "Cancel", func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
+			other.ask(gid, "Cancel", func(ctx context.Context, orch *embedded.Engine) (answer, bool) {
 				o, err := orch.Cancel(ctx, gid, "changed my mind")
 				a := outcome(o, err)
 				a.confirmed = errors.Is(err, saga.ErrConfirmed)
 				return a, true
 			})
 		})
-		decide("Confirm", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
+		decide("Confirm", func(ctx context.Context, orch *embedded.Engine) (saga.Outcome, error) {
 			return orch.Confirm(ctx, gid, saga.Options{})
 		})
 		both.Wait()
 	case ok || n == 2: // n == 2 confirms what was not tried, which has to be refused
-		decide("Confirm", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
+		decide("Confirm", func(ctx context.Context, orch *embedded.Engine) (saga.Outcome, error) {
 			return orch.Confirm(ctx, gid, saga.Options{})
 		})
 	default:
-		decide("Cancel", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
+		decide("Cancel", func(ctx context.Context, orch *embedded.Engine) (saga.Outcome, error) {
 			return orch.Cancel(ctx, gid, "changed my mind")
 		})
 	}

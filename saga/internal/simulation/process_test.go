@@ -14,7 +14,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
@@ -29,7 +29,7 @@ type process struct {
 	gone        atomic.Bool
 	starting    bool // until start has returned
 	pausedUntil time.Time
-	orch        *saga.Orchestrator
+	orch        *embedded.Engine
 	stop        context.CancelFunc
 	ended       chan struct{}
 
@@ -82,7 +82,7 @@ func (p *process) start() error {
 	}
 	ctx, stop := context.WithCancel(jitter.With(context.Background(), p.draw))
 	p.stop = stop
-	orch, err := saga.Open(ctx, here, p.world.config)
+	orch, err := embedded.Open(ctx, here, p.world.config)
 	if err != nil {
 		return err
 	}

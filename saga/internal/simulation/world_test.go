@@ -8,6 +8,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
 // processes is how many there are at a time.
@@ -19,7 +20,7 @@ type world struct {
 	gate       *gate
 	log, other *database
 	service    *service
-	config     saga.Config
+	config     embedded.Config
 	died       chan *process
 
 	mu     sync.Mutex
@@ -47,9 +48,9 @@ func newWorld(seed uint64, log, other *database, plan func(w *world) func(int, *
 			}
 		}
 	}
-	w.config = saga.Config{Lease: lease, Poll: 500 * time.Millisecond, Timeout: 10 * time.Second, OpenTimeout: 20 * time.Second,
-		CallTimeout: 3 * time.Second, FirstRetry: 200 * time.Millisecond, MaxRetry: 5 * time.Second, Drain: time.Second,
-		Retention: saga.Forever, Logger: quiet}
+	w.config = embedded.Config{Lease: lease, Poll: 500 * time.Millisecond, Timeout: 10 * time.Second, OpenTimeout: 20 * time.Second,
+		CallTimeout: 3 * time.Second, MinBackoff: 200 * time.Millisecond, MaxBackoff: 5 * time.Second, StopTimeout: time.Second,
+		Retention: embedded.Forever, Logger: quiet}
 	// The database's clock is another one than the processes'.
 	log.offset, other.offset = time.Duration(seed%7)*time.Hour, -time.Duration(seed%5)*time.Hour
 	return w

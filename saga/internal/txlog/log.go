@@ -28,6 +28,14 @@ const (
 	Cancelled  = "cancelled"
 )
 
+// Who decided, as the log names them.
+const (
+	ByCaller   = "caller"
+	ByDeadline = "deadline"
+	ByRecovery = "recovery"
+	ByOperator = "operator"
+)
+
 // Errors of the log.
 var (
 	ErrExists   = errors.New("the gid is in use")

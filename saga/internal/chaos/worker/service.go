@@ -18,6 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/chaos"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -26,7 +27,7 @@ import (
 // branches, a consumer, and HTTP in front.
 type service struct {
 	setup     chaos.Setup
-	orch      *saga.Orchestrator
+	orch      *embedded.Engine
 	publisher *message.Publisher
 	consumer  *message.Consumer
 	ran       chan error // what Run has returned
@@ -62,8 +63,8 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
-	s.orch, err = saga.Open(ctx, home, saga.Config{Lease: setup.Lease, Poll: 100 * time.Millisecond, Timeout: 5 * time.Second,
-		CallTimeout: 3 * time.Second, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Logger: logger})
+	s.orch, err = embedded.Open(ctx, home, embedded.Config{Lease: setup.Lease, Poll: 100 * time.Millisecond, Timeout: 5 * time.Second,
+		CallTimeout: 3 * time.Second, MinBackoff: 20 * time.Millisecond, MaxBackoff: time.Second, Logger: logger})
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	}
 	s.consumer, err = message.Consume(ctx, away, broker, message.ConsumerConfig{Stream: setup.Stream, Name: "effects",
 		// Faults are not the message's fault: none may go to the dead letters.
-		Attempts: 1 << 20, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Timeout: 5 * time.Second, Logger: logger}, effect)
+		Attempts: 1 << 20, MinBackoff: 20 * time.Millisecond, MaxBackoff: time.Second, Timeout: 5 * time.Second, Logger: logger}, effect)
 	if err != nil {
 		return nil, err
 	}

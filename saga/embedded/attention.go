@@ -1,0 +1,50 @@
+package embedded
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
+	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// Attention says that a person should look at a transaction, and why.
+type Attention struct {
+	GID   string
+	State saga.State // Confirming or Cancelling; empty if this instance does not drive it
+	Why   string     // the same as Summary.Attention
+}
+
+// alarm tells the log and the user of transactions that were raised to attention.
+type alarm struct {
+	logger   *slog.Logger
+	hook     func(context.Context, Attention) // nil for none
+	inFlight *inflight.Registry
+	life     *lifetime.Lifetime
+	timeout  time.Duration
+}
+
+// raise tells the user that a transaction was raised to attention.
+func (a *alarm) raise(t *txn.Txn) {
+	a.logger.Error("saga: a transaction needs attention", slog.String("gid", t.GID),
+		slog.String("state", string(t.State)), slog.String("why", t.Attention))
+	if a.hook == nil || !a.inFlight.Enter() {
+		return
+	}
+	raised := Attention{GID: t.GID, State: t.State, Why: t.Attention}
+	go func() {
+		defer a.inFlight.Leave()
+		defer func() {
+			if p := recover(); p != nil {
+				a.logger.Error("saga: OnAttention panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			}
+		}()
+		ctx, cancel := context.WithTimeout(a.life.Context(), a.timeout)
+		defer cancel()
+		a.hook(ctx, raised)
+	}()
+}

@@ -1,0 +1,62 @@
+package embedded
+
+import (
+	"context"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+)
+
+// answerGrace is how long a call of the user may go on after its context has
+// ended, so that it can still be told something certain.
+const answerGrace = time.Second
+
+// await runs work, which goes on until its end, and returns its results, or false
+// soon after ctx has ended: somebody else's slow call, or a branch that ignores its
+// context, keeps no caller.
+func await[T any](ctx context.Context, work func() (T, error)) (result T, err error, answered bool) {
+	if ctx.Done() == nil {
+		result, err = work()
+		return result, err, true
+	}
+	type answer struct {
+		result T
+		err    error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		result, err := work()
+		answers <- answer{result, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.result, a.err, true
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(answerGrace)
+	defer timer.Stop()
+	select {
+	case a := <-answers:
+		return a.result, a.err, true
+	case <-timer.C:
+		return result, nil, false
+	}
+}
+
+// awaitOutcome is await for calls that are told an outcome.
+func awaitOutcome(ctx context.Context, gid string, work func() (saga.Outcome, error)) (saga.Outcome, error) {
+	outcome, err, answered := await(ctx, work)
+	if !answered {
+		return saga.Outcome{GID: gid}, &saga.UnknownError{GID: gid, Cause: context.Cause(ctx)}
+	}
+	return outcome, err
+}
+
+// awaitError is await for calls that are told only an error.
+func awaitError(ctx context.Context, gid string, work func() error) error {
+	_, err, answered := await(ctx, func() (struct{}, error) { return struct{}{}, work() })
+	if !answered {
+		return &saga.UnknownError{GID: gid, Cause: context.Cause(ctx)}
+	}
+	return err
+}

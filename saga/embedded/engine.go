@@ -1,0 +1,218 @@
+// Package embedded has the engine that lives in the user's own process and database.
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/clean"
+	"github.com/tccsaga/tccsaga/saga/internal/decide"
+	"github.com/tccsaga/tccsaga/saga/internal/drive"
+	"github.com/tccsaga/tccsaga/saga/internal/follow"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
+	"github.com/tccsaga/tccsaga/saga/internal/lease"
+	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/limit"
+	"github.com/tccsaga/tccsaga/saga/internal/pause"
+	"github.com/tccsaga/tccsaga/saga/internal/recovery"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+	"github.com/tccsaga/tccsaga/saga/internal/warn"
+	"github.com/tccsaga/tccsaga/saga/schema"
+)
+
+// Engine is the [saga.Engine] that lives in the user's own process and database. Open one
+// per process and database, register the branches, and keep Run going. It is safe for
+// concurrent use.
+type Engine struct {
+	planned
+	opened
+	operators
+	viewer
+
+	config   Config
+	instance txlog.Instance
+	log      *txlog.Log
+	registry *txn.Registry
+	shared   *call.Shared
+	inFlight *inflight.Registry
+	lease    *lease.Lease
+	life     *lifetime.Lifetime // ends when Stop interrupts what is left
+	warn     *warn.Logger
+	paused   *pause.Kinds
+	decider  *decide.Decider
+	driver   *drive.Driver
+	recovery *recovery.Recovery
+	cleaner  *clean.Cleaner
+
+	stopping chan struct{} // closed when Stop begins, or Run drains
+	stopOnce sync.Once
+	drained  chan struct{} // closed when nothing is under way any more
+	left     error         // what could not be drained; readable after drained
+
+	starting sync.Mutex
+	running  chan struct{} // closed when Run returns; nil before Run
+}
+
+var _ saga.Engine = (*Engine)(nil)
+
+// Open returns an engine whose log is in db. It checks that the schema is
+// complete and takes the first lease; nothing is driven before [Engine.Run].
+//
+// Give it the handle that gorm.Open returned: not one in a local transaction. The
+// engine commits by itself, whatever local transaction the caller has open, and
+// waits for what that has locked.
+//
+// If the pool of db has a limit of n connections, the engine uses at most three
+// quarters of them at once, and at least two: one is the heartbeat's own, and the
+// local transactions share the rest. Others wait, and the user's own queries find a
+// connection. So it is with the pool of a branch's own database, without a
+// heartbeat. A pool of one or two connections works, but lets one local transaction
+// run at a time. The limit counts that the pool has when it is first used here.
+//
+// For SQLite, open db with _txlock=immediate, a busy timeout and the WAL
+// journal, as the examples do.
+func Open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := txn.CheckHandle(db); err != nil {
+		return nil, txn.Invalid("open: the database: %w", err)
+	}
+	e, err := open(ctx, db, config)
+	if err != nil {
+		return nil, fmt.Errorf("saga: open: %w", err)
+	}
+	return e, nil
+}
+
+func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
+	if err := schema.Check(ctx, db); err != nil {
+		return nil, err
+	}
+	registry, err := txn.NewRegistry(db)
+	if err != nil {
+		return nil, err
+	}
+	log, err := txlog.New(db)
+	if err != nil {
+		return nil, err
+	}
+	logID, err := log.ID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		config:   config,
+		instance: newInstance(),
+		log:      log,
+		registry: registry,
+		inFlight: &inflight.Registry{},
+		life:     lifetime.New(ctx, config.CallTimeout),
+		warn:     warn.New(config.Logger),
+		stopping: make(chan struct{}),
+		drained:  make(chan struct{}),
+	}
+	e.lease = lease.New(config.Lease, func(ctx context.Context) error { return log.Renew(ctx, e.instance, config.Lease) })
+	e.paused = pause.New(log, e.warn)
+	if err := e.wire(db, logID); err != nil {
+		return nil, err
+	}
+	if err := e.lease.Renew(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.paused.Read(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// newInstance returns a new name for this process.
+func newInstance() txlog.Instance {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return txlog.Instance{ID: uuid.NewString(), Host: host, PID: os.Getpid()}
+}
+
+// wire makes the parts of the engine and connects them.
+func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
+	config, instance := e.config, e.instance.ID
+	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Over: e.life.Context().Done()})
+	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
+		return err
+	}
+	builder := &txn.Builder{Registry: e.registry, Caller: logID, MaxPayload: config.MaxPayload, MaxBytes: config.MaxBytes}
+	reader := follow.New(db, e.log, config.Poll)
+	waker := recovery.NewWaker()
+	alarm := &alarm{logger: config.Logger, hook: config.OnAttention, inFlight: e.inFlight, life: e.life, timeout: config.CallTimeout}
+	e.decider = decide.New(decide.Parts{
+		DB: db, Log: e.log, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Warn: e.warn, Instance: instance, Lease: config.Lease,
+	})
+	e.driver = drive.New(drive.Parts{
+		DB: db, Log: e.log, LogID: logID, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Paused: e.paused, InFlight: e.inFlight,
+		Logger: config.Logger, Instance: instance, CallTimeout: config.CallTimeout, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
+		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Wake: waker.After, Alarm: alarm.raise,
+	})
+	e.recovery = recovery.New(recovery.Parts{
+		DB: db, Log: e.log, Builder: builder, Driver: e.driver, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
+		Lease: config.Lease, PollEvery: config.Poll, CallTimeout: config.CallTimeout, AttentionAge: config.AttentionAge,
+		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes,
+	}, waker)
+	e.cleaner = clean.New(clean.Parts{
+		DB: db, Log: e.log, Registry: e.registry, Calls: calls, Logger: config.Logger, Warn: e.warn, Stopping: e.stopping,
+		Retention: config.Retention, CallTimeout: config.CallTimeout, MinRest: config.Poll,
+	})
+	e.wireCalls(db, logID, calls, builder, reader, waker)
+	return nil
+}
+
+// wireCalls makes the parts that have the user's calls.
+func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builder *txn.Builder, reader *follow.Reader, waker *recovery.Waker) {
+	config, instance := e.config, e.instance.ID
+	admission := &admission{inFlight: e.inFlight, lease: e.lease, life: e.life, stopping: e.stopping}
+	finisher := &finisher{life: e.life, inFlight: e.inFlight, driver: e.driver}
+	e.planned = planned{
+		admission: admission, builder: builder, paused: e.paused, inFlight: e.inFlight, decider: e.decider, finisher: finisher,
+		reader: reader, instance: instance, timeout: config.Timeout,
+	}
+	e.opened = opened{
+		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, reader: reader,
+		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
+	}
+	e.viewer = viewer{db: db, log: e.log, registry: e.registry, calls: calls}
+	e.operators = operators{
+		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,
+	}
+}
+
+// Register makes a kind of branch known; see [saga.Registrar]. It checks the schema of the
+// branch's database, if that is another one.
+func (e *Engine) Register(b saga.Branch) error {
+	registered, err := txn.NewBranch(b, e.breaker(b.Kind()))
+	if err != nil {
+		return err
+	}
+	return e.registry.Add(e.life.Context(), registered)
+}
+
+// breaker returns the breaker of a kind of branch.
+func (e *Engine) breaker(kind string) *limit.Breaker {
+	limits, own := e.config.KindLimits[kind]
+	if !own {
+		limits = e.config.Limits
+	}
+	return limit.NewBreaker(kind, limit.Limits(limits), e.config.Logger, e.recovery.MakeDue)
+}
+
+// Instance returns the id of this instance in the log, new at every Open.
+func (e *Engine) Instance() string { return e.instance.ID }

@@ -1,0 +1,174 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// viewer shows transactions to people.
+type viewer struct {
+	db       *gorm.DB
+	log      *txlog.Log
+	registry *txn.Registry
+	calls    *call.Caller
+}
+
+// Lookup returns all that is known of a transaction: its state, branches,
+// barrier rows and failed attempts. It is for people and for support tools; it
+// locks nothing. The parts are read one after the other, so that those of a
+// transaction under way may be some milliseconds apart.
+func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, error) {
+	if err := barrier.ValidateGID(gid); err != nil {
+		return nil, txn.Invalid("lookup: %w", err)
+	}
+	var record txlog.Record
+	var branches map[string][]txlog.Branch
+	var attempts map[string][]txlog.Attempt
+	var acts []txlog.Act
+	// A local transaction goes to the database that takes writes, also where a
+	// proxy sends other reads to a replica.
+	err := local.Run(ctx, v.db, func(tx *gorm.DB) (err error) {
+		if record, err = v.log.Get(ctx, tx, gid); err != nil {
+			return err
+		}
+		if branches, err = v.log.BranchesIn(ctx, tx, gid); err != nil {
+			return err
+		}
+		if attempts, err = v.log.Attempts(ctx, tx, gid); err != nil {
+			return err
+		}
+		acts, err = v.log.Acts(ctx, tx, gid, "")
+		return err
+	})
+	if errors.Is(err, txlog.ErrNotFound) {
+		return nil, fmt.Errorf("lookup %s: %w", gid, saga.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("saga: lookup %s: %w", gid, err)
+	}
+	t := &saga.Transaction{Summary: summary(record)}
+	for _, a := range acts {
+		t.Acts = append(t.Acts, saga.Action{Name: a.Name, Operator: saga.Operator{Who: a.Who, Why: a.Why}, BranchID: a.BranchID, Believed: saga.State(a.Believed), At: a.At})
+	}
+	rows := barrierRows{ctx: ctx, gid: gid}
+	for _, b := range branches[gid] {
+		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt}
+		if err := v.lookAtBarrier(&view, &rows); err != nil {
+			view.BarrierError = err.Error()
+		}
+		for _, a := range attempts[gid] {
+			if a.BranchID == b.ID {
+				view.Attempts = append(view.Attempts, saga.Attempt{Operation: barrier.Op(a.Operation), Number: a.Number,
+					Error: a.Error, Code: a.Code, Instance: a.Instance, FailedAt: a.FailedAt, NextAt: a.NextAt})
+			}
+		}
+		t.Branches = append(t.Branches, view)
+	}
+	return t, nil
+}
+
+// lookAtBarrier fills in what the barrier says, and which call is under way.
+func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err error) {
+	key := barrier.Key{GID: rows.gid, BranchID: view.ID}
+	if call, ours := v.calls.UnderWay.Of(key); ours {
+		call.By = v.calls.Instance()
+		view.UnderWay = &call
+	}
+	known, err := v.registry.Branch(view.Kind)
+	switch {
+	case err != nil:
+		return err
+	case known.Remote != nil:
+		return errElsewhere
+	}
+	if view.Barrier, err = rows.of(known.Database, view.ID); err != nil {
+		return err
+	}
+	// The row knows better than this process, which may only be looking at the row.
+	if row := view.Barrier; row != nil && row.UnderWay != nil && (view.UnderWay == nil || row.UnderWay.Left > 0) {
+		u := row.UnderWay
+		view.UnderWay = &saga.CallUnderWay{Op: u.Op, By: u.By, Since: u.Since, Until: u.Until}
+	}
+	return nil
+}
+
+var errElsewhere = errors.New("the service that has the branch keeps its barrier")
+
+// lookTimeout bounds the look at the barrier rows in one database.
+const lookTimeout = 2 * time.Second
+
+// barrierRows reads the barrier rows of a transaction, once per database.
+type barrierRows struct {
+	ctx  context.Context
+	gid  string
+	read map[*gorm.DB][]barrier.Row
+}
+
+func (b *barrierRows) of(db *gorm.DB, branchID string) (*barrier.Row, error) {
+	rows, known := b.read[db]
+	if !known {
+		// A database that does not answer keeps nobody from seeing the rest.
+		ctx, cancel := context.WithTimeout(b.ctx, lookTimeout)
+		defer cancel()
+		var err error
+		if rows, err = barrier.Look(ctx, db, b.gid); err != nil {
+			return nil, err
+		}
+		if b.read == nil {
+			b.read = make(map[*gorm.DB][]barrier.Row)
+		}
+		b.read[db] = rows
+	}
+	i := slices.IndexFunc(rows, func(r barrier.Row) bool { return r.BranchID == branchID })
+	if i < 0 {
+		return nil, nil
+	}
+	return &rows[i], nil
+}
+
+// List returns transactions by gid, in ascending order. Without Unfinished,
+// Attention or a Prefix it may read the whole log.
+func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error) {
+	switch {
+	case f.Limit < 0 || f.Limit > 1000:
+		return nil, txn.Invalid("list: the limit is %d, it must be between 0 and 1,000", f.Limit)
+	case f.Limit == 0:
+		f.Limit = 100
+	}
+	states := make([]string, len(f.States))
+	for i, s := range f.States {
+		if !slices.Contains([]saga.State{saga.Trying, saga.Confirming, saga.Confirmed, saga.Cancelling, saga.Cancelled}, s) {
+			return nil, txn.Invalid("list: unknown state %q", string(s))
+		}
+		states[i] = string(s)
+	}
+	records, err := v.log.List(ctx, txlog.Filter{States: states, Pattern: f.Pattern, Prefix: f.Prefix, Unfinished: f.Unfinished,
+		Attention: f.Attention, CreatedAfter: f.CreatedAfter, CreatedBefore: f.CreatedBefore, After: f.After, Limit: f.Limit})
+	if err != nil {
+		return nil, fmt.Errorf("saga: list: %w", err)
+	}
+	summaries := make([]saga.Summary, len(records))
+	for i, r := range records {
+		summaries[i] = summary(r)
+	}
+	return summaries, nil
+}
+
+func summary(r txlog.Record) saga.Summary {
+	return saga.Summary{GID: r.GID, Pattern: r.Pattern, State: saga.State(r.State), Reason: r.Reason, Code: r.Code, BranchID: r.BranchID, DecidedBy: r.DecidedBy,
+		Attention: r.Attention, Owner: r.Owner, Epoch: r.Epoch, Failures: r.Failures, CreatedAt: r.CreatedAt,
+		DeadlineAt: r.DeadlineAt, DueAt: r.DueAt, DecidedAt: r.DecidedAt, FinishedAt: r.FinishedAt, PausedAt: r.PausedAt}
+}

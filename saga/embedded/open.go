@@ -1,0 +1,227 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/decide"
+	"github.com/tccsaga/tccsaga/saga/internal/follow"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/pause"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// opened has the calls of transactions whose branches are added one by one.
+type opened struct {
+	admission *admission
+	builder   *txn.Builder
+	paused    *pause.Kinds
+	decider   *decide.Decider
+	calls     *call.Caller
+	db        *gorm.DB
+	log       *txlog.Log
+	reader    *follow.Reader
+	inFlight  *inflight.Registry
+	finisher  *finisher
+	instance  string
+	lease     time.Duration
+	timeout   time.Duration // unless the opening says otherwise
+}
+
+// Begin opens a transaction whose decision comes later; see [Engine]. It
+// belongs to no process: any instance may add branches and decide, and at the
+// deadline whichever is there cancels it.
+func (o *opened) Begin(ctx context.Context, opening saga.Opening) error {
+	gid := opening.GID
+	if err := barrier.ValidateGID(gid); err != nil {
+		return txn.Invalid("begin: %w", err)
+	}
+	if err := txn.CheckPattern(opening.Pattern); err != nil {
+		return txn.Invalid("begin %s: %w", gid, err)
+	}
+	timeout, err := timeoutOf(opening.Options, o.timeout)
+	if err != nil {
+		return txn.Invalid("begin %s: %w", gid, err)
+	}
+	ctx, leave, err := o.admission.enter(ctx)
+	if err != nil {
+		return fmt.Errorf("begin %s: %w", gid, err)
+	}
+	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout}
+	return awaitError(ctx, gid, func() error {
+		defer leave()
+		return o.begin(ctx, start)
+	})
+}
+
+func (o *opened) begin(ctx context.Context, start txlog.Start) error {
+	insert := func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) }
+	err := local.Run(ctx, o.db, insert)
+	if errors.Is(err, local.ErrCommitUnknown) {
+		// Waits for the unanswered COMMIT.
+		err = local.Run(ctx, o.db, insert)
+	}
+	if errors.Is(err, txlog.ErrExists) {
+		var record txlog.Record
+		if record, err = o.reader.Locked(ctx, start.GID); err == nil && (record.Digest != "" || record.Pattern != start.Pattern) {
+			return fmt.Errorf("begin: the gid %s: %w", start.GID, saga.ErrMismatch)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("saga: begin %s: %w", start.GID, err)
+	}
+	return nil
+}
+
+// Try adds a branch to an open transaction and tries it; see [Engine]. The name
+// of the branch is in the log before, or with, whatever its Try does.
+//
+// After an error other than [ErrInvalid] a branch that lives elsewhere may have
+// reserved something. It is named in the log, so that cancelling gives back
+// what there is; do not confirm.
+func (o *opened) Try(ctx context.Context, gid, branchID string, request saga.Step) error {
+	s, err := o.builder.Step(gid, branchID, request)
+	if err != nil {
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+	}
+	ctx, leave, err := o.admission.enter(ctx)
+	if err != nil {
+		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+	}
+	return awaitError(ctx, gid, func() error {
+		defer leave()
+		if err := o.try(ctx, &txn.Txn{GID: gid, Caller: o.builder.Caller, Steps: []*txn.Step{s}}, s); err != nil {
+			return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+		}
+		return nil
+	})
+}
+
+func (o *opened) try(ctx context.Context, t *txn.Txn, s *txn.Step) error {
+	if err := o.paused.Refuse(t.Steps); err != nil {
+		return err
+	}
+	var err error
+	for look := 1; ; look++ {
+		err = o.tryOpen(ctx, t, s)
+		if look == txn.MaxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+			break
+		}
+	}
+	var failed *txn.BranchError
+	switch {
+	case errors.As(err, &failed):
+		return fmt.Errorf("%s: %w", s.Kind, failed.Err)
+	case errors.Is(err, txlog.ErrExists):
+		return saga.ErrMismatch
+	case errors.Is(err, txlog.ErrFull):
+		return txn.Invalid("%w", err)
+	case errors.Is(err, txlog.ErrStale):
+		return o.notOpen(ctx, t.GID, s)
+	}
+	return err
+}
+
+func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
+	var joined txlog.Joined
+	room := txlog.Room{Branches: saga.MaxBranches, Bytes: o.builder.MaxBytes}
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+		if err := o.holdWithin(ctx, tx, t.GID); err != nil {
+			return err
+		}
+		if joined, err = o.log.Join(ctx, tx, s.Row(t.GID), room); err != nil || !s.Branch.TriesInLog() {
+			return err
+		}
+		if err := o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
+			return err
+		}
+		return o.log.Tried(ctx, tx, t.GID, s.ID)
+	})
+	if err != nil || s.Branch.TriesInLog() || joined.Tried {
+		return err
+	}
+	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, txn.ErrDeadline)
+	defer cancel()
+	if err := o.calls.Apart(trying, s.Branch, t.Call(s, barrier.Try)); err != nil {
+		if s.Branch.Effects[barrier.Try] != nil {
+			o.decider.MakeCancelDue(ctx, t.GID) // a Cancel may have waited for the end of the Try
+		}
+		return &txn.BranchError{ID: s.ID, Kind: s.Kind, Err: txn.CauseOf(trying, err)}
+	}
+	return o.markTried(ctx, t, s)
+}
+
+// markTried notes that the Try of a branch elsewhere has succeeded, unless the
+// transaction was decided to be cancelled meanwhile.
+func (o *opened) markTried(ctx context.Context, t *txn.Txn, s *txn.Step) error {
+	var late saga.Outcome
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		record, err := o.log.GetLocked(ctx, tx, t.GID)
+		if late = follow.Outcome(record); err != nil || late.State == saga.Cancelling || late.State == saga.Cancelled {
+			return err
+		}
+		return o.log.Tried(ctx, tx, t.GID, s.ID)
+	})
+	if err == nil && (late.State == saga.Cancelling || late.State == saga.Cancelled) {
+		o.decider.MakeCancelDue(ctx, t.GID)
+		return fmt.Errorf("%w any more: it was decided while the Try was under way, whose reservation is given back: %w", saga.ErrNotOpen, late.Err(nil))
+	}
+	return err
+}
+
+// notOpen says why a branch could not join a transaction; it returns nil if the
+// branch was tried before the transaction was decided to be confirmed, so that a
+// request that is repeated succeeds.
+func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
+	var record txlog.Record
+	var named txlog.Branch
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+		if record, err = o.log.GetLocked(ctx, tx, gid); err != nil {
+			return err
+		}
+		if !scopeOf(ctx).has(record.Pattern) {
+			return txlog.ErrNotFound
+		}
+		named, _, err = o.log.Named(ctx, tx, gid, s.ID)
+		return err
+	})
+	state := saga.State(record.State)
+	switch {
+	case errors.Is(err, txlog.ErrNotFound):
+		return fmt.Errorf("%s: %w", gid, saga.ErrNotFound)
+	case err != nil:
+		return err
+	case named.ID != "" && (named.Kind != s.Kind || named.Payload != string(s.Payload)):
+		return saga.ErrMismatch
+	case named.Tried && (state == saga.Confirming || state == saga.Confirmed):
+		return nil
+	case state == saga.Cancelling || state == saga.Cancelled:
+		return fmt.Errorf("it is %s: %w: %w", state, saga.ErrNotOpen, follow.Outcome(record).Err(nil))
+	case state.Decided():
+		return fmt.Errorf("it is %s: %w", state, saga.ErrNotOpen)
+	default:
+		return fmt.Errorf("its deadline has passed: %w", saga.ErrNotOpen)
+	}
+}
+
+// holdWithin locks an open transaction, if the scope has to be checked.
+func (o *opened) holdWithin(ctx context.Context, tx *gorm.DB, gid string) error {
+	scope := scopeOf(ctx)
+	if !scope.only {
+		return nil
+	}
+	record, err := o.log.GetLocked(ctx, tx, gid)
+	if err == nil && !scope.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {
+		return fmt.Errorf("%s: %w", gid, saga.ErrNotFound)
+	}
+	return err
+}

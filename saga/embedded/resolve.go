@@ -1,0 +1,137 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// Resolve ends a conflict: an operator says of one branch of a decided transaction
+// what has become of it, and the transaction goes on without calling that branch
+// any more. Believed is Confirmed if the effect of the branch is there, and
+// Cancelled if nothing of it is left. It is recorded with the act; whether it fits
+// the decision is the operator's concern, who may have mended the branch by hand,
+// or accepted the loss.
+//
+// It is the way out where no retry helps, and refused elsewhere, with
+// [ErrRefused]: if the transaction is undecided or finished, if the branch is done,
+// or if its last call did not fail with a conflict, because then the branch is
+// still called until it succeeds. A branch in a database within reach is looked at
+// again: if the call that is due would run, it is refused too; retry then. A process
+// that does not know the kind of the branch cannot look: do it where the kind is
+// registered.
+func (o *operators) Resolve(ctx context.Context, gid, branchID string, believed saga.State, by saga.Operator) error {
+	key := barrier.Key{GID: gid, BranchID: branchID}
+	if err := key.Validate(); err != nil {
+		return txn.Invalid("%s: %w", actResolve, err)
+	}
+	if believed != saga.Confirmed && believed != saga.Cancelled {
+		return txn.Invalid("%s %s: the belief is %q, it must be Confirmed or Cancelled", actResolve, key, string(believed))
+	}
+	if err := checkOperator(by); err != nil {
+		return txn.Invalid("%s %s: %w", actResolve, key, err)
+	}
+	if err := o.wouldRun(ctx, key); err != nil {
+		return fmt.Errorf("%s %s: %w", actResolve, key, err)
+	}
+	act := txlog.Act{GID: gid, Name: actResolve, Who: by.Who, Why: by.Why, BranchID: branchID, Believed: string(believed)}
+	return o.record(ctx, act, func(tx *gorm.DB, r txlog.Record) error {
+		op, err := endOf(saga.State(r.State))
+		if err != nil {
+			return err
+		}
+		b, named, err := o.log.Named(ctx, tx, gid, branchID)
+		switch {
+		case err != nil:
+			return err
+		case !named:
+			return fmt.Errorf("it has no branch %s: %w", branchID, saga.ErrRefused)
+		case !b.DoneAt.IsZero():
+			return fmt.Errorf("branch %s is done already: %w", branchID, saga.ErrRefused)
+		}
+		attempts, err := o.log.Attempts(ctx, tx, gid)
+		if err != nil {
+			return err
+		}
+		if !lastIsConflict(attempts[gid], branchID, op) {
+			return fmt.Errorf("the last %s of branch %s did not fail with a conflict, and is repeated until it succeeds: %w", op, branchID, saga.ErrRefused)
+		}
+		if err := o.log.Done(ctx, tx, gid, branchID); err != nil {
+			return err
+		}
+		// Its driver reads it anew.
+		return o.log.Retry(ctx, tx, gid)
+	})
+}
+
+// endOf is the operation that ends the branches of a decided transaction.
+func endOf(state saga.State) (barrier.Op, error) {
+	switch state {
+	case saga.Confirming:
+		return barrier.Confirm, nil
+	case saga.Cancelling:
+		return barrier.Cancel, nil
+	case saga.Trying:
+		return "", fmt.Errorf("it is undecided: %w", saga.ErrRefused)
+	default:
+		return "", fmt.Errorf("it is %s already: %w", state, saga.ErrRefused)
+	}
+}
+
+// lastIsConflict says whether the last call of an operation of a branch failed
+// with a conflict.
+func lastIsConflict(attempts []txlog.Attempt, branchID string, op barrier.Op) bool {
+	conflict := false
+	for _, a := range attempts { // in order
+		if a.BranchID == branchID && a.Operation == string(op) {
+			conflict = a.Code == saga.CodeConflict
+		}
+	}
+	return conflict
+}
+
+// conflicts says whether the last call that ends the branch failed with a conflict.
+func conflicts(b saga.BranchView, state saga.State) bool {
+	op, err := endOf(state)
+	conflict := false
+	for _, a := range b.Attempts {
+		if a.Operation == op {
+			conflict = a.Code == saga.CodeConflict
+		}
+	}
+	return err == nil && conflict
+}
+
+// wouldRun refuses if the call that is due would run, as the barrier says, where
+// the barrier is within reach.
+func (o *operators) wouldRun(ctx context.Context, key barrier.Key) error {
+	t, err := o.viewer.Lookup(ctx, key.GID)
+	if err != nil {
+		return err
+	}
+	if t.State != saga.Confirming && t.State != saga.Cancelling {
+		return nil // it is refused for that
+	}
+	for _, b := range t.Branches {
+		known, err := o.registry.Branch(b.Kind)
+		if b.ID != key.BranchID || err != nil || known.Remote != nil || !b.DoneAt.IsZero() || !conflicts(b, t.State) {
+			continue
+		}
+		c := saga.Call{GID: key.GID, BranchID: key.BranchID, Kind: b.Kind, Caller: o.logID, Payload: b.Payload}
+		row, err := o.calls.LookLocked(ctx, known, c)
+		if err != nil {
+			return fmt.Errorf("looking at the barrier: %w", err)
+		}
+		if row == nil && t.State == saga.Cancelling || row != nil && row.State == barrier.StateTried && row.Matches(call.Request(c)) {
+			return fmt.Errorf("the barrier says that the call can succeed: retry instead: %w", saga.ErrRefused)
+		}
+	}
+	return nil
+}

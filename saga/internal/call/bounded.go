@@ -1,0 +1,99 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+)
+
+// bounds keep the calls of branches within their time, and their panics from the engine.
+type bounds struct {
+	timeout time.Duration
+	logger  *slog.Logger
+}
+
+// noticing is how long a branch call gets to notice that its context has ended.
+const noticing = time.Second
+
+// errAbandoned is wrapped by the error of a call that did not return although its
+// context had ended: it may still have its effect.
+var errAbandoned = errors.New("the call did not return when its context ended, and goes on")
+
+// errNoReturn is wrapped, without a text of its own, by the error of a call that
+// panicked or ended its goroutine.
+var errNoReturn = silent{}
+
+// errEnded is of a call that ended its goroutine.
+var errEnded = fmt.Errorf("the call ended its goroutine and did not return%w", errNoReturn)
+
+type silent struct{}
+
+func (silent) Error() string { return "" }
+
+// bounded calls f with a timeout and turns a panic into an error. It returns soon
+// after the context has ended, whether f does or not; late, if it is not nil, is
+// then called when f returns.
+func (b bounds) bounded(ctx context.Context, call saga.Call, f func(context.Context) error, late func()) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.timeout,
+		fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, b.timeout))
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		err := errEnded // f may end the goroutine
+		defer func() { ended <- err }()
+		err = b.protected(ctx, call, f)
+	}()
+	select {
+	case err := <-ended:
+		return withCause(ctx, err)
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(noticing)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return withCause(ctx, err)
+	case <-timer.C:
+	}
+	go func() {
+		err := <-ended
+		b.logger.Warn("saga: a branch call returned long after its context had ended", slog.String("gid", call.GID), slog.String("branch", call.BranchID),
+			slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Any("error", err))
+		if late != nil {
+			late()
+		}
+	}()
+	return fmt.Errorf("%w (%w)", errAbandoned, context.Cause(ctx))
+}
+
+func withCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !strings.Contains(err.Error(), cause.Error()) {
+		return fmt.Errorf("%w (%w)", err, cause)
+	}
+	return err
+}
+
+// protected calls f and turns a panic, and the end of its goroutine, into an error.
+func (b bounds) protected(ctx context.Context, call saga.Call, f func(context.Context) error) (err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		p := recover()
+		if err = fmt.Errorf("panic: %v%w", p, errNoReturn); p == nil {
+			err = errEnded
+		}
+		b.logger.Error("saga: a branch panicked", "gid", call.GID, "branch", call.BranchID,
+			"kind", call.Kind, "operation", string(call.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}()
+	err = f(ctx)
+	returned = true
+	return err
+}

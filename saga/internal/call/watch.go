@@ -1,0 +1,43 @@
+package call
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+)
+
+// Watch gives up a shared local transaction when a call in it takes too long.
+type Watch struct {
+	limit  time.Duration
+	fired  chan struct{} // closed when the transaction has been given up
+	cancel context.CancelCauseFunc
+
+	mu sync.Mutex
+	tx *local.Tx
+}
+
+func (w *Watch) watch(tx *local.Tx) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tx = tx
+}
+
+// over watches the calls that follow, until stop is called.
+func (w *Watch) over() (stop func()) {
+	timer := time.AfterFunc(w.limit, func() {
+		w.mu.Lock()
+		tx := w.tx
+		w.mu.Unlock()
+		w.cancel(ErrSlow)
+		aborted := make(chan struct{})
+		go func() { tx.Abort(ErrSlow); close(aborted) }()
+		select {
+		case <-aborted:
+		case <-time.After(noticing):
+		}
+		close(w.fired)
+	})
+	return func() { timer.Stop() }
+}

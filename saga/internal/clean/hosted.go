@@ -1,0 +1,159 @@
+package clean
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// Hosted removes, in every database of a participant, the barrier rows of transactions all
+// of whose branches there are final for longer than age, and what the branches keep of
+// them. The databases are db and those of the registered branches. It returns the number
+// of removed transactions, and the first failure of each database.
+func Hosted(ctx context.Context, db *gorm.DB, registry *txn.Registry, calls *call.Caller, age time.Duration) (removed int, err error) {
+	for _, place := range placesOf(db, registry) {
+		n, failed := place.clean(ctx, calls, age)
+		removed += n
+		if failed != nil && err == nil {
+			err = failed
+		}
+	}
+	return removed, err
+}
+
+// place is a database with the kinds of branches that live there.
+type place struct {
+	db    *gorm.DB
+	pool  *sql.DB
+	kinds []*txn.Branch
+}
+
+func placesOf(db *gorm.DB, registry *txn.Registry) []place {
+	places := []place{{db: db, pool: registry.Pool()}}
+	for _, b := range registry.Branches() {
+		pool, err := local.Pool(b.Database) // it had one when it was registered
+		i := slices.IndexFunc(places, func(at place) bool { return at.pool == pool })
+		if i < 0 || err != nil {
+			i = len(places)
+			places = append(places, place{db: b.Database, pool: pool})
+		}
+		places[i].kinds = append(places[i].kinds, b)
+	}
+	return places
+}
+
+func (p place) clean(ctx context.Context, c *call.Caller, age time.Duration) (removed int, err error) {
+	var failed error
+	for after := (barrierrows.Cursor{}); ; {
+		var gids []string
+		gids, after, err = barrierrows.Old(ctx, p.db, after, age)
+		if err != nil {
+			return removed, err
+		}
+		for batch := range slices.Chunk(gids, page) {
+			n, err := p.cleanBatch(ctx, c, batch, age)
+			removed += n
+			if err != nil && failed == nil {
+				failed = err
+			}
+			if err != nil && (!errors.Is(err, call.ErrClean) || ctx.Err() != nil) {
+				return removed, failed
+			}
+		}
+		if after.Done() {
+			return removed, failed
+		}
+	}
+}
+
+// cleanBatch removes the transactions of a batch, but for those with a kind of branch
+// whose Clean fails.
+func (p place) cleanBatch(ctx context.Context, c *call.Caller, batch []string, age time.Duration) (removed int, err error) {
+	run := cleanRun{place: p, calls: c, age: age, failed: map[string]bool{}}
+	for {
+		n, again := run.remove(ctx, batch)
+		if again == nil || !errors.Is(again, call.ErrClean) || ctx.Err() != nil {
+			return n, errors.Join(err, again)
+		}
+		err = errors.Join(err, again)
+	}
+}
+
+// cleanRun removes transactions of one database.
+type cleanRun struct {
+	place
+	calls  *call.Caller
+	age    time.Duration
+	failed map[string]bool // kinds whose Clean has failed
+}
+
+// remove removes the transactions of a batch that may go, by a look at their rows
+// that locks them. Old has looked without a lock, and perhaps at a replica.
+func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err error) {
+	log, err := txlog.New(r.db)
+	if err != nil {
+		return 0, err
+	}
+	err = local.Run(ctx, r.db, func(tx *gorm.DB) error {
+		removed = 0 // of an earlier run
+		gids, _, err := barrierrows.LockOld(ctx, tx, batch, r.age)
+		if err != nil {
+			return err
+		}
+		// After the lock: a transaction that uses one of these gids has either
+		// committed its row of the log, or waits, and finds no barrier row then.
+		inUse, err := log.InUse(ctx, tx, gids)
+		if err != nil {
+			return err
+		}
+		kinds, err := barrierrows.Kinds(ctx, tx, gids)
+		if err != nil {
+			return err
+		}
+		gids = slices.DeleteFunc(gids, func(gid string) bool { return inUse[gid] || r.hasFailed(kinds[gid]) })
+		if len(gids) == 0 {
+			return nil
+		}
+		for _, b := range r.kinds {
+			own := slices.DeleteFunc(slices.Clone(gids), func(gid string) bool { return !ofKind(kinds[gid], b.Kind) })
+			if len(own) == 0 {
+				continue
+			}
+			if err := r.calls.Clean(ctx, tx, b, own); err != nil {
+				r.failed[b.Kind] = true
+				return err
+			}
+		}
+		removed = len(gids)
+		return barrierrows.RemoveOld(ctx, tx, gids, r.age)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return removed, nil
+}
+
+// ofKind says whether one of the rows of a transaction is of a kind. Rows from before
+// the barrier knew kinds may be of any.
+func ofKind(kinds []string, kind string) bool {
+	return slices.Contains(kinds, kind) || slices.Contains(kinds, "")
+}
+
+func (r *cleanRun) hasFailed(kinds []string) bool {
+	for kind := range r.failed {
+		if ofKind(kinds, kind) {
+			return true
+		}
+	}
+	return false
+}

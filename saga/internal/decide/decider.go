@@ -1,0 +1,92 @@
+// Package decide has the first phase of a transaction: its Trys and its decision.
+package decide
+
+import (
+	"context"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/follow"
+	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+	"github.com/tccsaga/tccsaga/saga/internal/warn"
+)
+
+// Parts are what a [Decider] works with.
+type Parts struct {
+	DB       *gorm.DB // of the log
+	Log      *txlog.Log
+	Reader   *follow.Reader
+	Calls    *call.Caller
+	Shared   *call.Shared
+	Life     *lifetime.Lifetime
+	Warn     *warn.Logger
+	Instance string
+	Lease    time.Duration
+}
+
+// Decider decides transactions, each alone or in a batch. It is safe for concurrent use.
+type Decider struct {
+	Parts
+	batches *batch.Groups[*item] // by the kinds of branches
+}
+
+// New returns a Decider.
+func New(parts Parts) *Decider {
+	d := &Decider{Parts: parts}
+	d.batches = batch.New(parts.Shared.MaxBatch(), parts.Shared.Workers(), d.decideBatch)
+	return d
+}
+
+// Decision is what the first phase came to.
+type Decision struct {
+	saga.Outcome
+	Cause error // why it is cancelled; or, if the state is not decided, why that is not known
+	Taken bool  // another instance drives the transaction
+}
+
+// Decide runs the first phase of a plan: it tries the branches and decides. It returns an
+// error that wraps [txlog.ErrExists] as the Cause if the gid is in use.
+func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start) Decision {
+	e := &execution{d: d, txn: t, start: start}
+	cause := e.decide(ctx)
+	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.lost}
+}
+
+// TryAll tries steps in the local transaction tx.
+func (d *Decider) TryAll(ctx context.Context, tx *gorm.DB, t *txn.Txn, steps []*txn.Step) error {
+	for i, s := range steps {
+		try := t.Call(s, barrier.Try)
+		verdict, err := barrier.Call(ctx, tx, call.Request(try))
+		if err == nil && verdict == barrier.Run {
+			err = d.Calls.InTransaction(ctx, tx, s.Branch, try)
+		}
+		if err != nil {
+			return &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}
+		}
+	}
+	return nil
+}
+
+// MakeCancelDue makes a transaction that is being cancelled due now. A Cancel may have
+// waited for a Try that has ended.
+func (d *Decider) MakeCancelDue(ctx context.Context, gid string) {
+	ctx, cancel := d.Life.DetachCall(ctx)
+	defer cancel()
+	if err := d.Log.MakeCancelDue(ctx, gid); err != nil {
+		d.Warn.Warn(ctx, "saga: a Cancel that may come now comes at its next attempt", err)
+	}
+}
+
+// Gather lets the next batch of a key, as [call.Shared.Key] has it, wait until it has n
+// members. Tests use it.
+func (d *Decider) Gather(key string, n int) { d.batches.Gather(key, n) }
+
+// Waiting returns how many members wait for a batch of a key. Tests use it.
+func (d *Decider) Waiting(key string) int { return d.batches.Waiting(key) }

@@ -1,0 +1,128 @@
+// Package drive has the second phase of a transaction: the Confirms or Cancels of its
+// branches, until all have succeeded.
+package drive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/follow"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
+	"github.com/tccsaga/tccsaga/saga/internal/jitter"
+	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/pause"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// Parts are what a [Driver] works with.
+type Parts struct {
+	DB       *gorm.DB // of the log
+	Log      *txlog.Log
+	LogID    string
+	Reader   *follow.Reader
+	Calls    *call.Caller
+	Shared   *call.Shared
+	Life     *lifetime.Lifetime
+	Paused   *pause.Kinds
+	InFlight *inflight.Registry
+	Logger   *slog.Logger
+	Instance string
+
+	CallTimeout            time.Duration
+	MinBackoff, MaxBackoff time.Duration
+	AttentionAttempts      int
+	AttentionAge           time.Duration
+
+	Wake  func(after time.Duration) // asks recovery to look for due transactions
+	Alarm func(*txn.Txn)            // tells that a transaction was raised to attention
+}
+
+// Driver drives decided transactions. It is safe for concurrent use.
+type Driver struct {
+	Parts
+	effects  *batch.Groups[*effectItem] // by the kind of branch and the operation
+	finishes *batch.Groups[*finishItem] // by the kinds of branches and the epoch
+}
+
+// New returns a Driver.
+func New(parts Parts) *Driver {
+	d := &Driver{Parts: parts}
+	d.finishes = batch.New(parts.Shared.MaxBatch(), parts.Shared.Workers(), d.finishBatch)
+	d.effects = batch.New(parts.Shared.MaxBatch(), parts.Shared.Workers(), d.runEffects)
+	return d
+}
+
+// Drive runs one round of a transaction, releases its entry, and then schedules the
+// next poll. Recovery postpones what is in flight, so the entry goes first.
+func (d *Driver) Drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry) saga.State {
+	state := d.runRound(ctx, t)
+	d.InFlight.Release(entry)
+	if t.Next > 0 {
+		d.Wake(t.Next)
+	}
+	return state
+}
+
+// runRound calls Confirm, or Cancel, of every branch that is due, each once and
+// all in parallel, and writes what came of it: the end of the transaction, or
+// the failed attempts and when it is due again. It returns the state that the
+// transaction is known to be in then.
+func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
+	r := &round{d: d, txn: t, op: barrier.Confirm, end: saga.Confirmed}
+	if t.State == saga.Cancelling {
+		r.op, r.end = barrier.Cancel, saga.Cancelled
+	}
+	// Each call and commit is bounded; so that a connection that says nothing
+	// any more does not keep the transaction for ever, all of it is too.
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(t.Steps)+4)*d.CallTimeout)
+	defer cancel()
+	err := r.run(ctx)
+	if ctx.Err() != nil && !r.finished {
+		return t.State // interrupted; the log says all that others need
+	}
+	if !r.finished && !errors.Is(err, txlog.ErrStale) {
+		err = errors.Join(err, r.conclude(ctx))
+	}
+	switch {
+	case r.finished:
+		return r.end
+	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
+		if record, err := d.Reader.Locked(ctx, t.GID); err == nil {
+			return saga.State(record.State)
+		}
+	case err != nil:
+		d.Logger.Error("saga: what a round of calls came to could not be written; the transaction will be resumed",
+			slog.String("gid", t.GID), slog.Any("error", err))
+	}
+	return t.State
+}
+
+// backoff returns the pause after the n-th failed attempt: full jitter, capped.
+func (d *Driver) backoff(ctx context.Context, n int) time.Duration {
+	longest := d.MaxBackoff
+	if n < 32 && d.MinBackoff<<(n-1) < longest && d.MinBackoff<<(n-1) > 0 {
+		longest = d.MinBackoff << (n - 1)
+	}
+	return jitter.UpTo(ctx, longest)
+}
+
+// GatherFinishes lets the next batch of last commits of transactions under their first
+// epoch wait until it has n members. Tests use it.
+func (d *Driver) GatherFinishes(key string, n int) { d.finishes.Gather(fmt.Sprint(1, " ", key), n) }
+
+// GatherEffects lets the next batch of the effects of a kind's Confirms wait until it has n
+// members. Tests use it.
+func (d *Driver) GatherEffects(kind string, n int) {
+	d.effects.Gather(kind+" "+string(barrier.Confirm), n)
+}

@@ -1,0 +1,98 @@
+// Package pause knows which kinds of branches operators have paused.
+package pause
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+	"github.com/tccsaga/tccsaga/saga/internal/warn"
+)
+
+// Log says which kinds are paused.
+type Log interface {
+	PausedKinds(ctx context.Context) ([]string, error)
+}
+
+// Kinds are the kinds of branches that are known here to be paused. It is safe for
+// concurrent use.
+type Kinds struct {
+	log     Log
+	warn    *warn.Logger
+	reading sync.Mutex // so that an older answer does not replace a newer one
+
+	mu    sync.RWMutex
+	kinds map[string]struct{}
+}
+
+// New returns the kinds that log has; call Read before the first use.
+func New(log Log, warn *warn.Logger) *Kinds { return &Kinds{log: log, warn: warn} }
+
+// Has reports whether a kind is paused.
+func (k *Kinds) Has(kind string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	_, paused := k.kinds[kind]
+	return paused
+}
+
+// List returns the paused kinds, in order.
+func (k *Kinds) List() []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.Sorted(maps.Keys(k.kinds))
+}
+
+// Refuse returns an error that wraps [saga.ErrPaused] if the kind of a step is paused.
+func (k *Kinds) Refuse(steps []*txn.Step) error {
+	for _, s := range steps {
+		if k.Has(s.Kind) {
+			return fmt.Errorf("branch %s, %s: %w", s.ID, s.Kind, saga.ErrPaused)
+		}
+	}
+	return nil
+}
+
+// Read asks the log.
+func (k *Kinds) Read(ctx context.Context) error {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	kinds, err := k.log.PausedKinds(ctx)
+	if err != nil {
+		return err
+	}
+	paused := make(map[string]struct{}, len(kinds))
+	for _, kind := range kinds {
+		paused[kind] = struct{}{}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kinds = paused
+	return nil
+}
+
+// Watch reads every interval, each time for at most timeout, until ctx ends or stopping is
+// closed.
+func (k *Kinds) Watch(ctx context.Context, interval, timeout time.Duration, stopping <-chan struct{}) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-stopping:
+			return
+		case <-ticker.C:
+		}
+		reading, cancel := context.WithTimeout(ctx, timeout)
+		if err := k.Read(reading); err != nil {
+			k.warn.Warn(ctx, "saga: asking which kinds of branch are paused", err)
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,83 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// claim takes over what is due, as far as there are free slots, and begins to
+// drive it. It reports whether there may be more.
+func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep) (more bool) {
+	limit := min(claimBatch, cap(slots)-len(slots))
+	if limit == 0 {
+		// Whoever frees a slot wakes us.
+		return false
+	}
+	// Bounded, so that a connection that says nothing any more does not end
+	// recovery.
+	ctx, cancel := context.WithTimeout(ctx, r.Lease)
+	defer cancel()
+	room := int64(2*r.MaxBytes) - r.driving.Load()
+	if room <= 0 {
+		return false // likewise
+	}
+	claims, err := r.Log.Claim(ctx, txlog.Claim{Instance: r.Instance, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
+		Bytes: int(room), Due: r.Lease, Busy: r.InFlight.Has, Knows: r.Builder.Registry.Knows})
+	if err != nil {
+		r.Warn.Warn(ctx, "saga: asking the log for due transactions", err)
+		return false
+	}
+	sweep.pass(claims)
+	r.raiseForeign(ctx, claims.Foreign)
+	for _, claimed := range claims.Claimed {
+		entry := r.InFlight.TakeOver(claimed.GID)
+		if entry == nil {
+			return false // stopping; they become due again
+		}
+		slots <- struct{}{}
+		bytes := claimed.Bytes()
+		r.driving.Add(bytes)
+		go func() {
+			defer func() {
+				<-slots
+				full := r.driving.Add(-bytes)+bytes >= int64(2*r.MaxBytes)
+				if full || len(slots) == cap(slots)-1 {
+					r.wake.After(regain)
+				}
+			}()
+			ctx, cancel := r.Life.Detach(ctx)
+			defer cancel()
+			r.resume(ctx, claimed.Record, r.Builder.Load(claimed), entry)
+		}()
+	}
+	return claims.More
+}
+
+// mostForeign is how many transactions a claim raises to attention.
+const mostForeign = 10
+
+// raiseForeign raises transactions to attention that have waited for long for an
+// instance that knows their kinds of branches.
+func (r *Recovery) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
+	raised := 0
+	for _, f := range foreign {
+		if f.Attention || f.Overdue < r.AttentionAge {
+			continue
+		}
+		if raised++; raised > mostForeign {
+			return
+		}
+		why := fmt.Sprintf("kind: no instance that runs knows the kind of branch %s: register it, or an alias for it", f.Kind)
+		done, err := r.Log.Unclaimed(ctx, f.GID, why)
+		if err != nil {
+			r.Warn.Warn(ctx, "saga: raising a transaction to attention", err)
+			return
+		}
+		if done {
+			r.Driver.Alarm(&txn.Txn{GID: f.GID, Attention: why})
+		}
+	}
+}

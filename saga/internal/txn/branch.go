@@ -1,0 +1,106 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/limit"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+)
+
+// Branch is a registered kind of branch. The fields are those of its shape; what the shape
+// does not have is nil.
+type Branch struct {
+	Kind     string
+	Database *gorm.DB // nil for a remote branch
+	Resident bool     // Database is the engine's own
+
+	Work          func(ctx context.Context, tx *gorm.DB, call saga.Call) error
+	WorkBatch     func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.BatchCall) (failures []error, err error)
+	Effects       map[barrier.Op]saga.Effect
+	EffectBatches map[barrier.Op]saga.EffectBatch
+	Remote        saga.Remote
+	Clean         saga.Cleaner
+
+	Breaker  *limit.Breaker
+	Backoff  limit.BatchBackoff // of shared commits
+	Rejected limit.Rejections
+	Cleaning atomic.Bool // its Clean is at work
+
+	encode saga.Encoder
+}
+
+// NewBranch checks a branch and returns it as a registered one, which has no database yet.
+func NewBranch(b saga.Branch, breaker *limit.Breaker) (*Branch, error) {
+	kind := b.Kind()
+	if err := saga.ValidateKind(kind); err != nil {
+		return nil, Invalid("register: %w", err)
+	}
+	registered := &Branch{Kind: kind, Breaker: breaker, encode: b.Encoder()}
+	if registered.encode == nil {
+		return nil, Invalid("register %s: its encoder is nil", kind)
+	}
+	var err error
+	switch shape := b.Shape().(type) {
+	case saga.Local:
+		err = registered.setLocal(shape)
+	case saga.External:
+		err = registered.setExternal(shape)
+	case saga.Remote:
+		registered.Remote = shape
+	default:
+		err = errors.New("it has no shape: make it with NewLocal, NewExternal or NewRemote")
+	}
+	if err != nil {
+		return nil, Invalid("register %s: %w", kind, err)
+	}
+	return registered, nil
+}
+
+func (b *Branch) setLocal(shape saga.Local) error {
+	if shape.Work == nil {
+		return errors.New("its Work is nil")
+	}
+	for op := range shape.Effects {
+		if op != barrier.Confirm && op != barrier.Cancel {
+			return fmt.Errorf("it has an effect for %s: a Try that acts outside of a database is one of an External branch", op)
+		}
+	}
+	b.Database, b.Work, b.WorkBatch, b.Clean = shape.Database, shape.Work, shape.WorkBatch, shape.Clean
+	b.Effects, b.EffectBatches = shape.Effects, shape.EffectBatches
+	return nil
+}
+
+func (b *Branch) setExternal(shape saga.External) error {
+	if shape.Try == nil || shape.Confirm == nil || shape.Cancel == nil {
+		return errors.New("an External branch needs Try, Confirm and Cancel")
+	}
+	b.Database, b.Clean = shape.Database, shape.Clean
+	b.Effects = map[barrier.Op]saga.Effect{barrier.Try: shape.Try, barrier.Confirm: shape.Confirm, barrier.Cancel: shape.Cancel}
+	return nil
+}
+
+// RunWork calls the Work in the local transaction tx of the framework, with a session of
+// the branch's own handle.
+func (b *Branch) RunWork(ctx context.Context, tx *gorm.DB, call saga.Call) error {
+	return b.Work(ctx, local.Guest(ctx, b.Database, tx), call)
+}
+
+// TriesInLog reports whether its Try can share a commit with the log.
+func (b *Branch) TriesInLog() bool { return b.Resident && b.Effects[barrier.Try] == nil }
+
+// ConfirmsInLog reports whether its Confirm acts on nothing but the engine's own database.
+func (b *Branch) ConfirmsInLog() bool {
+	return b.Resident && b.Work != nil && b.Effects[barrier.Confirm] == nil
+}
+
+// EndsInLog reports whether its Confirm or Cancel can share a commit with the log, after
+// its effect, if it has one. An external branch has only an effect, which may be slow: it
+// does not hold up the others' commit.
+func (b *Branch) EndsInLog() bool { return b.Resident && b.Work != nil }

@@ -1,0 +1,99 @@
+package txn
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// Builder makes transactions in memory: of plans, of single steps, and of the log.
+type Builder struct {
+	Registry   *Registry
+	Caller     string // the log's id
+	MaxPayload int    // bytes of a branch's input
+	MaxBytes   int    // bytes of the inputs of all branches
+}
+
+// Step checks and encodes one branch.
+func (b *Builder) Step(gid, id string, s saga.Step) (*Step, error) {
+	key := barrier.Key{GID: gid, BranchID: id}
+	if err := key.Validate(); err != nil {
+		return nil, Invalid("%w", err)
+	}
+	branch, err := b.Registry.Branch(s.Kind)
+	if err != nil {
+		return nil, Invalid("branch %s: %w", id, err)
+	}
+	payload, err := branch.encode(s.Input)
+	if err != nil {
+		return nil, Invalid("branch %s, %s: %w", id, s.Kind, err)
+	}
+	if len(payload) > b.MaxPayload {
+		return nil, Invalid("branch %s, %s: its input has %d bytes as JSON, Config.MaxPayload allows %d", id, s.Kind, len(payload), b.MaxPayload)
+	}
+	return &Step{ID: id, Kind: s.Kind, Payload: payload, Branch: branch}, nil
+}
+
+// Prepare checks and encodes a plan.
+func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
+	if err := barrier.ValidateGID(p.GID); err != nil {
+		return nil, Invalid("%w", err)
+	}
+	if err := CheckPattern(p.Pattern); err != nil {
+		return nil, Invalid("%s: %w", p.GID, err)
+	}
+	if len(p.Steps) == 0 || len(p.Steps) > saga.MaxBranches {
+		return nil, Invalid("%s: the plan has %d branches, it needs 1 to %d", p.GID, len(p.Steps), saga.MaxBranches)
+	}
+	t := &Txn{GID: p.GID, Caller: b.Caller, Epoch: 1}
+	bytes := 0
+	for i, s := range p.Steps {
+		prepared, err := b.Step(p.GID, saga.BranchID(i+1), s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.GID, err)
+		}
+		t.Steps = append(t.Steps, prepared)
+		bytes += len(prepared.Payload)
+	}
+	if bytes > b.MaxBytes {
+		return nil, Invalid("%s: the payloads of its branches have %d bytes, Config.MaxBytes allows %d", p.GID, bytes, b.MaxBytes)
+	}
+	return t, nil
+}
+
+// CheckPattern keeps the name of a pattern within its column.
+func CheckPattern(pattern string) error {
+	if len(pattern) > 16 {
+		return fmt.Errorf("the pattern %q has %d characters, 16 are allowed", pattern, len(pattern))
+	}
+	return nil
+}
+
+// Load makes a transaction of what the log holds.
+func (b *Builder) Load(c txlog.Claimed) *Txn {
+	r := c.Record
+	t := &Txn{GID: r.GID, Caller: b.Caller, State: saga.State(r.State), Epoch: r.Epoch, Decided: time.Now().Add(-r.SinceDecision),
+		Attention: r.Attention, Planned: r.Digest != ""}
+	byID := make(map[string]*Step, len(c.Branches))
+	for _, row := range c.Branches {
+		s := &Step{ID: row.ID, Kind: row.Kind, Payload: []byte(row.Payload), Done: !row.DoneAt.IsZero()}
+		s.Branch, _ = b.Registry.Branch(row.Kind) // an unknown kind is left to another instance
+		byID[row.ID] = s
+		t.Steps = append(t.Steps, s)
+	}
+	for _, a := range c.Attempts {
+		// Attempts are in order: the last of each branch counts.
+		if s := byID[a.BranchID]; s != nil && a.Operation != string(barrier.Try) {
+			s.Failed, s.Wait = a.Number, a.Wait
+		}
+	}
+	for _, s := range t.Steps {
+		if s.Branch != nil && s.Branch.Breaker.TakeReleased(t.GID) {
+			s.Wait = 0
+		}
+	}
+	return t
+}

@@ -1,0 +1,125 @@
+package txn
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/schema"
+)
+
+// checkTimeout bounds the schema check of a branch's database in Register.
+const checkTimeout = 30 * time.Second
+
+// Registry holds the kinds of branches that a process knows. It is safe for concurrent
+// use.
+type Registry struct {
+	db   *gorm.DB
+	pool *sql.DB // of db, to recognise branches that live in the same database
+
+	mu       sync.RWMutex
+	branches map[string]*Branch
+}
+
+// NewRegistry returns a registry of branches whose own database is db, unless they name
+// another one.
+func NewRegistry(db *gorm.DB) (*Registry, error) {
+	pool, err := local.Pool(db)
+	if err != nil {
+		return nil, err
+	}
+	return &Registry{db: db, pool: pool, branches: make(map[string]*Branch)}, nil
+}
+
+// Add makes a kind of branch known. It checks the schema of its database, if that is
+// another one.
+func (k *Registry) Add(ctx context.Context, b *Branch) error {
+	if b.Remote == nil {
+		if err := k.place(ctx, b); err != nil {
+			return err
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.branches[b.Kind] != nil {
+		return Invalid("register %s: the kind is registered already", b.Kind)
+	}
+	k.branches[b.Kind] = b
+	return nil
+}
+
+// place finds out where a branch lives.
+func (k *Registry) place(ctx context.Context, b *Branch) error {
+	if b.Database == nil {
+		b.Database = k.db
+	}
+	if err := CheckHandle(b.Database); err != nil {
+		return Invalid("register %s: its database: %w", b.Kind, err)
+	}
+	pool, err := local.Pool(b.Database)
+	if err != nil {
+		return Invalid("register %s: its database: %w", b.Kind, err)
+	}
+	if b.Resident = pool == k.pool; b.Resident {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := schema.Check(ctx, b.Database); err != nil {
+		return fmt.Errorf("saga: register %s: its database: %w", b.Kind, err)
+	}
+	return nil
+}
+
+// CheckHandle refuses a handle that an engine cannot commit on.
+func CheckHandle(db *gorm.DB) error {
+	switch {
+	case db == nil || db.Config == nil || db.Statement == nil:
+		return errors.New("it is nil: open it with gorm.Open first")
+	case local.InTransaction(db):
+		return errors.New("the handle is in a local transaction: give the one that gorm.Open returned. The engine commits by itself, and would not see what that transaction has locked")
+	case db.DryRun:
+		return errors.New("the handle is of a DryRun, which sends nothing")
+	}
+	return nil
+}
+
+// Knows reports whether branches of a kind can be called here.
+func (k *Registry) Knows(kind string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.branches[kind] != nil
+}
+
+// Branch returns a kind of branch, or an error that wraps [saga.ErrUnknownKind].
+func (k *Registry) Branch(kind string) (*Branch, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if b := k.branches[kind]; b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("%w: %q is not registered in this process", saga.ErrUnknownKind, kind)
+}
+
+// Branches returns all kinds, in the order of their names.
+func (k *Registry) Branches() []*Branch {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	all := make([]*Branch, 0, len(k.branches))
+	for _, kind := range slices.Sorted(maps.Keys(k.branches)) {
+		all = append(all, k.branches[kind])
+	}
+	return all
+}
+
+// Pool returns the pool of the registry's own database.
+func (k *Registry) Pool() *sql.DB { return k.pool }

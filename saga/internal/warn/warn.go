@@ -1,0 +1,42 @@
+// Package warn keeps warnings that come again and again, as in an outage, from flooding
+// the log.
+package warn
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Every is how often the same warning is logged.
+const Every = 30 * time.Second
+
+// Logger logs each warning at most once in [Every]. It is safe for concurrent use.
+type Logger struct {
+	logger *slog.Logger
+
+	mu   sync.Mutex
+	last map[string]time.Time // by message
+	kept map[string]int       // how many were kept back since
+}
+
+// New returns a Logger that writes to logger.
+func New(logger *slog.Logger) *Logger {
+	return &Logger{logger: logger, last: make(map[string]time.Time), kept: make(map[string]int)}
+}
+
+// Warn logs a warning, unless ctx has ended: then the error is a consequence of that.
+func (l *Logger) Warn(ctx context.Context, message string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.last[message]) < Every {
+		l.kept[message]++
+		return
+	}
+	l.logger.Warn(message, slog.Any("error", err), slog.Int("not shown since the last one", l.kept[message]))
+	l.last[message], l.kept[message] = time.Now(), 0
+}

@@ -16,8 +16,7 @@ type Registrar interface {
 }
 
 // Engine drives transactions. It is the contract between the patterns, such as
-// package tcc, and what runs them; [Orchestrator] is the one that is embedded
-// in the user's process. All methods are safe for concurrent use.
+// package tcc, and what runs them; package embedded has the one in the user's own process. All methods are safe for concurrent use.
 type Engine interface {
 	Registrar
 
@@ -37,8 +36,8 @@ type Engine interface {
 	Try(ctx context.Context, gid, branchID string, step Step) error
 
 	// Confirm decides to confirm an open transaction, and drives it. The error
-	// is nil only if the transaction is decided so, by this call or before. Of
-	// the options, ReturnDecided counts.
+	// is nil only if the transaction is decided so, by this call or before. Of the
+	// options, only ReturnDecided may be set: the deadline was set by Begin.
 	Confirm(ctx context.Context, gid string, options Options) (Outcome, error)
 
 	// Cancel decides to cancel a transaction that is undecided, and drives it.
@@ -70,22 +69,22 @@ const MaxBranches = 99
 // Opening is a transaction whose decision comes later.
 type Opening struct {
 	GID     string
-	Pattern string
-	Options
+	Pattern string        // name of the pattern, for people who look at the log
+	Timeout time.Duration // as in [Options]
 }
 
 // Options of one transaction. The zero value works.
 type Options struct {
-	// Timeout is how long the transaction may stay undecided: at its deadline
-	// it is cancelled, also if no process was running at that moment. The
-	// database's clock counts. Defaults to [Config.Timeout] when the branches
-	// are known up front, and to [Config.OpenTimeout] when it is opened.
+	// Timeout is how long the transaction may stay undecided: at its deadline it is
+	// cancelled, also if no process was running at that moment. The database's clock
+	// counts. Zero takes the engine's default: 30 seconds for a plan, and 15 minutes for a
+	// transaction that is opened.
 	Timeout time.Duration
 
-	// ReturnDecided lets Execute and Confirm return as soon as the decision is
-	// durable, while the Confirms go on in the background. By default they
-	// return when each branch was called once. Confirms that were part of the
-	// decision's own commit are done in either case.
+	// ReturnDecided lets Execute and Confirm return as soon as the decision is durable,
+	// while the Confirms go on in the background. By default they return when each branch
+	// was called once. Confirms that were part of the decision's own commit are done in
+	// either case.
 	ReturnDecided bool
 }
 

@@ -9,36 +9,36 @@ var (
 	// ErrCancelled is matched, with [errors.Is], by the error of every call
 	// that wanted a transaction confirmed which is cancelled, or is decided to
 	// be. The error is a [*CancelledError].
-	ErrCancelled = errors.New("saga: the transaction is cancelled")
+	ErrCancelled = errors.New("the transaction is cancelled")
 
 	// ErrConfirmed is wrapped by the error of a Cancel that comes after the
 	// decision to confirm.
-	ErrConfirmed = errors.New("saga: the transaction was decided to be confirmed")
+	ErrConfirmed = errors.New("the transaction was decided to be confirmed")
 
 	// ErrUnknown is matched by the error of a call that ended before it could
 	// learn how its transaction is decided. The error is an [*UnknownError].
 	// The same call with the same gid, or Lookup, finds out.
-	ErrUnknown = errors.New("saga: the outcome is unknown")
+	ErrUnknown = errors.New("the outcome is unknown")
 
 	// ErrNotFound is wrapped when a gid names no transaction in the log.
-	ErrNotFound = errors.New("saga: no such transaction")
+	ErrNotFound = errors.New("no such transaction")
 
 	// ErrMismatch is wrapped when a gid that is in use is started again with
 	// another plan, or a branch id is tried again with another payload.
-	ErrMismatch = errors.New("saga: in use with a different plan")
+	ErrMismatch = errors.New("in use with a different plan")
 
 	// ErrNotOpen is wrapped when a branch is added to a transaction, or a
 	// decision asked of it, that is not open for it: it is decided, or past its
 	// deadline, or is being executed by a plan of its own.
-	ErrNotOpen = errors.New("saga: the transaction is not open")
+	ErrNotOpen = errors.New("the transaction is not open")
 
 	// ErrNotTried is wrapped by a Confirm of an open transaction with a branch
 	// whose Try is under way, or has failed, or was never answered: try the
 	// branch again, or cancel.
-	ErrNotTried = errors.New("saga: a branch has not been tried with success")
+	ErrNotTried = errors.New("a branch has not been tried with success")
 
 	// ErrInvalid is wrapped by every refusal of bad input. Nothing was written.
-	ErrInvalid = errors.New("saga: invalid")
+	ErrInvalid = errors.New("invalid")
 
 	// ErrUnknownKind is wrapped when a branch is asked for whose kind is not
 	// registered in this process.
@@ -51,16 +51,16 @@ var (
 
 	// ErrStopped is wrapped by calls to an orchestrator that is stopping, or
 	// has stopped. Nothing was written.
-	ErrStopped = errors.New("saga: the orchestrator has stopped")
+	ErrStopped = errors.New("the engine has stopped")
 
 	// ErrPaused is wrapped by calls that would try a branch of a kind that an
 	// operator has paused. Nothing was written.
-	ErrPaused = errors.New("saga: an operator has paused the kind of branch")
+	ErrPaused = errors.New("an operator has paused the kind of branch")
 
 	// ErrNoLease is wrapped by calls to an orchestrator whose lease has run
 	// out, because Run was not called or because the database could not be
 	// reached. Nothing was written.
-	ErrNoLease = errors.New("saga: the orchestrator has no lease: is Run running, and the database reachable?")
+	ErrNoLease = errors.New("the engine has no lease: is Run running, and the database reachable?")
 )
 
 // CancelledError says that a transaction is cancelled, and why. It matches

@@ -15,7 +15,7 @@ type Operator struct {
 
 // ErrRefused is wrapped when an operator's act would do nothing or break a
 // promise. The error says why. Nothing was written.
-var ErrRefused = errors.New("saga: refused")
+var ErrRefused = errors.New("refused")
 
 // Action is what an operator has done to a transaction, to one of its branches, or
 // to a kind of branch.

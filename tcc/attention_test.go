@@ -85,7 +85,7 @@ func TestAttentionOfAConflict(t *testing.T) {
 	config, alarms := alarmed()
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
 	gid := newGID()
-	tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+	tx, err := tcc.Begin(t.Context(), b.orch, gid)
 	must(t, err)
 	must(t, tx.Try(t.Context(), hold{1, 30}))
 	exec(t, b.db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?", gid)

@@ -61,7 +61,7 @@ func TestRoomOfTransactions(t *testing.T) {
 		ctx := t.Context()
 		attack := func(n int, step func(i int) saga.Step) (gid string, joined, refused int64) {
 			gid = newGID()
-			_, err := tcc.Begin(ctx, b.orch, gid, saga.Options{})
+			_, err := tcc.Begin(ctx, b.orch, gid)
 			must(t, err)
 			var all sync.WaitGroup
 			var yes, no atomic.Int64

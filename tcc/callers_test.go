@@ -101,7 +101,7 @@ func TestHostBesideAnEngine(t *testing.T) {
 		b := newBench(t, db, quick)
 		host, _ := newHostOf(t, db)
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, tx.Try(t.Context(), hold{1, 30}))
 		row := b.row(db, gid, "01")

@@ -28,7 +28,7 @@ func TestRemovedFieldIsRefused(t *testing.T) {
 		b.run(changed)
 		gid := newGID()
 		tryAll(t, b.orch, gid, []tcc.Payload{hold{1, 30}})
-		tx, err := tcc.Resume(t.Context(), changed, gid)
+		tx, err := tcc.Join(t.Context(), changed, gid)
 		must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirming || outcome.Finished() {

@@ -72,7 +72,7 @@ func TestCleaning(t *testing.T) {
 		b.reaches(cancelled, saga.Cancelled)
 		// Old and unfinished: its barrier rows are needed.
 		stuck := newGID()
-		tx, err := tcc.Begin(ctx, b.orch, stuck, saga.Options{})
+		tx, err := tcc.Begin(ctx, b.orch, stuck)
 		must(t, err)
 		must(t, tx.Try(ctx, hold{2, 30}))
 		must(t, tx.Try(ctx, holdAway{2, 30}))

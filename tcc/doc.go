@@ -37,7 +37,7 @@
 //
 // [Execute] takes a plan, all payloads at once, and decides by itself. With
 // [Begin], branches are added one by one, and the decision comes later: from
-// this process, from another one that calls [Resume], or from the deadline,
+// this process, from another one that calls [Join], or from the deadline,
 // which cancels.
 //
 // # Decided and finished
@@ -114,7 +114,7 @@
 // With the first two steps in one, transactions of the newer kind wait for a newer
 // instance, and the older code cannot be brought back while one of them is open. A
 // request that an older instance has begun and a newer one repeats, with the newer
-// payload under the same gid, fails with [saga.ErrMismatch]; [Resume] and Lookup find
+// payload under the same gid, fails with [saga.ErrMismatch]; [Join] and Lookup find
 // the transaction.
 //
 // To rename a kind, take the same steps with [Alias]: first the payload's method

@@ -134,12 +134,12 @@ func ExampleBegin() {
 	defer closeShop()
 	ctx := context.Background()
 
-	reservation, err := tcc.Begin(ctx, orch, "reservation-1", saga.Options{Timeout: 15 * time.Minute})
+	reservation, err := tcc.BeginWith(ctx, orch, "reservation-1", saga.Options{Timeout: 15 * time.Minute})
 	ok(err)
 	ok(reservation.Try(ctx, phones(1)))
 
 	// Later, perhaps in another process:
-	paid, err := tcc.Resume(ctx, orch, "reservation-1")
+	paid, err := tcc.Join(ctx, orch, "reservation-1")
 	ok(err)
 	outcome, err := paid.Confirm(ctx)
 	fmt.Println(outcome.State, err)
@@ -151,7 +151,7 @@ func ExampleTransaction_Cancel() {
 	defer closeShop()
 	ctx := context.Background()
 
-	reservation, err := tcc.Begin(ctx, orch, "reservation-1", saga.Options{})
+	reservation, err := tcc.Begin(ctx, orch, "reservation-1")
 	ok(err)
 	ok(reservation.Try(ctx, phones(1)))
 	outcome, err := reservation.Cancel(ctx, "the customer changed their mind")

@@ -72,13 +72,13 @@ func TestProcessThatOnlyDecides(t *testing.T) {
 		ctx := t.Context()
 		for name, decide := range map[string]func(gid string) (saga.State, error){
 			"confirm": func(gid string) (saga.State, error) {
-				tx, err := tcc.Resume(ctx, admin, gid)
+				tx, err := tcc.Join(ctx, admin, gid)
 				must(t, err)
 				_, err = tx.Confirm(ctx)
 				return saga.Confirmed, err
 			},
 			"cancel": func(gid string) (saga.State, error) {
-				tx, err := tcc.Resume(ctx, admin, gid)
+				tx, err := tcc.Join(ctx, admin, gid)
 				must(t, err)
 				_, err = tx.Cancel(ctx, "by an admin")
 				return saga.Cancelled, err
@@ -100,7 +100,7 @@ func TestProcessThatOnlyDecides(t *testing.T) {
 			},
 		} {
 			gid := newGID()
-			tx, err := tcc.Begin(ctx, b.orch, gid, saga.Options{})
+			tx, err := tcc.Begin(ctx, b.orch, gid)
 			must(t, err)
 			must(t, tx.Try(ctx, hold{1, 1}))
 			must(t, tx.Try(ctx, holdAway{1, 1}))
@@ -115,7 +115,7 @@ func TestProcessThatOnlyDecides(t *testing.T) {
 		// A deadline, met by the one that knows nothing.
 		alone := b.openLess(config, nil)
 		gid := newGID()
-		tx, err := tcc.Begin(ctx, b.orch, gid, saga.Options{Timeout: 50 * time.Millisecond})
+		tx, err := tcc.BeginWith(ctx, b.orch, gid, saga.Options{Timeout: 50 * time.Millisecond})
 		must(t, err)
 		must(t, tx.Try(ctx, holdAway{1, 1}))
 		b.run(alone)
@@ -133,7 +133,7 @@ func TestKindThatNobodyKnows(t *testing.T) {
 		config.AttentionAge, config.Lease = 2*time.Second, 200*time.Millisecond
 		b := newBench(t, db, quick)
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, tx.Try(t.Context(), holdAway{1, 30}))
 		must(t, b.orch.Stop(t.Context()))
@@ -209,7 +209,7 @@ func TestTryOfAKindThatIsUnknownHere(t *testing.T) {
 	if err := admin.Try(t.Context(), gid, "01", saga.Step{Kind: "credit.hold", Input: hold{1, 1}}); err == nil || !strings.Contains(err.Error(), `"credit.hold" is not registered in this process`) {
 		t.Errorf("%v", err)
 	}
-	tx, err := tcc.Resume(t.Context(), b.orch, gid)
+	tx, err := tcc.Join(t.Context(), b.orch, gid)
 	must(t, err)
 	must(t, tx.Try(t.Context(), hold{1, 1}))
 	_, err = admin.Confirm(t.Context(), gid, saga.Options{})

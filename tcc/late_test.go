@@ -124,7 +124,7 @@ func (l *late) execute(ctx context.Context, engine saga.Engine, options saga.Opt
 }
 
 func (l *late) tryOpen(ctx context.Context, options saga.Options) {
-	tx, err := tcc.Begin(ctx, l.orch, l.gid, options)
+	tx, err := tcc.BeginWith(ctx, l.orch, l.gid, options)
 	must(l.t, err)
 	must(l.t, tx.Try(ctx, hold{1, 10}))
 	go func() { l.told <- tx.Try(ctx, holdLate{1, 30}) }()
@@ -167,7 +167,7 @@ func TestCancelWaitsForTheEndOfATry(t *testing.T) {
 		},
 		"caller": func(l *late) {
 			l.tryOpen(l.t.Context(), saga.Options{})
-			tx, err := tcc.Resume(l.t.Context(), l.orch, l.gid)
+			tx, err := tcc.Join(l.t.Context(), l.orch, l.gid)
 			must(l.t, err)
 			outcome, err := tx.Cancel(l.t.Context(), "never mind")
 			must(l.t, err)

@@ -19,7 +19,7 @@ func TestMisuse(t *testing.T) {
 	ctx := t.Context()
 	var none context.Context
 	only := func(_ any, err error) error { return err }
-	tx, err := tcc.Begin(ctx, b.orch, newGID(), saga.Options{})
+	tx, err := tcc.Begin(ctx, b.orch, newGID())
 	must(t, err)
 	var noTx *tcc.Transaction
 	for name, test := range map[string]struct {
@@ -33,10 +33,10 @@ func TestMisuse(t *testing.T) {
 		"Execute, nil payload":   {only(tcc.Execute(ctx, b.orch, "g", hold{1, 1}, nil)), "payload 2: the payload is nil"},
 		"Execute, nil pointer":   {only(tcc.Execute(ctx, b.orch, "g", (*hold)(nil))), "payload 1: the payload is nil"},
 		"Execute, a pointer":     {only(tcc.Execute(ctx, b.orch, "g", &hold{1, 1})), "is a *tcc_test.hold, but the branch takes a tcc_test.hold"},
-		"Begin, no engine":       {only(tcc.Begin(ctx, nil, "g", saga.Options{})), "tcc: begin g: the engine is nil"},
-		"Begin, no context":      {only(tcc.Begin(none, b.orch, "g", saga.Options{})), "the context is nil"},
-		"Resume, no engine":      {only(tcc.Resume(ctx, nil, "g")), "tcc: resume g: the engine is nil"},
-		"Resume, no context":     {only(tcc.Resume(none, b.orch, "g")), "the context is nil"},
+		"Begin, no engine":       {only(tcc.Begin(ctx, nil, "g")), "tcc: begin g: the engine is nil"},
+		"Begin, no context":      {only(tcc.Begin(none, b.orch, "g")), "the context is nil"},
+		"Resume, no engine":      {only(tcc.Join(ctx, nil, "g")), "tcc: join g: the engine is nil"},
+		"Resume, no context":     {only(tcc.Join(none, b.orch, "g")), "the context is nil"},
 		"Try, no context":        {tx.Try(none, hold{1, 1}), "tcc: try " + tx.GID() + ": the context is nil"},
 		"Confirm, no context":    {only(tx.Confirm(none)), "the context is nil"},
 		"Cancel, no context":     {only(tx.Cancel(none, "")), "the context is nil"},

@@ -49,7 +49,7 @@ func TestPauseAndResume(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, tx.Try(t.Context(), hold{1, 30}))
 		must(t, b.orch.Pause(t.Context(), gid, alice))
@@ -86,7 +86,7 @@ func TestPausedAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	gid := newGID()
-	tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+	tx, err := tcc.Begin(t.Context(), b.orch, gid)
 	must(t, err)
 	must(t, tx.Try(t.Context(), hold{1, 30}))
 	must(t, b.orch.Pause(t.Context(), gid, alice))
@@ -107,7 +107,7 @@ func TestPauseKind(t *testing.T) {
 		_, err := tcc.Execute(t.Context(), b.orch, known, holdAway{1, 10})
 		must(t, err)
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, tx.Try(t.Context(), hold{1, 30}))
 		must(t, tx.Try(t.Context(), holdAway{1, 30}))
@@ -174,7 +174,7 @@ func TestDecide(t *testing.T) {
 		ctx := t.Context()
 		open := func(payloads ...tcc.Payload) string {
 			gid := newGID()
-			tx, err := tcc.Begin(ctx, b.orch, gid, saga.Options{})
+			tx, err := tcc.Begin(ctx, b.orch, gid)
 			must(t, err)
 			for _, p := range payloads {
 				must(t, tx.Try(ctx, p))
@@ -248,7 +248,7 @@ func TestDecideWhileExecuting(t *testing.T) {
 func TestOperatorsNeedWhoAndWhy(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
-	tx, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
+	tx, err := tcc.Begin(t.Context(), b.orch, newGID())
 	must(t, err)
 	for name, by := range map[string]saga.Operator{
 		"nobody":    {Why: "because"},

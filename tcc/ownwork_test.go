@@ -42,7 +42,7 @@ func TestBarrierCallWithoutTheEngine(t *testing.T) {
 		}
 		for name, call := range by {
 			open, planned := newGID(), newGID()
-			_, err := tcc.Begin(t.Context(), b.orch, open, saga.Options{})
+			_, err := tcc.Begin(t.Context(), b.orch, open)
 			must(t, err)
 			gate := b.away.hold(barrier.Try)
 			told := make(chan error, 1)
@@ -94,7 +94,7 @@ func TestBarrierCallWithAnOldSnapshot(t *testing.T) {
 		var n int
 		must(t, tx.Raw("SELECT COUNT(*) FROM saga_transactions").Scan(&n).Error)
 		gid := newGID()
-		_, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		_, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		if verdict, err := barrier.Call(t.Context(), tx, barrier.Request{Key: barrier.Key{GID: gid, BranchID: "01"}, Op: barrier.Try}); !errors.Is(err, barrier.ErrUnnamed) {
 			t.Errorf("%q, %v", verdict, err)

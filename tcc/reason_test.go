@@ -80,7 +80,7 @@ func TestCodes(t *testing.T) {
 				return err
 			}, nil},
 			"the deadline": {saga.CodeDeadline, "", func(gid string) error {
-				_, err := tcc.Begin(ctx, b.orch, gid, saga.Options{Timeout: time.Millisecond})
+				_, err := tcc.BeginWith(ctx, b.orch, gid, saga.Options{Timeout: time.Millisecond})
 				must(t, err)
 				b.reaches(gid, saga.Cancelled)
 				return nil
@@ -121,7 +121,7 @@ func TestCodes(t *testing.T) {
 				if c.again != nil {
 					return tcc.Execute(ctx, engine, gid, c.again...)
 				}
-				tx, err := tcc.Resume(ctx, engine, gid)
+				tx, err := tcc.Join(ctx, engine, gid)
 				must(t, err)
 				return tx.Confirm(ctx)
 			})

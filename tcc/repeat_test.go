@@ -20,7 +20,7 @@ import (
 
 // request is what a handler does with a request for an order.
 func request(ctx context.Context, engine saga.Engine, gid string) (saga.Outcome, error) {
-	tx, err := tcc.Begin(ctx, engine, gid, saga.Options{})
+	tx, err := tcc.Begin(ctx, engine, gid)
 	if err != nil {
 		return saga.Outcome{}, err
 	}
@@ -118,7 +118,7 @@ func TestRepeatedRequestRunsAgain(t *testing.T) {
 		b.run(other)
 		gid := newGID()
 		for _, engine := range []saga.Engine{b.orch, b.orch, other} {
-			tx, err := tcc.Begin(t.Context(), engine, gid, saga.Options{})
+			tx, err := tcc.Begin(t.Context(), engine, gid)
 			must(t, err)
 			must(t, tx.Try(t.Context(), hold{1, 30}))
 			must(t, tx.Try(t.Context(), holdAway{1, 20}))
@@ -128,12 +128,12 @@ func TestRepeatedRequestRunsAgain(t *testing.T) {
 				t.Fatalf("%+v, %v", outcome, err)
 			}
 		}
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		if err := tx.Try(t.Context(), hold{1, 31}); !errors.Is(err, saga.ErrMismatch) {
 			t.Errorf("another payload in the same place: %v", err)
 		}
-		tx, err = tcc.Resume(t.Context(), b.orch, gid)
+		tx, err = tcc.Join(t.Context(), b.orch, gid)
 		must(t, err)
 		if err := tx.Try(t.Context(), hold{2, 1}); !errors.Is(err, saga.ErrNotOpen) {
 			t.Errorf("one more branch: %v", err)

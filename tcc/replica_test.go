@@ -148,7 +148,7 @@ func TestReplicaReads(t *testing.T) {
 
 					for _, end := range []saga.State{saga.Confirmed, saga.Cancelled} {
 						fail(map[saga.State]barrier.Op{saga.Confirmed: op, saga.Cancelled: map[bool]barrier.Op{true: barrier.Cancel}[op != ""]}[end])
-						tx, err := tcc.Begin(t.Context(), r.orch, newGID(), saga.Options{})
+						tx, err := tcc.Begin(t.Context(), r.orch, newGID())
 						must(t, err)
 						for _, p := range plan {
 							must(t, tx.Try(t.Context(), p))
@@ -200,7 +200,7 @@ func TestReplicaReadsInRecovery(t *testing.T) {
 				_, err := tcc.Execute(t.Context(), dead, gid, plan...)
 				must(t, err)
 				decided[gid] = plan
-				tx, err := tcc.Begin(t.Context(), dead, newGID(), saga.Options{Timeout: 2 * time.Second})
+				tx, err := tcc.BeginWith(t.Context(), dead, newGID(), saga.Options{Timeout: 2 * time.Second})
 				must(t, err)
 				for i, p := range plan {
 					must(t, tx.Try(t.Context(), p))
@@ -249,7 +249,7 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 				exec(t, r.db, "DELETE FROM "+table+" WHERE gid = ?", reused)
 			}
 			exec(t, r.other, "DELETE FROM saga_barrier WHERE gid = ?", reused)
-			tx, err := tcc.Begin(t.Context(), r.orch, reused, saga.Options{})
+			tx, err := tcc.Begin(t.Context(), r.orch, reused)
 			must(t, err)
 			for _, p := range plan {
 				must(t, tx.Try(t.Context(), p))

@@ -23,7 +23,7 @@ var bob = saga.Operator{Who: "bob", Why: "looked at both books: the money is gon
 func (b *bench) conflicting(decision saga.State, change string) string {
 	b.t.Helper()
 	gid := newGID()
-	tx, err := tcc.Begin(b.t.Context(), b.orch, gid, saga.Options{})
+	tx, err := tcc.Begin(b.t.Context(), b.orch, gid)
 	must(b.t, err)
 	must(b.t, tx.Try(b.t.Context(), hold{1, 1}))
 	must(b.t, tx.Try(b.t.Context(), holdAway{1, 3}))
@@ -87,7 +87,7 @@ func TestResolveRefused(t *testing.T) {
 	conflict := "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?"
 
 	undecided := newGID()
-	tx, err := tcc.Begin(ctx, b.orch, undecided, saga.Options{})
+	tx, err := tcc.Begin(ctx, b.orch, undecided)
 	must(t, err)
 	must(t, tx.Try(ctx, holdAway{1, 1}))
 	finished := newGID()

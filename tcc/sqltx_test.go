@@ -188,7 +188,7 @@ func TestSQLTxInBranches(t *testing.T) {
 					})
 				}
 				callers.Wait()
-				tx, err := tcc.Begin(t.Context(), orch, newGID(), saga.Options{})
+				tx, err := tcc.Begin(t.Context(), orch, newGID())
 				must(t, err)
 				must(t, tx.Try(t.Context(), entry{Name: "open"}))
 				_, err = tx.Cancel(t.Context(), "it was a test")

@@ -12,7 +12,7 @@ import (
 // its decision comes later, perhaps in another process, or never; then it is
 // cancelled at its deadline. It is not safe for concurrent use; the transaction
 // behind it is, and any number of processes may hold one. Only [Begin] and
-// [Resume] make one that can be used.
+// [Join] make one that can be used.
 type Transaction struct {
 	engine saga.Engine
 	gid    string
@@ -25,32 +25,47 @@ type Transaction struct {
 // Begin opens a transaction. Beginning the same gid again gives the same
 // transaction, from its start: repeated Trys, in the same order, are recognised
 // and do nothing new. So a request that is repeated can simply run again.
-func Begin(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
+func Begin(ctx context.Context, engine saga.Engine, gid string) (*Transaction, error) {
+	return BeginWith(ctx, engine, gid, saga.Options{})
+}
+
+// BeginWith is Begin with options. ReturnDecided holds for Confirm of the Transaction that
+// it returns.
+func BeginWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
 	if err := usable(ctx, engine); err != nil {
 		return nil, fmt.Errorf("tcc: begin %s: %w", gid, err)
 	}
-	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Options: options}); err != nil {
+	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Timeout: options.Timeout}); err != nil {
 		return nil, err
 	}
 	return &Transaction{engine: engine, gid: gid, next: 1, returnDecided: options.ReturnDecided}, nil
 }
 
-// Resume returns an open transaction that was begun before, here or in another
+// Join returns an open transaction that was begun before, here or in another
 // process, so that further branches can be added or the decision made. If it
 // is decided by now, Confirm and Cancel tell. An unknown gid matches
 // [saga.ErrNotFound].
-func Resume(ctx context.Context, engine saga.Engine, gid string) (*Transaction, error) {
+func Join(ctx context.Context, engine saga.Engine, gid string) (*Transaction, error) {
+	return JoinWith(ctx, engine, gid, saga.Options{})
+}
+
+// JoinWith is Join with options. ReturnDecided holds for Confirm of the Transaction that it
+// returns. A Timeout is refused: the deadline was set when the transaction was begun.
+func JoinWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
 	if err := usable(ctx, engine); err != nil {
-		return nil, fmt.Errorf("tcc: resume %s: %w", gid, err)
+		return nil, fmt.Errorf("tcc: join %s: %w", gid, err)
+	}
+	if options.Timeout != 0 {
+		return nil, fmt.Errorf("tcc: join %s: the deadline was set by Begin, a Timeout has no effect here: %w", gid, saga.ErrInvalid)
 	}
 	found, err := engine.Lookup(ctx, gid)
 	if err != nil {
-		return nil, fmt.Errorf("tcc: resume: %w", err)
+		return nil, fmt.Errorf("tcc: join: %w", err)
 	}
 	if found.Pattern != pattern {
-		return nil, fmt.Errorf("tcc: resume %s: it follows the pattern %q: %w", gid, found.Pattern, saga.ErrMismatch)
+		return nil, fmt.Errorf("tcc: join %s: it follows the pattern %q: %w", gid, found.Pattern, saga.ErrMismatch)
 	}
-	return &Transaction{engine: engine, gid: gid, next: len(found.Branches) + 1}, nil
+	return &Transaction{engine: engine, gid: gid, next: len(found.Branches) + 1, returnDecided: options.ReturnDecided}, nil
 }
 
 // GID returns the transaction's global id.
@@ -59,7 +74,7 @@ func (t *Transaction) GID() string { return t.gid }
 // usable refuses a call that would only panic later.
 func (t *Transaction) usable(ctx context.Context, what string) error {
 	if t == nil || t.engine == nil {
-		return fmt.Errorf("tcc: %s: the Transaction is empty, it has to come from Begin or Resume, without an error: %w", what, saga.ErrInvalid)
+		return fmt.Errorf("tcc: %s: the Transaction is empty, it has to come from Begin or Join, without an error: %w", what, saga.ErrInvalid)
 	}
 	if err := usable(ctx, t.engine); err != nil {
 		return fmt.Errorf("tcc: %s %s: %w", what, t.gid, err)

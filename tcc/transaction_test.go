@@ -17,12 +17,44 @@ import (
 // open begins a transaction and tries one branch of each sort in it.
 func (b *bench) begin(gid string, options saga.Options) *tcc.Transaction {
 	b.t.Helper()
-	tx, err := tcc.Begin(b.t.Context(), b.orch, gid, options)
+	tx, err := tcc.BeginWith(b.t.Context(), b.orch, gid, options)
 	must(b.t, err)
 	must(b.t, tx.Try(b.t.Context(), hold{1, 30}))
 	must(b.t, tx.Try(b.t.Context(), holdAway{1, 20}))
 	must(b.t, tx.Try(b.t.Context(), holdOut{1, 10}))
 	return tx
+}
+
+// Confirm returns with the decision, while a branch is still being confirmed, whether the
+// transaction was begun or joined with the option. A Timeout is an option of Begin only.
+func TestConfirmReturnsDecided(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
+	ctx, decided := t.Context(), saga.Options{ReturnDecided: true}
+	for name, transaction := range map[string]func(gid string) *tcc.Transaction{
+		"begun": func(gid string) *tcc.Transaction { return b.begin(gid, decided) },
+		"joined": func(gid string) *tcc.Transaction {
+			b.begin(gid, saga.Options{})
+			tx, err := tcc.JoinWith(ctx, b.orch, gid, decided)
+			must(t, err)
+			return tx
+		},
+	} {
+		gid := newGID()
+		tx := transaction(gid)
+		gate := b.here.hold(barrier.Confirm)
+		if outcome, err := tx.Confirm(ctx); err != nil || outcome.State != saga.Confirming {
+			t.Errorf("%s: %+v, %v", name, outcome, err)
+		}
+		close(gate)
+		b.reaches(gid, saga.Confirmed)
+	}
+	if _, err := tcc.JoinWith(ctx, b.orch, "any", saga.Options{Timeout: time.Second}); !errors.Is(err, saga.ErrInvalid) {
+		t.Errorf("joined with a timeout: %v", err)
+	}
+	if _, err := b.orch.Confirm(ctx, "any", saga.Options{Timeout: time.Second}); !errors.Is(err, saga.ErrInvalid) {
+		t.Errorf("confirmed with a timeout: %v", err)
+	}
 }
 
 func TestDecisionThatComesLater(t *testing.T) {
@@ -38,7 +70,7 @@ func TestDecisionThatComesLater(t *testing.T) {
 		other := b.open(quick)
 		b.run(other)
 		for range 2 {
-			tx, err := tcc.Resume(ctx, other, confirmed)
+			tx, err := tcc.Join(ctx, other, confirmed)
 			must(t, err)
 			outcome, err := tx.Confirm(ctx)
 			if err != nil || outcome.State != saga.Confirmed {
@@ -48,7 +80,7 @@ func TestDecisionThatComesLater(t *testing.T) {
 		b.books(b.db, 1, 70, 0, 30)
 		b.books(b.other, 1, 80, 0, 20)
 
-		tx, err := tcc.Resume(ctx, b.orch, confirmed)
+		tx, err := tcc.Join(ctx, b.orch, confirmed)
 		must(t, err)
 		if _, err := tx.Cancel(ctx, "too late"); !errors.Is(err, saga.ErrConfirmed) {
 			t.Errorf("Cancel after Confirm: %v", err)
@@ -108,7 +140,7 @@ func TestConfirmAfterTheDeadlineWithNobodyThere(t *testing.T) {
 		if err := tx.Try(t.Context(), hold{2, 1}); !errors.Is(err, saga.ErrNotOpen) {
 			t.Errorf("Try after the deadline: %v", err)
 		}
-		tx, err := tcc.Resume(t.Context(), b.orch, gid)
+		tx, err := tcc.Join(t.Context(), b.orch, gid)
 		must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if !errors.Is(err, saga.ErrCancelled) || outcome.State != saga.Cancelled {
@@ -124,7 +156,7 @@ func TestBeginAndTryAreRepeatable(t *testing.T) {
 		b := newBench(t, db, quick)
 		gid := newGID()
 		for range 3 {
-			tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+			tx, err := tcc.Begin(t.Context(), b.orch, gid)
 			must(t, err)
 			must(t, tx.Try(t.Context(), hold{1, 30}))
 			must(t, tx.Try(t.Context(), holdAway{1, 20}))
@@ -136,12 +168,12 @@ func TestBeginAndTryAreRepeatable(t *testing.T) {
 		b.books(b.db, 1, 70, 30, 0)
 		b.books(b.other, 1, 80, 20, 0)
 
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		if err := tx.Try(t.Context(), hold{1, 31}); !errors.Is(err, saga.ErrMismatch) {
 			t.Errorf("another payload under the same branch id: %v", err)
 		}
-		resumed, err := tcc.Resume(t.Context(), b.orch, gid)
+		resumed, err := tcc.Join(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, resumed.Try(t.Context(), hold{2, 5})) // goes on after what is there
 		b.books(b.db, 2, 95, 5, 0)
@@ -171,19 +203,19 @@ func TestOpenTransactionRefusals(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	ctx := t.Context()
-	if _, err := tcc.Resume(ctx, b.orch, "nobody"); !errors.Is(err, saga.ErrNotFound) {
+	if _, err := tcc.Join(ctx, b.orch, "nobody"); !errors.Is(err, saga.ErrNotFound) {
 		t.Errorf("Resume: %v", err)
 	}
 	if _, err := b.orch.Confirm(ctx, "nobody", saga.Options{}); !errors.Is(err, saga.ErrNotFound) {
 		t.Errorf("Confirm: %v", err)
 	}
-	if _, err := tcc.Begin(ctx, b.orch, "", saga.Options{}); !errors.Is(err, saga.ErrInvalid) {
+	if _, err := tcc.Begin(ctx, b.orch, ""); !errors.Is(err, saga.ErrInvalid) {
 		t.Errorf("Begin: %v", err)
 	}
 	planned := newGID()
 	_, err := tcc.Execute(ctx, b.orch, planned, hold{1, 1})
 	must(t, err)
-	if _, err := tcc.Begin(ctx, b.orch, planned, saga.Options{}); !errors.Is(err, saga.ErrMismatch) {
+	if _, err := tcc.Begin(ctx, b.orch, planned); !errors.Is(err, saga.ErrMismatch) {
 		t.Errorf("Begin with a gid that has a plan: %v", err)
 	}
 	open := newGID()
@@ -217,14 +249,14 @@ func TestConfirmNeedsEveryTry(t *testing.T) {
 		}
 		for name, f := range failing {
 			gid := newGID()
-			tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+			tx, err := tcc.Begin(t.Context(), b.orch, gid)
 			must(t, err)
 			must(t, tx.Try(t.Context(), hold{1, 10}))
 			f.arm()
 			if err := tx.Try(t.Context(), f.payload); err == nil {
 				t.Fatalf("%s: the Try succeeded", name)
 			}
-			resumed, err := tcc.Resume(t.Context(), b.orch, gid)
+			resumed, err := tcc.Join(t.Context(), b.orch, gid)
 			must(t, err)
 			if _, err := resumed.Confirm(t.Context()); !errors.Is(err, saga.ErrNotTried) {
 				t.Errorf("%s: Confirm: %v", name, err)
@@ -238,7 +270,7 @@ func TestConfirmNeedsEveryTry(t *testing.T) {
 
 		gate := b.away.hold(barrier.Try)
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		before := b.away.called(barrier.Try)
 		tried := make(chan error)

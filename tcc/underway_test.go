@@ -43,7 +43,7 @@ func TestCallsUnderWay(t *testing.T) {
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+				tx, err := tcc.Begin(t.Context(), b.orch, gid)
 				if err == nil {
 					err = tx.Try(t.Context(), c.payload)
 				}

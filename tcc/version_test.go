@@ -77,7 +77,7 @@ var (
 
 func tryAll(t *testing.T, engine saga.Engine, gid string, plan []tcc.Payload) {
 	t.Helper()
-	tx, err := tcc.Begin(t.Context(), engine, gid, saga.Options{})
+	tx, err := tcc.Begin(t.Context(), engine, gid)
 	must(t, err)
 	for _, payload := range plan {
 		must(t, tx.Try(t.Context(), payload))
@@ -92,7 +92,7 @@ func TestNewerVersionFinishesWhatTheOlderOneOpened(t *testing.T) {
 		newer := b.openNew()
 		confirmed, cancelled := newGID(), newGID()
 		tryAll(t, b.orch, confirmed, oldPlan)
-		tx, err := tcc.Resume(t.Context(), newer, confirmed)
+		tx, err := tcc.Join(t.Context(), newer, confirmed)
 		must(t, err)
 		must(t, tx.Try(t.Context(), holdV2{2, amount{5}})) // and a branch of the newer version
 		outcome, err := tx.Confirm(t.Context())
@@ -107,7 +107,7 @@ func TestNewerVersionFinishesWhatTheOlderOneOpened(t *testing.T) {
 		}
 
 		tryAll(t, b.orch, cancelled, oldPlan)
-		tx, err = tcc.Resume(t.Context(), newer, cancelled)
+		tx, err = tcc.Join(t.Context(), newer, cancelled)
 		must(t, err)
 		outcome, err = tx.Cancel(t.Context(), "the customer left")
 		if err != nil || outcome.State != saga.Cancelled {
@@ -127,7 +127,7 @@ func TestNewerVersionTakesOverFromTheOlderOne(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		planned, expiring := newGID(), newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, expiring, saga.Options{Timeout: time.Second})
+		tx, err := tcc.BeginWith(t.Context(), b.orch, expiring, saga.Options{Timeout: time.Second})
 		must(t, err)
 		must(t, tx.Try(t.Context(), hold{2, 5}))
 		b.away.fail(barrier.Confirm, 1<<30, errors.New("not yet"))
@@ -154,7 +154,7 @@ func TestOlderVersionFinishesWhatTheNewerOneBeganForIt(t *testing.T) {
 		gid := newGID()
 		plan := []tcc.Payload{oldPlan[0], oldPlan[2]}
 		tryAll(t, newer, gid, plan)
-		tx, err := tcc.Resume(t.Context(), b.orch, gid)
+		tx, err := tcc.Join(t.Context(), b.orch, gid)
 		must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirmed {
@@ -198,7 +198,7 @@ func TestRenamingAKind(t *testing.T) {
 		}{{knowsBoth, renamed, holdAway{1, 10}}, {renamed, knowsBoth, reserveAway{1, 10}}} {
 			gid := newGID()
 			tryAll(t, side.begins, gid, []tcc.Payload{side.payload})
-			tx, err := tcc.Resume(t.Context(), side.decides, gid)
+			tx, err := tcc.Join(t.Context(), side.decides, gid)
 			must(t, err)
 			outcome, err := tx.Confirm(t.Context())
 			if err != nil || outcome.State != saga.Confirmed {
@@ -219,13 +219,13 @@ func TestOlderVersionDecidesWhatTheNewerOneBegan(t *testing.T) {
 		confirmed, cancelled := newGID(), newGID()
 		tryAll(t, newer, confirmed, newPlan)
 		tryAll(t, newer, cancelled, newPlan)
-		tx, err := tcc.Resume(t.Context(), older, confirmed)
+		tx, err := tcc.Join(t.Context(), older, confirmed)
 		must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.Finished() {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
-		tx, err = tcc.Resume(t.Context(), older, cancelled)
+		tx, err = tcc.Join(t.Context(), older, cancelled)
 		must(t, err)
 		outcome, err = tx.Cancel(t.Context(), "the customer left")
 		if err != nil || outcome.Finished() {

@@ -16,7 +16,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -272,7 +271,7 @@ func TestTraceContext(t *testing.T) {
 
 		// Who asked for the message counts, not who decides later.
 		open := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, open, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, open)
 		must(t, err)
 		must(t, tx.Try(ctx, b.publish("placed", "2")))
 		_, err = tx.Confirm(t.Context())

@@ -61,7 +61,7 @@ func TestTheSameGIDTwice(t *testing.T) {
 func TestAnotherMessageUnderItsID(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
-	tx, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
+	tx, err := tcc.Begin(t.Context(), b.orch, newGID())
 	must(t, err)
 	must(t, tx.Try(t.Context(), b.publish("a", "ours")))
 	id := b.id(tx.GID(), "01")

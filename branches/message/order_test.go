@@ -92,7 +92,7 @@ func TestOrderOfTheDecisions(t *testing.T) {
 				b := newBenchOn(t, db, db, connectTo(t, broker.server.ClientURL()))
 				var open []*tcc.Transaction
 				for i := range 5 {
-					tx, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
+					tx, err := tcc.Begin(t.Context(), b.orch, newGID())
 					must(t, err)
 					must(t, tx.Try(t.Context(), b.withKey("order-1", fmt.Sprint(i))))
 					open = append(open, tx)
@@ -199,7 +199,7 @@ func (b *bench) another(js jetstream.JetStream) (orch *embedded.Engine, stop fun
 func TestBehindAMessageThatFails(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db)
-		first, err := tcc.Begin(t.Context(), b.orch, newGID(), saga.Options{})
+		first, err := tcc.Begin(t.Context(), b.orch, newGID())
 		must(t, err)
 		must(t, first.Try(t.Context(), b.withKey("x", "1")))
 		exec(t, db, "UPDATE saga_outbox SET subject = 'unheard.of' WHERE gid = ?", first.GID())

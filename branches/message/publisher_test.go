@@ -43,7 +43,7 @@ func TestPublishedAfterTheDecision(t *testing.T) {
 		in.Headers = map[string][]string{"Content-Type": {"application/json"}, "x-Tag": {"one", "two: <2>"}, "X-Text": {"größe 漢字"}}
 
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, tx.Try(t.Context(), phones(1)))
 		must(t, tx.Try(t.Context(), in))
@@ -151,7 +151,7 @@ func TestRejectedLeavesNothing(t *testing.T) {
 func TestCancelDiscards(t *testing.T) {
 	outboxes(t, func(t *testing.T, b *bench) {
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, tx.Try(t.Context(), b.publish("placed", "1")))
 		must(t, tx.Try(t.Context(), b.publish("placed", "2")))
@@ -377,7 +377,7 @@ func TestOutboxChangedByHand(t *testing.T) {
 		"UPDATE saga_outbox SET subject = 'unheard.of' WHERE gid = ?": "publishing on unheard.of",
 	} {
 		gid := newGID()
-		tx, err := tcc.Begin(t.Context(), b.orch, gid, saga.Options{})
+		tx, err := tcc.Begin(t.Context(), b.orch, gid)
 		must(t, err)
 		must(t, tx.Try(t.Context(), b.publish("placed", "1")))
 		exec(t, b.db, statement, gid)

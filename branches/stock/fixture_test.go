@@ -11,7 +11,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -54,7 +53,7 @@ func newShop(t testing.TB, db *gorm.DB, articles map[string]int64, options ...st
 // begin locks in an open transaction.
 func (s *shop) begin(lock stock.Lock) *tcc.Transaction {
 	s.t.Helper()
-	tx, err := tcc.Begin(s.t.Context(), s.orch, newGID(), saga.Options{})
+	tx, err := tcc.Begin(s.t.Context(), s.orch, newGID())
 	must(s.t, err)
 	must(s.t, tx.Try(s.t.Context(), lock))
 	return tx

@@ -191,7 +191,7 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		plain := newShop(t, db, nil)
 		tx := s.begin(lock("a", 5, "b", 1))
 		must(t, with.Adjust(ctx, db, tx.GID(), "01", "a", 2, clerk))
-		back, err := tcc.Resume(ctx, plain.orch, tx.GID())
+		back, err := tcc.Join(ctx, plain.orch, tx.GID())
 		must(t, err)
 		_, err = back.Confirm(ctx)
 		must(t, err)
@@ -199,7 +199,7 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		s.holds("a", 971, 20, 9)
 		s.pieces(tx.GID(), "a", 5, 0, 2, 0)
 		old := plain.begin(lock("a", 1))
-		back, err = tcc.Resume(ctx, s.orch, old.GID())
+		back, err = tcc.Join(ctx, s.orch, old.GID())
 		must(t, err)
 		_, err = back.Cancel(ctx, "")
 		must(t, err)
@@ -235,7 +235,7 @@ func TestConcurrentAdministration(t *testing.T) {
 							tolerate(s.stock.Return(ctx, db, gid, "01", "a", 1, clerk))
 						}
 					case 1:
-						tx, err := tcc.Begin(ctx, s.orch, gid, saga.Options{})
+						tx, err := tcc.Begin(ctx, s.orch, gid)
 						tolerate(err)
 						tolerate(tx.Try(ctx, lock("a", 4, "b", 4)))
 						var both sync.WaitGroup

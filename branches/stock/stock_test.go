@@ -106,7 +106,7 @@ func TestShortStockLocksNothing(t *testing.T) {
 			}
 			untouched(name)
 
-			tx, err := tcc.Begin(t.Context(), s.orch, newGID(), saga.Options{})
+			tx, err := tcc.Begin(t.Context(), s.orch, newGID())
 			must(t, err)
 			must(t, tx.Try(t.Context(), lock("a", 1)))
 			if err := tx.Try(t.Context(), c.lock); !errors.As(err, &short) {

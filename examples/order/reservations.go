@@ -78,7 +78,7 @@ func (s *Service) postReservation(c *gin.Context) {
 // reserve tries the branches and leaves the decision open. Sent again, it is
 // recognised branch by branch, and does nothing new.
 func (s *Service) reserve(ctx context.Context, gid string, plan []tcc.Payload, within time.Duration) error {
-	tx, err := tcc.Begin(ctx, s.orch, gid, saga.Options{Timeout: within})
+	tx, err := tcc.BeginWith(ctx, s.orch, gid, saga.Options{Timeout: within})
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (e *Embedded) reserve(ctx context.Context, n int, decide bool) error {
 		reserving.Go(func() {
 			for k := i; k < n; k += callers {
 				o := Order{ID: fmt.Sprintf("open-%d", k), SKU: spread(int64(k))}
-				tx, err := tcc.Begin(ctx, e.orch, o.ID, saga.Options{Timeout: time.Hour})
+				tx, err := tcc.BeginWith(ctx, e.orch, o.ID, saga.Options{Timeout: time.Hour})
 				for _, p := range e.plan(o) {
 					if err == nil {
 						err = tx.Try(ctx, p)

@@ -223,14 +223,14 @@ func checkGID(gid string) error {
 }
 
 // seconds checks the timeout of one transaction and applies the default.
-func seconds(o saga.Options, fallback time.Duration) (int64, error) {
-	if o.Timeout == 0 {
-		o.Timeout = fallback
+func seconds(timeout, fallback time.Duration) (int64, error) {
+	if timeout == 0 {
+		timeout = fallback
 	}
-	if err := wholeSeconds(o.Timeout); err != nil {
+	if err := wholeSeconds(timeout); err != nil {
 		return 0, fmt.Errorf("the timeout: %w", err)
 	}
-	return int64(o.Timeout / time.Second), nil
+	return int64(timeout / time.Second), nil
 }
 
 // tryBranch makes the Try of a step.

@@ -70,7 +70,7 @@ func TestOpenTransactions(t *testing.T) {
 	b := newBench(t, dtm.Config{})
 	ctx := t.Context()
 	begin := func(gid string) *tcc.Transaction {
-		tx, err := tcc.Begin(ctx, b.engine, gid, saga.Options{})
+		tx, err := tcc.Begin(ctx, b.engine, gid)
 		must(t, err)
 		return tx
 	}
@@ -80,7 +80,7 @@ func TestOpenTransactions(t *testing.T) {
 		must(t, tx.Try(ctx, ring{1}))
 		b.holds(2, 0, 1, 0, 0)
 	}
-	other, err := tcc.Resume(ctx, b.engine, "a")
+	other, err := tcc.Join(ctx, b.engine, "a")
 	must(t, err)
 	must(t, other.Try(ctx, phones(1)))
 	if _, err := b.engine.Confirm(ctx, "a", saga.Options{}); err != nil {
@@ -115,7 +115,7 @@ func TestOpenTransactions(t *testing.T) {
 	b.holds(0, 3, 1, 1, 0)
 
 	// Nobody decides: the server does, at the deadline.
-	tx, err = tcc.Begin(ctx, b.engine, "c", saga.Options{Timeout: time.Second})
+	tx, err = tcc.BeginWith(ctx, b.engine, "c", saga.Options{Timeout: time.Second})
 	must(t, err)
 	if err := tx.Try(ctx, phones(4)); err != nil && !errors.Is(err, saga.ErrNotOpen) {
 		t.Error(err)
@@ -130,7 +130,7 @@ func TestOpenTransactions(t *testing.T) {
 		"confirm": second(b.engine.Confirm(ctx, "nobody", saga.Options{})),
 		"cancel":  second(b.engine.Cancel(ctx, "nobody", "")),
 		"lookup":  second(b.engine.Lookup(ctx, "nobody")),
-		"resume":  second(tcc.Resume(ctx, b.engine, "nobody")),
+		"resume":  second(tcc.Join(ctx, b.engine, "nobody")),
 		"try":     b.engine.Try(ctx, "nobody", "01", saga.Step{Kind: "bell.ring", Input: ring{1}}),
 	} {
 		if !errors.Is(err, saga.ErrNotFound) {
@@ -168,7 +168,7 @@ func TestLimits(t *testing.T) {
 		"space":             {execute("a b", saga.Options{}, ring{1}), "printable ASCII"},
 		"no gid":            {execute("", saga.Options{}, ring{1}), "empty"},
 		"unknown kind":      {execute("a", saga.Options{}, unknown{}), "not registered"},
-		"open, half":        {b.engine.Begin(ctx, saga.Opening{GID: "a", Pattern: "tcc", Options: saga.Options{Timeout: 1}}), "whole seconds"},
+		"open, half":        {b.engine.Begin(ctx, saga.Opening{GID: "a", Pattern: "tcc", Timeout: 1}), "whole seconds"},
 		"another pattern":   {b.engine.Begin(ctx, saga.Opening{GID: "a", Pattern: "saga"}), "only tcc"},
 		"branch id":         {b.engine.Try(ctx, "a", "one", saga.Step{Kind: "bell.ring", Input: ring{1}}), "two digits"},
 		"kind twice":        {tcc.Register(b.engine, &bell{}), "already"},
@@ -413,7 +413,7 @@ func TestServerKilled(t *testing.T) {
 func TestConfirmAfterTheDeadline(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, dtm.Config{})
-	tx, err := tcc.Begin(t.Context(), b.engine, "late", saga.Options{Timeout: 2 * time.Second})
+	tx, err := tcc.BeginWith(t.Context(), b.engine, "late", saga.Options{Timeout: 2 * time.Second})
 	must(t, err)
 	must(t, tx.Try(t.Context(), phones(1)))
 	found, err := b.engine.Lookup(t.Context(), "late")

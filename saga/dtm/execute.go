@@ -18,7 +18,7 @@ func (e *Engine) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error)
 	if err != nil {
 		return saga.Outcome{}, fmt.Errorf("dtm: execute %s: %w", p.GID, err)
 	}
-	timeout, err := seconds(p.Options, e.config.Timeout)
+	timeout, err := seconds(p.Timeout, e.config.Timeout)
 	if err != nil {
 		return saga.Outcome{}, fmt.Errorf("dtm: execute %s: %w", p.GID, err)
 	}

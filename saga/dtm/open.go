@@ -18,7 +18,7 @@ func (e *Engine) Begin(ctx context.Context, opening saga.Opening) error {
 	if err != nil {
 		return fmt.Errorf("dtm: begin %s: %w", opening.GID, err)
 	}
-	timeout, err := seconds(opening.Options, e.config.OpenTimeout)
+	timeout, err := seconds(opening.Timeout, e.config.OpenTimeout)
 	if err != nil {
 		return fmt.Errorf("dtm: begin %s: %w", opening.GID, err)
 	}
@@ -76,6 +76,9 @@ func (e *Engine) open(ctx context.Context, gid string) (record, error) {
 func (e *Engine) Confirm(ctx context.Context, gid string, options saga.Options) (saga.Outcome, error) {
 	if err := checkGID(gid); err != nil {
 		return saga.Outcome{}, fmt.Errorf("dtm: confirm: %w", err)
+	}
+	if options.Timeout != 0 {
+		return saga.Outcome{GID: gid}, fmt.Errorf("dtm: confirm %s: %w: a Timeout is an option of Begin", gid, saga.ErrInvalid)
 	}
 	// Asked first, because the server takes a gid that it does not know for a
 	// new transaction without branches.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/clean"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -184,16 +183,16 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // timeoutOf checks the timeout of one transaction and applies the default.
-func timeoutOf(o saga.Options, fallback time.Duration) (time.Duration, error) {
+func timeoutOf(timeout, fallback time.Duration) (time.Duration, error) {
 	switch {
-	case o.Timeout < 0:
-		return 0, fmt.Errorf("the timeout is negative: %s", o.Timeout)
-	case o.Timeout == 0:
+	case timeout < 0:
+		return 0, fmt.Errorf("the timeout is negative: %s", timeout)
+	case timeout == 0:
 		return fallback, nil
-	case o.Timeout > maxTimeout:
-		return 0, fmt.Errorf("the timeout is %s, at most %s is possible", o.Timeout, maxTimeout)
+	case timeout > maxTimeout:
+		return 0, fmt.Errorf("the timeout is %s, at most %s is possible", timeout, maxTimeout)
 	default:
-		return o.Timeout, nil
+		return timeout, nil
 	}
 }
 

@@ -19,7 +19,11 @@ import (
 // Confirm decides to confirm an open transaction, and drives it; see [Engine].
 // After the deadline it is refused, even if nobody has cancelled yet.
 func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) (saga.Outcome, error) {
-	return o.confirm(ctx, gid, txlog.ByCaller, nil, options.ReturnDecided)
+	if options.Timeout != 0 {
+		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("a Timeout is an option of Begin"))
+	}
+	outcome, err := o.confirm(ctx, gid, txlog.ByCaller, nil, options.ReturnDecided)
+	return outcome, txn.Wrap("confirm", gid, err)
 }
 
 // Cancel decides to cancel a transaction that is undecided, and drives it; see
@@ -28,7 +32,8 @@ func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, err
 	if why == "" {
 		why = "cancelled by the caller"
 	}
-	return o.cancel(ctx, gid, txlog.ByCaller, reason.Reason{Text: why, Code: saga.CodeCancelled}, nil)
+	outcome, err := o.cancel(ctx, gid, txlog.ByCaller, reason.Reason{Text: why, Code: saga.CodeCancelled}, nil)
+	return outcome, txn.Wrap("cancel", gid, err)
 }
 
 // confirm and cancel decide, for whom by says, and record the act of an
@@ -36,7 +41,7 @@ func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, err
 func (o *opened) confirm(ctx context.Context, gid, by string, act *txlog.Act, returnDecided bool) (saga.Outcome, error) {
 	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act, returnDecided)
 	if err != nil {
-		return outcome, fmt.Errorf("confirm %s: %w", gid, err)
+		return outcome, err
 	}
 	return outcome, outcome.Err(nil)
 }
@@ -46,10 +51,7 @@ func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, 
 	if err == nil && (outcome.State == saga.Confirming || outcome.State == saga.Confirmed) {
 		err = saga.ErrConfirmed
 	}
-	if err != nil {
-		return outcome, fmt.Errorf("cancel %s: %w", gid, err)
-	}
-	return outcome, nil
+	return outcome, err
 }
 
 // decide makes a decision, unless one was made, and drives what it decided.
@@ -174,12 +176,12 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.
 // before, it returns what is known by then. An unknown gid matches [ErrNotFound].
 func (o *opened) Wait(ctx context.Context, gid string) (saga.Outcome, error) {
 	if err := barrier.ValidateGID(gid); err != nil {
-		return saga.Outcome{}, txn.Invalid("wait: %w", err)
+		return saga.Outcome{}, txn.Wrap("wait", gid, txn.Invalid("%w", err))
 	}
 	record, err := o.reader.Await(ctx, gid, saga.State.Finished)
 	switch outcome := follow.Outcome(record); {
 	case errors.Is(err, txlog.ErrNotFound):
-		return saga.Outcome{GID: gid}, fmt.Errorf("wait for %s: %w", gid, saga.ErrNotFound)
+		return saga.Outcome{GID: gid}, txn.Wrap("wait", gid, saga.ErrNotFound)
 	case err != nil && !outcome.State.Decided():
 		return saga.Outcome{GID: gid}, &saga.UnknownError{GID: gid, Cause: err}
 	default:

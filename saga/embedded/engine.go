@@ -3,7 +3,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"sync"
 
@@ -80,21 +79,18 @@ var _ saga.Engine = (*Engine)(nil)
 // For SQLite, open db with _txlock=immediate, a busy timeout and the WAL
 // journal, as the examples do.
 func Open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
+	e, err := open(ctx, db, config)
+	return e, txn.Wrap("open", "", err)
+}
+
+func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	config, err := config.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	if err := txn.CheckHandle(db); err != nil {
-		return nil, txn.Invalid("open: the database: %w", err)
+		return nil, txn.Invalid("the database: %w", err)
 	}
-	e, err := open(ctx, db, config)
-	if err != nil {
-		return nil, fmt.Errorf("saga: open: %w", err)
-	}
-	return e, nil
-}
-
-func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	if err := schema.Check(ctx, db); err != nil {
 		return nil, err
 	}
@@ -199,10 +195,10 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 // branch's database, if that is another one.
 func (e *Engine) Register(b saga.Branch) error {
 	registered, err := txn.NewBranch(b, e.breaker(b.Kind()))
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.registry.Add(e.life.Context(), registered)
 	}
-	return e.registry.Add(e.life.Context(), registered)
+	return txn.Wrap("register", b.Kind(), err)
 }
 
 // breaker returns the breaker of a kind of branch.

@@ -66,7 +66,7 @@ func ExampleEngine_Lookup() {
 	ok(tcc.Register(orch, stock.New(db)))
 	defer orch.Stop(ctx)
 
-	reservation, err := tcc.Begin(ctx, orch, "reservation-1", saga.Options{Timeout: time.Hour})
+	reservation, err := tcc.BeginWith(ctx, orch, "reservation-1", saga.Options{Timeout: time.Hour})
 	ok(err)
 	ok(reservation.Try(ctx, stock.Lock{Items: []stock.Item{{SKU: "phone", Quantity: 1}}}))
 
@@ -91,7 +91,7 @@ func ExampleEngine_List() {
 	ok(tcc.Register(orch, stock.New(db)))
 	defer orch.Stop(ctx)
 
-	_, err = tcc.Begin(ctx, orch, "reservation-1", saga.Options{})
+	_, err = tcc.Begin(ctx, orch, "reservation-1")
 	ok(err)
 	_, err = tcc.Execute(ctx, orch, "order-1", stock.Lock{Items: []stock.Item{{SKU: "phone", Quantity: 1}}})
 	ok(err)

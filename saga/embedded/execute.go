@@ -41,20 +41,25 @@ type planned struct {
 // When ctx ends before the decision, the transaction is cancelled; after it, the
 // Confirms go on. Either way Execute returns within a second of the end of ctx.
 func (p *planned) Execute(ctx context.Context, plan saga.Plan) (saga.Outcome, error) {
+	outcome, err := p.start(ctx, plan)
+	return outcome, txn.Wrap("execute", plan.GID, err)
+}
+
+func (p *planned) start(ctx context.Context, plan saga.Plan) (saga.Outcome, error) {
 	t, err := p.builder.Prepare(plan)
 	if err != nil {
 		return saga.Outcome{}, err
 	}
-	timeout, err := timeoutOf(plan.Options, p.timeout)
+	timeout, err := timeoutOf(plan.Timeout, p.timeout)
 	if err != nil {
-		return saga.Outcome{}, txn.Invalid("%s: %w", plan.GID, err)
+		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
 	if err := local.Expired(ctx); err != nil {
-		return saga.Outcome{}, fmt.Errorf("execute %s: nothing was begun: %w", plan.GID, err)
+		return saga.Outcome{}, fmt.Errorf("nothing was begun: %w", err)
 	}
 	ctx, leave, err := p.admission.enter(ctx)
 	if err != nil {
-		return saga.Outcome{}, fmt.Errorf("execute %s: %w", plan.GID, err)
+		return saga.Outcome{}, err
 	}
 	return awaitOutcome(ctx, plan.GID, func() (saga.Outcome, error) {
 		defer leave()
@@ -68,7 +73,7 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 		if outcome, followErr := p.follow(ctx, t.GID, digest, nil); !errors.Is(followErr, txlog.ErrNotFound) {
 			return outcome, followErr
 		}
-		return saga.Outcome{}, fmt.Errorf("execute %s: %w", t.GID, err)
+		return saga.Outcome{}, err
 	}
 	entry, first := p.inFlight.Start(t.GID)
 	for entry != nil && !first {
@@ -80,7 +85,7 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 		entry, first = p.inFlight.Start(t.GID)
 	}
 	if entry == nil {
-		return saga.Outcome{}, fmt.Errorf("execute %s: %w", plan.GID, saga.ErrStopped)
+		return saga.Outcome{}, saga.ErrStopped
 	}
 	start := txlog.Start{
 		GID: t.GID, Pattern: plan.Pattern, Digest: digest, Owner: p.instance, Deadline: timeout, Branches: t.Rows(),
@@ -116,7 +121,7 @@ func (p *planned) follow(ctx context.Context, gid, digest string, other *infligh
 	record, err := p.reader.Locked(ctx, gid)
 	if err == nil {
 		if record.Digest != digest {
-			return saga.Outcome{}, fmt.Errorf("execute: the gid %s: %w", gid, saga.ErrMismatch)
+			return saga.Outcome{}, fmt.Errorf("the gid is %w", saga.ErrMismatch)
 		}
 		if !saga.State(record.State).Decided() {
 			record, err = p.reader.AwaitDecision(ctx, gid)
@@ -140,7 +145,7 @@ func (p *planned) decidedBy(ctx context.Context, gid, digest string) (saga.Outco
 	case err != nil || !outcome.State.Decided():
 		return saga.Outcome{GID: gid}, &saga.UnknownError{GID: gid, Cause: cause}
 	case record.Digest != digest:
-		return saga.Outcome{}, fmt.Errorf("execute: the gid %s: %w", gid, saga.ErrMismatch)
+		return saga.Outcome{}, fmt.Errorf("the gid is %w", saga.ErrMismatch)
 	default:
 		return outcome, outcome.Err(nil)
 	}

@@ -116,7 +116,7 @@ func TestABranchsOwnHandle(t *testing.T) {
 			callers.Wait()
 		}
 		for _, gid := range []string{"open", "hosted"} {
-			ok(orch.Begin(t.Context(), saga.Opening{GID: "open-" + gid, Options: saga.Options{Timeout: time.Hour}}))
+			ok(orch.Begin(t.Context(), saga.Opening{GID: "open-" + gid, Timeout: time.Hour}))
 		}
 		ok(orch.Try(t.Context(), "open-open", "01", saga.Step{Kind: "own"}))
 		_, err = orch.Cancel(t.Context(), "open-open", "on purpose")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -32,7 +31,7 @@ type viewer struct {
 // transaction under way may be some milliseconds apart.
 func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, error) {
 	if err := barrier.ValidateGID(gid); err != nil {
-		return nil, txn.Invalid("lookup: %w", err)
+		return nil, txn.Wrap("lookup", gid, txn.Invalid("%w", err))
 	}
 	var record txlog.Record
 	var branches map[string][]txlog.Branch
@@ -54,10 +53,10 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 		return err
 	})
 	if errors.Is(err, txlog.ErrNotFound) {
-		return nil, fmt.Errorf("lookup %s: %w", gid, saga.ErrNotFound)
+		return nil, txn.Wrap("lookup", gid, saga.ErrNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("saga: lookup %s: %w", gid, err)
+		return nil, txn.Wrap("lookup", gid, err)
 	}
 	t := &saga.Transaction{Summary: summary(record)}
 	for _, a := range acts {
@@ -144,21 +143,21 @@ func (b *barrierRows) of(db *gorm.DB, branchID string) (*barrier.Row, error) {
 func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error) {
 	switch {
 	case f.Limit < 0 || f.Limit > 1000:
-		return nil, txn.Invalid("list: the limit is %d, it must be between 0 and 1,000", f.Limit)
+		return nil, txn.Wrap("list", "", txn.Invalid("the limit is %d, it must be between 0 and 1,000", f.Limit))
 	case f.Limit == 0:
 		f.Limit = 100
 	}
 	states := make([]string, len(f.States))
 	for i, s := range f.States {
 		if !slices.Contains([]saga.State{saga.Trying, saga.Confirming, saga.Confirmed, saga.Cancelling, saga.Cancelled}, s) {
-			return nil, txn.Invalid("list: unknown state %q", string(s))
+			return nil, txn.Wrap("list", "", txn.Invalid("unknown state %q", string(s)))
 		}
 		states[i] = string(s)
 	}
 	records, err := v.log.List(ctx, txlog.Filter{States: states, Pattern: f.Pattern, Prefix: f.Prefix, Unfinished: f.Unfinished,
 		Attention: f.Attention, CreatedAfter: f.CreatedAfter, CreatedBefore: f.CreatedBefore, After: f.After, Limit: f.Limit})
 	if err != nil {
-		return nil, fmt.Errorf("saga: list: %w", err)
+		return nil, txn.Wrap("list", "", err)
 	}
 	summaries := make([]saga.Summary, len(records))
 	for i, r := range records {

@@ -41,20 +41,24 @@ type opened struct {
 // belongs to no process: any instance may add branches and decide, and at the
 // deadline whichever is there cancels it.
 func (o *opened) Begin(ctx context.Context, opening saga.Opening) error {
+	return txn.Wrap("begin", opening.GID, o.start(ctx, opening))
+}
+
+func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 	gid := opening.GID
 	if err := barrier.ValidateGID(gid); err != nil {
-		return txn.Invalid("begin: %w", err)
+		return txn.Invalid("%w", err)
 	}
 	if err := txn.CheckPattern(opening.Pattern); err != nil {
-		return txn.Invalid("begin %s: %w", gid, err)
+		return txn.Invalid("%w", err)
 	}
-	timeout, err := timeoutOf(opening.Options, o.timeout)
+	timeout, err := timeoutOf(opening.Timeout, o.timeout)
 	if err != nil {
-		return txn.Invalid("begin %s: %w", gid, err)
+		return txn.Invalid("%w", err)
 	}
 	ctx, leave, err := o.admission.enter(ctx)
 	if err != nil {
-		return fmt.Errorf("begin %s: %w", gid, err)
+		return err
 	}
 	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout}
 	return awaitError(ctx, gid, func() error {
@@ -73,13 +77,10 @@ func (o *opened) begin(ctx context.Context, start txlog.Start) error {
 	if errors.Is(err, txlog.ErrExists) {
 		var record txlog.Record
 		if record, err = o.reader.Locked(ctx, start.GID); err == nil && (record.Digest != "" || record.Pattern != start.Pattern) {
-			return fmt.Errorf("begin: the gid %s: %w", start.GID, saga.ErrMismatch)
+			return fmt.Errorf("the gid is %w", saga.ErrMismatch)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("saga: begin %s: %w", start.GID, err)
-	}
-	return nil
+	return err
 }
 
 // Try adds a branch to an open transaction and tries it; see [Engine]. The name
@@ -89,20 +90,22 @@ func (o *opened) begin(ctx context.Context, start txlog.Start) error {
 // reserved something. It is named in the log, so that cancelling gives back
 // what there is; do not confirm.
 func (o *opened) Try(ctx context.Context, gid, branchID string, request saga.Step) error {
+	return txn.Wrap("try", gid+"/"+branchID, o.add(ctx, gid, branchID, request))
+}
+
+// add adds a branch and tries it.
+func (o *opened) add(ctx context.Context, gid, branchID string, request saga.Step) error {
 	s, err := o.builder.Step(gid, branchID, request)
 	if err != nil {
-		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+		return err
 	}
 	ctx, leave, err := o.admission.enter(ctx)
 	if err != nil {
-		return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
+		return err
 	}
 	return awaitError(ctx, gid, func() error {
 		defer leave()
-		if err := o.try(ctx, &txn.Txn{GID: gid, Caller: o.builder.Caller, Steps: []*txn.Step{s}}, s); err != nil {
-			return fmt.Errorf("try %s/%s: %w", gid, branchID, err)
-		}
-		return nil
+		return o.try(ctx, &txn.Txn{GID: gid, Caller: o.builder.Caller, Steps: []*txn.Step{s}}, s)
 	})
 }
 
@@ -197,7 +200,7 @@ func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 	state := saga.State(record.State)
 	switch {
 	case errors.Is(err, txlog.ErrNotFound):
-		return fmt.Errorf("%s: %w", gid, saga.ErrNotFound)
+		return saga.ErrNotFound
 	case err != nil:
 		return err
 	case named.ID != "" && (named.Kind != s.Kind || named.Payload != string(s.Payload)):
@@ -221,7 +224,7 @@ func (o *opened) holdWithin(ctx context.Context, tx *gorm.DB, gid string) error 
 	}
 	record, err := o.log.GetLocked(ctx, tx, gid)
 	if err == nil && !scope.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {
-		return fmt.Errorf("%s: %w", gid, saga.ErrNotFound)
+		return saga.ErrNotFound
 	}
 	return err
 }

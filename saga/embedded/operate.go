@@ -92,8 +92,13 @@ func (o *operators) Resume(ctx context.Context, gid string, by saga.Operator) er
 // deadline, and while the transaction is executed with a plan, which decides by
 // itself.
 func (o *operators) Decide(ctx context.Context, gid string, state saga.State, by saga.Operator) (saga.Outcome, error) {
+	outcome, err := o.decide(ctx, gid, state, by)
+	return outcome, txn.Wrap("decide", gid, err)
+}
+
+func (o *operators) decide(ctx context.Context, gid string, state saga.State, by saga.Operator) (saga.Outcome, error) {
 	if err := checkOperator(by); err != nil {
-		return saga.Outcome{}, txn.Invalid("decide %s: %w", gid, err)
+		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
 	switch act := (&txlog.Act{GID: gid, Who: by.Who, Why: by.Why}); state {
 	case saga.Confirming:
@@ -103,7 +108,7 @@ func (o *operators) Decide(ctx context.Context, gid string, state saga.State, by
 		act.Name = actCancel
 		return o.opened.cancel(ctx, gid, txlog.ByOperator, reason.Reason{Text: "cancelled by " + by.Who + ": " + by.Why, Code: saga.CodeOperator}, act)
 	default:
-		return saga.Outcome{}, txn.Invalid("decide %s: the decision is %q, it must be Confirming or Cancelling", gid, string(state))
+		return saga.Outcome{}, txn.Invalid("the decision is %q, it must be Confirming or Cancelling", string(state))
 	}
 }
 
@@ -130,7 +135,7 @@ func (o *operators) ResumeKind(ctx context.Context, kind string, by saga.Operato
 // PausedKinds returns the kinds of branch that are paused, in order.
 func (o *operators) PausedKinds(ctx context.Context) ([]string, error) {
 	if err := o.paused.Read(ctx); err != nil {
-		return nil, fmt.Errorf("saga: paused kinds: %w", err)
+		return nil, txn.Wrap("paused kinds", "", err)
 	}
 	return o.paused.List(), nil
 }
@@ -138,10 +143,10 @@ func (o *operators) PausedKinds(ctx context.Context) ([]string, error) {
 // actOn does something to a transaction that it has locked, and records it.
 func (o *operators) actOn(ctx context.Context, gid, act string, by saga.Operator, do func(tx *gorm.DB, r txlog.Record) error) error {
 	if err := barrier.ValidateGID(gid); err != nil {
-		return txn.Invalid("%s: %w", act, err)
+		return txn.Wrap(act, gid, txn.Invalid("%w", err))
 	}
 	if err := checkOperator(by); err != nil {
-		return txn.Invalid("%s %s: %w", act, gid, err)
+		return txn.Wrap(act, gid, txn.Invalid("%w", err))
 	}
 	return o.record(ctx, txlog.Act{GID: gid, Name: act, Who: by.Who, Why: by.Why}, do)
 }
@@ -163,7 +168,7 @@ func (o *operators) record(ctx context.Context, act txlog.Act, do func(tx *gorm.
 		return o.log.Record(ctx, tx, act)
 	})
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", act.Name, gid, err)
+		return txn.Wrap(act.Name, gid, err)
 	}
 	o.wake.After(0)
 	return nil
@@ -171,10 +176,10 @@ func (o *operators) record(ctx context.Context, act txlog.Act, do func(tx *gorm.
 
 func (o *operators) actOnKind(ctx context.Context, kind, act string, by saga.Operator, do func(tx *gorm.DB) error) error {
 	if err := saga.ValidateKind(kind); err != nil {
-		return txn.Invalid("%s: %w", act, err)
+		return txn.Wrap(act, "", txn.Invalid("%w", err))
 	}
 	if err := checkOperator(by); err != nil {
-		return txn.Invalid("%s %s: %w", act, kind, err)
+		return txn.Wrap(act, kind, txn.Invalid("%w", err))
 	}
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		if err := do(tx); err != nil {
@@ -186,7 +191,7 @@ func (o *operators) actOnKind(ctx context.Context, kind, act string, by saga.Ope
 		err = o.paused.Read(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", act, kind, err)
+		return txn.Wrap(act, kind, err)
 	}
 	return nil
 }
@@ -199,11 +204,11 @@ func checkOperator(by saga.Operator) error {
 	}{{"Who", by.Who, 128}, {"Why", by.Why, 1024}} {
 		switch n := utf8.RuneCountInString(text.value); {
 		case n == 0:
-			return fmt.Errorf("the saga.Operator.%s is empty: acts are recorded with who and why", text.name)
+			return fmt.Errorf("the Operator.%s is empty: acts are recorded with who and why", text.name)
 		case n > text.most:
-			return fmt.Errorf("the saga.Operator.%s has %d characters, %d are allowed", text.name, n, text.most)
+			return fmt.Errorf("the Operator.%s has %d characters, %d are allowed", text.name, n, text.most)
 		case reason.ClipTo(text.value, text.most) != text.value:
-			return fmt.Errorf("the saga.Operator.%s is not UTF-8 text", text.name)
+			return fmt.Errorf("the Operator.%s is not UTF-8 text", text.name)
 		}
 	}
 	return nil

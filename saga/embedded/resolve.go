@@ -30,16 +30,16 @@ import (
 func (o *operators) Resolve(ctx context.Context, gid, branchID string, believed saga.State, by saga.Operator) error {
 	key := barrier.Key{GID: gid, BranchID: branchID}
 	if err := key.Validate(); err != nil {
-		return txn.Invalid("%s: %w", actResolve, err)
+		return txn.Wrap(actResolve, "", txn.Invalid("%w", err))
 	}
 	if believed != saga.Confirmed && believed != saga.Cancelled {
-		return txn.Invalid("%s %s: the belief is %q, it must be Confirmed or Cancelled", actResolve, key, string(believed))
+		return txn.Wrap(actResolve, key.String(), txn.Invalid("the belief is %q, it must be Confirmed or Cancelled", string(believed)))
 	}
 	if err := checkOperator(by); err != nil {
-		return txn.Invalid("%s %s: %w", actResolve, key, err)
+		return txn.Wrap(actResolve, key.String(), txn.Invalid("%w", err))
 	}
 	if err := o.wouldRun(ctx, key); err != nil {
-		return fmt.Errorf("%s %s: %w", actResolve, key, err)
+		return txn.Wrap(actResolve, key.String(), err)
 	}
 	act := txlog.Act{GID: gid, Name: actResolve, Who: by.Who, Why: by.Why, BranchID: branchID, Believed: string(believed)}
 	return o.record(ctx, act, func(tx *gorm.DB, r txlog.Record) error {

@@ -42,11 +42,11 @@ func (e *Engine) startRunning() error {
 	e.starting.Lock()
 	defer e.starting.Unlock()
 	if e.running != nil {
-		return errors.New("saga: Run was called twice")
+		return txn.Wrap("run", "", errors.New("it was called twice"))
 	}
 	for kind := range e.config.KindLimits {
 		if _, err := e.registry.Branch(kind); err != nil {
-			return txn.Invalid("Config.KindLimits names the kind %q, which is not registered", kind)
+			return txn.Wrap("run", "", txn.Invalid("Config.KindLimits names the kind %q, which is not registered", kind))
 		}
 	}
 	e.running = make(chan struct{})
@@ -91,7 +91,7 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	interrupted, idle := e.inFlight.Drain(ctx)
 	var err error
 	if !idle {
-		err = fmt.Errorf("saga: stop: calls under way were interrupted, and what they left will be resumed: %w", context.Cause(ctx))
+		err = fmt.Errorf("saga: stop: calls under way were interrupted, and others take over what they left: %w", context.Cause(ctx))
 		e.life.End()
 		noticing, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		e.inFlight.Drain(noticing)

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -54,7 +53,7 @@ func (w within) Register(b saga.Branch) error { return w.engine.Register(b) }
 
 func (w within) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error) {
 	if p.Pattern != "" && p.Pattern != w.scope.pattern {
-		return saga.Outcome{}, txn.Invalid("execute %s: the pattern is %q, only %q is known here", p.GID, p.Pattern, w.scope.pattern)
+		return saga.Outcome{}, txn.Wrap("execute", p.GID, txn.Invalid("the pattern is %q, only %q is known here", p.Pattern, w.scope.pattern))
 	}
 	p.Pattern = w.scope.pattern
 	return w.engine.Execute(ctx, p)
@@ -62,7 +61,7 @@ func (w within) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error) 
 
 func (w within) Begin(ctx context.Context, opening saga.Opening) error {
 	if opening.Pattern != "" && opening.Pattern != w.scope.pattern {
-		return txn.Invalid("begin %s: the pattern is %q, only %q is known here", opening.GID, opening.Pattern, w.scope.pattern)
+		return txn.Wrap("begin", opening.GID, txn.Invalid("the pattern is %q, only %q is known here", opening.Pattern, w.scope.pattern))
 	}
 	opening.Pattern = w.scope.pattern
 	return w.engine.Begin(ctx, opening)
@@ -83,7 +82,7 @@ func (w within) Cancel(ctx context.Context, gid, reason string) (saga.Outcome, e
 func (w within) Lookup(ctx context.Context, gid string) (*saga.Transaction, error) {
 	found, err := w.engine.Lookup(ctx, gid)
 	if err == nil && !w.scope.has(found.Pattern) {
-		return nil, fmt.Errorf("lookup %s: %w", gid, saga.ErrNotFound)
+		return nil, txn.Wrap("lookup", gid, saga.ErrNotFound)
 	}
 	return found, err
 }

@@ -4,7 +4,6 @@ package participant
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -48,13 +47,18 @@ type Config struct {
 // New returns a participant whose barrier is in db, unless a branch
 // has another database, where the barrier is then. It checks the schema.
 func New(ctx context.Context, db *gorm.DB, config Config) (*Participant, error) {
+	p, err := open(ctx, db, config)
+	return p, txn.Wrap("participant", "", err)
+}
+
+func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error) {
 	switch {
 	case txn.CheckHandle(db) != nil:
-		return nil, txn.Invalid("participant: the database: %w", txn.CheckHandle(db))
+		return nil, txn.Invalid("the database: %w", txn.CheckHandle(db))
 	case config.CallTimeout < 0:
-		return nil, txn.Invalid("participant: the CallTimeout is negative: %s", config.CallTimeout)
+		return nil, txn.Invalid("the CallTimeout is negative: %s", config.CallTimeout)
 	case config.MaxDelay < 0:
-		return nil, txn.Invalid("participant: the MaxDelay is negative: %s", config.MaxDelay)
+		return nil, txn.Invalid("the MaxDelay is negative: %s", config.MaxDelay)
 	case config.CallTimeout == 0:
 		config.CallTimeout = 10 * time.Second
 	}
@@ -62,11 +66,11 @@ func New(ctx context.Context, db *gorm.DB, config Config) (*Participant, error) 
 		config.Logger = slog.Default()
 	}
 	if err := schema.Check(ctx, db); err != nil {
-		return nil, fmt.Errorf("saga: participant: %w", err)
+		return nil, err
 	}
 	registry, err := txn.NewRegistry(db)
 	if err != nil {
-		return nil, fmt.Errorf("saga: participant: %w", err)
+		return nil, err
 	}
 	return &Participant{
 		db:       db,
@@ -78,14 +82,15 @@ func New(ctx context.Context, db *gorm.DB, config Config) (*Participant, error) 
 
 // Register makes a kind of branch known; see [saga.Registrar].
 func (p *Participant) Register(b saga.Branch) error {
-	if _, remote := b.Shape().(saga.Remote); remote {
-		return txn.Invalid("register %s: it lives in another service, whose engine can call it there", b.Kind())
-	}
 	registered, err := txn.NewBranch(b, nil)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+	case registered.Remote != nil:
+		err = txn.Invalid("it lives in another service, whose engine can call it there")
+	default:
+		err = p.registry.Add(context.Background(), registered)
 	}
-	return p.registry.Add(context.Background(), registered)
+	return txn.Wrap("register", b.Kind(), err)
 }
 
 // Call makes one call of a branch, with the barrier, in a local transaction. A
@@ -141,10 +146,8 @@ func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, e
 // errors in the end.
 func (p *Participant) Clean(ctx context.Context, age time.Duration) (removed int, err error) {
 	if age < p.minAge {
-		return 0, txn.Invalid("clean: the age is %s, it must be at least %s, so that no late or repeated Try comes after it", age, p.minAge)
+		return 0, txn.Wrap("clean", "", txn.Invalid("the age is %s, it must be at least %s, so that no late or repeated Try comes after it", age, p.minAge))
 	}
-	if removed, err = clean.Hosted(ctx, p.db, p.registry, p.calls, age); err != nil {
-		return removed, fmt.Errorf("saga: clean: %w", err)
-	}
-	return removed, nil
+	removed, err = clean.Hosted(ctx, p.db, p.registry, p.calls, age)
+	return removed, txn.Wrap("clean", "", err)
 }

@@ -80,7 +80,7 @@ func TestADeadlockThatAHostedBranchIgnores(t *testing.T) {
 			must(t, tcc.RegisterRemote[stalls](a.orch, service))
 			c.armed.Store(&op)
 			gid := newGID()
-			tx, err := tcc.Begin(t.Context(), a.orch, gid, saga.Options{})
+			tx, err := tcc.Begin(t.Context(), a.orch, gid)
 			must(t, err)
 			must(t, tx.Try(t.Context(), stalls{5}))
 			state, barred := saga.Confirmed, "confirmed"

@@ -100,7 +100,7 @@ func TestHostedExternalIsCancelledAfterItsTry(t *testing.T) {
 			service := newService(t, th.url(), remote.ServiceConfig{Timeout: c.timeout})
 			a := newAgency(t, service)
 			must(t, tcc.RegisterRemote[card](a.orch, service))
-			tx, err := tcc.Begin(t.Context(), a.orch, newGID(), saga.Options{})
+			tx, err := tcc.Begin(t.Context(), a.orch, newGID())
 			must(t, err)
 			must(t, tx.Try(t.Context(), meal{1}))
 			told := make(chan error, 1)
@@ -148,7 +148,7 @@ func TestResolveOfARemoteBranch(t *testing.T) {
 			sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 				th := newTheatre(t, db, remote.HostConfig{})
 				a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
-				tx, err := tcc.Begin(t.Context(), a.orch, newGID(), saga.Options{})
+				tx, err := tcc.Begin(t.Context(), a.orch, newGID())
 				must(t, err)
 				must(t, tx.Try(t.Context(), meal{1}))
 				must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))

@@ -63,7 +63,7 @@ func TestMixedPlan(t *testing.T) {
 		books(t, a.cabs, 98, 0, 2)
 
 		// Open transactions too.
-		tx, err := tcc.Begin(ctx, a.orch, newGID(), saga.Options{})
+		tx, err := tcc.Begin(ctx, a.orch, newGID())
 		must(t, err)
 		must(t, tx.Try(ctx, seats{Row: 1, Number: 5}))
 		must(t, tx.Try(ctx, meal{5}))
@@ -71,7 +71,7 @@ func TestMixedPlan(t *testing.T) {
 		if outcome, err := tx.Confirm(ctx); err != nil || outcome.State != saga.Confirmed {
 			t.Errorf("%+v, %v", outcome, err)
 		}
-		tx, err = tcc.Begin(ctx, a.orch, newGID(), saga.Options{})
+		tx, err = tcc.Begin(ctx, a.orch, newGID())
 		must(t, err)
 		must(t, tx.Try(ctx, seats{Row: 1, Number: 5}))
 		if outcome, err := tx.Cancel(ctx, "no time"); err != nil || outcome.State != saga.Cancelled {
@@ -184,7 +184,7 @@ func TestServiceDown(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
-	tx, err := tcc.Begin(t.Context(), a.orch, newGID(), saga.Options{})
+	tx, err := tcc.Begin(t.Context(), a.orch, newGID())
 	must(t, err)
 	must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
 
@@ -211,7 +211,7 @@ func TestConflictRaisesAttention(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
-	tx, err := tcc.Begin(t.Context(), a.orch, newGID(), saga.Options{})
+	tx, err := tcc.Begin(t.Context(), a.orch, newGID())
 	must(t, err)
 	must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
 	exec(t, th.db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?", tx.GID())

@@ -36,7 +36,7 @@ func TestNativeTransactionsAreNotFound(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBank(t, db)
 		shelf, ctx := b.shelf(), t.Context()
-		tx, err := tcc.Begin(ctx, b.orch, "unpaid", saga.Options{})
+		tx, err := tcc.Begin(ctx, b.orch, "unpaid")
 		must(t, err)
 		must(t, tx.Try(ctx, phones(3)))
 		if _, err := tcc.Execute(ctx, b.orch, "executed", phones(1)); err != nil {
@@ -68,8 +68,8 @@ func TestNativeCallsDoNotTakeOverTheAPIs(t *testing.T) {
 	b.open("theirs", "/in/confirm")
 	ctx := t.Context()
 	for what, err := range map[string]error{
-		"resume":  second(tcc.Resume(ctx, b.orch, "theirs")),
-		"begin":   second(tcc.Begin(ctx, b.orch, "theirs", saga.Options{})),
+		"resume":  second(tcc.Join(ctx, b.orch, "theirs")),
+		"begin":   second(tcc.Begin(ctx, b.orch, "theirs")),
 		"execute": second(tcc.Execute(ctx, b.orch, "theirs", phones(1))),
 	} {
 		if !errors.Is(err, saga.ErrMismatch) {
@@ -132,7 +132,7 @@ func TestAGIDThatIsReusedInBetween(t *testing.T) {
 							_, err := b.orch.Lookup(t.Context(), "again")
 							return errors.Is(err, saga.ErrNotFound)
 						})
-						must(t, second(tcc.Begin(t.Context(), b.orch, "again", saga.Options{})))
+						must(t, second(tcc.Begin(t.Context(), b.orch, "again")))
 					}
 				}}
 			}, func(_ *server.Config, engine *embedded.Config) {

@@ -21,7 +21,7 @@ func (a *api) version(context.Context, *request) (any, error) {
 }
 
 func (a *api) prepare(ctx context.Context, in *request) (any, error) {
-	err := a.engine.Begin(ctx, saga.Opening{GID: in.gid, Options: saga.Options{Timeout: in.timeout, ReturnDecided: true}})
+	err := a.engine.Begin(ctx, saga.Opening{GID: in.gid, Timeout: in.timeout})
 	if err != nil {
 		return nil, err
 	}

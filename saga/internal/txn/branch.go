@@ -40,11 +40,11 @@ type Branch struct {
 func NewBranch(b saga.Branch, breaker *limit.Breaker) (*Branch, error) {
 	kind := b.Kind()
 	if err := saga.ValidateKind(kind); err != nil {
-		return nil, Invalid("register: %w", err)
+		return nil, Invalid("%w", err)
 	}
 	registered := &Branch{Kind: kind, Breaker: breaker, encode: b.Encoder()}
 	if registered.encode == nil {
-		return nil, Invalid("register %s: its encoder is nil", kind)
+		return nil, Invalid("its encoder is nil")
 	}
 	var err error
 	switch shape := b.Shape().(type) {
@@ -58,7 +58,7 @@ func NewBranch(b saga.Branch, breaker *limit.Breaker) (*Branch, error) {
 		err = errors.New("it has no shape: make it with NewLocal, NewExternal or NewRemote")
 	}
 	if err != nil {
-		return nil, Invalid("register %s: %w", kind, err)
+		return nil, Invalid("%w", err)
 	}
 	return registered, nil
 }

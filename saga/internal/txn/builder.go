@@ -43,23 +43,23 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 		return nil, Invalid("%w", err)
 	}
 	if err := CheckPattern(p.Pattern); err != nil {
-		return nil, Invalid("%s: %w", p.GID, err)
+		return nil, Invalid("%w", err)
 	}
 	if len(p.Steps) == 0 || len(p.Steps) > saga.MaxBranches {
-		return nil, Invalid("%s: the plan has %d branches, it needs 1 to %d", p.GID, len(p.Steps), saga.MaxBranches)
+		return nil, Invalid("the plan has %d branches, it needs 1 to %d", len(p.Steps), saga.MaxBranches)
 	}
 	t := &Txn{GID: p.GID, Caller: b.Caller, Epoch: 1}
 	bytes := 0
 	for i, s := range p.Steps {
 		prepared, err := b.Step(p.GID, saga.BranchID(i+1), s)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.GID, err)
+			return nil, err
 		}
 		t.Steps = append(t.Steps, prepared)
 		bytes += len(prepared.Payload)
 	}
 	if bytes > b.MaxBytes {
-		return nil, Invalid("%s: the payloads of its branches have %d bytes, Config.MaxBytes allows %d", p.GID, bytes, b.MaxBytes)
+		return nil, Invalid("the payloads of its branches have %d bytes, Config.MaxBytes allows %d", bytes, b.MaxBytes)
 	}
 	return t, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
 // MaxLooks bounds how often a local transaction is begun anew because its COMMIT was not
@@ -35,6 +36,26 @@ func CauseOf(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// Wrap says which operation of the API has failed, and what it was about: "saga: execute
+// order-1: ...". It is called once, where the operation returns. The errors that tell an
+// outcome name the transaction themselves and stay as they are.
+func Wrap(operation, subject string, err error) error {
+	if err == nil {
+		return nil
+	}
+	switch err.(type) {
+	case *saga.CancelledError, *saga.UnknownError:
+		return err
+	}
+	if subject == "" || len(subject) > maxSubject || strings.ContainsFunc(subject, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return fmt.Errorf("saga: %s: %w", operation, err) // err says what is wrong with the subject
+	}
+	return fmt.Errorf("saga: %s %s: %w", operation, subject, err)
+}
+
+// maxSubject is the longest subject that stands in an error: a gid and a branch id.
+const maxSubject = barrier.MaxGID + 1 + barrier.MaxBranchID
 
 // Invalid returns an error that wraps [saga.ErrInvalid].
 func Invalid(format string, arguments ...any) error {

@@ -51,7 +51,7 @@ func (k *Registry) Add(ctx context.Context, b *Branch) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.branches[b.Kind] != nil {
-		return Invalid("register %s: the kind is registered already", b.Kind)
+		return Invalid("the kind is registered already")
 	}
 	k.branches[b.Kind] = b
 	return nil
@@ -63,11 +63,11 @@ func (k *Registry) place(ctx context.Context, b *Branch) error {
 		b.Database = k.db
 	}
 	if err := CheckHandle(b.Database); err != nil {
-		return Invalid("register %s: its database: %w", b.Kind, err)
+		return Invalid("its database: %w", err)
 	}
 	pool, err := local.Pool(b.Database)
 	if err != nil {
-		return Invalid("register %s: its database: %w", b.Kind, err)
+		return Invalid("its database: %w", err)
 	}
 	if b.Resident = pool == k.pool; b.Resident {
 		return nil
@@ -75,7 +75,7 @@ func (k *Registry) place(ctx context.Context, b *Branch) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	if err := schema.Check(ctx, b.Database); err != nil {
-		return fmt.Errorf("saga: register %s: its database: %w", b.Kind, err)
+		return fmt.Errorf("its database: %w", err)
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Told, error) {
 		_, err := tcc.ExecuteWith(ctx, s.orch, o.GID, options, parts(o)...)
 		return told(err, chaos.Confirmed), err
 	case chaos.Try:
-		tx, err := tcc.Begin(ctx, s.orch, o.GID, options)
+		tx, err := tcc.BeginWith(ctx, s.orch, o.GID, options)
 		if err != nil {
 			return told(err, ""), err
 		}
@@ -152,13 +152,13 @@ func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Told, error) {
 		}
 		return chaos.Tried, nil
 	case chaos.Confirm:
-		tx, err := tcc.Resume(ctx, s.orch, o.GID)
+		tx, err := tcc.Join(ctx, s.orch, o.GID)
 		if err == nil {
 			_, err = tx.Confirm(ctx)
 		}
 		return told(err, chaos.Confirmed), err
 	case chaos.Cancel:
-		tx, err := tcc.Resume(ctx, s.orch, o.GID)
+		tx, err := tcc.Join(ctx, s.orch, o.GID)
 		if err == nil {
 			_, err = tx.Cancel(ctx, "the caller has changed its mind")
 		}

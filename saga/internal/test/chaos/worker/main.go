@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tccsaga/tccsaga/saga/internal/chaos"
+	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
 )
 
 func main() {

@@ -169,7 +169,7 @@ func report(t *testing.T, seed uint64, r result) {
 		t.Logf("trace:\n%s", strings.Join(r.trace, "\n"))
 	}
 	if len(r.broken) > 0 {
-		t.Errorf("seed %d:\n  %s\nrepeat it with\n  go test ./saga/internal/simulation -run 'TestSeeds' -v -sim.seed=%d", seed, strings.Join(r.broken, "\n  "), seed)
+		t.Errorf("seed %d:\n  %s\nrepeat it with\n  go test ./saga/internal/test/simulation -run 'TestSeeds' -v -sim.seed=%d", seed, strings.Join(r.broken, "\n  "), seed)
 	}
 }
 

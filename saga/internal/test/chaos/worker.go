@@ -38,7 +38,7 @@ func buildWorker(ctx context.Context, dir string) (string, error) {
 		return "", fmt.Errorf("skewing the clock: %w", err)
 	}
 	program := filepath.Join(dir, "worker")
-	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, "github.com/tccsaga/tccsaga/saga/internal/chaos/worker")
+	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, "github.com/tccsaga/tccsaga/saga/internal/test/chaos/worker")
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the worker: %w: %s", err, output)
 	}

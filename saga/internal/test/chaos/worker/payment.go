@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/tccsaga/tccsaga/saga/internal/chaos"
+	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 

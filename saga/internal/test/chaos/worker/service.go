@@ -18,7 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/internal/chaos"
+	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/test/invariant"
 )
 
 // input is what every branch is called with.
@@ -36,6 +37,9 @@ func (s *service) act(key string, op barrier.Op) {
 }
 
 var errOnPurpose = errors.New("failed on purpose")
+
+// shapes say where the branches of a kind have their effects.
+var shapes = map[string]invariant.Shape{"here": invariant.InDatabase, "away": invariant.InDatabase, "out": invariant.AtService, "send": invariant.ServiceThenDatabase}
 
 // branches are the kinds: in the log's database, in another one, without one,
 // and one that acts on a service and then on its database.

@@ -193,7 +193,11 @@ func (c caller) open(gid string, steps []saga.Step) {
 			return orch.Try(ctx, gid, saga.BranchID(i+1), step)
 		})
 	}
-	switch n := c.random.IntN(10); {
+	n := c.random.IntN(10)
+	c.world.mu.Lock()
+	c.world.partial[gid], c.world.abandoned[gid] = !ok, n == 0
+	c.world.mu.Unlock()
+	switch {
 	case n == 0:
 		return // the deadline decides
 	case n == 1: // somebody confirms at the same time as somebody cancels

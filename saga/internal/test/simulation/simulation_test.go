@@ -20,10 +20,10 @@ var (
 
 // result is what a run came to.
 type result struct {
-	broken []string
-	trace  []string
-	calls  int
-	faults map[fault]int
+	violations []string
+	trace      []string
+	calls      int
+	faults     map[fault]int
 }
 
 // simulate runs a world with n transactions, in which plan decides about faults,
@@ -80,7 +80,7 @@ func simulateStories(t *testing.T, seed uint64, log, other *database, stories fu
 			}
 			return false
 		})
-		r.broken, r.trace, r.calls = w.broken(), w.gate.trace, w.gate.calls
+		r.violations, r.trace, r.calls = w.violations(), w.gate.trace, w.gate.calls
 	})
 	return r
 }
@@ -149,8 +149,8 @@ func TestCrowds(t *testing.T) {
 						shared.Add(1)
 					}
 				}
-				if len(r.broken) > 0 {
-					t.Errorf("seed %d of crowds:\n  %s\n%s", seed, strings.Join(r.broken, "\n  "), strings.Join(r.trace, "\n"))
+				if len(r.violations) > 0 {
+					t.Errorf("seed %d of crowds:\n  %s\n%s", seed, strings.Join(r.violations, "\n  "), strings.Join(r.trace, "\n"))
 				}
 			}
 		})
@@ -168,8 +168,8 @@ func report(t *testing.T, seed uint64, r result) {
 	if *oneSeed > 0 && testing.Verbose() {
 		t.Logf("trace:\n%s", strings.Join(r.trace, "\n"))
 	}
-	if len(r.broken) > 0 {
-		t.Errorf("seed %d:\n  %s\nrepeat it with\n  go test ./saga/internal/test/simulation -run 'TestSeeds' -v -sim.seed=%d", seed, strings.Join(r.broken, "\n  "), seed)
+	if len(r.violations) > 0 {
+		t.Errorf("seed %d:\n  %s\nrepeat it with\n  go test ./saga/internal/test/simulation -run 'TestSeeds' -v -sim.seed=%d", seed, strings.Join(r.violations, "\n  "), seed)
 	}
 }
 
@@ -209,8 +209,8 @@ func TestEachCallInTurn(t *testing.T) {
 						return none
 					}
 				})
-				if len(r.broken) > 0 {
-					t.Fatalf("call %d %s:\n  %s\n%s", nth, f, strings.Join(r.broken, "\n  "), strings.Join(r.trace, "\n"))
+				if len(r.violations) > 0 {
+					t.Fatalf("call %d %s:\n  %s\n%s", nth, f, strings.Join(r.violations, "\n  "), strings.Join(r.trace, "\n"))
 				}
 				if r.faults[f] == 0 {
 					return // there are not so many calls

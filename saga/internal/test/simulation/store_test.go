@@ -66,11 +66,11 @@ func openDatabase(t *testing.T, name string) *database {
 	for _, statement := range []string{
 		`CREATE TABLE effects (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, branch TEXT, op TEXT)`,
 		`CREATE TABLE remarks (n INTEGER)`,
-		`CREATE TABLE history (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, state TEXT, epoch INTEGER, old TEXT, old_epoch INTEGER, late INTEGER)`,
+		`CREATE TABLE transitions (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, state TEXT, epoch INTEGER, old_state TEXT, old_epoch INTEGER)`,
 		`CREATE TRIGGER begun AFTER INSERT ON saga_transactions BEGIN
-			INSERT INTO history (gid, state, epoch, old, old_epoch, late) VALUES (new.gid, new.state, new.epoch, '', 0, 0); END`,
+			INSERT INTO transitions (gid, state, epoch, old_state, old_epoch) VALUES (new.gid, new.state, new.epoch, '', 0); END`,
 		`CREATE TRIGGER moved AFTER UPDATE ON saga_transactions WHEN new.state <> old.state OR new.epoch <> old.epoch BEGIN
-			INSERT INTO history (gid, state, epoch, old, old_epoch, late) VALUES (new.gid, new.state, new.epoch, old.state, old.epoch, new.decided_at > new.deadline_at); END`,
+			INSERT INTO transitions (gid, state, epoch, old_state, old_epoch) VALUES (new.gid, new.state, new.epoch, old.state, old.epoch); END`,
 	} {
 		_, err := direct.Exec(statement)
 		must(t, err)
@@ -83,7 +83,7 @@ func (d *database) empty(t *testing.T) {
 	t.Helper()
 	d.pass(d.writer, nil)
 	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_instances", "saga_kinds", "saga_acts",
-		"saga_barrier", "effects", "history", "sqlite_sequence"} {
+		"saga_barrier", "effects", "transitions", "sqlite_sequence"} {
 		_, err := d.direct.Exec("DELETE FROM " + table)
 		must(t, err)
 	}

@@ -22,17 +22,19 @@ type world struct {
 	config     saga.Config
 	died       chan *process
 
-	mu     sync.Mutex
-	alive  [processes]*process // nil while it is down
-	lives  []*process
-	told   map[string][]answer
-	plans  map[string][]saga.Step // of each gid that was asked for
-	ending bool                   // faults have stopped
+	mu        sync.Mutex
+	alive     [processes]*process // nil while it is down
+	told      map[string][]answer
+	plans     map[string][]saga.Step // of each gid that was asked for
+	partial   map[string]bool        // gids whose decision was asked for before all branches were tried
+	abandoned map[string]bool        // gids that no caller decided
+	ending    bool                   // faults have stopped
 }
 
 func newWorld(seed uint64, log, other *database, plan func(w *world) func(int, *call) fault) *world {
 	w := &world{seed: seed, log: log, other: other, service: &service{done: map[string][]barrier.Op{}},
-		died: make(chan *process, 1000), told: map[string][]answer{}, plans: map[string][]saga.Step{}, gate: newGate(seed)}
+		died: make(chan *process, 1000), told: map[string][]answer{}, plans: map[string][]saga.Step{},
+		partial: map[string]bool{}, abandoned: map[string]bool{}, gate: newGate(seed)}
 	w.gate.plan = plan(w)
 	if seed%3 == 1 {
 		// Reads outside of local transactions go to replicas, which lag behind.
@@ -60,9 +62,6 @@ func (w *world) keep(number int, over <-chan struct{}) {
 	random := rand.New(rand.NewPCG(w.seed, 100+uint64(number)))
 	for {
 		p := &process{world: w, number: number, starting: true}
-		w.mu.Lock()
-		w.lives = append(w.lives, p)
-		w.mu.Unlock()
 		if err := p.start(); err != nil {
 			w.gate.tell("%d does not start: %v", number, err)
 			p.bury()

@@ -14,18 +14,18 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/test/invariant"
 )
 
-// input is what every branch is called with.
+// input is the payload of every branch.
 type input struct {
-	Refuse bool // Try says no
+	Refuse bool // its Try is rejected
 }
 
 func encode(in any) ([]byte, error) { return json.Marshal(in) }
 
-// service is what branches act on that have no database: it knows each
-// idempotency key, and remembers what was done to it.
+// service is a service without a database of ours: it keeps, for each idempotency
+// key, what it was asked to do.
 type service struct {
 	mu   sync.Mutex
-	done map[string][]barrier.Op // by key, each operation once in a row
+	done map[string][]barrier.Op // by key; an operation that is repeated counts once
 }
 
 func (s *service) act(key string, op barrier.Op) {
@@ -38,15 +38,26 @@ func (s *service) act(key string, op barrier.Op) {
 
 var errOnPurpose = errors.New("failed on purpose")
 
-// shapes say where the branches of a kind have their effects.
-var shapes = map[string]invariant.Shape{"here": invariant.InDatabase, "away": invariant.InDatabase, "out": invariant.AtService, "send": invariant.ServiceThenDatabase}
+// The kinds of branches.
+const (
+	here = "here" // in the log's database
+	away = "away" // in the other database
+	out  = "out"  // without a database
+	send = "send" // in the log's database; its Confirm calls the service before
+)
 
-// branches are the kinds: in the log's database, in another one, without one,
-// and one that acts on a service and then on its database.
-func (w *world) branches(p *process, away *gorm.DB) []saga.Branch {
+// kinds are all kinds, in the order in which they are drawn from; see world.branches.
+var kinds = []string{here, away, out, send}
+
+// shapes say where the branches of a kind have their effects.
+var shapes = map[string]invariant.Shape{here: invariant.InDatabase, away: invariant.InDatabase, out: invariant.AtService, send: invariant.ServiceThenDatabase}
+
+// branches are the branches that a process registers, one of each kind.
+func (w *world) branches(p *process, other *gorm.DB) []saga.Branch {
 	inside := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
 		return w.work(ctx, p, c, func() error {
-			// A statement that may fail, as the author believes.
+			// The branch ignores an error of this statement. If the server has rolled
+			// back with it, the local transaction must not commit the rest.
 			_ = tx.Exec("UPDATE remarks SET n = n + 1").Error
 			return tx.Exec("INSERT INTO effects (gid, branch, op) VALUES (?, ?, ?)", c.GID, c.BranchID, string(c.Op)).Error
 		})
@@ -59,10 +70,10 @@ func (w *world) branches(p *process, away *gorm.DB) []saga.Branch {
 	}
 	type outsides = map[barrier.Op]func(context.Context, saga.Call) (any, error)
 	return []saga.Branch{
-		{Kind: "here", Encode: encode, Inside: inside},
-		{Kind: "away", Encode: encode, Inside: inside, Database: away},
-		{Kind: "out", Encode: encode, Outside: outsides{barrier.Try: outside, barrier.Confirm: outside, barrier.Cancel: outside}},
-		{Kind: "send", Encode: encode, Inside: func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+		{Kind: here, Encode: encode, Inside: inside},
+		{Kind: away, Encode: encode, Inside: inside, Database: other},
+		{Kind: out, Encode: encode, Outside: outsides{barrier.Try: outside, barrier.Confirm: outside, barrier.Cancel: outside}},
+		{Kind: send, Encode: encode, Inside: func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
 			if c.Op == barrier.Confirm && c.Receipt != "receipt" {
 				return fmt.Errorf("the receipt is %v", c.Receipt)
 			}
@@ -71,7 +82,8 @@ func (w *world) branches(p *process, away *gorm.DB) []saga.Branch {
 	}
 }
 
-// work is one call of a branch: it waits at the gate, fails on purpose, or acts.
+// work is one call of a branch: it passes the gate, and then does what its fault
+// leaves of act.
 func (w *world) work(ctx context.Context, p *process, c saga.Call, act func() error) error {
 	var in input
 	if err := json.Unmarshal(c.Payload, &in); err != nil {
@@ -84,7 +96,7 @@ func (w *world) work(ctx context.Context, p *process, c saga.Call, act func() er
 	}
 	switch {
 	case p.dead():
-		return errors.New("the process is gone")
+		return errors.New("the process is dead")
 	case f == failBefore && waiting.dice < 3:
 		panic("on purpose")
 	case f == failBefore, f == rolledBack:

@@ -3,7 +3,6 @@ package simulation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -12,97 +11,48 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 )
 
-// answer is what a caller was told of a transaction.
+// caller calls the processes about one transaction.
+type caller struct {
+	world  *world
+	gid    string
+	asked  *request
+	random *rand.Rand
+	name   string // unique
+	first  int    // the number of the process to call, plus 1; 0 is any
+}
+
+// answer is what a call told about the outcome of a transaction.
 type answer struct {
-	confirmed, cancelled bool // neither: unknown
+	confirmed, cancelled bool // or decided to be; neither: unknown
 	err                  error
 }
 
-// caller is somebody who uses the processes.
-type caller struct {
-	world  *world
-	random *rand.Rand
-	name   string // tells it from others
-	first  int    // the process to ask first; 0 is any, 1 the first
-}
+func (a answer) known() bool { return a.confirmed || a.cancelled }
 
-// stories are what the callers of a run do, at the same time.
-func (w *world) stories(n int) {
-	var all sync.WaitGroup
-	for i := range n {
-		gid := fmt.Sprintf("t%d", i)
-		steps := w.steps(uint64(i))
-		w.plans[gid] = steps
-		tell := func(copied uint64, story func(caller, string, []saga.Step)) {
-			c := caller{world: w, random: rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), name: fmt.Sprint("caller ", i, ".", copied)}
-			all.Go(func() {
-				time.Sleep(time.Duration(c.random.IntN(6000)) * time.Millisecond)
-				story(c, gid, steps)
-			})
-		}
-		switch i % 4 {
-		case 0:
-			tell(0, caller.execute)
-			tell(1, caller.execute) // the same at another process, perhaps
-		case 3:
-			tell(0, caller.open)
-		default:
-			tell(0, caller.execute)
-		}
+func answerOf(o saga.Outcome, err error) answer {
+	return answer{
+		confirmed: err == nil && (o.State == saga.Confirming || o.State == saga.Confirmed),
+		cancelled: errors.Is(err, saga.ErrCancelled) || err == nil && (o.State == saga.Cancelling || o.State == saga.Cancelled),
+		err:       err,
 	}
-	all.Wait()
-}
-
-// crowds are callers with plans of the same kinds, who come to the same process at
-// the same moment, so that their transactions share commits. Which of them go
-// together is not the seed's to decide.
-func (w *world) crowds(n int) {
-	random := rand.New(rand.NewPCG(w.seed, 20_000))
-	var all sync.WaitGroup
-	for wave := range 2 {
-		start, number := time.Duration(1000+4000*wave+random.IntN(3000))*time.Millisecond, random.IntN(processes)
-		for i := range n {
-			gid := fmt.Sprintf("crowd%d.%d", wave, i)
-			steps := []saga.Step{{Kind: "here", Input: input{}}, {Kind: "send", Input: input{}}}
-			if random.IntN(12) == 0 {
-				steps[random.IntN(2)].Input = input{Refuse: true}
-			}
-			w.plans[gid] = steps
-			c := caller{world: w, random: rand.New(rand.NewPCG(w.seed, 30_000+uint64(100*wave+i))), name: fmt.Sprint("caller ", wave, ".", i), first: 1 + number}
-			all.Go(func() {
-				time.Sleep(start)
-				c.execute(gid, steps)
-			})
-		}
-	}
-	all.Wait()
-}
-
-// steps draws a plan.
-func (w *world) steps(n uint64) []saga.Step {
-	random := rand.New(rand.NewPCG(w.seed, 10_000+n))
-	kinds := []string{"here", "away", "out", "send"}
-	var steps []saga.Step
-	for range 1 + random.IntN(3) {
-		steps = append(steps, saga.Step{Kind: kinds[random.IntN(len(kinds))], Input: input{}})
-	}
-	if random.IntN(5) == 0 {
-		steps[random.IntN(len(steps))].Input = input{Refuse: true}
-	}
-	return steps
 }
 
 // context sometimes ends early.
-func (c caller) context() (context.Context, context.CancelFunc) {
+func (c *caller) context() (context.Context, context.CancelFunc) {
 	if c.random.IntN(4) == 0 {
 		return context.WithTimeout(context.Background(), time.Duration(1+c.random.IntN(3000))*time.Millisecond)
 	}
 	return context.WithTimeout(context.Background(), time.Minute)
 }
 
-// ask calls a process, and notes the answer if there was one: a process that is
-// gone answers nobody.
-func (c caller) ask(gid, what string, call func(context.Context, *saga.Orchestrator) (answer, bool)) (answer, bool) {
+// pause waits for a random time.
+func (c *caller) pause(longest int) {
+	time.Sleep(time.Duration(c.random.IntN(longest)) * time.Millisecond)
+}
+
+// ask calls a process, and notes the answer. There is none, and false, if the
+// process is dead.
+func (c *caller) ask(what string, call func(context.Context, *saga.Orchestrator) answer) (answer, bool) {
 	number := c.random.IntN(processes)
 	if c.first > 0 {
 		number = c.first - 1
@@ -113,115 +63,110 @@ func (c caller) ask(gid, what string, call func(context.Context, *saga.Orchestra
 	if p == nil {
 		return answer{}, false
 	}
-	a, final := call(context.WithValue(jitter.With(ctx, p.draw), askerKey{}, c.name), p.orch)
+	a := call(context.WithValue(jitter.With(ctx, p.draw), callerKey{}, c.name), p.orch)
 	if p.dead() {
 		return answer{}, false
 	}
-	c.world.gate.tell("%s of %s at %d: confirmed %t, cancelled %t, %v", what, gid, p.number, a.confirmed, a.cancelled, a.err)
-	if a.confirmed || a.cancelled {
+	c.world.gate.report("%s of %s at %d: confirmed %t, cancelled %t, %v", what, c.gid, p.number, a.confirmed, a.cancelled, a.err)
+	if a.known() {
 		c.world.mu.Lock()
-		c.world.told[gid] = append(c.world.told[gid], a)
+		c.asked.answers = append(c.asked.answers, a)
 		c.world.mu.Unlock()
 	}
-	return a, final
+	return a, true
 }
 
-// outcome is what an outcome and an error tell.
-func outcome(o saga.Outcome, err error) answer {
-	return answer{
-		confirmed: err == nil && (o.State == saga.Confirming || o.State == saga.Confirmed),
-		cancelled: errors.Is(err, saga.ErrCancelled) || err == nil && (o.State == saga.Cancelling || o.State == saga.Cancelled),
-		err:       err,
-	}
-}
-
-// execute asks until there is an answer, or until it loses patience.
-func (c caller) execute(gid string, steps []saga.Step) {
+// execute asks until it knows the outcome, or until it gives up.
+func (c *caller) execute() {
 	for range 1 + c.random.IntN(8) {
 		options := saga.Options{ReturnDecided: c.random.IntN(4) == 0}
 		if c.random.IntN(4) == 0 {
 			options.Timeout = time.Duration(1+c.random.IntN(4000)) * time.Millisecond
 		}
-		a, final := c.ask(gid, "Execute", func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
-			a := outcome(orch.Execute(ctx, saga.Plan{GID: gid, Pattern: "tcc", Steps: steps, Options: options}))
-			return a, a.confirmed || a.cancelled
+		a, _ := c.ask("Execute", func(ctx context.Context, orch *saga.Orchestrator) answer {
+			return answerOf(orch.Execute(ctx, saga.Plan{GID: c.gid, Pattern: "tcc", Steps: c.asked.steps, Options: options}))
 		})
-		if final && c.random.IntN(3) > 0 || a.err != nil && c.random.IntN(8) == 0 {
+		if a.known() && c.random.IntN(3) > 0 || a.err != nil && c.random.IntN(8) == 0 {
 			return
 		}
-		time.Sleep(time.Duration(c.random.IntN(3000)) * time.Millisecond)
+		c.pause(3000)
 	}
 }
 
-// open begins a transaction, tries the branches one by one, and confirms,
-// cancels, or goes away.
-func (c caller) open(gid string, steps []saga.Step) {
-	insist := func(what string, do func(context.Context, *saga.Orchestrator) error) bool {
-		for range 1 + c.random.IntN(6) {
-			_, done := c.ask(gid, what, func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
-				err := do(ctx, orch)
-				return answer{err: err}, err == nil
-			})
-			if done {
-				return true
-			}
-			time.Sleep(time.Duration(c.random.IntN(2000)) * time.Millisecond)
-		}
-		return false
-	}
-	decide := func(what string, do func(context.Context, *saga.Orchestrator) (saga.Outcome, error)) {
-		for range 1 + c.random.IntN(6) {
-			_, done := c.ask(gid, what, func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
-				o, err := do(ctx, orch)
-				a := outcome(o, err)
-				if errors.Is(err, saga.ErrConfirmed) {
-					a.confirmed = true
-				}
-				return a, a.confirmed || a.cancelled
-			})
-			if done {
-				return
-			}
-			time.Sleep(time.Duration(c.random.IntN(2000)) * time.Millisecond)
-		}
-	}
-	ok := insist("Begin", func(ctx context.Context, orch *saga.Orchestrator) error {
-		return orch.Begin(ctx, saga.Opening{GID: gid, Pattern: "tcc"})
+// open begins a transaction, tries the branches one by one, and asks to confirm it,
+// asks to cancel it, or abandons it.
+func (c *caller) open() {
+	ok := c.insist("Begin", func(ctx context.Context, orch *saga.Orchestrator) error {
+		return orch.Begin(ctx, saga.Opening{GID: c.gid, Pattern: "tcc"})
 	})
-	for i, step := range steps {
-		ok = ok && insist("Try", func(ctx context.Context, orch *saga.Orchestrator) error {
-			return orch.Try(ctx, gid, saga.BranchID(i+1), step)
+	for i, step := range c.asked.steps {
+		ok = ok && c.insist("Try", func(ctx context.Context, orch *saga.Orchestrator) error {
+			return orch.Try(ctx, c.gid, saga.BranchID(i+1), step)
 		})
 	}
 	n := c.random.IntN(10)
-	c.world.mu.Lock()
-	c.world.partial[gid], c.world.abandoned[gid] = !ok, n == 0
-	c.world.mu.Unlock()
+	c.asked.partial, c.asked.abandoned = !ok, n == 0
 	switch {
-	case n == 0:
-		return // the deadline decides
-	case n == 1: // somebody confirms at the same time as somebody cancels
-		var both sync.WaitGroup
-		other := caller{world: c.world, random: rand.New(rand.NewPCG(c.world.seed, c.random.Uint64())), name: c.name + " again"}
-		both.Go(func() {
-			other.ask(gid, "Cancel", func(ctx context.Context, orch *saga.Orchestrator) (answer, bool) {
-				o, err := orch.Cancel(ctx, gid, "changed my mind")
-				a := outcome(o, err)
-				a.confirmed = errors.Is(err, saga.ErrConfirmed)
-				return a, true
-			})
-		})
-		decide("Confirm", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
-			return orch.Confirm(ctx, gid, saga.Options{})
-		})
-		both.Wait()
-	case ok || n == 2: // n == 2 confirms what was not tried, which has to be refused
-		decide("Confirm", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
-			return orch.Confirm(ctx, gid, saga.Options{})
-		})
+	case c.asked.abandoned:
+	case n == 1:
+		c.confirmAndCancel()
+	case ok || n == 2: // n == 2 asks also after a Try that has failed
+		c.decide("Confirm", confirm)
 	default:
-		decide("Cancel", func(ctx context.Context, orch *saga.Orchestrator) (saga.Outcome, error) {
-			return orch.Cancel(ctx, gid, "changed my mind")
-		})
+		c.decide("Cancel", cancel)
 	}
+}
+
+// insist asks again until there is no error, or until it gives up.
+func (c *caller) insist(what string, do func(context.Context, *saga.Orchestrator) error) bool {
+	for range 1 + c.random.IntN(6) {
+		a, answered := c.ask(what, func(ctx context.Context, orch *saga.Orchestrator) answer {
+			return answer{err: do(ctx, orch)}
+		})
+		if answered && a.err == nil {
+			return true
+		}
+		c.pause(2000)
+	}
+	return false
+}
+
+// A decision asks for one.
+type decision func(ctx context.Context, orch *saga.Orchestrator, gid string) (saga.Outcome, error)
+
+func confirm(ctx context.Context, orch *saga.Orchestrator, gid string) (saga.Outcome, error) {
+	return orch.Confirm(ctx, gid, saga.Options{})
+}
+
+func cancel(ctx context.Context, orch *saga.Orchestrator, gid string) (saga.Outcome, error) {
+	return orch.Cancel(ctx, gid, "changed my mind")
+}
+
+func (c *caller) askOnce(what string, do decision) answer {
+	a, _ := c.ask(what, func(ctx context.Context, orch *saga.Orchestrator) answer {
+		o, err := do(ctx, orch, c.gid)
+		a := answerOf(o, err)
+		a.confirmed = a.confirmed || errors.Is(err, saga.ErrConfirmed)
+		return a
+	})
+	return a
+}
+
+// decide asks for a decision until the outcome is known, or until it gives up.
+func (c *caller) decide(what string, do decision) {
+	for range 1 + c.random.IntN(6) {
+		if c.askOnce(what, do).known() {
+			return
+		}
+		c.pause(2000)
+	}
+}
+
+// confirmAndCancel asks for both decisions at the same time.
+func (c *caller) confirmAndCancel() {
+	other := &caller{world: c.world, gid: c.gid, asked: c.asked, random: rand.New(rand.NewPCG(c.world.seed, c.random.Uint64())), name: c.name + " again"}
+	var both sync.WaitGroup
+	both.Go(func() { other.askOnce("Cancel", cancel) })
+	c.decide("Confirm", confirm)
+	both.Wait()
 }

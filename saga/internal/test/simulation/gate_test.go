@@ -12,47 +12,30 @@ import (
 	"time"
 )
 
-// fault is what happens to a call.
-type fault int
-
-const (
-	none       fault = iota
-	failBefore       // an error, and no effect
-	failAfter        // the effect, and an error: a lost reply
-	dieBefore        // the process is gone before the call
-	dieAfter         // the process is gone right after it
-	rolledBack       // a deadlock on MySQL: all of the local transaction is gone, and what follows commits by itself
-	slow             // the call takes seconds
-	pause            // the whole process stands still for longer than its lease
-	numOfFaults
-)
-
-func (f fault) String() string {
-	return [...]string{"", "FAILS BEFORE", "FAILS AFTER", "DIES BEFORE", "DIES AFTER", "ROLLED BACK", "SLOW", "PAUSED"}[f]
-}
-
 // call is a call of a process that waits at the gate.
 type call struct {
 	process  *process
 	database *database // nil for a branch without one
-	what     string
-	writes   bool // needs the database's write lock to be free
-	key      string
-	after    time.Time // not before: it is slow
-	dice     int       // drawn with the fault, for its details
-	go_      chan fault
+	what     string    // the call in words
+	writes   bool      // needs the database's write lock to be free
+	commits  bool      // it is a COMMIT
+
+	key     string     // the call in the trace, and in the order of the choices
+	after   time.Time  // not before: it is slow
+	dice    int        // drawn with the fault, for its details
+	proceed chan fault // capacity 1
 }
 
 // gate is where all calls wait, and the scheduler that lets them go.
 type gate struct {
-	random  *rand.Rand
-	plan    func(n int, c *call) fault // decides about the n-th call
-	turn    func()                     // called before each call
-	trace   []string
-	notes   []string // of callers since the last choice
-	began   time.Time
-	calls   int
-	arrived chan struct{} // capacity 1
+	random     *rand.Rand
+	plan       plan
+	beforeCall func() // called before each new call is let go; nil for nothing
+	trace      []string
+	reports    []string // since the last choice
+	began      time.Time
+	calls      int
+	arrived    chan struct{} // capacity 1
 
 	mu      sync.Mutex
 	waiting []*call
@@ -64,10 +47,10 @@ func newGate(seed uint64) *gate {
 
 var instanceID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(#\d+)?`)
 
-// pass waits until the scheduler lets the call go, and says what is to happen to
-// it. If ctx ends before, the call is not made.
+// pass waits until the scheduler lets the call go, and returns its fault. If ctx
+// ends before, the call is not made.
 func (g *gate) pass(ctx context.Context, c *call) (f fault, err error) {
-	c.go_ = make(chan fault, 1)
+	c.proceed = make(chan fault, 1)
 	where := "outside"
 	if c.database != nil {
 		where = c.database.name
@@ -82,14 +65,14 @@ func (g *gate) pass(ctx context.Context, c *call) (f fault, err error) {
 	default:
 	}
 	select {
-	case f = <-c.go_:
+	case f = <-c.proceed:
 		return f, nil
 	case <-ctx.Done():
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.waiting = slices.DeleteFunc(g.waiting, func(other *call) bool { return other == c })
 		select {
-		case f = <-c.go_: // let go at the same moment
+		case f = <-c.proceed: // let go at the same moment
 			return f, nil
 		default:
 			return none, ctx.Err()
@@ -97,28 +80,28 @@ func (g *gate) pass(ctx context.Context, c *call) (f fault, err error) {
 	}
 }
 
-// turn is how often the scheduler looks when no call comes.
-const turn = 50 * time.Millisecond
+// tick is how often the scheduler looks when no call comes.
+const tick = 50 * time.Millisecond
 
-// run lets calls go, one at a time, until done says that it is over.
+// run lets calls go, one at a time, until done returns true.
 func (g *gate) run(done func() bool) {
 	for {
-		synctest.Wait() // nothing moves any more
+		synctest.Wait() // until all goroutines wait
 		if done() {
 			return
 		}
-		g.settle()
-		if g.dismiss() {
+		g.flush()
+		if g.failDead() {
 			continue
 		}
 		if same := g.pick(); same != nil {
 			g.release(same)
 			continue
 		}
-		// Just after whole turns since the beginning, whatever woke it before: calls that
-		// are slow go at these moments. Just after, because of timers that end at the
-		// same time, one may be first or the other.
-		timer := time.NewTimer(turn - time.Since(g.began)%turn + time.Nanosecond)
+		// Slow calls go just after whole ticks since the beginning, whatever woke
+		// the scheduler before. It is just after, because timers that end at the same
+		// time fire in any order.
+		timer := time.NewTimer(tick - time.Since(g.began)%tick + time.Nanosecond)
 		select {
 		case <-g.arrived:
 		case <-timer.C:
@@ -127,23 +110,23 @@ func (g *gate) run(done func() bool) {
 	}
 }
 
-// dismiss lets the calls of processes that are gone fail. It draws nothing:
-// in which order they give up does not matter.
-func (g *gate) dismiss() bool {
+// failDead lets the calls of dead processes fail. It draws nothing: the order in
+// which they fail does not matter.
+func (g *gate) failDead() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before := len(g.waiting)
 	g.waiting = slices.DeleteFunc(g.waiting, func(c *call) bool {
 		if c.process.dead() {
-			c.go_ <- none
+			c.proceed <- none
 		}
 		return c.process.dead()
 	})
 	return len(g.waiting) < before
 }
 
-// pick chooses among the calls that can be made now. Reads that cannot be told
-// apart are one choice: which goroutine came first is not the seed's to decide.
+// pick chooses among the calls that can be made now. Reads with the same key are
+// one choice: the seed does not decide which goroutine came first.
 func (g *gate) pick() []*call {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -169,13 +152,14 @@ func (g *gate) pick() []*call {
 	return choices[g.random.IntN(len(choices))]
 }
 
+// release lets calls with the same key go, with the same fault.
 func (g *gate) release(same []*call) {
 	c := same[0]
 	f := none
 	if c.after.IsZero() {
 		g.calls++
-		if g.turn != nil {
-			g.turn()
+		if g.beforeCall != nil {
+			g.beforeCall()
 		}
 		f = g.plan(g.calls, c)
 	}
@@ -183,16 +167,11 @@ func (g *gate) release(same []*call) {
 	switch f {
 	case slow:
 		// Some are slower than any timeout.
-		after := time.Now().Add(time.Duration(1+g.random.IntN(8000)) * time.Millisecond)
-		for _, c := range same {
-			c.after = after
-		}
+		delay(same, time.Now().Add(time.Duration(1+g.random.IntN(8000))*time.Millisecond))
 		return
 	case pause:
 		c.process.pausedUntil = time.Now().Add(lease + time.Duration(g.random.IntN(5000))*time.Millisecond)
-		for _, c := range same {
-			c.after = c.process.pausedUntil
-		}
+		delay(same, c.process.pausedUntil)
 		return
 	case dieBefore:
 		c.process.die()
@@ -203,32 +182,38 @@ func (g *gate) release(same []*call) {
 	g.waiting = slices.DeleteFunc(g.waiting, func(other *call) bool { return slices.Contains(same, other) })
 	for _, c := range same {
 		c.dice = dice
-		c.go_ <- f
+		c.proceed <- f
 	}
 }
 
-// note adds a line to the trace, for the scheduler.
+func delay(calls []*call, until time.Time) {
+	for _, c := range calls {
+		c.after = until
+	}
+}
+
+// note adds a line to the trace. Only the scheduler calls it.
 func (g *gate) note(format string, arguments ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.trace = append(g.trace, g.line(format, arguments...))
 }
 
-// tell is note for everybody else. Goroutines that move at the same moment tell
-// things in any order; the trace has them in one.
-func (g *gate) tell(format string, arguments ...any) {
+// report is note for the other goroutines, which report in any order when they run
+// at the same moment. The trace has their lines sorted.
+func (g *gate) report(format string, arguments ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.notes = append(g.notes, g.line(format, arguments...))
+	g.reports = append(g.reports, g.line(format, arguments...))
 }
 
-// settle moves what was told into the trace, when nothing moves.
-func (g *gate) settle() {
+// flush moves the reports into the trace, while all other goroutines wait.
+func (g *gate) flush() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	slices.Sort(g.notes)
-	g.trace = append(g.trace, g.notes...)
-	g.notes = nil
+	slices.Sort(g.reports)
+	g.trace = append(g.trace, g.reports...)
+	g.reports = nil
 }
 
 func (g *gate) line(format string, arguments ...any) string {

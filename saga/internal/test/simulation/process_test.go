@@ -22,11 +22,11 @@ import (
 // lease is that of every process.
 const lease = 5 * time.Second
 
-// process is one life of a process.
+// process is a process from its start to its death.
 type process struct {
 	world       *world
-	number      int // the same in every life
-	gone        atomic.Bool
+	number      int // the process that is started in its place has the same
+	killed      atomic.Bool
 	starting    bool // until start has returned
 	pausedUntil time.Time
 	orch        *saga.Orchestrator
@@ -38,27 +38,43 @@ type process struct {
 	pools []*sql.DB
 }
 
-func (p *process) dead() bool { return p.gone.Load() }
+func (p *process) dead() bool { return p.killed.Load() }
 
-func (p *process) own(c *conn) {
+func (p *process) track(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns = append(p.conns, c)
 }
 
-// die is kill -9: what was not committed is rolled back, and nothing that the
-// process does from now on has any effect.
+// die is kill -9: the databases roll back what was not committed, and nothing that
+// the process does from now on has any effect.
 func (p *process) die() {
-	if p.gone.Swap(true) {
+	if p.killed.Swap(true) {
 		return
 	}
 	p.mu.Lock()
 	conns := slices.Clone(p.conns)
 	p.mu.Unlock()
 	for _, c := range conns {
-		c.lose()
+		c.disconnect()
 	}
-	p.world.died <- p
+}
+
+// awaitDeath waits until the process is dead, or until over is closed, and then
+// returns true.
+func (p *process) awaitDeath(over <-chan struct{}) (ended bool) {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if p.dead() {
+				return false
+			}
+		case <-over:
+			return true
+		}
+	}
 }
 
 func (p *process) open(d *database) (*gorm.DB, error) {
@@ -101,8 +117,8 @@ func (p *process) start() error {
 	return nil
 }
 
-// draw takes random pauses from the moment, and not from a generator, whose
-// order of use would matter.
+// draw returns a random pause that depends on the seed and the moment only: with a
+// generator it would depend on which goroutine draws first.
 func (p *process) draw(longest time.Duration) time.Duration {
 	hash := fnv.New64a()
 	for _, part := range []uint64{p.world.seed, uint64(p.number), uint64(time.Now().UnixNano()), uint64(longest)} {
@@ -113,8 +129,8 @@ func (p *process) draw(longest time.Duration) time.Duration {
 	return time.Duration(hash.Sum64()%uint64(longest)) + 1
 }
 
-// bury ends the goroutines of a process that is gone.
-func (p *process) bury() {
+// shutDown ends the goroutines of a process.
+func (p *process) shutDown() {
 	p.die()
 	if p.stop != nil {
 		p.stop()

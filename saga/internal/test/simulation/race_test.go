@@ -2,6 +2,6 @@
 
 package simulation
 
-// The race detector makes SQLite, which is Go here, so slow that a few seeds
-// have to do; the many run without it.
+// slower is how much slower the race detector makes SQLite, which is Go here. With
+// it, few seeds are run; many are run without it.
 const slower = 100

@@ -30,7 +30,7 @@ func (w *world) records() *invariant.Records {
 }
 
 func (w *world) readTransactions(r *invariant.Records) {
-	query(w.log, `SELECT gid, state, digest <> '', decided_by = 'caller', created_at, COALESCE(decided_at, ''), COALESCE(finished_at, ''), deadline_at,
+	w.log.query(`SELECT gid, state, digest <> '', decided_by = 'caller', created_at, COALESCE(decided_at, ''), COALESCE(finished_at, ''), deadline_at,
 		(SELECT COUNT(*) FROM saga_attempts a WHERE a.gid = t.gid AND code = 'conflict') FROM saga_transactions t`, func(rows *sql.Rows) error {
 		var gid, created, decided, finished, deadline string
 		t := &invariant.Transaction{}
@@ -54,7 +54,7 @@ func parseTime(text string) time.Time {
 }
 
 func (w *world) readTransitions(r *invariant.Records) {
-	query(w.log, "SELECT gid, old_state, state, old_epoch, epoch FROM transitions ORDER BY number", func(rows *sql.Rows) error {
+	w.log.query("SELECT gid, old_state, state, old_epoch, epoch FROM transitions ORDER BY number", func(rows *sql.Rows) error {
 		var t invariant.Transition
 		err := rows.Scan(&t.GID, &t.From, &t.To, &t.FromEpoch, &t.ToEpoch)
 		r.Transitions = append(r.Transitions, t)
@@ -64,7 +64,7 @@ func (w *world) readTransitions(r *invariant.Records) {
 
 func (w *world) readBranches(r *invariant.Records) {
 	read := func(d *database, text string, add func(b *invariant.Branch, value string)) {
-		query(d, text, func(rows *sql.Rows) error {
+		d.query(text, func(rows *sql.Rows) error {
 			var key invariant.Key
 			var value string
 			err := rows.Scan(&key.GID, &key.ID, &value)
@@ -96,12 +96,12 @@ func (w *world) readService(r *invariant.Records) {
 }
 
 func (w *world) readCallers(r *invariant.Records) {
-	for gid, steps := range w.plans {
-		client := &invariant.Client{Partial: w.partial[gid], Abandoned: w.abandoned[gid]}
-		for i, step := range steps {
+	for gid, asked := range w.asked {
+		client := &invariant.Client{Partial: asked.partial, Abandoned: asked.abandoned}
+		for i, step := range asked.steps {
 			client.Asked = append(client.Asked, invariant.Asked{ID: saga.BranchID(i + 1), Kind: step.Kind, Refused: step.Input.(input).Refuse})
 		}
-		for _, a := range w.told[gid] {
+		for _, a := range asked.answers {
 			if a.confirmed {
 				client.ToldConfirmed++
 			}
@@ -113,25 +113,8 @@ func (w *world) readCallers(r *invariant.Records) {
 	}
 }
 
-// query reads past the gate.
-func query(d *database, text string, each func(*sql.Rows) error) {
-	rows, err := d.direct.Query(text)
-	if err != nil {
-		panic(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := each(rows); err != nil {
-			panic(err)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		panic(err)
-	}
-}
-
-// unfinished counts the transactions that have not come to an end.
+// unfinished counts the transactions that have not ended.
 func (w *world) unfinished() (n int) {
-	query(w.log, "SELECT COUNT(*) FROM saga_transactions WHERE finished_at IS NULL", func(rows *sql.Rows) error { return rows.Scan(&n) })
+	w.log.query("SELECT COUNT(*) FROM saga_transactions WHERE finished_at IS NULL", func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n
 }

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// replica is a copy of a database, as it was at a moment.
+// replica is a copy of a database from an earlier moment.
 type replica struct {
 	primary, file string
-	conn          full
+	conn          sqliteConn
 }
 
 func newReplica(t *testing.T, d driver.Driver, primary string) *replica {
@@ -20,7 +20,7 @@ func newReplica(t *testing.T, d driver.Driver, primary string) *replica {
 	opened, err := d.Open("file:" + r.file + "?nolock=1&_pragma=journal_mode(MEMORY)")
 	must(t, err)
 	t.Cleanup(func() { opened.Close() })
-	r.conn = opened.(full)
+	r.conn = opened.(sqliteConn)
 	return r
 }
 
@@ -32,7 +32,8 @@ func (r *replica) copy() error {
 	return os.WriteFile(r.file, text, 0o600)
 }
 
-// replicate brings the replica to the state of now, unless somebody is writing.
+// replicate copies the database to the replica, unless a local transaction is
+// under way.
 func (d *database) replicate() {
 	d.io.Lock()
 	defer d.io.Unlock()

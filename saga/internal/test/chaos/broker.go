@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// stream takes the messages of the run; its name is also the first token of
-// their subjects.
+// stream has the messages of the run. Its name is also the first token of their
+// subjects.
 const stream = "chaos"
 
 // broker is a NATS server that is killed and started again.
@@ -23,22 +23,22 @@ type broker struct {
 }
 
 // newBroker builds the server at the version that go.mod names, and starts it.
-func newBroker(ctx context.Context, n *nursery) (*broker, error) {
+func newBroker(ctx context.Context, g *processGroup) (*broker, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	program, config := filepath.Join(n.dir, "nats-server"), filepath.Join(n.dir, "nats.conf")
+	program, config := filepath.Join(g.dir, "nats-server"), filepath.Join(g.dir, "nats.conf")
 	if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the NATS server: %w: %s", err, output)
 	}
-	// Without sync_interval an acknowledged message is not on the disk yet.
-	text := fmt.Sprintf("listen: %q\njetstream { store_dir: %q, sync_interval: always }\n", address, filepath.Join(n.dir, "nats"))
+	// With sync_interval, a message is on the disk before it is acknowledged.
+	text := fmt.Sprintf("listen: %q\njetstream { store_dir: %q, sync_interval: always }\n", address, filepath.Join(g.dir, "nats"))
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
 	b := &broker{address: address}
-	b.process = n.process("nats", func() *exec.Cmd { return exec.Command(program, "-c", config) })
+	b.process = g.process("nats", func() *exec.Cmd { return exec.Command(program, "-c", config) })
 	return b, b.start(ctx)
 }
 
@@ -61,7 +61,7 @@ func (b *broker) start(ctx context.Context) error {
 	})
 }
 
-// connect returns a connection past the proxies.
+// connect connects past the proxies.
 func (b *broker) connect() (jetstream.JetStream, error) {
 	conn, err := nats.Connect("nats://"+b.address, nats.Timeout(2*time.Second))
 	if err != nil {

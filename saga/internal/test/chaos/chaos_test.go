@@ -12,11 +12,11 @@ import (
 )
 
 var (
-	faultsFor = flag.Duration("chaos.for", 40*time.Second, "how long there are faults")
-	seed      = flag.Uint64("chaos.seed", 0, "what is ordered and which faults come; 0 draws one")
+	faultsFor = flag.Duration("chaos.for", 40*time.Second, "how long faults come")
+	seed      = flag.Uint64("chaos.seed", 0, "the seed of the orders and the faults; 0 draws one")
 )
 
-// The books balance after faults of every kind.
+// TestChaos is one run. Every rule is kept after faults of every kind.
 func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute: run it without -short")
@@ -31,7 +31,7 @@ func TestChaos(t *testing.T) {
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
 	defer stop()
 	if deadline, ok := t.Deadline(); ok {
-		// What was started has to be ended, too.
+		// Leave time to end all processes.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-15*time.Second))
 		defer cancel()
@@ -46,7 +46,7 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if report != nil && !report.Balanced() {
-		t.Error("the books do not balance")
+	if report != nil && !report.OK() {
+		t.Errorf("rules are broken, see the report; again: make chaos FOR=%s SEED=%d", *faultsFor, *seed)
 	}
 }

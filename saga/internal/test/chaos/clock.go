@@ -16,13 +16,12 @@ import (
 // see skew.String.
 const skewVariable = "CHAOS_CLOCK"
 
-// skew is how wrong the clock of a process is. What waits, such as a timer,
-// waits as long as it should.
+// skew is how wrong the clock of a process is. Timers wait as long as they should.
 type skew struct {
 	offset time.Duration // of the wall clock
 	drift  int           // of wall clock and monotonic clock, in parts per million
-	jump   time.Duration // of the wall clock, there and back again with each turn
-	turn   time.Duration
+	jump   time.Duration // of the wall clock, forth and back
+	every  time.Duration // how long after each other
 }
 
 func drawSkew(rng *rand.Rand) skew {
@@ -31,27 +30,27 @@ func drawSkew(rng *rand.Rand) skew {
 		offset: time.Duration(rng.Int64N(int64(2*day))) - day,
 		drift:  rng.IntN(100_001) - 50_000,
 		jump:   time.Duration(rng.Int64N(int64(2*time.Hour))) - time.Hour,
-		turn:   time.Second + time.Duration(rng.Int64N(int64(10*time.Second))),
+		every:  time.Second + time.Duration(rng.Int64N(int64(10*time.Second))),
 	}
 }
 
-// String is the value of skewVariable: "offset drift jump turn", in
+// String is the value of skewVariable: "offset drift jump every", in
 // nanoseconds and parts per million.
 func (s skew) String() string {
-	return fmt.Sprintf("%d %d %d %d", s.offset, s.drift, s.jump, s.turn)
+	return fmt.Sprintf("%d %d %d %d", s.offset, s.drift, s.jump, s.every)
 }
 
-// skewed is added to package time. It is Go without imports but syscall, because
-// package time is below all others.
+// skewed is the source that is added to package time. It imports syscall only,
+// because other packages import time.
 const skewed = `package time
 
 import "syscall"
 
-var skewOffset, skewDrift, skewJump, skewTurn = readSkew()
+var skewOffset, skewDrift, skewJump, skewEvery = readSkew()
 
-func readSkew() (offset, drift, jump, turn int64) {
+func readSkew() (offset, drift, jump, every int64) {
 	text, _ := syscall.Getenv("` + skewVariable + `")
-	for _, field := range []*int64{&offset, &drift, &jump, &turn} {
+	for _, field := range []*int64{&offset, &drift, &jump, &every} {
 		sign := int64(1)
 		for len(text) > 0 && text[0] != ' ' {
 			if text[0] == '-' {
@@ -79,15 +78,15 @@ func skewedNow() (sec int64, nsec int32, mono int64) {
 	elapsed := mono - startNano
 	drift := elapsed * skewDrift / 1_000_000
 	wall := sec*1_000_000_000 + int64(nsec) + skewOffset + drift
-	if skewTurn > 0 && elapsed/skewTurn%2 == 1 {
+	if skewEvery > 0 && elapsed/skewEvery%2 == 1 {
 		wall += skewJump
 	}
 	return wall / 1_000_000_000, int32(wall % 1_000_000_000), mono + drift
 }
 `
 
-// The places in time.go where a clock is read. Its variable startNano stays
-// what it is.
+// clockReads are the places in time.go where a clock is read. Its variable startNano
+// stays as it is.
 var clockReads = []struct {
 	place *regexp.Regexp
 	with  string
@@ -97,9 +96,9 @@ var clockReads = []struct {
 	{regexp.MustCompile(`(subMono\(t\.ext, )runtimeNano\(\)(-startNano\))`), "${1}skewedNano()$2"}, // Until
 }
 
-// clockOverlay writes a file for go build -overlay, with which the clocks of a
-// program are skewed as skewVariable says. Go reads the clock without libc, so
-// that nothing that is preloaded could do it.
+// clockOverlay writes a file for go build -overlay. A program that is built with it
+// skews its clocks as skewVariable says. Go reads the clock without libc, so a
+// preloaded library cannot do it.
 func clockOverlay(dir string) (string, error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {

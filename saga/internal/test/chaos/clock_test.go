@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A Go whose package time looks different is refused, not built with a clock
-// that is right.
+// A version of Go that reads its clock in another way is refused, so that no worker
+// has a correct clock.
 func TestSkewSourceOfAnotherGo(t *testing.T) {
 	t.Parallel()
 	const source = `

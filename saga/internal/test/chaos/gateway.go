@@ -7,40 +7,48 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/tccsaga/tccsaga/saga/internal/test/invariant"
 )
 
-// gateway is a payment service as others run it: it keeps idempotency keys, and
-// knows that a Release may overtake its Hold.
+// gateway is a payment service of somebody else: it keeps idempotency keys, and
+// accepts that a Release comes before its Hold.
 type gateway struct {
 	server *http.Server
 	url    string
 
 	mu       sync.Mutex
 	payments map[string]*payment
-	armed    []ill // for the next requests
+	faults   []injectedResponse // of the next requests
 }
 
 // payment is what the gateway knows of a key.
 type payment struct {
 	state   Operation // the last that had effect
+	effects []string  // each operation that had effect, as the branch calls it; a repeated one counts once
 	events  []string
 	refused bool   // the Hold was
-	wrong   string // what must not have happened to it
+	misuse  string // a request that must not come
 }
 
-// mishap is what happens to a request.
-type mishap string
+// responseFault is what happens to the response to a request.
+type responseFault int
 
 const (
-	unwell    mishap = "refused with 503"       // and has no effect
-	forgetful mishap = "answer lost"            // after the effect
-	slow      mishap = "answered after seconds" // longer than the caller waits
+	noFault     responseFault = iota
+	unavailable               // 503, and the request has no effect
+	answerLost                // the request has its effect
+	answerSlow                // it comes later than the caller waits
 )
 
-// ill is a mishap that is to come.
-type ill struct {
-	mishap
-	happened func()
+func (f responseFault) String() string {
+	return [...]string{"", "(refused with 503)", "(answer lost)", "(answered after seconds)"}[f]
+}
+
+// injectedResponse is a fault of the next response.
+type injectedResponse struct {
+	fault responseFault
+	note  func() // called when it comes
 }
 
 // maxCents is the most that the gateway holds for one key.
@@ -63,17 +71,19 @@ func newGateway() (*gateway, error) {
 
 func (g *gateway) close() { g.server.Close() }
 
-// arm sets a mishap for the next request, and calls happened then.
-func (g *gateway) arm(m mishap, happened func()) {
+// inject injects a fault into the response to the next request, and calls note
+// then.
+func (g *gateway) inject(f responseFault, note func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.armed = append(g.armed, ill{m, happened})
+	g.faults = append(g.faults, injectedResponse{f, note})
 }
 
-func (g *gateway) calm() {
+// heal takes back the faults that have not come.
+func (g *gateway) heal() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.armed = nil
+	g.faults = nil
 }
 
 func (g *gateway) serve(w http.ResponseWriter, r *http.Request, operation Operation) {
@@ -83,11 +93,11 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request, operation Operat
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	status, text, m := g.handle(operation, key, cents)
-	switch m {
-	case forgetful:
+	status, text, fault := g.handle(operation, key, cents)
+	switch fault {
+	case answerLost:
 		panic(http.ErrAbortHandler)
-	case slow:
+	case answerSlow:
 		select {
 		case <-time.After(5 * time.Second):
 		case <-r.Context().Done():
@@ -97,13 +107,13 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request, operation Operat
 	fmt.Fprint(w, text)
 }
 
-func (g *gateway) handle(operation Operation, key string, cents int64) (status int, text string, m mishap) {
+func (g *gateway) handle(operation Operation, key string, cents int64) (status int, text string, fault responseFault) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.armed) > 0 {
-		m = g.armed[0].mishap
-		g.armed[0].happened()
-		g.armed = g.armed[1:]
+	if len(g.faults) > 0 {
+		fault = g.faults[0].fault
+		g.faults[0].note()
+		g.faults = g.faults[1:]
 	}
 	p := g.payments[key]
 	if p == nil {
@@ -111,37 +121,43 @@ func (g *gateway) handle(operation Operation, key string, cents int64) (status i
 		g.payments[key] = p
 	}
 	status, text = http.StatusServiceUnavailable, "try again later"
-	if m != unwell {
+	if fault != unavailable {
 		status, text = p.apply(operation, cents)
 	}
-	p.events = append(p.events, fmt.Sprintf("%s %s: %d %s %s", stamp(time.Now()), operation, status, text, m))
-	return status, text, m
+	p.events = append(p.events, fmt.Sprintf("%s %s: %d %s %s", clockTime(time.Now()), operation, status, text, fault))
+	return status, text, fault
 }
 
-// apply does the operation, or notes that it must not have come.
+// apply does the operation, or notes that it must not come.
 func (p *payment) apply(operation Operation, cents int64) (status int, text string) {
-	wrong := func(what string) (int, string) {
-		if p.wrong == "" {
-			p.wrong = what
+	misused := func(what string) (int, string) {
+		if p.misuse == "" {
+			p.misuse = what
 		}
 		return http.StatusInternalServerError, what
 	}
 	switch {
 	case operation == Hold && p.state == Release:
-		return http.StatusConflict, "it was released before" // late, and harmless
+		return http.StatusConflict, "it was released before" // the Hold is late, and has no effect
 	case operation == Hold && (p.state != "" || p.refused):
-		return wrong("it was asked to hold twice")
+		return misused("it was asked to hold twice")
 	case operation == Hold && cents > maxCents:
 		p.refused = true
 		return http.StatusConflict, "so much is not covered"
 	case operation == Capture && p.state != Hold && p.state != Capture:
-		return wrong("it was asked to capture what is not held")
+		return misused("it was asked to capture what is not held")
 	case operation == Release && p.state == Capture:
-		return wrong("it was asked to release what is captured")
+		return misused("it was asked to release what is captured")
+	}
+	if p.state != operation {
+		p.effects = append(p.effects, branchOperations[operation])
 	}
 	p.state = operation
 	return http.StatusOK, "done"
 }
+
+// branchOperations are the operations of the payment branch, by what they ask for.
+var branchOperations = map[Operation]string{Hold: invariant.Try, Capture: invariant.Confirm, Release: invariant.Cancel}
 
 // payment returns what is known of a key; the zero payment if nothing is.
 func (g *gateway) payment(key string) payment {
@@ -164,4 +180,5 @@ func (g *gateway) keys() []string {
 	return keys
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("15:04:05.000000") }
+// clockTime is the time of day, for lines of a report.
+func clockTime(t time.Time) string { return t.UTC().Format("15:04:05.000000") }

@@ -1,107 +1,67 @@
 package chaos
 
 import (
-	"bufio"
-	"bytes"
-	"context"
-	"database/sql"
 	"fmt"
-	"os"
-	"slices"
-	"strings"
+	"sync"
+	"time"
 )
 
-// history is all that is written down about a transaction, for people.
-func (r *run) history(ctx context.Context, gid string) string {
-	var text strings.Builder
-	part := func(title string, lines []string, err error) {
-		if len(lines) == 0 && err == nil {
-			return
-		}
-		fmt.Fprintf(&text, "  %s\n", title)
-		for _, line := range lines {
-			fmt.Fprintf(&text, "    %s\n", line)
-		}
-		if err != nil {
-			fmt.Fprintf(&text, "    could not be read: %v\n", err)
-		}
-	}
-	if s := r.told.stories[gid]; s != nil {
-		s.mu.Lock()
-		part("caller", append([]string{fmt.Sprintf("%s %+v hopeless=%t left=%t %v", s.manner, s.order, s.hopeless, s.left, s.counts)}, s.lines...), nil)
-		part("faults meanwhile", r.storm.between(s.began, s.latest), nil)
-		s.mu.Unlock()
-	}
-	for _, table := range []struct{ in, name, order string }{
-		{home, "saga_transactions", "gid"}, {home, "saga_branches", "branch_id"}, {home, "saga_barrier", "branch_id"},
-		{home, "saga_attempts", "failed_at"}, {home, "saga_outbox", "branch_id"}, {home, "notes", "id"},
-		{away, "saga_barrier", "branch_id"}, {away, "notes", "id"},
-	} {
-		lines, err := dump(ctx, r.home, "SELECT * FROM "+table.in+"."+table.name+" WHERE gid = ? ORDER BY "+table.order, gid)
-		part(table.name+" "+table.in, lines, err)
-	}
-	for _, name := range []string{"saga_inbox", "effects"} {
-		lines, err := dump(ctx, r.home, "SELECT * FROM "+away+"."+name+" WHERE message_id LIKE CONCAT(?, '/%')", gid)
-		part(name+" "+away, lines, err)
-	}
-	for _, key := range r.gateway.keys() {
-		if strings.HasPrefix(key, gid+"/") {
-			part("gateway "+key, r.gateway.payment(key).events, nil)
-		}
-	}
-	for _, w := range r.workers {
-		lines, err := mentions(w.output, gid)
-		part(w.name, lines, err)
-	}
-	return text.String()
+// histories are the histories of all clients. They stay in this process, which has
+// no faults.
+type histories struct {
+	mu    sync.Mutex
+	byGID map[string]*history
 }
 
-// dump reads rows as lines.
-func dump(ctx context.Context, db *sql.DB, query string, arguments ...any) (lines []string, err error) {
-	rows, err := db.QueryContext(ctx, query, arguments...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil {
-		return nil, err
-	}
-	for rows.Next() {
-		values, into := make([]sql.NullString, len(columns)), make([]any, len(columns))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return nil, err
-		}
-		var line strings.Builder
-		for i, value := range values {
-			if value.Valid && value.String != "" {
-				fmt.Fprintf(&line, "%s=%.300s ", columns[i], value.String)
-			}
-		}
-		lines = append(lines, line.String())
-	}
-	return lines, rows.Err()
+// history is what the client of one transaction asked for and what it was told.
+type history struct {
+	order   Order
+	refused string // the kind of the branch whose Try is always refused; empty if there is none
+	began   time.Time
+
+	mu        sync.Mutex
+	latest    time.Time // answer
+	counts    map[Result]int
+	lines     []string
+	abandoned bool // the client asks for no decision, or has learned that there is no such transaction
 }
 
-// mentions are the lines of a worker's output that name the gid, as a whole
-// word.
-func mentions(file, gid string) (lines []string, err error) {
-	output, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+func (h *histories) begin(o Order, refused string) *history {
+	begun := &history{order: o, refused: refused, began: time.Now(), counts: map[Result]int{}}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.byGID == nil {
+		h.byGID = map[string]*history{}
 	}
-	scanner := bufio.NewScanner(bytes.NewReader(output))
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() && len(lines) < 30 {
-		words := strings.FieldsFunc(scanner.Text(), func(r rune) bool { return !strings.ContainsRune(gidCharacters, r) })
-		if slices.Contains(words, gid) {
-			lines = append(lines, fmt.Sprintf("%.500s", scanner.Text()))
-		}
-	}
-	return lines, scanner.Err()
+	h.byGID[o.GID] = begun
+	return begun
 }
 
-const gidCharacters = "abcdefghijklmnopqrstuvwxyz0123456789-"
+// note adds an answer.
+func (h *history) note(r Request, a Answer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts[a.Result]++
+	h.latest = time.Now()
+	const most = 40 // enough to understand a history of many unknown answers
+	if len(h.lines) < most {
+		command := string(r.Command)
+		if r.Command == Try {
+			command = fmt.Sprintf("%s the first %d", r.Command, r.Branches)
+		}
+		h.lines = append(h.lines, fmt.Sprintf("%s %s: %s %s", clockTime(h.latest), command, a.Result, a.Text))
+	}
+}
+
+// done says whether the client has an answer that is final.
+func (h *history) done() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counts[Confirmed]+h.counts[Cancelled]+h.counts[Unexpected] > 0
+}
+
+func (h *history) abandon() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.abandoned = true
+}

@@ -14,11 +14,10 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// The databases of the run: the orchestrators' own, and one for a branch that
-// lives elsewhere and for the consumer.
+// The databases of the run.
 const (
-	home = "home"
-	away = "away"
+	engineDB  = "engine"  // of the engine's log and of the stock
+	serviceDB = "service" // of another service: its points, and the messages that it handles
 )
 
 // mariadb is a MariaDB server that is killed and started again.
@@ -28,11 +27,11 @@ type mariadb struct {
 	socket  string
 }
 
-// errNoMariaDB says that the program is not installed.
+// errNoMariaDB is returned if the server is not installed.
 var errNoMariaDB = errors.New("mariadbd and mariadb-install-db are not installed: apt-get install mariadb-server, or make chaos")
 
-// findMariaDB looks where Debian puts a server, too, which is not in every
-// user's path.
+// findMariaDB looks also where Debian installs the server, which is not in the path
+// of every user.
 func findMariaDB() (string, error) {
 	if _, err := exec.LookPath("mariadb-install-db"); err != nil {
 		return "", errNoMariaDB
@@ -45,7 +44,7 @@ func findMariaDB() (string, error) {
 	return "", errNoMariaDB
 }
 
-func newMariaDB(ctx context.Context, n *nursery) (*mariadb, error) {
+func newMariaDB(ctx context.Context, g *processGroup) (*mariadb, error) {
 	program, err := findMariaDB()
 	if err != nil {
 		return nil, err
@@ -54,8 +53,8 @@ func newMariaDB(ctx context.Context, n *nursery) (*mariadb, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &mariadb{address: address, socket: filepath.Join(n.dir, "mariadb.sock")}
-	data := filepath.Join(n.dir, "mariadb")
+	m := &mariadb{address: address, socket: filepath.Join(g.dir, "mariadb.sock")}
+	data := filepath.Join(g.dir, "mariadb")
 	arguments := []string{"--no-defaults", "--datadir=" + data}
 	if os.Getuid() == 0 {
 		arguments = append(arguments, "--user=root")
@@ -68,12 +67,12 @@ func newMariaDB(ctx context.Context, n *nursery) (*mariadb, error) {
 	if err != nil {
 		return nil, err
 	}
-	arguments = append(arguments, "--socket="+m.socket, "--port="+port, "--bind-address=127.0.0.1", "--pid-file="+filepath.Join(n.dir, "mariadb.pid"),
+	arguments = append(arguments, "--socket="+m.socket, "--port="+port, "--bind-address=127.0.0.1", "--pid-file="+filepath.Join(g.dir, "mariadb.pid"),
 		"--max-connections=500", "--innodb-flush-log-at-trx-commit=1",
-		// A paused worker keeps its row locks, and others must not wait for it
-		// for the default of 50 seconds.
+		// A paused worker keeps its row locks, and by default others wait 50
+		// seconds for them.
 		"--innodb-lock-wait-timeout=3")
-	m.process = n.process("mariadb", func() *exec.Cmd { return exec.Command(program, arguments...) })
+	m.process = g.process("mariadb", func() *exec.Cmd { return exec.Command(program, arguments...) })
 	return m, m.start(ctx)
 }
 
@@ -95,7 +94,7 @@ func (m *mariadb) start(ctx context.Context) error {
 	})
 }
 
-// createDatabases creates the databases, empty, and the user whom dsn names.
+// createDatabases creates the empty databases, and the user of dsn.
 func (m *mariadb) createDatabases(ctx context.Context) error {
 	db, err := sql.Open("mysql", "root@unix("+m.socket+")/")
 	if err != nil {
@@ -103,7 +102,7 @@ func (m *mariadb) createDatabases(ctx context.Context) error {
 	}
 	defer db.Close()
 	for _, statement := range []string{
-		"CREATE DATABASE " + home, "CREATE DATABASE " + away,
+		"CREATE DATABASE " + engineDB, "CREATE DATABASE " + serviceDB,
 		"CREATE USER chaos@'127.0.0.1' IDENTIFIED BY 'chaos'", "GRANT ALL ON *.* TO chaos@'127.0.0.1'",
 	} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
@@ -113,7 +112,7 @@ func (m *mariadb) createDatabases(ctx context.Context) error {
 	return nil
 }
 
-// dsn names a database, behind a proxy or not.
+// dsn is the data source name of a database, at a proxy or at the server.
 func dsn(address, database string, interpolate bool) string {
 	config := mysql.NewConfig()
 	config.User, config.Passwd, config.Net, config.Addr, config.DBName = "chaos", "chaos", "tcp", address, database

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// eventually asks again and again, until there is no error or the time is up:
-// what other processes do cannot be waited for otherwise.
+// eventually asks again until there is no error or the time is up. There is no other
+// way to wait for another process.
 func eventually(ctx context.Context, limit time.Duration, what string, ask func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -22,7 +22,7 @@ func eventually(ctx context.Context, limit time.Duration, what string, ask func(
 	}
 }
 
-// wait waits for d; false says that ctx ended.
+// wait waits for d. It returns false if ctx ends before.
 func wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -15,61 +15,61 @@ import (
 	"syscall"
 )
 
-// nursery starts processes that never outlive this one, even if it is killed.
-type nursery struct {
+// processGroup starts processes that end with this one, even if it is killed.
+type processGroup struct {
 	dir    string // of their output
 	starts chan func()
 }
 
-func newNursery(dir string) *nursery {
-	n := &nursery{dir: dir, starts: make(chan func())}
+func newProcessGroup(dir string) *processGroup {
+	g := &processGroup{dir: dir, starts: make(chan func())}
 	go func() {
-		// The kernel ends the children with the thread that started them, so it
-		// has to be one that stays. It ends with this goroutine.
+		// The kernel kills the children when the thread that started them ends. So
+		// one thread starts them all, and ends with this goroutine.
 		runtime.LockOSThread()
-		for start := range n.starts {
+		for start := range g.starts {
 			start()
 		}
 	}()
-	return n
+	return g
 }
 
-// close kills what was started here and still runs.
-func (n *nursery) close() { close(n.starts) }
+// close kills the processes that still run.
+func (g *processGroup) close() { close(g.starts) }
 
-func (n *nursery) start(command *exec.Cmd) error {
-	endWithUs(command)
+func (g *processGroup) start(command *exec.Cmd) error {
+	endWithParent(command)
 	started := make(chan error)
-	n.starts <- func() { started <- command.Start() }
+	g.starts <- func() { started <- command.Start() }
 	return <-started
 }
 
-// process is a program that is killed and started again. Its output goes on in
-// one file.
+// process is a program that is killed and started again. All its output goes to one
+// file.
 type process struct {
 	name    string
 	output  string // file
 	command func() *exec.Cmd
-	nursery *nursery
+	group   *processGroup
 
-	// busy is held by the fault that the process suffers: it cannot be killed
-	// and paused at once.
+	// busy is held by a fault of the process, so that it is not killed and paused
+	// at the same time.
 	busy sync.Mutex
 
 	mu      sync.Mutex
 	current *exec.Cmd
 	ended   chan struct{} // closed when current has ended
-	wanted  bool          // current should run
+	running bool          // current was neither killed nor stopped
 	paused  bool
-	fell    error // it has ended by itself
+	exited  error // it has ended by itself
 }
 
-func (n *nursery) process(name string, command func() *exec.Cmd) *process {
-	return &process{name: name, output: filepath.Join(n.dir, name+".log"), command: command, nursery: n}
+func (g *processGroup) process(name string, command func() *exec.Cmd) *process {
+	return &process{name: name, output: filepath.Join(g.dir, name+".log"), command: command, group: g}
 }
 
-// start starts the process, with its standard output, besides the file, to be
-// read from the returned pipe if watch is set.
+// start starts the process. With watch, its standard output goes to the returned
+// pipe, and not to the file.
 func (p *process) start(watch bool) (io.ReadCloser, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,17 +88,17 @@ func (p *process) start(watch bool) (io.ReadCloser, error) {
 	} else {
 		command.Stdout = output
 	}
-	if err := p.nursery.start(command); err != nil {
+	if err := p.group.start(command); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", p.name, err)
 	}
 	ended := make(chan struct{})
-	p.current, p.ended, p.wanted, p.paused = command, ended, true, false
+	p.current, p.ended, p.running, p.paused = command, ended, true, false
 	go func() {
 		err := command.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.wanted && p.current == command {
-			p.fell = fmt.Errorf("%s has ended by itself: %v; %s", p.name, err, p.lastWords())
+		if p.running && p.current == command {
+			p.exited = fmt.Errorf("%s has ended by itself: %v; %s", p.name, err, p.outputTail())
 		}
 		close(ended)
 	}()
@@ -108,7 +108,7 @@ func (p *process) start(watch bool) (io.ReadCloser, error) {
 // kill is kill -9; it returns when the process is gone.
 func (p *process) kill() {
 	p.mu.Lock()
-	p.wanted = false
+	p.running = false
 	current, ended := p.current, p.ended
 	if current != nil {
 		current.Process.Kill()
@@ -119,10 +119,11 @@ func (p *process) kill() {
 	}
 }
 
-// stop asks the process to end and returns how it did.
+// stop asks the process to end, waits for it, and returns an error if it did not
+// end well.
 func (p *process) stop(ctx context.Context) error {
 	p.mu.Lock()
-	p.wanted = false
+	p.running = false
 	current, ended := p.current, p.ended
 	err := current.Process.Signal(syscall.SIGTERM)
 	p.mu.Unlock()
@@ -132,22 +133,22 @@ func (p *process) stop(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		return fmt.Errorf("%s does not stop: %w; %s", p.name, context.Cause(ctx), p.lastWords())
+		return fmt.Errorf("%s does not stop: %w; %s", p.name, context.Cause(ctx), p.outputTail())
 	}
 	if !current.ProcessState.Success() {
-		return fmt.Errorf("%s has stopped with %s; %s", p.name, current.ProcessState, p.lastWords())
+		return fmt.Errorf("%s has stopped with %s; %s", p.name, current.ProcessState, p.outputTail())
 	}
 	return nil
 }
 
-// pause keeps the process from running until resume.
+// pause stops the process until resume.
 func (p *process) pause() error  { return p.signal(pause, true) }
 func (p *process) resume() error { return p.signal(resume, false) }
 
 func (p *process) signal(send func(*os.Process) error, paused bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.wanted || p.paused == paused {
+	if !p.running || p.paused == paused {
 		return nil
 	}
 	if err := send(p.current.Process); err != nil {
@@ -157,16 +158,16 @@ func (p *process) signal(send func(*os.Process) error, paused bool) error {
 	return nil
 }
 
-// failure says that the process has ended by itself.
+// failure is an error if the process has ended by itself.
 func (p *process) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fell
+	return p.exited
 }
 
-// lastWords is the end of the output, for people: the file is removed with the
+// outputTail is the end of the output, for an error: the file is removed with the
 // run.
-func (p *process) lastWords() string {
+func (p *process) outputTail() string {
 	output, err := os.ReadFile(p.output)
 	if err != nil {
 		return err.Error()
@@ -175,9 +176,9 @@ func (p *process) lastWords() string {
 	return "its output ends with\n" + string(output[max(0, len(output)-most):])
 }
 
-// freeAddress returns a loopback address that nobody listens on. It is below the
-// ports that the kernel gives to outgoing connections: a server keeps its
-// address while it is down, and one that tries to connect to it must not get it.
+// freeAddress returns a loopback address that nobody listens on. Its port is below
+// those of outgoing connections: a server keeps its address while it is down, and
+// no client may get the port in the meantime.
 func freeAddress() (string, error) {
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))

@@ -2,15 +2,15 @@ package chaos
 
 import "bytes"
 
-// mysqlCommits recognises a COMMIT in MySQL's protocol: a COM_QUERY with that
-// text, which is how the driver commits, whether or not its other statements
-// are prepared. The handshake has the same framing.
+// mysqlCommits recognizes a COMMIT in MySQL's protocol: a COM_QUERY with that
+// text. The driver commits in this way also if its other statements are prepared.
+// The handshake has the same framing.
 func mysqlCommits(fromClient bool) func([]byte) event {
 	if !fromClient {
 		return func([]byte) event { return nothing }
 	}
-	// A packet is 3 bytes of length, a sequence number, and the payload. Pieces
-	// are split and joined as TCP pleases.
+	// A packet is 3 bytes of length, a sequence number, and the payload. A piece
+	// may hold a part of a packet, or several.
 	var packet []byte
 	return func(piece []byte) event {
 		packet = append(packet, piece...)
@@ -30,9 +30,9 @@ func mysqlCommits(fromClient bool) func([]byte) event {
 	}
 }
 
-// natsAcks recognises the answer to a publish: a message to a reply subject
-// with the name of the stream in JSON. One that is split between two pieces is
-// missed, which is no harm.
+// natsAcks recognizes the answer to a publish: a message to a reply subject
+// with the name of the stream in JSON. It misses one that is split between two
+// pieces; then the fault comes at the next one.
 func natsAcks(fromClient bool) func([]byte) event {
 	return func(piece []byte) event {
 		if !fromClient && bytes.Contains(piece, []byte(`{"stream":"`+stream+`"`)) && bytes.Contains(piece, []byte(`"seq":`)) {

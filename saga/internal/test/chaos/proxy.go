@@ -8,61 +8,66 @@ import (
 	"time"
 )
 
-// proxy passes the connections of one worker to one server on, and harms them.
+// proxy forwards the connections of one worker to one server, and injects faults into
+// them.
 type proxy struct {
 	listener net.Listener
 	target   string
-	inspect  inspector
+	classify classifier
 
-	mu     sync.Mutex
-	links  map[*link]struct{}
-	delay  time.Duration // before each piece of an answer
-	stall  chan struct{} // nothing passes until it is closed; nil if all passes
-	armed  []*trap       // for the next pieces that match
-	closed bool
+	mu            sync.Mutex
+	links         map[*link]struct{}
+	delay         time.Duration   // before each piece of an answer
+	blocked       chan struct{}   // nothing passes until it is closed; nil if all passes
+	interceptions []*interception // of the next events
+	closed        bool
 }
 
-// inspector looks at a piece of what passes, and says what it is: commit, ack,
-// or nothing of interest. It is called for each direction of each connection
-// on its own, in order.
-type inspector func(fromClient bool) func(piece []byte) event
+// classifier returns a function that says which event a piece of a connection is. It
+// is called for each direction of each connection, and the function with the
+// pieces in order.
+type classifier func(fromClient bool) func(piece []byte) event
 
-type event string
+// event is what a proxy can intercept.
+type event int
 
 const (
-	nothing event = ""
-	commit  event = "COMMIT" // a client asks for one
-	ack     event = "PubAck" // the broker acknowledges a message
+	nothing event = iota
+	commit        // a client sends a COMMIT
+	ack           // the broker acknowledges a message
 )
 
-// trap is what happens to the next event of its kind.
-type trap struct {
-	event event
-	spring
+func (e event) String() string { return [...]string{"nothing", "COMMIT", "PubAck"}[e] }
+
+// interception is what happens to the next event of its kind.
+type interception struct {
+	event  event
+	action action
 }
 
-// spring says what happens to the piece and its connection.
-type spring struct {
-	first func() // before anything else; nil for nothing
-	pass  bool   // the piece is passed on
-	cut   when   // and the connection is cut
+// action is what the proxy does with an event and its connection.
+type action struct {
+	before  func() // called first; nil for nothing
+	forward bool   // the event is forwarded
+	cut     cut    // and then the connection is cut
 }
 
-type when int
+// cut says when a connection is cut.
+type cut int
 
 const (
-	never       when = iota
-	atOnce           // right after the piece
-	afterAnswer      // when the other side has answered, which is thrown away
+	noCut       cut = iota
+	cutNow          // right after the event
+	cutAtAnswer     // when the other side answers; the answer is thrown away
 )
 
-// link is a connection of a client and the one to the server that goes with it.
+// link is a connection of a client, and the one to the server that belongs to it.
 type link struct {
 	client, server net.Conn
 	once           sync.Once
 
-	mu   sync.Mutex
-	deaf bool // the next piece from the server is thrown away, and the link cut
+	mu          sync.Mutex
+	dropsAnswer bool // the next piece from the server is thrown away, and the link cut
 }
 
 func (l *link) cut() {
@@ -72,12 +77,12 @@ func (l *link) cut() {
 	})
 }
 
-func newProxy(target string, inspect inspector) (*proxy, error) {
+func newProxy(target string, classify classifier) (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: listener, target: target, inspect: inspect, links: map[*link]struct{}{}}
+	p := &proxy{listener: listener, target: target, classify: classify, links: map[*link]struct{}{}}
 	go p.serve()
 	return p, nil
 }
@@ -97,7 +102,7 @@ func (p *proxy) serve() {
 func (p *proxy) connect(client net.Conn) {
 	server, err := net.DialTimeout("tcp", p.target, 2*time.Second)
 	if err != nil {
-		client.Close() // as good as refused
+		client.Close() // for the client, the same as a refused connection
 		return
 	}
 	l := &link{client: client, server: server}
@@ -110,107 +115,107 @@ func (p *proxy) connect(client net.Conn) {
 	p.links[l] = struct{}{}
 	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.pump(l, true) })
-	both.Go(func() { p.pump(l, false) })
+	both.Go(func() { p.copy(l, true) })
+	both.Go(func() { p.copy(l, false) })
 	both.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.links, l)
 }
 
-// pump passes on what comes from one side, until one of the two is closed.
-func (p *proxy) pump(l *link, fromClient bool) {
+// copy forwards what comes from one side, until one of the two is closed.
+func (p *proxy) copy(l *link, fromClient bool) {
 	defer l.cut()
 	from, to := l.client, l.server
 	if !fromClient {
 		from, to = to, from
 	}
-	look := p.inspect(fromClient)
+	look := p.classify(fromClient)
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
-		if n > 0 && !p.pass(l, to, buffer[:n], look(buffer[:n]), fromClient) || err != nil {
+		if n > 0 && !p.forward(l, to, buffer[:n], look(buffer[:n]), fromClient) || err != nil {
 			return
 		}
 	}
 }
 
-// pass passes a piece on, unless something else is to happen to it; false says
-// that the link is to be cut.
-func (p *proxy) pass(l *link, to io.Writer, piece []byte, what event, fromClient bool) bool {
-	p.hold(fromClient)
-	if !fromClient && l.isDeaf() {
+// forward forwards a piece, or does what intercepts it. It returns false if the link
+// is to be cut.
+func (p *proxy) forward(l *link, to io.Writer, piece []byte, what event, fromClient bool) bool {
+	p.delayed(fromClient)
+	if !fromClient && l.answerIsDropped() {
 		return false
 	}
-	s := p.spring(what)
-	if s.first != nil {
-		s.first()
+	a := p.actionAt(what)
+	if a.before != nil {
+		a.before()
 	}
-	if s.cut == afterAnswer {
-		l.deafen()
+	if a.cut == cutAtAnswer {
+		l.dropAnswer()
 	}
-	if s.pass {
+	if a.forward {
 		if _, err := to.Write(piece); err != nil {
 			return false
 		}
 	}
-	return s.cut != atOnce
+	return a.cut != cutNow
 }
 
-func (l *link) deafen() {
+func (l *link) dropAnswer() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.deaf = true
+	l.dropsAnswer = true
 }
 
-func (l *link) isDeaf() bool {
+func (l *link) answerIsDropped() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.deaf
+	return l.dropsAnswer
 }
 
-// hold waits while nothing passes, or as long as answers are slow.
-func (p *proxy) hold(fromClient bool) {
+// delayed waits while nothing passes, or as long as answers are slow.
+func (p *proxy) delayed(fromClient bool) {
 	p.mu.Lock()
-	stall, delay := p.stall, p.delay
+	blocked, delay := p.blocked, p.delay
 	p.mu.Unlock()
-	if stall != nil {
-		<-stall
+	if blocked != nil {
+		<-blocked
 	}
 	if delay > 0 && !fromClient {
 		time.Sleep(delay)
 	}
 }
 
-// spring takes the first trap for the event.
-func (p *proxy) spring(what event) spring {
+// actionAt takes the first interception of the event, and returns its action.
+func (p *proxy) actionAt(what event) action {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, t := range p.armed {
-		if what != nothing && t.event == what {
-			p.armed = slices.Delete(p.armed, i, i+1)
-			return t.spring
+	for at, i := range p.interceptions {
+		if what != nothing && i.event == what {
+			p.interceptions = slices.Delete(p.interceptions, at, at+1)
+			return i.action
 		}
 	}
-	return spring{pass: true}
+	return action{forward: true}
 }
 
-// arm sets a trap, which is taken away by the event or by disarm.
-func (p *proxy) arm(t *trap) {
+// intercept intercepts one event, unless it is withdrawn before.
+func (p *proxy) intercept(i *interception) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.armed = append(p.armed, t)
+	p.interceptions = append(p.interceptions, i)
 }
 
-// disarm takes a trap away; false says that the event was faster.
-func (p *proxy) disarm(t *trap) bool {
+// withdraw takes an interception back. It returns false if the event came first.
+func (p *proxy) withdraw(i *interception) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(p.armed, t)
-	if i < 0 {
+	at := slices.Index(p.interceptions, i)
+	if at < 0 {
 		return false
 	}
-	p.armed = slices.Delete(p.armed, i, i+1)
+	p.interceptions = slices.Delete(p.interceptions, at, at+1)
 	return true
 }
 
@@ -224,37 +229,37 @@ func (p *proxy) cutAll() int {
 	return len(p.links)
 }
 
-// slow delays answers, until it is called with 0.
+// slow delays answers from now on; 0 ends it.
 func (p *proxy) slow(delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = delay
 }
 
-// block lets nothing pass, in connections that stay, until unblock.
+// block lets nothing pass until unblock. The connections stay.
 func (p *proxy) block() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stall == nil {
-		p.stall = make(chan struct{})
+	if p.blocked == nil {
+		p.blocked = make(chan struct{})
 	}
 }
 
 func (p *proxy) unblock() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stall != nil {
-		close(p.stall)
-		p.stall = nil
+	if p.blocked != nil {
+		close(p.blocked)
+		p.blocked = nil
 	}
 }
 
-// heal ends all harm.
+// heal ends all faults.
 func (p *proxy) heal() {
 	p.unblock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.delay, p.armed = 0, nil
+	p.delay, p.interceptions = 0, nil
 }
 
 func (p *proxy) close() {

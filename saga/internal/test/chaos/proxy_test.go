@@ -39,16 +39,17 @@ func TestMySQLCommits(t *testing.T) {
 				got = append(got, look(piece))
 			}
 			if !slices.Equal(got, test.want) {
-				t.Errorf("got %q, want %q", got, test.want)
+				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}
 	if got := mysqlCommits(false)(packet(query, "COMMIT")); got != nothing {
-		t.Errorf("the server's bytes are taken for a %s", got)
+		t.Errorf("the server's bytes are taken for %s", got)
 	}
 }
 
-// echo is a server that answers each piece with itself, and tells what it got.
+// echo starts a server that answers each piece with the same piece, and sends it to
+// got.
 func echo(t *testing.T) (address string, got <-chan string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -81,18 +82,18 @@ func echo(t *testing.T) (address string, got <-chan string) {
 	return listener.Addr().String(), pieces
 }
 
-func TestProxyTraps(t *testing.T) {
+func TestInterceptions(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name     string
-		then     spring
+		then     action
 		arrives  bool
 		answered bool
 	}{
-		{"cut off before the server", spring{cut: atOnce}, false, false},
-		{"cut off under way", spring{pass: true, cut: atOnce}, true, false},
-		{"answer lost", spring{pass: true, cut: afterAnswer}, true, false},
-		{"only watched", spring{pass: true}, true, true},
+		{"cut off before the server", action{cut: cutNow}, false, false},
+		{"cut off under way", action{forward: true, cut: cutNow}, true, false},
+		{"answer lost", action{forward: true, cut: cutAtAnswer}, true, false},
+		{"only watched", action{forward: true}, true, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -107,9 +108,9 @@ func TestProxyTraps(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			sprung := make(chan struct{})
-			test.then.first = func() { close(sprung) }
-			p.arm(&trap{commit, test.then})
+			intercepted := make(chan struct{})
+			test.then.before = func() { close(intercepted) }
+			p.intercept(&interception{commit, test.then})
 
 			exchange := func(text string) (string, error) {
 				sent := packet(3, text)
@@ -125,7 +126,7 @@ func TestProxyTraps(t *testing.T) {
 			}
 			<-got
 			_, err = exchange("COMMIT")
-			<-sprung
+			<-intercepted
 			if (err == nil) != test.answered {
 				t.Errorf("the COMMIT came to %v", err)
 			}
@@ -136,19 +137,19 @@ func TestProxyTraps(t *testing.T) {
 	}
 }
 
-func TestDisarm(t *testing.T) {
+func TestWithdraw(t *testing.T) {
 	t.Parallel()
 	var p proxy
-	first, second := &trap{commit, spring{cut: atOnce}}, &trap{commit, spring{pass: true, cut: afterAnswer}}
-	p.arm(first)
-	p.arm(second)
-	if !p.disarm(first) || p.disarm(first) {
-		t.Error("a trap can be taken away once")
+	first, second := &interception{commit, action{cut: cutNow}}, &interception{commit, action{forward: true, cut: cutAtAnswer}}
+	p.intercept(first)
+	p.intercept(second)
+	if !p.withdraw(first) || p.withdraw(first) {
+		t.Error("an interception cannot be withdrawn exactly once")
 	}
-	if s := p.spring(ack); !s.pass || s.cut != never {
-		t.Error("another event has sprung the trap")
+	if a := p.actionAt(ack); !a.forward || a.cut != noCut {
+		t.Error("another event was intercepted")
 	}
-	if s := p.spring(commit); s.cut != afterAnswer || p.disarm(second) {
-		t.Error("the second trap was not sprung")
+	if a := p.actionAt(commit); a.cut != cutAtAnswer || p.withdraw(second) {
+		t.Error("the event was not intercepted")
 	}
 }

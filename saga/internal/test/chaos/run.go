@@ -23,100 +23,100 @@ import (
 // Config configures a run.
 type Config struct {
 	For  time.Duration // how long there are faults
-	Seed uint64        // of what is ordered, and which faults come
+	Seed uint64        // of the orders and the faults
 	Dir  string        // an empty folder with a short name, for data and output
 }
 
 const (
 	workers = 4
-	callers = 96
+	clients = 96
 
-	// calm is how long everything may take to come to its end after the last
-	// fault.
-	calm = time.Minute
+	// endWithin is how long transactions and messages may take to end after the
+	// last fault.
+	endWithin = time.Minute
 )
 
-// run is what a run consists of.
+// run has the parts of a run.
 type run struct {
-	config     Config
-	nursery    *nursery
-	mariadb    *mariadb
-	broker     *broker
-	gateway    *gateway
-	workers    []*worker
-	told       told
-	home, away *sql.DB // past the proxies
-	js         jetstream.JetStream
-	storm      storm
+	config    Config
+	processes *processGroup
+	mariadb   *mariadb
+	broker    *broker
+	gateway   *gateway
+	workers   []*worker
+	histories histories
+	engineDB  *sql.DB             // past the proxies
+	serviceDB *sql.DB             // past the proxies
+	js        jetstream.JetStream // past the proxies
+	nemesis   nemesis
 }
 
-// Run starts everything, calls for Config.For while there are faults, lets
-// everything come to its end, and balances the books. The error is of the run
-// itself, or of something that should have come to its end and did not; then
-// the report may be there, too. When ctx ends, so does the run, without a report.
+// Run starts everything, lets clients order for Config.For while faults come, waits
+// until everything has ended, and checks the rules. It returns an error if the run
+// itself has failed, without a report; and if something has not ended, with the
+// report. When ctx ends, the run ends without a report.
 func Run(ctx context.Context, config Config) (*Report, error) {
 	if !supported {
 		return nil, fmt.Errorf("chaos: %w: it needs Linux, to pause processes and to end them with itself", errors.ErrUnsupported)
 	}
-	r := &run{config: config, nursery: newNursery(config.Dir)}
+	r := &run{config: config, processes: newProcessGroup(config.Dir)}
 	defer r.close()
 	if err := r.open(ctx); err != nil {
 		return nil, fmt.Errorf("chaos: starting: %w", err)
 	}
 	began := time.Now()
-	r.suffer(ctx)
+	r.order(ctx)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("chaos: ended before its time: %w", context.Cause(ctx))
 	}
-	report := &Report{seed: config.Seed, took: time.Since(began), faults: r.storm.counts, deaths: r.storm.deaths}
-	if err := r.storm.err(); err != nil {
+	report := &Report{seed: config.Seed, took: time.Since(began), faults: r.nemesis.counts, crashes: r.nemesis.crashes}
+	if err := r.nemesis.err(); err != nil {
 		return nil, fmt.Errorf("chaos: %w", err)
 	}
 	for _, w := range r.workers {
 		report.starts += w.starts
 	}
-	ended := r.settle(ctx)
-	books, err := read(ctx, r.home, r.away, r.js, r.gateway, &r.told)
+	ended := r.awaitEnd(ctx)
+	records, err := read(ctx, r.engineDB, r.serviceDB, r.js, r.gateway, &r.histories)
 	if err != nil {
-		return nil, errors.Join(ended, fmt.Errorf("chaos: reading the books: %w", err))
+		return nil, errors.Join(ended, fmt.Errorf("chaos: reading the records: %w", err))
 	}
-	report.books, report.found = books, books.balance()
-	histories := map[string]string{}
-	for _, i := range report.found {
-		if i.gid != "" && len(histories) < shownHistories {
-			histories[i.gid] = r.history(ctx, i.gid)
+	report.records, report.violations, report.details = records, records.check(), map[string]string{}
+	for _, v := range report.violations {
+		if report.details[v.GID] == "" && v.GID != "" && len(report.details) < maxDetails {
+			report.details[v.GID] = r.details(ctx, v.GID)
 		}
 	}
-	report.histories = histories
 	return report, ended
 }
 
-// suffer lets the callers call while the storm is on, and returns when the last
-// of them has its answer.
-func (r *run) suffer(ctx context.Context) {
+// order lets the clients order while the nemesis injects faults, and returns when the
+// last of them has its answer.
+func (r *run) order(ctx context.Context) {
 	source := rand.New(rand.NewPCG(r.config.Seed, 1))
-	var calling atomic.Bool
-	calling.Store(true)
-	var calls sync.WaitGroup
-	insisting, giveUp := context.WithCancel(ctx)
+	var ordering atomic.Bool
+	ordering.Store(true)
+	var all sync.WaitGroup
+	asking, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	for n := range callers {
-		c := &caller{name: fmt.Sprintf("c%d", n), seed: source.Uint64(),
-			workers: r.workers, told: &r.told, calling: &calling}
-		calls.Go(func() { c.run(insisting) })
+	for n := range clients {
+		c := &client{name: fmt.Sprintf("c%d", n), seed: source.Uint64(),
+			workers: r.workers, histories: &r.histories, ordering: &ordering}
+		all.Go(func() { c.run(asking) })
 	}
-	storming, cancel := context.WithTimeout(ctx, r.config.For)
-	r.storm.run(storming)
+	injecting, cancel := context.WithTimeout(ctx, r.config.For)
+	r.nemesis.run(injecting)
 	cancel()
-	calling.Store(false)
-	late := time.AfterFunc(calm, giveUp)
-	calls.Wait()
+	ordering.Store(false)
+	late := time.AfterFunc(endWithin, giveUp)
+	all.Wait()
 	late.Stop()
 }
 
-// settle waits until everything has come to its end, and stops the workers.
-func (r *run) settle(ctx context.Context) error {
-	err := eventually(ctx, calm, "everything has come to its end", func() error { return settled(ctx, r.home, r.js) })
+// awaitEnd waits until all transactions and messages have ended, and stops the
+// workers.
+func (r *run) awaitEnd(ctx context.Context) error {
+	err := eventually(ctx, endWithin, "all transactions and messages have ended", func() error { return ended(ctx, r.engineDB, r.js) })
 	stopping, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for _, w := range r.workers {
@@ -125,13 +125,34 @@ func (r *run) settle(ctx context.Context) error {
 	return err
 }
 
+// errUnfinished is returned while something is under way.
+var errUnfinished = errors.New("unfinished")
+
+// ended returns nil if all transactions and messages have ended.
+func ended(ctx context.Context, db *sql.DB, js jetstream.JetStream) error {
+	var open int
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM saga_transactions WHERE state NOT IN ('confirmed', 'cancelled')").Scan(&open); err != nil {
+		return err
+	}
+	consumer, err := js.Consumer(ctx, stream, "effects")
+	if err != nil {
+		return err
+	}
+	info := consumer.CachedInfo()
+	if open > 0 || info.NumPending > 0 || info.NumAckPending > 0 {
+		return fmt.Errorf("%w: %d transactions, %d messages, %d acknowledgements", errUnfinished, open, info.NumPending, info.NumAckPending)
+	}
+	return nil
+}
+
+// open starts the servers and the workers.
 func (r *run) open(ctx context.Context) (err error) {
 	var program string
 	var builds sync.WaitGroup
 	var errs [3]error
 	builds.Go(func() { program, errs[0] = buildWorker(ctx, r.config.Dir) })
-	builds.Go(func() { r.mariadb, errs[1] = newMariaDB(ctx, r.nursery) })
-	builds.Go(func() { r.broker, errs[2] = newBroker(ctx, r.nursery) })
+	builds.Go(func() { r.mariadb, errs[1] = newMariaDB(ctx, r.processes) })
+	builds.Go(func() { r.broker, errs[2] = newBroker(ctx, r.processes) })
 	builds.Wait()
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
@@ -145,8 +166,8 @@ func (r *run) open(ctx context.Context) (err error) {
 	if r.js, err = r.broker.connect(); err != nil {
 		return err
 	}
-	// The broker forgets soon what it has taken, so that a message whose PubAck
-	// is lost is published twice, and the inbox has to find out.
+	// With so short a window, the broker takes a message a second time after its
+	// PubAck is lost. So the inbox of the consumer has to recognize it.
 	if _, err := r.js.CreateStream(ctx, jetstream.StreamConfig{Name: stream, Subjects: []string{stream + ".>"}, Duplicates: 100 * time.Millisecond}); err != nil {
 		return err
 	}
@@ -154,7 +175,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	var starts sync.WaitGroup
 	started := make([]error, workers)
 	for n := range workers {
-		w, err := newWorker(n, program, r.nursery, r.mariadb, r.broker, r.gateway, rand.New(rand.NewPCG(source.Uint64(), source.Uint64())))
+		w, err := newWorker(n, program, r.processes, r.mariadb, r.broker, r.gateway, rand.New(rand.NewPCG(source.Uint64(), source.Uint64())))
 		if err != nil {
 			return err
 		}
@@ -162,33 +183,33 @@ func (r *run) open(ctx context.Context) (err error) {
 		starts.Go(func() { started[n] = w.start(ctx) })
 	}
 	starts.Wait()
-	r.storm = storm{rng: source, workers: r.workers, mariadb: r.mariadb, broker: r.broker, gateway: r.gateway, direct: r.home, counts: map[string]int{}}
+	r.nemesis = nemesis{rng: source, workers: r.workers, mariadb: r.mariadb, broker: r.broker, gateway: r.gateway, engineDB: r.engineDB, counts: map[fault]int{}}
 	return errors.Join(started...)
 }
 
-// fill creates the databases and what is in them.
+// fill creates the databases, their tables, and what is in them.
 func (r *run) fill(ctx context.Context) (err error) {
 	if err := r.mariadb.createDatabases(ctx); err != nil {
 		return err
 	}
-	const notes = "CREATE TABLE notes (id BIGINT AUTO_INCREMENT PRIMARY KEY, gid VARCHAR(128) NOT NULL, branch_id VARCHAR(32) NOT NULL, operation VARCHAR(16) NOT NULL, at DATETIME(6) NOT NULL)"
-	var homes, aways *gorm.DB
-	if r.home, homes, err = r.database(ctx, home, notes); err != nil {
+	const branchEffects = "CREATE TABLE branch_effects (id BIGINT AUTO_INCREMENT PRIMARY KEY, gid VARCHAR(128) NOT NULL, branch_id VARCHAR(32) NOT NULL, operation VARCHAR(16) NOT NULL, at DATETIME(6) NOT NULL)"
+	var engine, service *gorm.DB
+	if r.engineDB, engine, err = r.database(ctx, engineDB, branchEffects); err != nil {
 		return err
 	}
-	if r.away, aways, err = r.database(ctx, away, notes,
+	if r.serviceDB, service, err = r.database(ctx, serviceDB, branchEffects,
 		"CREATE TABLE accounts (id VARCHAR(64) PRIMARY KEY, free BIGINT NOT NULL, held BIGINT NOT NULL, spent BIGINT NOT NULL)",
-		// Without a key: an effect that comes twice is there twice.
-		"CREATE TABLE effects (message_id VARCHAR(200) NOT NULL)"); err != nil {
+		// It has no primary key, so that a message that is handled twice is in it twice.
+		"CREATE TABLE handled (message_id VARCHAR(200) NOT NULL)"); err != nil {
 		return err
 	}
-	shelf := stock.New(homes)
-	err = shelf.Put(ctx, scarce, scarceAt)
+	shelf := stock.New(engine)
+	err = shelf.Put(ctx, scarce, scarcePieces)
 	for n := range articles {
 		err = errors.Join(err, shelf.Put(ctx, article(n), plenty))
 	}
 	for n := range accounts {
-		err = errors.Join(err, aways.WithContext(ctx).Exec("INSERT INTO accounts VALUES (?, ?, 0, 0)", account(n), plenty).Error)
+		err = errors.Join(err, service.WithContext(ctx).Exec("INSERT INTO accounts VALUES (?, ?, 0, 0)", account(n), plenty).Error)
 	}
 	return err
 }
@@ -198,7 +219,7 @@ func (r *run) database(ctx context.Context, name string, statements ...string) (
 	if err != nil {
 		return nil, nil, err
 	}
-	config.ParseTime, config.Logger = true, &mysql.NopLogger{} // it is cut off whenever the server is killed
+	config.ParseTime, config.Logger = true, &mysql.NopLogger{} // it would log each time the server is killed
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, nil, err
@@ -227,7 +248,7 @@ func (r *run) close() {
 	if r.js != nil {
 		r.js.Conn().Close()
 	}
-	for _, db := range []*sql.DB{r.home, r.away} {
+	for _, db := range []*sql.DB{r.engineDB, r.serviceDB} {
 		if db != nil {
 			db.Close()
 		}
@@ -241,5 +262,5 @@ func (r *run) close() {
 	if r.broker != nil {
 		r.broker.kill()
 	}
-	r.nursery.close()
+	r.processes.close()
 }

@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// endWithUs lets the kernel kill the process when the thread that started it
-// ends, whatever else happens.
-func endWithUs(command *exec.Cmd) {
+// endWithParent lets the kernel kill the process when the thread that started it
+// ends.
+func endWithParent(command *exec.Cmd) {
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 )
 
-func endWithUs(*exec.Cmd) {}
+func endWithParent(*exec.Cmd) {}
 
 func pause(*os.Process) error  { return errors.ErrUnsupported }
 func resume(*os.Process) error { return errors.ErrUnsupported }

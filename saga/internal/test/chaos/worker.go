@@ -17,8 +17,7 @@ import (
 	"time"
 )
 
-// worker is a worker process as the run sees it: with proxies of its own
-// between it and the servers.
+// worker is a worker process, with proxies of its own between it and the servers.
 type worker struct {
 	*process
 	database, nats *proxy
@@ -45,10 +44,10 @@ func buildWorker(ctx context.Context, dir string) (string, error) {
 	return program, nil
 }
 
-// lease of the workers' orchestrators: short, so that many of them end.
+// lease is that of the workers' engines. It is short, so that many of them end.
 const lease = time.Second
 
-func newWorker(number int, program string, n *nursery, m *mariadb, b *broker, g *gateway, rng *rand.Rand) (*worker, error) {
+func newWorker(number int, program string, p *processGroup, m *mariadb, b *broker, g *gateway, rng *rand.Rand) (*worker, error) {
 	database, err := newProxy(m.address, mysqlCommits)
 	if err != nil {
 		return nil, err
@@ -59,14 +58,14 @@ func newWorker(number int, program string, n *nursery, m *mariadb, b *broker, g 
 		return nil, err
 	}
 	interpolate := number%2 == 0
-	setup := Setup{Name: fmt.Sprintf("worker-%d", number), Home: dsn(database.address(), home, interpolate), Away: dsn(database.address(), away, interpolate),
+	setup := Setup{Name: fmt.Sprintf("worker-%d", number), EngineDB: dsn(database.address(), engineDB, interpolate), ServiceDB: dsn(database.address(), serviceDB, interpolate),
 		Prepare: !interpolate, NATS: "nats://" + nats.address(), Stream: stream, Gateway: g.url, Lease: lease}
 	text, err := json.Marshal(setup)
 	if err != nil {
 		return nil, err
 	}
 	w := &worker{database: database, nats: nats, rng: rng}
-	w.process = n.process(setup.Name, func() *exec.Cmd {
+	w.process = p.process(setup.Name, func() *exec.Cmd {
 		command := exec.Command(program, string(text))
 		command.Env = append(os.Environ(), skewVariable+"="+w.skew.String())
 		return command
@@ -74,8 +73,7 @@ func newWorker(number int, program string, n *nursery, m *mariadb, b *broker, g 
 	return w, nil
 }
 
-// start starts the process, with another clock each time, and returns when it
-// serves.
+// start starts the process, with a new clock, and returns when it serves.
 func (w *worker) start(ctx context.Context) error {
 	w.skew = drawSkew(w.rng)
 	output, err := w.process.start(true)
@@ -91,7 +89,7 @@ func (w *worker) start(ctx context.Context) error {
 	select {
 	case line = <-lines:
 	case <-ctx.Done():
-		return fmt.Errorf("%s does not start: %w; %s", w.name, context.Cause(ctx), w.lastWords())
+		return fmt.Errorf("%s does not start: %w; %s", w.name, context.Cause(ctx), w.outputTail())
 	}
 	var ready Ready
 	if err := json.Unmarshal(line, &ready); err != nil {
@@ -110,28 +108,28 @@ func (w *worker) start(ctx context.Context) error {
 	return nil
 }
 
-// serving returns the process that serves, if one does.
+// serving returns the address of the process, if it serves.
 func (w *worker) serving() (Ready, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ready, w.ready.Address != ""
 }
 
-// kill is kill -9. It returns the id of the instance that is dead.
+// kill is kill -9. It returns the id of the killed instance.
 func (w *worker) kill() (instance string) {
-	instance = w.leave()
+	instance = w.stopServing()
 	w.process.kill()
 	return instance
 }
 
-// stop lets the worker finish what is under way.
+// stop lets the worker finish what is under way, and ends it.
 func (w *worker) stop(ctx context.Context) error {
-	w.leave()
+	w.stopServing()
 	return w.process.stop(ctx)
 }
 
-// leave keeps callers away.
-func (w *worker) leave() (instance string) {
+// stopServing keeps clients from sending requests.
+func (w *worker) stopServing() (instance string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	instance = w.ready.Instance
@@ -146,17 +144,16 @@ func (w *worker) close() {
 	w.nats.close()
 }
 
-// patience is how long a caller waits for an answer: some workers are paused.
-const patience = 8 * time.Second
+// answerWithin is how long a client waits for an answer. Some workers are paused.
+const answerWithin = 8 * time.Second
 
-var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
-// ask sends a request. Whatever keeps the answer away, the caller then knows
-// nothing.
+// ask sends a request. Without an answer, the result is Unknown.
 func (w *worker) ask(ctx context.Context, request Request) Answer {
 	answer, err := w.askOnce(ctx, request)
 	if err != nil {
-		return Answer{Told: Unknown, Text: w.name + ": no answer: " + err.Error()}
+		return Answer{Result: Unknown, Text: w.name + ": no answer: " + err.Error()}
 	}
 	return answer
 }
@@ -166,7 +163,7 @@ func (w *worker) askOnce(ctx context.Context, request Request) (answer Answer, e
 	if !serving {
 		return answer, errors.New("it is not running")
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -176,7 +173,7 @@ func (w *worker) askOnce(ctx context.Context, request Request) (answer Answer, e
 	if err != nil {
 		return answer, err
 	}
-	response, err := client.Do(post)
+	response, err := httpClient.Do(post)
 	if err != nil {
 		return answer, err
 	}
@@ -186,7 +183,7 @@ func (w *worker) askOnce(ctx context.Context, request Request) (answer Answer, e
 		return answer, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return Answer{Told: Wrong, Text: fmt.Sprintf("%s: %s: %s", w.name, response.Status, text)}, nil
+		return Answer{Result: Unexpected, Text: fmt.Sprintf("%s: %s: %s", w.name, response.Status, text)}, nil
 	}
 	return answer, json.Unmarshal(text, &answer)
 }

@@ -20,7 +20,7 @@ func checkNamedFirst(r *Records, report Report) {
 
 // traces is what there is of a branch, in words.
 func (b *Branch) traces() string {
-	return fmt.Sprintf("barrier row %q, effects in a database %q, at a service %q", b.row(), strings.Join(b.Database, " "), strings.Join(b.Service, " "))
+	return fmt.Sprintf("barrier row %q, effects in a database %q, at a service %q", b.Row(), strings.Join(b.Database, " "), strings.Join(b.Service, " "))
 }
 
 func checkOneRow(r *Records, report Report) {
@@ -52,8 +52,8 @@ func checkBarrier(r *Records, report Report) {
 				allowed = append(allowed, NoRow)
 			}
 		}
-		if !slices.Contains(allowed, b.row()) {
-			report(key.GID, "the transaction is %s, but its branch %s, %s, has the barrier row %q", t.State, key.ID, b.Kind, b.row())
+		if !slices.Contains(allowed, b.Row()) {
+			report(key.GID, "the transaction is %s, but its branch %s, %s, has the barrier row %q", t.State, key.ID, b.Kind, b.Row())
 		}
 	})
 }
@@ -61,9 +61,9 @@ func checkBarrier(r *Records, report Report) {
 func checkEffects(r *Records, report Report) {
 	r.ended(func(key Key, b *Branch, t *Transaction) {
 		got := effects{strings.Join(b.Database, " "), strings.Join(b.Service, " ")}
-		if due := b.Shape.due(t.State, b.row()); b.Shape != NotRecorded && !slices.Contains(due, got) {
+		if due := b.Shape.due(t.State, b.Row()); b.Shape != NotRecorded && !slices.Contains(due, got) {
 			report(key.GID, "the transaction is %s, and its branch %s, %s, with the barrier row %q, had the effects %s; due is %s",
-				t.State, key.ID, b.Kind, b.row(), got, join(due))
+				t.State, key.ID, b.Kind, b.Row(), got, join(due))
 		}
 	})
 }

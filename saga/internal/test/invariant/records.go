@@ -84,8 +84,8 @@ type Branch struct {
 	Service  []string // operations that a service without a database accepted, in order; a repeated one counts once
 }
 
-// row is the state of its barrier row.
-func (b *Branch) row() State {
+// Row is the state of its barrier row.
+func (b *Branch) Row() State {
 	if len(b.Rows) == 0 {
 		return NoRow
 	}

@@ -1,4 +1,5 @@
-// Command worker is one of the processes that the chaos run starts, and kills.
+// Command worker is a program that uses the library. The chaos run starts several of
+// them, and kills them.
 package main
 
 import (

@@ -12,10 +12,10 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// pay asks the gateway, which has no database of ours.
+// pay is the payload of a payment at the gateway, which has no database of ours.
 type pay struct{ Cents int64 }
 
-func (pay) Branch() string { return "payment" }
+func (pay) Branch() string { return chaos.PaymentKind }
 
 type gateway struct{ url string }
 
@@ -23,8 +23,8 @@ func (g gateway) Try(ctx context.Context, in pay) error     { return g.ask(ctx, 
 func (g gateway) Confirm(ctx context.Context, in pay) error { return g.ask(ctx, chaos.Capture, in) }
 func (g gateway) Cancel(ctx context.Context, in pay) error  { return g.ask(ctx, chaos.Release, in) }
 
-// client keeps no connections: on one that it had used before, it might send a
-// request again by itself.
+// client keeps no connections. On a connection that it has used before, it may send
+// a request again by itself.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func (g gateway) ask(ctx context.Context, operation chaos.Operation, in pay) error {

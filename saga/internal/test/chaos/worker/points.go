@@ -7,16 +7,18 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// takePoints takes points from an account, in the other database.
+// takePoints is the payload of a branch that takes points from an account, in the
+// database of the other service.
 type takePoints struct {
 	Account string
 	Points  int64
 }
 
-func (takePoints) Branch() string { return "points.take" }
+func (takePoints) Branch() string { return chaos.PointsKind }
 
 type points struct{ db *gorm.DB }
 

@@ -22,18 +22,18 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// service is what a user of the library would write: an orchestrator with its
+// service is what a user of the library would write: an engine with its
 // branches, a consumer, and HTTP in front.
 type service struct {
 	setup     chaos.Setup
 	orch      *saga.Orchestrator
 	publisher *message.Publisher
 	consumer  *message.Consumer
-	ran       chan error // what Run has returned
-	closers   []func()   // last first
+	ran       chan error // the error of Run
+	closers   []func()   // called in reverse order
 }
 
-// open opens everything, or, if it cannot, nothing.
+// open opens everything. If something fails, it closes the rest.
 func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *service, err error) {
 	s := &service{setup: setup, ran: make(chan error, 1)}
 	defer func() {
@@ -41,11 +41,11 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 			s.close()
 		}
 	}()
-	home, err := s.database(setup.Home)
+	engineDB, err := s.database(setup.EngineDB)
 	if err != nil {
 		return nil, err
 	}
-	away, err := s.database(setup.Away)
+	serviceDB, err := s.database(setup.ServiceDB)
 	if err != nil {
 		return nil, err
 	}
@@ -58,26 +58,26 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
-	s.publisher, err = message.NewPublisher(ctx, home, broker, message.Config{Stream: setup.Stream, Subjects: []string{setup.Stream + ".>"}, AckTimeout: 2 * time.Second})
+	s.publisher, err = message.NewPublisher(ctx, engineDB, broker, message.Config{Stream: setup.Stream, Subjects: []string{setup.Stream + ".>"}, AckTimeout: 2 * time.Second})
 	if err != nil {
 		return nil, err
 	}
-	s.orch, err = saga.Open(ctx, home, saga.Config{Lease: setup.Lease, Poll: 100 * time.Millisecond, Timeout: 5 * time.Second,
+	s.orch, err = saga.Open(ctx, engineDB, saga.Config{Lease: setup.Lease, Poll: 100 * time.Millisecond, Timeout: 5 * time.Second,
 		CallTimeout: 3 * time.Second, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Logger: logger})
 	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(
-		tcc.Register(s.orch, noted(stock.New(home))),
+		tcc.Register(s.orch, recorded(stock.New(engineDB))),
 		tcc.Register(s.orch, s.publisher),
-		tcc.Register(s.orch, noted[takePoints](points{away})),
+		tcc.Register(s.orch, recorded[takePoints](points{serviceDB})),
 		tcc.RegisterExternal(s.orch, gateway{setup.Gateway}),
 	); err != nil {
 		return nil, err
 	}
-	s.consumer, err = message.Consume(ctx, away, broker, message.ConsumerConfig{Stream: setup.Stream, Name: "effects",
-		// Faults are not the message's fault: none may go to the dead letters.
-		Attempts: 1 << 20, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Timeout: 5 * time.Second, Logger: logger}, effect)
+	s.consumer, err = message.Consume(ctx, serviceDB, broker, message.ConsumerConfig{Stream: setup.Stream, Name: "effects",
+		// With so many attempts, no fault makes a message a dead letter.
+		Attempts: 1 << 20, FirstRetry: 20 * time.Millisecond, MaxRetry: time.Second, Timeout: 5 * time.Second, Logger: logger}, handle)
 	if err != nil {
 		return nil, err
 	}
@@ -106,16 +106,15 @@ func (s *service) close() {
 	}
 }
 
-// stop ends what is under way.
+// stop finishes what is under way, and closes everything.
 func (s *service) stop(ctx context.Context) error {
 	defer s.close()
 	return errors.Join(s.consumer.Stop(ctx), s.orch.Stop(ctx), <-s.ran, s.publisher.Stop(ctx))
 }
 
-// effect is what the consumer does with a message: exactly once, if the library
-// is right.
-func effect(_ context.Context, tx *gorm.DB, m message.Received) error {
-	return tx.Exec("INSERT INTO effects (message_id) VALUES (?)", m.ID).Error
+// handle is the handler of messages.
+func handle(_ context.Context, tx *gorm.DB, m message.Received) error {
+	return tx.Exec("INSERT INTO handled (message_id) VALUES (?)", m.ID).Error
 }
 
 // ServeHTTP answers a chaos.Request.
@@ -125,28 +124,28 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	told, err := s.do(r.Context(), request)
-	answer := chaos.Answer{Told: told}
+	result, err := s.do(r.Context(), request)
+	answer := chaos.Answer{Result: result}
 	if err != nil {
 		answer.Text = s.setup.Name + ": " + err.Error()
 	}
 	json.NewEncoder(w).Encode(answer)
 }
 
-func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Told, error) {
+func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Result, error) {
 	o := r.Order
-	switch options := (saga.Options{Timeout: o.Timeout, ReturnDecided: o.Decided}); r.Act {
+	switch options := (saga.Options{Timeout: o.Timeout, ReturnDecided: o.ReturnDecided}); r.Command {
 	case chaos.Execute:
-		_, err := tcc.ExecuteWith(ctx, s.orch, o.GID, options, parts(o)...)
-		return told(err, chaos.Confirmed), err
+		_, err := tcc.ExecuteWith(ctx, s.orch, o.GID, options, branches(o)...)
+		return resultOf(err, chaos.Confirmed), err
 	case chaos.Try:
 		tx, err := tcc.Begin(ctx, s.orch, o.GID, options)
 		if err != nil {
-			return told(err, ""), err
+			return resultOf(err, ""), err
 		}
-		for _, part := range parts(o)[:r.Parts] {
-			if err := tx.Try(ctx, part); err != nil {
-				return chaos.Failed, err
+		for _, branch := range branches(o)[:r.Branches] {
+			if err := tx.Try(ctx, branch); err != nil {
+				return chaos.NotTried, err
 			}
 		}
 		return chaos.Tried, nil
@@ -155,19 +154,19 @@ func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Told, error) {
 		if err == nil {
 			_, err = tx.Confirm(ctx)
 		}
-		return told(err, chaos.Confirmed), err
+		return resultOf(err, chaos.Confirmed), err
 	case chaos.Cancel:
 		tx, err := tcc.Resume(ctx, s.orch, o.GID)
 		if err == nil {
-			_, err = tx.Cancel(ctx, "the caller has changed its mind")
+			_, err = tx.Cancel(ctx, "the client has changed its mind")
 		}
-		return told(err, chaos.Cancelled), err
+		return resultOf(err, chaos.Cancelled), err
 	}
-	return chaos.Wrong, fmt.Errorf("unknown act %q", r.Act)
+	return chaos.Unexpected, fmt.Errorf("unknown command %q", r.Command)
 }
 
-// told translates the error of a call; without one, it was told success.
-func told(err error, success chaos.Told) chaos.Told {
+// resultOf translates the error of a call; without one, the result is success.
+func resultOf(err error, success chaos.Result) chaos.Result {
 	switch {
 	case err == nil:
 		return success
@@ -176,20 +175,20 @@ func told(err error, success chaos.Told) chaos.Told {
 	case errors.Is(err, saga.ErrConfirmed):
 		return chaos.Confirmed
 	case errors.Is(err, saga.ErrNotFound):
-		return chaos.Missing
+		return chaos.NotFound
 	case errors.Is(err, saga.ErrNotTried):
-		return chaos.Failed
+		return chaos.NotTried
 	case errors.Is(err, saga.ErrMismatch), errors.Is(err, saga.ErrInvalid), errors.Is(err, saga.ErrNotOpen):
-		return chaos.Wrong
+		return chaos.Unexpected
 	default:
-		// ErrUnknown, ErrNoLease and ErrStopped; and Begin and Resume, whose
-		// errors of the database come as they are.
+		// ErrUnknown, ErrNoLease and ErrStopped; and errors of the database, which
+		// Begin and Resume return as they are.
 		return chaos.Unknown
 	}
 }
 
-// parts are the branches of an order.
-func parts(o chaos.Order) (all []tcc.Payload) {
+// branches are the branches of an order.
+func branches(o chaos.Order) (all []tcc.Payload) {
 	if o.Cents > 0 {
 		all = append(all, pay{Cents: o.Cents})
 	}

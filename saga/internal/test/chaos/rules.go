@@ -60,7 +60,7 @@ func checkNotLost(r *records, report invariant.Report) {
 func checkGateway(r *records, report invariant.Report) {
 	for key, p := range r.payments {
 		if gid, id, _ := strings.Cut(key, "/"); p.misuse != "" {
-			report(gid, "the gateway refused a request of the branch %s: %s", id, p.misuse)
+			report(gid, "branch %s: the gateway refused a request: %s", id, p.misuse)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func checkOutbox(r *records, report invariant.Report) {
 			continue
 		}
 		if r.outbox[key] != due[b.Row()] {
-			report(key.GID, "the branch %s has the barrier row %q, but the outbox row %q", key.ID, b.Row(), r.outbox[key])
+			report(key.GID, "branch %s: the barrier row is %q, but the outbox row is %q", key.ID, b.Row(), r.outbox[key])
 		}
 	}
 }
@@ -82,12 +82,12 @@ func checkOutbox(r *records, report invariant.Report) {
 func checkStream(r *records, report invariant.Report) {
 	for branch, n := range r.published {
 		if gid, id, _ := strings.Cut(branch, "/"); r.state(gid) != invariant.Confirmed {
-			report(gid, "the message of its branch %s is %d times in the stream, but the transaction is not confirmed", id, n)
+			report(gid, "branch %s: the message is %d times in the stream, but the transaction is not confirmed", id, n)
 		}
 	}
 	for key, b := range r.Branches {
 		if b.Kind == MessageKind && r.state(key.GID) == invariant.Confirmed && r.published[key.String()] == 0 {
-			report(key.GID, "it is confirmed, but the message of its branch %s is not in the stream", key.ID)
+			report(key.GID, "branch %s: the message is not in the stream, but the transaction is confirmed", key.ID)
 		}
 	}
 }
@@ -95,12 +95,12 @@ func checkStream(r *records, report invariant.Report) {
 func checkHandledOnce(r *records, report invariant.Report) {
 	for branch, n := range r.published {
 		if gid, id, _ := strings.Cut(branch, "/"); r.handled[branch] != 1 {
-			report(gid, "the message of its branch %s is %d times in the stream, and was handled %d times", id, n, r.handled[branch])
+			report(gid, "branch %s: the message is %d times in the stream, and was handled %d times", id, n, r.handled[branch])
 		}
 	}
 	for branch, n := range r.handled {
 		if gid, id, _ := strings.Cut(branch, "/"); r.published[branch] == 0 {
-			report(gid, "the message of its branch %s is not in the stream, but was handled %d times", id, n)
+			report(gid, "branch %s: the message is not in the stream, but was handled %d times", id, n)
 		}
 	}
 }

@@ -68,9 +68,9 @@ var ruleTests = []struct {
 	{"known", "a", "ever learned its outcome", func(r *records) { clear(r.histories["a"].counts) }},
 	{"errors", "a", "an error that must not come", func(r *records) { r.histories["a"].counts[Unexpected] = 1 }},
 	{"not lost", "a", "and then that there is no such", func(r *records) { r.histories["a"].counts[Tried], r.histories["a"].counts[NotFound] = 1, 1 }},
-	{"gateway", "b", "branch 01: it was asked to hold twice", func(r *records) { r.payments["b/01"] = payment{misuse: "it was asked to hold twice"} }},
-	{"outbox", "b", `the outbox row "prepared"`, func(r *records) { r.outbox[messageOf("b")] = "prepared" }},
-	{"outbox", "a", `the outbox row ""`, func(r *records) { delete(r.outbox, messageOf("a")) }},
+	{"gateway", "b", "branch 01: the gateway refused a request: it was asked to hold twice", func(r *records) { r.payments["b/01"] = payment{misuse: "it was asked to hold twice"} }},
+	{"outbox", "b", `the outbox row is "prepared"`, func(r *records) { r.outbox[messageOf("b")] = "prepared" }},
+	{"outbox", "a", `the outbox row is ""`, func(r *records) { delete(r.outbox, messageOf("a")) }},
 	{"stream", "a", "not in the stream", func(r *records) { clear(r.published); clear(r.handled) }},
 	{"stream", "b", "1 times in the stream, but the transaction is not confirmed", func(r *records) { r.published["b/04"] = 1 }},
 	{"handled once", "a", "handled 2 times", func(r *records) { r.handled["a/04"] = 2 }},
@@ -82,9 +82,9 @@ var ruleTests = []struct {
 	{"conserved", "", "the confirmed orders have", func(r *records) { r.quantities[1] = quantity{"ann", plenty - 3, 0, 3} }},
 
 	// Some of the shared rules, about what is read here.
-	{"effects", "a", `"try" at the service`, func(r *records) { r.Branch(invariant.Key{GID: "a", ID: "01"}).Service = []string{invariant.Try} }},
+	{"effects", "a", `effects are "try" at the service`, func(r *records) { r.Branch(invariant.Key{GID: "a", ID: "01"}).Service = []string{invariant.Try} }},
 	{"answers", "b", "told that it is confirmed", func(r *records) { r.Clients["b"].ToldConfirmed = 1 }},
-	{"refused", "c", "stock.lock, is always refused", func(r *records) { r.Transactions["c"].State = invariant.Confirmed }},
+	{"refused", "c", "(stock.lock) is always refused", func(r *records) { r.Transactions["c"].State = invariant.Confirmed }},
 }
 
 func TestRules(t *testing.T) {

@@ -11,22 +11,22 @@ func checkNamedFirst(r *Records, report Report) {
 		switch {
 		case b.Logged && r.Transactions[key.GID] != nil:
 		case r.Transactions[key.GID] == nil:
-			report(key.GID, "the branch %s exists, but the log does not have its transaction: %s", key.ID, b.traces())
+			report(key.GID, "branch %s: the log does not have its transaction; there is %s", key.ID, b.traces())
 		default:
-			report(key.GID, "the branch %s has left a trace, but the log does not name it: %s", key.ID, b.traces())
+			report(key.GID, "branch %s: the log does not name it; there is %s", key.ID, b.traces())
 		}
 	}
 }
 
 // traces is what there is of a branch, in words.
 func (b *Branch) traces() string {
-	return fmt.Sprintf("barrier row %q, effects in a database %q, at a service %q", b.Row(), strings.Join(b.Database, " "), strings.Join(b.Service, " "))
+	return fmt.Sprintf("the barrier row %q, and effects: %s", b.Row(), b.effects())
 }
 
 func checkOneRow(r *Records, report Report) {
 	for key, b := range r.Branches {
 		if len(b.Rows) > 1 {
-			report(key.GID, "the branch %s has barrier rows in %d databases: %q", key.ID, len(b.Rows), b.Rows)
+			report(key.GID, "branch %s: barrier rows in %d databases: %q", key.ID, len(b.Rows), b.Rows)
 		}
 	}
 }
@@ -53,23 +53,27 @@ func checkBarrier(r *Records, report Report) {
 			}
 		}
 		if !slices.Contains(allowed, b.Row()) {
-			report(key.GID, "the transaction is %s, but its branch %s, %s, has the barrier row %q", t.State, key.ID, b.Kind, b.Row())
+			report(key.GID, "branch %s (%s): the barrier row is %q, but the transaction is %s", key.ID, b.Kind, b.Row(), t.State)
 		}
 	})
 }
 
 func checkEffects(r *Records, report Report) {
 	r.ended(func(key Key, b *Branch, t *Transaction) {
-		got := effects{strings.Join(b.Database, " "), strings.Join(b.Service, " ")}
+		got := b.effects()
 		if due := b.Shape.due(t.State, b.Row()); b.Shape != NotRecorded && !slices.Contains(due, got) {
-			report(key.GID, "the transaction is %s, and its branch %s, %s, with the barrier row %q, had the effects %s; due is %s",
-				t.State, key.ID, b.Kind, b.Row(), got, join(due))
+			report(key.GID, "branch %s (%s): effects are %s, expected %s; the transaction is %s, the barrier row %q",
+				key.ID, b.Kind, got, join(due), t.State, b.Row())
 		}
 	})
 }
 
 // effects are the operations that had effect, in order.
 type effects struct{ database, service string }
+
+func (b *Branch) effects() effects {
+	return effects{strings.Join(b.Database, " "), strings.Join(b.Service, " ")}
+}
 
 func (e effects) String() string {
 	switch {

@@ -43,9 +43,9 @@ func checkComplete(r *Records, report Report) {
 		for i, asked := range c.Asked {
 			switch b := r.Branches[Key{gid, asked.ID}]; {
 			case b != nil && b.Logged && b.Kind != asked.Kind:
-				report(gid, "the branch %s is %s in the log, but its client asked for %s", asked.ID, b.Kind, asked.Kind)
+				report(gid, "branch %s: the log has the kind %s, but its client asked for %s", asked.ID, b.Kind, asked.Kind)
 			case (b == nil || !b.Logged) && !c.Partial:
-				report(gid, "it is confirmed, but the log does not have the branch %s, %s, number %d of %d", asked.ID, asked.Kind, i+1, len(c.Asked))
+				report(gid, "it is confirmed, but the log does not name branch %s (%s), number %d of %d", asked.ID, asked.Kind, i+1, len(c.Asked))
 			}
 		}
 	}
@@ -58,7 +58,7 @@ func checkRefused(r *Records, report Report) {
 		}
 		for _, asked := range c.Asked {
 			if b := r.Branches[Key{gid, asked.ID}]; asked.Refused && b != nil && b.Logged {
-				report(gid, "it is confirmed, but the Try of its branch %s, %s, is always refused", asked.ID, asked.Kind)
+				report(gid, "it is confirmed, but the Try of branch %s (%s) is always refused", asked.ID, asked.Kind)
 			}
 		}
 	}

@@ -26,11 +26,10 @@ func (r *records) check() []invariant.Violation {
 	return found
 }
 
-func (r *records) state(gid string) invariant.State {
-	if t := r.Transactions[gid]; t != nil {
-		return t.State
-	}
-	return ""
+// confirmed says whether the transaction is confirmed, or is decided to be.
+func (r *records) confirmed(gid string) bool {
+	t := r.Transactions[gid]
+	return t != nil && t.Outcome() == invariant.Confirmed
 }
 
 func checkKnown(r *records, report invariant.Report) {
@@ -81,12 +80,15 @@ func checkOutbox(r *records, report invariant.Report) {
 
 func checkStream(r *records, report invariant.Report) {
 	for branch, n := range r.published {
-		if gid, id, _ := strings.Cut(branch, "/"); r.state(gid) != invariant.Confirmed {
+		if gid, id, _ := strings.Cut(branch, "/"); !r.confirmed(gid) {
 			report(gid, "branch %s: the message is %d times in the stream, but the transaction is not confirmed", id, n)
 		}
 	}
 	for key, b := range r.Branches {
-		if b.Kind == MessageKind && r.state(key.GID) == invariant.Confirmed && r.published[key.String()] == 0 {
+		if t := r.Transactions[key.GID]; t == nil || t.State != invariant.Confirmed {
+			continue
+		}
+		if b.Kind == MessageKind && r.published[key.String()] == 0 {
 			report(key.GID, "branch %s: the message is not in the stream, but the transaction is confirmed", key.ID)
 		}
 	}
@@ -115,7 +117,7 @@ func checkDeadLetters(r *records, report invariant.Report) {
 func checkConserved(r *records, report invariant.Report) {
 	confirmed := map[string]int64{}
 	for gid, h := range r.histories {
-		if r.state(gid) == invariant.Confirmed {
+		if r.confirmed(gid) {
 			confirmed[h.order.SKU] += h.order.Pieces
 			confirmed[h.order.Account] += h.order.Points
 		}

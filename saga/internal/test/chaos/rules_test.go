@@ -29,7 +29,7 @@ func correct() *records {
 			b := r.Branch(invariant.Key{GID: gid, ID: asked.ID})
 			b.Logged, b.Kind, b.Shape = true, asked.Kind, shapes[asked.Kind]
 			if gid != "c" {
-				b.Rows = []invariant.State{r.state(gid)}
+				b.Rows = []invariant.State{r.Transactions[gid].State}
 			}
 		}
 	}

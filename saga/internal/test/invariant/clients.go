@@ -19,7 +19,7 @@ func checkAnswers(r *Records, report Report) {
 			case told.times == 0:
 			case t == nil:
 				report(gid, "a client was told that it is %s, but it is not in the log", told.outcome)
-			case t.State != told.outcome:
+			case t.Outcome() != told.outcome:
 				report(gid, "a client was told that it is %s, but it is %s", told.outcome, t.State)
 			}
 		}
@@ -37,7 +37,7 @@ func checkOneAnswer(r *Records, report Report) {
 // checkComplete compares a confirmed transaction with what its client asked for.
 func checkComplete(r *Records, report Report) {
 	for gid, c := range r.Clients {
-		if t := r.Transactions[gid]; t == nil || t.State != Confirmed {
+		if t := r.Transactions[gid]; t == nil || t.Outcome() != Confirmed {
 			continue
 		}
 		for i, asked := range c.Asked {
@@ -53,7 +53,7 @@ func checkComplete(r *Records, report Report) {
 
 func checkRefused(r *Records, report Report) {
 	for gid, c := range r.Clients {
-		if t := r.Transactions[gid]; t == nil || t.State != Confirmed {
+		if t := r.Transactions[gid]; t == nil || t.Outcome() != Confirmed {
 			continue
 		}
 		for _, asked := range c.Asked {
@@ -66,7 +66,7 @@ func checkRefused(r *Records, report Report) {
 
 func checkAbandoned(r *Records, report Report) {
 	for gid, c := range r.Clients {
-		if t := r.Transactions[gid]; c.Abandoned && t != nil && t.State != Cancelled {
+		if t := r.Transactions[gid]; c.Abandoned && t != nil && t.Outcome() == Confirmed {
 			report(gid, "no client decided it, but it is %s", t.State)
 		}
 	}

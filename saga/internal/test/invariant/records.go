@@ -61,6 +61,18 @@ type Transaction struct {
 	Conflicts                  int // calls that contradicted what a branch had done
 }
 
+// Outcome is what the transaction is decided to be: [Confirmed], [Cancelled], or
+// [Trying] while it is not decided.
+func (t *Transaction) Outcome() State {
+	switch t.State {
+	case Confirming:
+		return Confirmed
+	case Cancelling:
+		return Cancelled
+	}
+	return t.State
+}
+
 // Transition is one committed change of a transaction.
 type Transition struct {
 	GID                string

@@ -15,7 +15,7 @@ var Rules = []Rule[*Records]{
 	{"one answer", "All clients of a transaction are told the same outcome.", checkOneAnswer},
 	{"complete", "A confirmed transaction has all branches that its client asked for.", checkComplete},
 	{"refused", "A transaction is not confirmed with a branch whose Try is refused.", checkRefused},
-	{"abandoned", "A transaction that no client decided is cancelled.", checkAbandoned},
+	{"abandoned", "A transaction that no client decided is not confirmed.", checkAbandoned},
 
 	{"named first", "The log names each branch that has left a trace.", checkNamedFirst},
 	{"one row", "A branch has its barrier row in one database only.", checkOneRow},

@@ -60,6 +60,18 @@ func TestCorrectRecords(t *testing.T) {
 	}
 }
 
+// A transaction that has not ended breaks that rule only: its decision is known.
+func TestDecidedOnly(t *testing.T) {
+	t.Parallel()
+	for gid, state := range map[string]State{"a": Confirming, "b": Cancelling} {
+		r := correct()
+		r.Transactions[gid].State = state
+		if found := Check(r, Rules); len(found) != 1 || found[0].Rule != "end" {
+			t.Errorf("%s: found %v", state, found)
+		}
+	}
+}
+
 // A Cancel of a branch at a service is correct whether or not its Try has arrived.
 func TestLostTryAtService(t *testing.T) {
 	t.Parallel()

@@ -27,7 +27,7 @@ fuzz: ## look for bad input that is not refused, FOR=20s for each entry point
 	  go test -run "^$$" -fuzz "^$$test\$$" -fuzztime $(FOR) ./$$(dirname $$(grep -rl "^func $$test(" --include=*_test.go .)); done'
 
 simulate: ## the orchestrator in a simulated world, in SEEDS=2000 ways
-	go test -timeout 0 ./saga/internal/simulation -sim.seeds=$(or $(SEEDS),2000)
+	go test -timeout 0 ./saga/internal/test/simulation -sim.seeds=$(or $(SEEDS),2000)
 
 guards: ## take out each guard of the code, and see its test fail, on private servers; writes saga/internal/guards/README.md
 	CI=true .ci/servers go test -v -count 1 -timeout 0 -parallel 2 -run '^TestGuards$$' ./saga/internal/guards -guards all -guards.write
@@ -41,7 +41,7 @@ cover: ## test coverage by package, on private servers
 chaos: FOR ?= 10m
 chaos: SEED ?= 0
 chaos: ## kill, pause and cut off processes with wrong clocks, FOR=10m; SEED=7 draws the same faults again
-	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^TestChaos$$' ./saga/internal/chaos -chaos.for $(FOR) -chaos.seed $(SEED)
+	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^TestChaos$$' ./saga/internal/test/chaos -chaos.for $(FOR) -chaos.seed $(SEED)
 
 bench: ## tccsaga, the same work by hand, and a DTM server, side by side, in about 25 minutes; writes saga/bench/results
 	.ci/servers sh -c 'cd saga/bench && go run . -out results'

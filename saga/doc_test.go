@@ -11,7 +11,7 @@ import (
 // Every row of the table of what can be lost names tests, and they exist.
 func TestTableOfWhatCanBeLost(t *testing.T) {
 	t.Parallel()
-	folders := map[string]string{"tcc": "../tcc", "simulation": "internal/simulation", "chaos": "internal/chaos", "barrier": "barrier",
+	folders := map[string]string{"tcc": "../tcc", "simulation": "internal/test/simulation", "chaos": "internal/test/chaos", "barrier": "barrier",
 		"txlog": "internal/txlog", "message": "../branches/message", "order": "../examples/order", "services": "../examples/services", "remote": "remote"}
 	text, err := os.ReadFile("doc.go")
 	if err != nil {

@@ -1,8 +1,6 @@
 package barrier
 
-import (
-	"github.com/tccsaga/tccsaga/saga/internal/dialect"
-)
+import "github.com/tccsaga/tccsaga/saga/internal/dialect"
 
 // queries are the statements on the barrier row in one dialect. An insert takes
 // gid, branch id, caller, kind and input; an update of a row that has to match

@@ -1,0 +1,109 @@
+package chaos
+
+import "time"
+
+// Order is what a client wants to happen as a whole or not at all. It has up to four
+// branches, in this order; one with a zero value is left out.
+type Order struct {
+	GID     string
+	Cents   int64  // held at the gateway, which has no database of ours
+	Account string // from which points are taken, in the database of another service
+	Points  int64
+	SKU     string // locked in the database of the engine
+	Pieces  int64
+	Notify  bool // publish a message
+
+	Timeout       time.Duration
+	ReturnDecided bool // answer when the order is decided, and not when it is finished
+}
+
+// The kinds of the branches of an order.
+const (
+	PaymentKind = "payment"
+	PointsKind  = "points.take"
+	StockKind   = "stock.lock"
+	MessageKind = "message.publish"
+)
+
+// kinds are the kinds of the order's branches, in order.
+func (o Order) kinds() (kinds []string) {
+	for _, branch := range []struct {
+		kind string
+		has  bool
+	}{{PaymentKind, o.Cents > 0}, {PointsKind, o.Points > 0}, {StockKind, o.Pieces > 0}, {MessageKind, o.Notify}} {
+		if branch.has {
+			kinds = append(kinds, branch.kind)
+		}
+	}
+	return kinds
+}
+
+// Request asks a worker to do something with an order.
+type Request struct {
+	Command  Command
+	Order    Order
+	Branches int // how many of the branches Try tries; those that are tried already are not tried again
+}
+
+// Command is what a request asks for. Execute does all with an order; the others
+// are for an open transaction, and each may go to another worker.
+type Command string
+
+// The commands.
+const (
+	Execute Command = "execute"
+	Try     Command = "try" // also begins the transaction
+	Confirm Command = "confirm"
+	Cancel  Command = "cancel"
+)
+
+// Answer is the answer to a request.
+type Answer struct {
+	Result Result
+	Text   string // of the error
+}
+
+// Result is what a client is told about a transaction.
+type Result string
+
+// The results.
+const (
+	Confirmed  Result = "confirmed"  // it is, or is decided to be
+	Cancelled  Result = "cancelled"  // it is, or is decided to be
+	Tried      Result = "tried"      // the branches of an open transaction are tried
+	NotTried   Result = "not tried"  // a Try has failed
+	NotFound   Result = "not found"  // there is no such transaction
+	Unknown    Result = "unknown"    // the client has to ask again
+	Unexpected Result = "unexpected" // an error that must not come
+)
+
+// Setup is what a worker is started with, as JSON in its first argument.
+type Setup struct {
+	Name      string
+	EngineDB  string // data source name
+	ServiceDB string // data source name
+	Prepare   bool   // use prepared statements
+	NATS      string // URL
+	Stream    string
+	Gateway   string // URL
+	Lease     time.Duration
+}
+
+// Ready is the line of JSON that a worker prints when it serves.
+type Ready struct {
+	Address  string // of its HTTP server
+	Instance string // of its engine
+	Clock    time.Time
+}
+
+// Operation is what a branch asks the gateway for: POST /operation with the key
+// and the cents in the query.
+type Operation string
+
+// The operations of the gateway. It answers 200; 409 to a Hold that it refuses;
+// and 503 if that fault is injected.
+const (
+	Hold    Operation = "hold"
+	Capture Operation = "capture"
+	Release Operation = "release"
+)

@@ -1,0 +1,115 @@
+package simulation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/test/invariant"
+)
+
+// input is the payload of every branch.
+type input struct {
+	Refuse bool // its Try is rejected
+}
+
+func encode(in any) ([]byte, error) { return json.Marshal(in) }
+
+// service is a service without a database of ours: it keeps, for each idempotency
+// key, what it was asked to do.
+type service struct {
+	mu   sync.Mutex
+	done map[string][]barrier.Op // by key; an operation that is repeated counts once
+}
+
+func (s *service) act(key string, op barrier.Op) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if did := s.done[key]; len(did) == 0 || did[len(did)-1] != op {
+		s.done[key] = append(did, op)
+	}
+}
+
+var errOnPurpose = errors.New("failed on purpose")
+
+// The kinds of branches.
+const (
+	here = "here" // in the log's database
+	away = "away" // in the other database
+	out  = "out"  // without a database
+	send = "send" // in the log's database; its Confirm calls the service before
+)
+
+// kinds are all kinds, in the order in which they are drawn from; see world.branches.
+var kinds = []string{here, away, out, send}
+
+// shapes say where the branches of a kind have their effects.
+var shapes = map[string]invariant.Shape{here: invariant.InDatabase, away: invariant.InDatabase, out: invariant.AtService, send: invariant.ServiceThenDatabase}
+
+// branches are the branches that a process registers, one of each kind.
+func (w *world) branches(p *process, other *gorm.DB) []saga.Branch {
+	inside := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+		return w.work(ctx, p, c, func() error {
+			// The branch ignores an error of this statement. If the server has rolled
+			// back with it, the local transaction must not commit the rest.
+			_ = tx.Exec("UPDATE remarks SET n = n + 1").Error
+			return tx.Exec("INSERT INTO effects (gid, branch, op) VALUES (?, ?, ?)", c.GID, c.BranchID, string(c.Op)).Error
+		})
+	}
+	outside := func(ctx context.Context, c saga.Call) (any, error) {
+		return "receipt", w.work(ctx, p, c, func() error {
+			w.service.act(c.Key().String(), c.Op)
+			return nil
+		})
+	}
+	sendWork := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+		if c.Op == barrier.Confirm && c.Receipt != "receipt" {
+			return fmt.Errorf("the receipt is %v", c.Receipt)
+		}
+		return inside(ctx, tx, c)
+	}
+	return []saga.Branch{
+		saga.NewLocal(here, encode, saga.Local{Work: inside}),
+		saga.NewLocal(away, encode, saga.Local{Work: inside, Database: other}),
+		saga.NewExternal(out, encode, saga.External{Try: outside, Confirm: outside, Cancel: outside}),
+		saga.NewLocal(send, encode, saga.Local{Work: sendWork, Effects: map[barrier.Op]saga.Effect{barrier.Confirm: outside}}),
+	}
+}
+
+// work is one call of a branch: it passes the gate, and then does what its fault
+// leaves of act.
+func (w *world) work(ctx context.Context, p *process, c saga.Call, act func() error) error {
+	var in input
+	if err := json.Unmarshal(c.Payload, &in); err != nil {
+		return err
+	}
+	waiting := &call{process: p, what: fmt.Sprintf("%s of %s, %s", c.Op, c.Key(), c.Kind)}
+	f, err := w.gate.pass(ctx, waiting)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.dead():
+		return errors.New("the process is dead")
+	case f == failBefore && waiting.dice < 3:
+		panic("on purpose")
+	case f == failBefore, f == rolledBack:
+		return errOnPurpose
+	case in.Refuse && c.Op == barrier.Try:
+		return saga.Reject(errors.New("refused"))
+	}
+	err = act()
+	switch f {
+	case failAfter:
+		return errOnPurpose
+	case dieAfter:
+		p.die()
+	}
+	return err
+}

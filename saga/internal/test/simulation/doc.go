@@ -1,0 +1,44 @@
+// Package simulation runs the real engine in a simulated world, in its tests.
+//
+// # What runs
+//
+// Three processes, each with an engine, are killed, paused and started again. They
+// share two databases, which are real SQLite files behind a driver that fails on
+// purpose, and a service without a database. Callers execute plans, and begin, try,
+// confirm and cancel transactions. The clock is simulated (see testing/synctest),
+// and each database has another one. When the callers are done, faults stop, and
+// all transactions have to end. Then package invariant checks what is in the
+// tables, what the service has done, and what the callers were told.
+//
+// # What the seed fixes
+//
+// Everything. Each call of a process to a database or a branch waits at a gate. When
+// all goroutines wait, the scheduler picks one call with the seeded generator, draws
+// its fault, and lets it go. So the same seed gives the same trace, and a seed that
+// failed fails again. Bursts are the exception: the seed does not decide which of
+// their transactions share a commit.
+//
+// # How to run and replay
+//
+//	make simulate SEEDS=2000
+//	go test ./saga/internal/test/simulation -run TestSeeds -v -sim.seed=7
+//
+// The second command repeats one seed and prints its trace: one line for each call,
+// with its simulated time, its process, its database, and its fault in capitals.
+// TestEachCallInTurn lets each call of one run fail, in each way.
+//
+// # How to extend it
+//
+//   - A fault: add a constant and its text to type fault in fault_test.go. Do what
+//     it says in gate.release in gate_test.go, if it changes when a call is made; in
+//     conn.perform in conn_test.go, for a call to a database; and in world.work in
+//     branch_test.go, for a call of a branch. All tests draw it from then on.
+//   - A kind of branch: add it to kinds and shapes, and register it in
+//     world.branches, in branch_test.go. world.steps in workload_test.go draws it.
+//   - A rule: see package invariant. What the rules look at is read in
+//     world.records in records_test.go.
+//   - What callers do: caller.execute and caller.open in caller_test.go, and who
+//     calls when in workload_test.go.
+//
+// A change of any of these changes what a seed means.
+package simulation

@@ -1,0 +1,82 @@
+package simulation
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// result is the result of a run.
+type result struct {
+	violations []string
+	trace      []string
+	calls      int
+	faults     map[fault]int
+}
+
+// simulate runs a world with the workload, until all transactions have ended or
+// time is up.
+func simulate(t *testing.T, seed uint64, log, other *database, workload func(w *world), faults func(w *world) plan) (r result) {
+	log.empty(t)
+	other.empty(t)
+	synctest.Test(t, func(t *testing.T) {
+		r.faults = map[fault]int{}
+		w := newWorld(seed, log, other, func(w *world) plan { return counted(faults(w), r.faults) })
+		w.run(workload)
+		r.violations, r.trace, r.calls = w.violations(), w.gate.trace, w.gate.calls
+	})
+	return r
+}
+
+// counted counts the faults of a plan.
+func counted(decide plan, faults map[fault]int) plan {
+	return func(n int, c *call) fault {
+		f := decide(n, c)
+		if f != none {
+			faults[f]++
+		}
+		return f
+	}
+}
+
+// endWithin is how long transactions may take to end after the last fault, by the
+// simulated clock.
+const endWithin = 5 * time.Minute
+
+// run starts the processes and the callers, stops the faults when the callers are
+// done, and the processes when all transactions have ended.
+func (w *world) run(workload func(w *world)) {
+	over := make(chan struct{})
+	var called, ended, down atomic.Bool
+	go func() {
+		workload(w)
+		called.Store(true)
+	}()
+	var supervisors sync.WaitGroup
+	for number := range processes {
+		supervisors.Go(func() { w.supervise(number, over) })
+	}
+	go func() {
+		supervisors.Wait()
+		down.Store(true)
+	}()
+	var stopped time.Time // when the faults stopped
+	w.gate.run(func() bool {
+		switch {
+		case down.Load():
+			return true
+		case ended.Load():
+		case !called.Load():
+		case stopped.IsZero():
+			stopped = time.Now()
+			w.end()
+			w.gate.note("faults stop")
+		case w.unfinished() == 0 || time.Since(stopped) > endWithin:
+			ended.Store(true)
+			close(over)
+		}
+		return false
+	})
+}

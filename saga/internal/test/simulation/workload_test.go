@@ -1,0 +1,77 @@
+package simulation
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga"
+)
+
+// transactions is the workload of callers of n transactions, at the same time. Each
+// caller asks until it knows the outcome, or until it gives up.
+func transactions(n int) func(w *world) { return func(w *world) { w.transactions(n) } }
+
+func (w *world) transactions(n int) {
+	var all sync.WaitGroup
+	for i := range n {
+		gid := fmt.Sprintf("t%d", i)
+		asked := w.ask(gid, w.steps(uint64(i)))
+		start := func(copied uint64, run func(*caller)) {
+			c := &caller{world: w, gid: gid, asked: asked, random: rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), name: fmt.Sprint("caller ", i, ".", copied)}
+			all.Go(func() {
+				time.Sleep(time.Duration(c.random.IntN(6000)) * time.Millisecond)
+				run(c)
+			})
+		}
+		switch i % 4 {
+		case 0: // two callers execute the same plan, perhaps at two processes
+			start(0, (*caller).execute)
+			start(1, (*caller).execute)
+		case 3:
+			start(0, (*caller).open)
+		default:
+			start(0, (*caller).execute)
+		}
+	}
+	all.Wait()
+}
+
+// bursts runs callers with plans of the same kinds, who call the same process at
+// the same moment, so that their transactions share commits. The seed does not
+// decide which of them share one.
+func (w *world) bursts(n int) {
+	random := rand.New(rand.NewPCG(w.seed, 20_000))
+	var all sync.WaitGroup
+	for burst := range 2 {
+		start, number := time.Duration(1000+4000*burst+random.IntN(3000))*time.Millisecond, random.IntN(processes)
+		for i := range n {
+			steps := []saga.Step{{Kind: here, Input: input{}}, {Kind: send, Input: input{}}}
+			if random.IntN(12) == 0 {
+				steps[random.IntN(2)].Input = input{Refuse: true}
+			}
+			gid := fmt.Sprintf("burst%d.%d", burst, i)
+			c := &caller{world: w, gid: gid, asked: w.ask(gid, steps), random: rand.New(rand.NewPCG(w.seed, 30_000+uint64(100*burst+i))),
+				name: fmt.Sprint("caller ", burst, ".", i), first: 1 + number}
+			all.Go(func() {
+				time.Sleep(start)
+				c.execute()
+			})
+		}
+	}
+	all.Wait()
+}
+
+// steps draws a plan.
+func (w *world) steps(n uint64) []saga.Step {
+	random := rand.New(rand.NewPCG(w.seed, 10_000+n))
+	var steps []saga.Step
+	for range 1 + random.IntN(3) {
+		steps = append(steps, saga.Step{Kind: kinds[random.IntN(len(kinds))], Input: input{}})
+	}
+	if random.IntN(5) == 0 {
+		steps[random.IntN(len(steps))].Input = input{Refuse: true}
+	}
+	return steps
+}

@@ -12,53 +12,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
-// Instance is a running orchestrator.
-type Instance struct {
-	ID, Host string
-	PID      int
-}
-
-// Renew writes or extends the lease of an instance. One statement per process
-// and heartbeat, however many transactions it drives, on a connection of its own.
-func (l *Log) Renew(ctx context.Context, instance Instance, lease time.Duration) error {
-	_, err := l.heart.Exec(ctx, l.sql.renew, instance.ID, instance.Host, instance.PID, lease.Microseconds(), lease.Microseconds())
-	if err != nil {
-		return fmt.Errorf("log: renewing the lease: %w", err)
-	}
-	return nil
-}
-
-// Resign ends the lease of an instance and makes the given transactions, which
-// it leaves unfinished, due at once.
-func (l *Log) Resign(ctx context.Context, instance string, unfinished []string) error {
-	return local.Run(ctx, l.db, func(tx *gorm.DB) error {
-		if err := l.MakeDue(ctx, tx, instance, unfinished); err != nil {
-			return err
-		}
-		_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.resign, instance)
-		return err
-	})
-}
-
-// MakeDue makes transactions of an instance that are not finished due at once.
-func (l *Log) MakeDue(ctx context.Context, tx *gorm.DB, instance string, gids []string) error {
-	for some := range slices.Chunk(gids, 200) {
-		arguments := []any{instance}
-		for _, gid := range some {
-			arguments = append(arguments, gid)
-		}
-		if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.makeDue(len(some)), arguments...); err != nil {
-			return fmt.Errorf("log: making transactions due: %w", err)
-		}
-	}
-	return nil
-}
-
-// DeleteExpired removes instances whose leases ended longer than age ago.
-func (l *Log) DeleteExpired(ctx context.Context, age time.Duration) error {
-	_, err := local.Exec(ctx, l.db, l.sql.deleteExpired, -age.Microseconds())
-	return err
-}
+// claimer finds due transactions, and takes them over.
+type claimer struct{ reader }
 
 // Claim says what an instance takes over.
 type Claim struct {
@@ -129,7 +84,7 @@ type candidate struct {
 // instance does not know is left to another. Those that are busy are only put
 // off, unless they are undecided past their deadline. Other instances' claims,
 // under way at the same time, are stepped around.
-func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
+func (l claimer) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 	err = local.Run(ctx, l.db, func(tx *gorm.DB) error {
 		claims = Claims{}
 		found, err := l.candidates(ctx, tx, c)
@@ -153,7 +108,7 @@ func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 }
 
 // candidates reads what is due, without a lock, and of which kinds it is.
-func (l *Log) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate, error) {
+func (l claimer) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate, error) {
 	from := max(0, c.From.Due.UnixMicro())
 	found, err := scan(ctx, tx, l.sql.candidates, []any{from, from, c.From.GID, c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
 		var attention string
@@ -221,7 +176,7 @@ func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
 
 // claim locks the chosen ones that are still due, reads their branches, and takes
 // them over as far as the bytes go. It returns those that are cut.
-func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) (cut map[string]bool, err error) {
+func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) (cut map[string]bool, err error) {
 	arguments := []any{c.Instance}
 	for _, gid := range gids {
 		arguments = append(arguments, gid)
@@ -268,7 +223,7 @@ const firstChunk = 8
 // than are allowed, and says which have been cut. The first is read whatever it
 // has. It reads a few at first, because the rest of a result has to be read even if
 // nobody wants it.
-func (l *Log) branchesWithin(ctx context.Context, tx *gorm.DB, most int, gids []string) (all map[string][]Branch, cut map[string]bool, err error) {
+func (l claimer) branchesWithin(ctx context.Context, tx *gorm.DB, most int, gids []string) (all map[string][]Branch, cut map[string]bool, err error) {
 	within := budget{most: most, all: make(map[string][]Branch, len(gids))}
 	for rest, chunk := gids, firstChunk; len(rest) > 0; chunk *= 2 {
 		some := rest[:min(chunk, len(rest))]
@@ -298,7 +253,7 @@ type budget struct {
 	spent       bool
 }
 
-func (l *Log) readWithin(ctx context.Context, tx *gorm.DB, gids []string, within *budget) error {
+func (l claimer) readWithin(ctx context.Context, tx *gorm.DB, gids []string, within *budget) error {
 	arguments := make([]any, len(gids))
 	for i, gid := range gids {
 		arguments[i] = gid
@@ -328,7 +283,7 @@ func (l *Log) readWithin(ctx context.Context, tx *gorm.DB, gids []string, within
 }
 
 // Unclaimed raises a transaction to attention that no instance here can drive.
-func (l *Log) Unclaimed(ctx context.Context, gid, why string) (raised bool, err error) {
+func (l claimer) Unclaimed(ctx context.Context, gid, why string) (raised bool, err error) {
 	raised, err = changed(local.Exec(ctx, l.db, l.sql.unclaimed, why, gid))
 	if err != nil {
 		return false, fmt.Errorf("log: raising %s to attention: %w", gid, err)
@@ -336,7 +291,7 @@ func (l *Log) Unclaimed(ctx context.Context, gid, why string) (raised bool, err 
 	return raised, nil
 }
 
-func (l *Log) postpone(ctx context.Context, tx *gorm.DB, due time.Duration, gids []string) error {
+func (l claimer) postpone(ctx context.Context, tx *gorm.DB, due time.Duration, gids []string) error {
 	if len(gids) == 0 {
 		return nil
 	}
@@ -350,7 +305,7 @@ func (l *Log) postpone(ctx context.Context, tx *gorm.DB, due time.Duration, gids
 	return nil
 }
 
-func (l *Log) take(ctx context.Context, tx *gorm.DB, instance string, due time.Duration, claimed []Claimed) error {
+func (l claimer) take(ctx context.Context, tx *gorm.DB, instance string, due time.Duration, claimed []Claimed) error {
 	if len(claimed) == 0 {
 		return nil
 	}
@@ -361,6 +316,15 @@ func (l *Log) take(ctx context.Context, tx *gorm.DB, instance string, due time.D
 	}
 	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.take(len(claimed)), arguments...); err != nil {
 		return fmt.Errorf("log: claiming: %w", err)
+	}
+	return nil
+}
+
+// MakeCancelDue makes a transaction due now that is being cancelled. Its failed branches
+// still wait for their next attempts.
+func (l claimer) MakeCancelDue(ctx context.Context, gid string) error {
+	if _, err := local.Exec(ctx, l.db, l.sql.operator.cancelDue, gid); err != nil {
+		return fmt.Errorf("log: making the cancel of %s due: %w", gid, err)
 	}
 	return nil
 }

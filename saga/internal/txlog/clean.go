@@ -11,6 +11,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
+// cleaner removes what is old.
+type cleaner struct{ *store }
+
 type cleanQueries struct {
 	take, advance string
 	cursor, page  string
@@ -38,7 +41,7 @@ func cleanStatements(d dialect.Dialect) cleanQueries {
 
 // TakeCleaning reserves the next batch of cleaning for the caller until hold
 // has passed; false says that it is not yet time, or another instance's turn.
-func (l *Log) TakeCleaning(ctx context.Context, hold time.Duration) (bool, error) {
+func (l cleaner) TakeCleaning(ctx context.Context, hold time.Duration) (bool, error) {
 	taken, err := changed(local.Exec(ctx, l.db, l.sql.clean.take, hold.Microseconds()))
 	if err != nil {
 		return false, fmt.Errorf("log: taking a turn at cleaning: %w", err)
@@ -51,7 +54,7 @@ func (l *Log) TakeCleaning(ctx context.Context, hold time.Duration) (bool, error
 // longer than age ago. Last is where the next batch begins; it is empty when
 // this one came to the end of the log. It reads along the primary key, so that
 // cleaning needs no index of its own.
-func (l *Log) Aged(ctx context.Context, limit int, age time.Duration) (aged []string, last string, err error) {
+func (l cleaner) Aged(ctx context.Context, limit int, age time.Duration) (aged []string, last string, err error) {
 	cursor, err := scan(ctx, l.db, l.sql.clean.cursor, nil, func(row scanner) (gid string, err error) {
 		err = row.Scan(&gid)
 		return gid, err
@@ -82,7 +85,7 @@ type Old struct {
 // LockOld locks those of the transactions that are still finished, and whose
 // deadlines have still passed, longer than age ago, in the local transaction tx. A
 // gid may be a new transaction by now.
-func (l *Log) LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gids []string) ([]Old, error) {
+func (l cleaner) LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gids []string) ([]Old, error) {
 	old, err := byGID(ctx, tx, l.sql.clean.lock, gids, func(row scanner) (o struct {
 		Old
 		keep bool
@@ -104,33 +107,12 @@ func (l *Log) LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gids 
 
 // Remove deletes transactions that [Log.LockOld] has locked, with all that the log
 // holds of them.
-func (l *Log) Remove(ctx context.Context, tx *gorm.DB, gids []string) error {
+func (l cleaner) Remove(ctx context.Context, tx *gorm.DB, gids []string) error {
 	return l.removeFrom(ctx, tx, l.sql.clean.remove, gids)
 }
 
-// Withdraw deletes transactions that the same local transaction has written.
-func (l *Log) Withdraw(ctx context.Context, tx *gorm.DB, gids []string) error {
-	return l.removeFrom(ctx, tx, l.sql.clean.remove[:2], gids)
-}
-
-func (l *Log) removeFrom(ctx context.Context, tx *gorm.DB, statements []func(int) string, gids []string) error {
-	if len(gids) == 0 {
-		return nil
-	}
-	arguments := make([]any, len(gids))
-	for i, gid := range gids {
-		arguments[i] = gid
-	}
-	for _, remove := range statements {
-		if _, err := tx.Statement.ConnPool.ExecContext(ctx, remove(len(gids)), arguments...); err != nil {
-			return fmt.Errorf("log: removing transactions: %w", err)
-		}
-	}
-	return nil
-}
-
 // AdvanceCleaning says where the next batch begins, and after which pause.
-func (l *Log) AdvanceCleaning(ctx context.Context, last string, pause time.Duration) error {
+func (l cleaner) AdvanceCleaning(ctx context.Context, last string, pause time.Duration) error {
 	if _, err := local.Exec(ctx, l.db, l.sql.clean.advance, last, pause.Microseconds()); err != nil {
 		return fmt.Errorf("log: noting how far cleaning has come: %w", err)
 	}

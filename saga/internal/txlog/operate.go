@@ -8,8 +8,10 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
-	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
+
+// operations are what people do by hand.
+type operations struct{ *store }
 
 // Act is a row of saga_acts: what an operator did to a transaction or, with an
 // empty GID, to a kind of branch.
@@ -55,7 +57,7 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 }
 
 // Record writes down an act, in the local transaction that does it.
-func (l *Log) Record(ctx context.Context, tx *gorm.DB, a Act) error {
+func (l operations) Record(ctx context.Context, tx *gorm.DB, a Act) error {
 	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.BranchID, a.Believed, a.GID, a.Kind)
 	if err != nil {
 		return fmt.Errorf("log: recording the %s of %s%s: %w", a.Name, a.GID, a.Kind, err)
@@ -65,7 +67,7 @@ func (l *Log) Record(ctx context.Context, tx *gorm.DB, a Act) error {
 
 // Acts reads what operators have done to a transaction or, with an empty gid,
 // to a kind of branch, in order.
-func (l *Log) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]Act, error) {
+func (l operations) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]Act, error) {
 	return scan(ctx, tx, l.sql.operator.acts, []any{gid, kind}, func(row scanner) (a Act, err error) {
 		var at int64
 		err = row.Scan(&a.GID, &a.Kind, &a.Name, &a.Who, &a.Why, &a.BranchID, &a.Believed, &at)
@@ -74,18 +76,9 @@ func (l *Log) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]Act, e
 	})
 }
 
-// MakeCancelDue makes a transaction due now that is being cancelled. Its failed branches
-// still wait for their next attempts.
-func (l *Log) MakeCancelDue(ctx context.Context, gid string) error {
-	if _, err := local.Exec(ctx, l.db, l.sql.operator.cancelDue, gid); err != nil {
-		return fmt.Errorf("log: making the cancel of %s due: %w", gid, err)
-	}
-	return nil
-}
-
 // Retry makes a decided transaction, and each of its branches, due now, and
 // takes back its attention.
-func (l *Log) Retry(ctx context.Context, tx *gorm.DB, gid string) error {
+func (l operations) Retry(ctx context.Context, tx *gorm.DB, gid string) error {
 	if err := l.act(ctx, tx, gid, l.sql.operator.retry); err != nil {
 		return err
 	}
@@ -94,34 +87,34 @@ func (l *Log) Retry(ctx context.Context, tx *gorm.DB, gid string) error {
 
 // Pause keeps a transaction from being driven; its deadline stays. The caller
 // has locked it.
-func (l *Log) Pause(ctx context.Context, tx *gorm.DB, gid string) error {
+func (l operations) Pause(ctx context.Context, tx *gorm.DB, gid string) error {
 	return l.act(ctx, tx, gid, l.sql.operator.pause)
 }
 
 // Resume undoes Pause. A decided transaction is due at once.
-func (l *Log) Resume(ctx context.Context, tx *gorm.DB, gid string) error {
+func (l operations) Resume(ctx context.Context, tx *gorm.DB, gid string) error {
 	return l.act(ctx, tx, gid, l.sql.operator.resume)
 }
 
 // PauseKind notes that a kind of branch is paused.
-func (l *Log) PauseKind(ctx context.Context, tx *gorm.DB, kind string) error {
+func (l operations) PauseKind(ctx context.Context, tx *gorm.DB, kind string) error {
 	return l.act(ctx, tx, kind, l.sql.operator.pauseKind)
 }
 
 // ResumeKind undoes PauseKind; false says that the kind was not paused.
-func (l *Log) ResumeKind(ctx context.Context, tx *gorm.DB, kind string) (bool, error) {
+func (l operations) ResumeKind(ctx context.Context, tx *gorm.DB, kind string) (bool, error) {
 	return changed(tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.resumeKind, kind))
 }
 
 // PausedKinds reads the kinds of branch that are paused.
-func (l *Log) PausedKinds(ctx context.Context) ([]string, error) {
+func (l operations) PausedKinds(ctx context.Context) ([]string, error) {
 	return scan(ctx, l.db, l.sql.operator.pausedKinds, nil, func(row scanner) (kind string, err error) {
 		err = row.Scan(&kind)
 		return kind, err
 	})
 }
 
-func (l *Log) act(ctx context.Context, tx *gorm.DB, on, query string) error {
+func (l operations) act(ctx context.Context, tx *gorm.DB, on, query string) error {
 	if _, err := tx.Statement.ConnPool.ExecContext(ctx, query, on); err != nil {
 		return fmt.Errorf("log: acting on %s: %w", on, err)
 	}

@@ -11,19 +11,22 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
+// reader reads transactions.
+type reader struct{ *store }
+
 // Get reads a transaction in the local transaction tx, or returns ErrNotFound.
-func (l *Log) Get(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
+func (l reader) Get(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
 	return l.get(ctx, tx, l.sql.get, gid)
 }
 
 // GetLocked reads a transaction with a locking read, in the local transaction
 // tx. It waits for a local transaction whose COMMIT is under way, so what it
 // reads is certain even if nobody was told how that COMMIT went.
-func (l *Log) GetLocked(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
+func (l reader) GetLocked(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
 	return l.get(ctx, tx, l.sql.getLocked, gid)
 }
 
-func (l *Log) get(ctx context.Context, db *gorm.DB, query, gid string) (Record, error) {
+func (l reader) get(ctx context.Context, db *gorm.DB, query, gid string) (Record, error) {
 	records, err := l.records(ctx, db, query, gid)
 	if err != nil {
 		return Record{}, err
@@ -34,7 +37,7 @@ func (l *Log) get(ctx context.Context, db *gorm.DB, query, gid string) (Record, 
 	return records[0], nil
 }
 
-func (l *Log) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
+func (l reader) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
 	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
 		var created, deadline, due, decided, finished, paused, now int64
 		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.Code, &r.BranchID, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
@@ -49,7 +52,7 @@ func (l *Log) records(ctx context.Context, db *gorm.DB, query string, arguments 
 }
 
 // InUse returns which of the gids are in the log, in the local transaction tx.
-func (l *Log) InUse(ctx context.Context, tx *gorm.DB, gids []string) (map[string]bool, error) {
+func (l reader) InUse(ctx context.Context, tx *gorm.DB, gids []string) (map[string]bool, error) {
 	found, err := byGID(ctx, tx, l.sql.inUse, gids, func(row scanner) (gid string, err error) {
 		err = row.Scan(&gid)
 		return gid, err
@@ -63,17 +66,17 @@ func (l *Log) InUse(ctx context.Context, tx *gorm.DB, gids []string) (map[string
 
 // BranchesIn reads the branches of transactions, in order, in the local
 // transaction tx.
-func (l *Log) BranchesIn(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {
+func (l reader) BranchesIn(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {
 	return l.branchesOf(ctx, tx, l.sql.branches, gids)
 }
 
 // LockedBranches is Branches with a locking read, in the local transaction tx: of
 // the database that takes writes, and not of a replica that lags behind.
-func (l *Log) LockedBranches(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {
+func (l reader) LockedBranches(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {
 	return l.branchesOf(ctx, tx, l.sql.lockedBranches, gids)
 }
 
-func (l *Log) branchesOf(ctx context.Context, tx *gorm.DB, query func(int) string, gids []string) (map[string][]Branch, error) {
+func (l reader) branchesOf(ctx context.Context, tx *gorm.DB, query func(int) string, gids []string) (map[string][]Branch, error) {
 	all := make(map[string][]Branch, len(gids))
 	branches, err := byGID(ctx, tx, query, gids, scanBranch)
 	for _, b := range branches {
@@ -91,7 +94,7 @@ func scanBranch(row scanner) (b Branch, err error) {
 
 // Attempts reads the failed attempts of transactions, in order, in the local
 // transaction tx.
-func (l *Log) Attempts(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Attempt, error) {
+func (l reader) Attempts(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Attempt, error) {
 	all := make(map[string][]Attempt, len(gids))
 	attempts, err := byGID(ctx, tx, l.sql.attempts, gids, func(row scanner) (a Attempt, err error) {
 		var failed, next, now int64
@@ -104,17 +107,6 @@ func (l *Log) Attempts(ctx context.Context, tx *gorm.DB, gids ...string) (map[st
 		all[a.GID] = append(all[a.GID], a)
 	}
 	return all, err
-}
-
-func byGID[T any](ctx context.Context, db *gorm.DB, query func(n int) string, gids []string, each func(scanner) (T, error)) ([]T, error) {
-	if len(gids) == 0 {
-		return nil, nil
-	}
-	arguments := make([]any, len(gids))
-	for i, gid := range gids {
-		arguments[i] = gid
-	}
-	return scan(ctx, db, query(len(gids)), arguments, each)
 }
 
 // Filter narrows a List.
@@ -131,12 +123,12 @@ type Filter struct {
 }
 
 // List reads transactions by gid.
-func (l *Log) List(ctx context.Context, f Filter) ([]Record, error) {
+func (l reader) List(ctx context.Context, f Filter) ([]Record, error) {
 	query, arguments := l.listQuery(f)
 	return l.records(ctx, l.db, query, arguments...)
 }
 
-func (l *Log) listQuery(f Filter) (query string, arguments []any) {
+func (l reader) listQuery(f Filter) (query string, arguments []any) {
 	var where []string
 	add := func(condition string, values ...any) {
 		where = append(where, condition)
@@ -180,24 +172,14 @@ func (l *Log) listQuery(f Filter) (query string, arguments []any) {
 	return l.sql.dialect.SQL(query), arguments
 }
 
-type scanner interface{ Scan(...any) error }
-
-func scan[T any](ctx context.Context, db *gorm.DB, query string, arguments []any, each func(scanner) (T, error)) ([]T, error) {
-	rows, err := db.Statement.ConnPool.QueryContext(ctx, query, arguments...)
-	if err != nil {
-		return nil, fmt.Errorf("log: reading: %w", err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		one, err := each(rows)
-		if err != nil {
-			return nil, fmt.Errorf("log: reading: %w", err)
+// Named returns a branch of a transaction, with a locking read; false says that
+// there is none.
+func (l reader) Named(ctx context.Context, tx *gorm.DB, gid, branchID string) (Branch, bool, error) {
+	branches, err := l.LockedBranches(ctx, tx, gid)
+	for _, b := range branches[gid] {
+		if b.ID == branchID {
+			return b, true, err
 		}
-		all = append(all, one)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("log: reading: %w", err)
-	}
-	return all, nil
+	return Branch{}, false, err
 }

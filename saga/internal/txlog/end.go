@@ -1,0 +1,141 @@
+package txlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// finisher decides transactions, ends them, and writes failed attempts.
+type finisher struct{ *store }
+
+// Decision moves a transaction out of Trying.
+type Decision struct {
+	GID        string
+	Epoch      int64  // the epoch to decide under; 0 for any, which raises it
+	State      string // Confirming or Cancelling
+	Reason, By string
+	Code       string        // of the reason, for programs
+	BranchID   string        // whose Try was the reason; empty if it was none
+	Owner      string        // who drives it from now on
+	Due        time.Duration // when somebody else looks at it, unless it is finished by then
+}
+
+// Decide is the decision: one compare-and-set from Trying to Confirming or
+// Cancelling. A Confirming has no effect once the deadline has passed. If the
+// set had no effect it returns ErrStale.
+func (l finisher) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
+	query := l.sql.decide
+	if d.State == Confirming {
+		query = l.sql.decideInTime
+	}
+	raise := 0
+	if d.Epoch == 0 {
+		raise = 1
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, query,
+		d.State, d.Reason, d.Code, d.BranchID, d.By, d.Owner, raise, d.Due.Microseconds(), d.GID, d.Epoch, d.Epoch)
+	return l.guarded(d.GID, "deciding", result, err)
+}
+
+// Finish moves a transaction from Confirming or Cancelling to its end, if it
+// is still driven under the epoch; else it returns ErrStale.
+func (l finisher) Finish(ctx context.Context, tx *gorm.DB, gid string, epoch int64) error {
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.finish, gid, epoch)
+	return l.guarded(gid, "finishing", result, err)
+}
+
+// FinishAll is Finish for many transactions: for all of them, or it returns
+// ErrStale, and the caller rolls back. They are driven under the same epoch.
+func (l finisher) FinishAll(ctx context.Context, tx *gorm.DB, epoch int64, gids []string) error {
+	arguments := make([]any, 0, 1+len(gids))
+	arguments = append(arguments, epoch)
+	for _, gid := range gids {
+		arguments = append(arguments, gid)
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.finishAll(len(gids)), arguments...)
+	if err != nil {
+		return fmt.Errorf("log: finishing %d transactions: %w", len(gids), err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {
+		return errors.Join(ErrStale, err)
+	}
+	return nil
+}
+
+// Done marks branches that are confirmed or cancelled before their transaction
+// is finished as a whole. A mark only saves a call, which the barrier would
+// turn away; it needs no guard.
+func (l finisher) Done(ctx context.Context, tx *gorm.DB, gid string, branchIDs ...string) error {
+	if len(branchIDs) == 0 {
+		return nil
+	}
+	arguments := make([]any, 0, 1+len(branchIDs))
+	arguments = append(arguments, gid)
+	for _, id := range branchIDs {
+		arguments = append(arguments, id)
+	}
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.done(len(branchIDs)), arguments...); err != nil {
+		return fmt.Errorf("log: marking branches of %s done: %w", gid, err)
+	}
+	return nil
+}
+
+// KeptAttempts is the number of failed attempts kept per branch and operation.
+const KeptAttempts = 20
+
+// Failure is a failed branch call.
+type Failure struct {
+	BranchID, Operation string
+	Attempt             int // from 1
+	Error, Instance     string
+	Code                string        // for programs
+	Next                time.Duration // from now, when to call again; negative is never
+}
+
+// Retry says what becomes of a transaction after failed attempts.
+type Retry struct {
+	GID       string
+	Epoch     int64         // under which it is driven
+	Due       time.Duration // from now
+	Attention string        // empty leaves what is there
+	Release   bool          // any instance may drive it from then on
+}
+
+// Fail writes failed attempts, and when the transaction is due again, if it is
+// still driven under the epoch; else it returns ErrStale.
+func (l finisher) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Failure) error {
+	pool, gid := tx.Statement.ConnPool, r.GID
+	release := 0
+	if r.Release {
+		release = 1
+	}
+	result, err := pool.ExecContext(ctx, l.sql.fail, len(failures), r.Attention, r.Attention, release, r.Due.Microseconds(), gid, r.Epoch)
+	if err := l.guarded(gid, "recording failures", result, err); err != nil {
+		return err
+	}
+	return l.Attempted(ctx, tx, gid, failures...)
+}
+
+// Attempted writes failed attempts.
+func (l finisher) Attempted(ctx context.Context, tx *gorm.DB, gid string, failures ...Failure) error {
+	pool := tx.Statement.ConnPool
+	for _, f := range failures {
+		query, arguments := l.sql.attemptLast, []any{gid, f.BranchID, f.Operation, f.Attempt, f.Error, f.Code, f.Instance}
+		if f.Next >= 0 {
+			query, arguments = l.sql.attempt, append(arguments, f.Next.Microseconds())
+		}
+		if _, err := pool.ExecContext(ctx, query, arguments...); err != nil {
+			return fmt.Errorf("log: recording an attempt of %s/%s: %w", gid, f.BranchID, err)
+		}
+		if f.Attempt > KeptAttempts {
+			if _, err := pool.ExecContext(ctx, l.sql.forget, gid, f.BranchID, f.Operation, f.Attempt-KeptAttempts); err != nil {
+				return fmt.Errorf("log: thinning the attempts of %s/%s: %w", gid, f.BranchID, err)
+			}
+		}
+	}
+	return nil
+}

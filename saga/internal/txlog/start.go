@@ -1,0 +1,156 @@
+package txlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+)
+
+// starter begins transactions and adds branches to them.
+type starter struct{ *store }
+
+// Start is a new transaction.
+type Start struct {
+	GID, Pattern, Digest string
+	State                string // Trying; or another but Cancelling if it is decided with its first commit
+	Reason               string // of one that is cancelled; and Code and BranchID
+	Code, BranchID       string
+	DecidedBy            string
+	Owner                string
+	Deadline             time.Duration // from now
+	Due                  time.Duration // from now; of no use in a finished one
+	Branches             []Branch
+}
+
+// Insert writes new transactions of the same state with their branches, at
+// epoch 1. If a gid is in use, now or by a local transaction that is about to
+// commit, it returns ErrExists, and the caller rolls back.
+func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
+	pool := tx.Statement.ConnPool
+	arguments := make([]any, 0, 9*len(starts))
+	var open, done []Branch
+	for _, s := range starts {
+		arguments = append(arguments, s.GID, s.Pattern, s.State, s.Digest, s.DecidedBy, s.Owner, s.Deadline.Microseconds())
+		switch s.State {
+		case Trying, Confirming:
+			arguments = append(arguments, s.Due.Microseconds())
+		case Cancelled:
+			arguments = append(arguments, s.Reason, s.Code, s.BranchID)
+		}
+		for _, b := range s.Branches {
+			b.GID = s.GID
+			if b.Done {
+				done = append(done, b)
+			} else {
+				open = append(open, b)
+			}
+		}
+	}
+	if _, err := pool.ExecContext(ctx, l.sql.insert[starts[0].State](len(starts)), arguments...); err != nil {
+		if local.Duplicate(err) {
+			return ErrExists
+		}
+		return fmt.Errorf("log: writing transaction %s: %w", starts[0].GID, err)
+	}
+	return l.insertBranches(ctx, pool, open, done)
+}
+
+func (l starter) insertBranches(ctx context.Context, pool gorm.ConnPool, open, done []Branch) error {
+	size := named{len(open), len(done)}
+	if size == (named{}) {
+		return nil
+	}
+	arguments := make([]any, 0, 4*(size.open+size.done))
+	for _, branches := range [][]Branch{open, done} {
+		for _, b := range branches {
+			arguments = append(arguments, b.GID, b.ID, b.Kind, b.Payload)
+		}
+	}
+	if _, err := pool.ExecContext(ctx, l.sql.insertBranches(size), arguments...); err != nil {
+		return fmt.Errorf("log: naming %d branches: %w", size.open+size.done, err)
+	}
+	return nil
+}
+
+// Joined is what Join found.
+type Joined struct {
+	Left  time.Duration // until the deadline
+	Tried bool          // the branch was named before, and marked by Tried
+}
+
+// ErrFull says that a transaction has as many branches, or bytes of payloads, as
+// it may have.
+var ErrFull = errors.New("the transaction is full")
+
+// Room is how much a transaction may hold.
+type Room struct{ Branches, Bytes int }
+
+// Join locks an undecided transaction, so that no decision can come before tx
+// ends, and names a further branch of it. If the branch is named already, with
+// the same kind and payload, that is fine; with others, it returns ErrExists. If
+// there is no room for it, it returns ErrFull.
+func (l starter) Join(ctx context.Context, tx *gorm.DB, branch Branch, room Room) (Joined, error) {
+	held, err := scan(ctx, tx, l.sql.hold, []any{branch.GID}, func(row scanner) (left int64, err error) {
+		err = row.Scan(&left)
+		return left, err
+	})
+	if err != nil {
+		return Joined{}, err
+	}
+	if len(held) == 0 {
+		return Joined{}, ErrStale
+	}
+	joined := Joined{Left: time.Duration(held[0]) * time.Microsecond}
+	named, err := scan(ctx, tx, l.sql.branch, []any{branch.GID, branch.ID}, func(row scanner) (b Branch, err error) {
+		err = row.Scan(&b.Kind, &b.Payload, &joined.Tried)
+		return b, err
+	})
+	switch {
+	case err != nil:
+		return Joined{}, err
+	case len(named) == 0:
+		if err := l.fits(ctx, tx, branch, room); err != nil {
+			return Joined{}, err
+		}
+		return joined, l.insertBranches(ctx, tx.Statement.ConnPool, []Branch{branch}, nil)
+	case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:
+		return Joined{}, ErrExists
+	default:
+		return joined, nil
+	}
+}
+
+// fits says whether a transaction has room for a further branch.
+func (l starter) fits(ctx context.Context, tx *gorm.DB, branch Branch, room Room) error {
+	held, err := scan(ctx, tx, l.sql.size, []any{branch.GID}, func(row scanner) (r Room, err error) {
+		err = row.Scan(&r.Branches, &r.Bytes)
+		return r, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case held[0].Branches >= room.Branches:
+		return fmt.Errorf("%w: it has %d branches, %d are allowed", ErrFull, held[0].Branches, room.Branches)
+	case held[0].Bytes+len(branch.Payload) > room.Bytes:
+		return fmt.Errorf("%w: with this branch its payloads have %d bytes, %d are allowed", ErrFull, held[0].Bytes+len(branch.Payload), room.Bytes)
+	}
+	return nil
+}
+
+// Tried marks a branch of an open transaction whose Try had succeeded.
+func (l starter) Tried(ctx context.Context, tx *gorm.DB, gid, branchID string) error {
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.tried, gid, branchID); err != nil {
+		return fmt.Errorf("log: marking %s/%s tried: %w", gid, branchID, err)
+	}
+	return nil
+}
+
+// Withdraw deletes transactions that the same local transaction has written.
+func (l starter) Withdraw(ctx context.Context, tx *gorm.DB, gids []string) error {
+	return l.removeFrom(ctx, tx, l.sql.clean.remove[:2], gids)
+}

@@ -17,7 +17,7 @@ func FuzzRequests(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { service.Stop(f.Context()) })
-	routes := service.Routes()
+	routes := api{service}.routes()
 	send := func(method, path, body string) *httptest.ResponseRecorder {
 		request := httptest.NewRequest(method, "/", strings.NewReader(body))
 		request.URL.Path = path

@@ -43,7 +43,7 @@ func (r Reservation) payWithin() (time.Duration, error) {
 	return within, nil
 }
 
-func (s *Service) postReservation(c *gin.Context) {
+func (a api) postReservation(c *gin.Context) {
 	var r Reservation
 	if !web.Decode(c, &r) || !valid(c, r.Order) {
 		return
@@ -56,29 +56,29 @@ func (s *Service) postReservation(c *gin.Context) {
 	ctx, gid := c.Request.Context(), reservationPrefix+r.OrderID
 	plan, err := r.plan()
 	if err == nil {
-		err = s.reserve(ctx, gid, plan, within)
+		err = a.reserve(ctx, gid, plan, within)
 	}
 	var rejection *saga.Rejection
 	switch {
 	case err == nil:
-		s.reserved(c, gid, plan)
+		a.reserved(c, gid, plan)
 	case errors.As(err, &rejection):
-		outcome, err := s.orch.Cancel(ctx, gid, rejection.Error())
+		outcome, err := a.orch.Cancel(ctx, gid, rejection.Error())
 		if err == nil {
 			err = saga.ErrCancelled
 		}
-		s.answer(c, http.StatusCreated, gid, outcome, err)
+		a.answer(c, http.StatusCreated, gid, outcome, err)
 	case errors.Is(err, saga.ErrNotOpen):
-		s.reserved(c, gid, plan) // repeated after the decision
+		a.reserved(c, gid, plan) // repeated after the decision
 	default:
-		s.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
+		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
 	}
 }
 
 // reserve tries the branches and leaves the decision open. Sent again, it is
 // recognised branch by branch, and does nothing new.
-func (s *Service) reserve(ctx context.Context, gid string, plan []tcc.Payload, within time.Duration) error {
-	tx, err := tcc.BeginWith(ctx, s.orch, gid, saga.Options{Timeout: within})
+func (a api) reserve(ctx context.Context, gid string, plan []tcc.Payload, within time.Duration) error {
+	tx, err := tcc.BeginWith(ctx, a.orch, gid, saga.Options{Timeout: within})
 	if err != nil {
 		return err
 	}
@@ -91,19 +91,19 @@ func (s *Service) reserve(ctx context.Context, gid string, plan []tcc.Payload, w
 }
 
 // reserved answers with where the reservation stands.
-func (s *Service) reserved(c *gin.Context, gid string, plan []tcc.Payload) {
-	found, err := s.orch.Lookup(c.Request.Context(), gid)
+func (a api) reserved(c *gin.Context, gid string, plan []tcc.Payload) {
+	found, err := a.orch.Lookup(c.Request.Context(), gid)
 	switch {
 	case err != nil:
-		s.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
+		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
 	case !same(found.Branches, plan):
-		s.answer(c, http.StatusCreated, gid, saga.Outcome{}, saga.ErrMismatch)
+		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, saga.ErrMismatch)
 	case found.State == saga.Trying:
 		c.JSON(http.StatusCreated, Answer{GID: gid, Status: "reserved", Deadline: &found.DeadlineAt})
 	case found.State == saga.Cancelling || found.State == saga.Cancelled:
-		s.answer(c, http.StatusCreated, gid, saga.Outcome{State: found.State, Reason: found.Reason}, saga.ErrCancelled)
+		a.answer(c, http.StatusCreated, gid, saga.Outcome{State: found.State, Reason: found.Reason}, saga.ErrCancelled)
 	default:
-		s.answer(c, http.StatusCreated, gid, saga.Outcome{State: found.State}, nil)
+		a.answer(c, http.StatusCreated, gid, saga.Outcome{State: found.State}, nil)
 	}
 }
 
@@ -124,16 +124,16 @@ func same(branches []saga.BranchView, plan []tcc.Payload) bool {
 	return true
 }
 
-func (s *Service) payReservation(c *gin.Context) {
+func (a api) payReservation(c *gin.Context) {
 	gid := reservationGID(c)
-	outcome, err := s.orch.Confirm(c.Request.Context(), gid, saga.Options{})
-	s.answer(c, http.StatusOK, gid, outcome, err)
+	outcome, err := a.orch.Confirm(c.Request.Context(), gid, saga.Options{})
+	a.answer(c, http.StatusOK, gid, outcome, err)
 }
 
-func (s *Service) cancelReservation(c *gin.Context) {
+func (a api) cancelReservation(c *gin.Context) {
 	gid := reservationGID(c)
-	outcome, err := s.orch.Cancel(c.Request.Context(), gid, "cancelled by the customer")
-	s.answer(c, http.StatusOK, gid, outcome, err)
+	outcome, err := a.orch.Cancel(c.Request.Context(), gid, "cancelled by the customer")
+	a.answer(c, http.StatusOK, gid, outcome, err)
 }
 
 // reservationGID takes the order id, or the gid that POST /reservations gave.

@@ -13,27 +13,27 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Handler returns the HTTP interface: the routes behind their guard.
-func (s *Service) Handler() http.Handler { return web.Guard(s.Routes(), s.public) }
+// api has the pages of the service.
+type api struct{ *Service }
 
-// Routes returns the pages. Those of an operator are left out where other machines
+// routes returns the pages. Those of an operator are left out where other machines
 // can reach them: this example asks nobody who they are.
-func (s *Service) Routes() http.Handler {
+func (a api) routes() http.Handler {
 	r := web.New()
-	r.POST("/orders", s.postOrder)
-	r.POST("/reservations", s.postReservation)
-	r.POST("/reservations/:id/pay", s.payReservation)
-	r.POST("/reservations/:id/cancel", s.cancelReservation)
-	web.Stock(r, s.stock)
-	web.Get(r, "/notifications", s.getNotifications)
-	if s.public.Any() {
+	r.POST("/orders", a.postOrder)
+	r.POST("/reservations", a.postReservation)
+	r.POST("/reservations/:id/pay", a.payReservation)
+	r.POST("/reservations/:id/cancel", a.cancelReservation)
+	web.Stock(r, a.stock)
+	web.Get(r, "/notifications", a.getNotifications)
+	if a.public.Any() {
 		return r
 	}
-	web.Get(r, "/", func(c *gin.Context) { c.String(http.StatusOK, banner(s, c.Request.Host)) })
-	web.Get(r, "/transactions/:gid", s.getTransaction)
-	r.POST("/transactions/:gid/:act", s.postAct)
-	web.Get(r, "/faults", func(c *gin.Context) { c.JSON(http.StatusOK, s.faults.get()) })
-	r.POST("/faults", s.postFaults)
+	web.Get(r, "/", func(c *gin.Context) { c.String(http.StatusOK, banner(a.Service, c.Request.Host)) })
+	web.Get(r, "/transactions/:gid", a.getTransaction)
+	r.POST("/transactions/:gid/:act", a.postAct)
+	web.Get(r, "/faults", func(c *gin.Context) { c.JSON(http.StatusOK, a.faults.get()) })
+	r.POST("/faults", a.postFaults)
 	return r
 }
 
@@ -47,7 +47,7 @@ type Answer struct {
 	Deadline  *time.Time `json:"pay_before,omitempty"`
 }
 
-func (s *Service) postOrder(c *gin.Context) {
+func (a api) postOrder(c *gin.Context) {
 	var order Order
 	if !web.Decode(c, &order) || !valid(c, order) {
 		return
@@ -55,23 +55,23 @@ func (s *Service) postOrder(c *gin.Context) {
 	gid := "order-" + order.OrderID
 	plan, err := order.plan()
 	if err != nil {
-		s.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
+		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
 		return
 	}
-	outcome, err := tcc.Execute(c.Request.Context(), s.orch, gid, plan...)
-	s.answer(c, http.StatusCreated, gid, outcome, err)
+	outcome, err := tcc.Execute(c.Request.Context(), a.orch, gid, plan...)
+	a.answer(c, http.StatusCreated, gid, outcome, err)
 }
 
 // answer turns an outcome into a response: success if all is done, 202 if it is
 // decided and goes on, 409 with the reason, or 503 if the same request has to be
 // sent again to learn more.
-func (s *Service) answer(c *gin.Context, success int, gid string, outcome saga.Outcome, err error) {
+func (a api) answer(c *gin.Context, success int, gid string, outcome saga.Outcome, err error) {
 	outcome.GID = gid
 	switch {
 	case err == nil && !outcome.State.Finished():
 		// Decided, so never refused any more, but not done: not every branch
 		// could be confirmed yet.
-		c.JSON(http.StatusAccepted, s.underWay(outcome))
+		c.JSON(http.StatusAccepted, a.underWay(outcome))
 	case err == nil:
 		c.JSON(success, Answer{GID: outcome.GID, Status: string(outcome.State)})
 	case errors.Is(err, saga.ErrCancelled):
@@ -96,10 +96,10 @@ func (s *Service) answer(c *gin.Context, success int, gid string, outcome saga.O
 }
 
 // underWay is the answer for a transaction that is decided and not finished.
-func (s *Service) underWay(outcome saga.Outcome) Answer {
+func (a api) underWay(outcome saga.Outcome) Answer {
 	answer := Answer{GID: outcome.GID, Status: string(outcome.State),
 		Explained: outcome.State.Explain() + "; send the same request again to see whether it is done"}
-	if !s.public.Any() {
+	if !a.public.Any() {
 		answer.LookAt = "/transactions/" + outcome.GID
 	}
 	return answer
@@ -108,17 +108,17 @@ func (s *Service) underWay(outcome saga.Outcome) Answer {
 // maxRows bounds an answer.
 const maxRows = 10_000
 
-func (s *Service) getNotifications(c *gin.Context) {
+func (a api) getNotifications(c *gin.Context) {
 	notifications := []Notification{}
-	if err := s.backend.db.WithContext(c.Request.Context()).Order("id").Limit(maxRows).Find(&notifications).Error; err != nil {
+	if err := a.backend.db.WithContext(c.Request.Context()).Order("id").Limit(maxRows).Find(&notifications).Error; err != nil {
 		web.Unavailable(c, "the notifications cannot be read now: try again", err)
 		return
 	}
 	c.JSON(http.StatusOK, notifications)
 }
 
-func (s *Service) postFaults(c *gin.Context) {
-	to := s.faults.get() // what the body does not name stays
+func (a api) postFaults(c *gin.Context) {
+	to := a.faults.get() // what the body does not name stays
 	if !web.Decode(c, &to) {
 		return
 	}
@@ -126,7 +126,7 @@ func (s *Service) postFaults(c *gin.Context) {
 		web.Fail(c, http.StatusBadRequest, "fail_confirms is negative")
 		return
 	}
-	s.faults.set(to)
+	a.faults.set(to)
 	c.JSON(http.StatusOK, to)
 }
 

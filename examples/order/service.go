@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"gorm.io/gorm"
@@ -129,3 +130,6 @@ func notify(ctx context.Context, tx *gorm.DB, m message.Received) error {
 	return tx.Create(&Notification{OrderID: order.OrderID, SKU: order.SKU, Quantity: order.Quantity,
 		MessageID: m.ID, HandledAt: time.Now().UTC()}).Error
 }
+
+// Handler returns the HTTP interface: the routes behind their guard.
+func (s *Service) Handler() http.Handler { return web.Guard(api{s}.routes(), s.public) }

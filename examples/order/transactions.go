@@ -71,8 +71,8 @@ type AttemptView struct {
 	NextAt    *time.Time `json:"next_at,omitempty"`
 }
 
-func (s *Service) getTransaction(c *gin.Context) {
-	found, err := s.orch.Lookup(c.Request.Context(), web.Param(c, "gid"))
+func (a api) getTransaction(c *gin.Context) {
+	found, err := a.orch.Lookup(c.Request.Context(), web.Param(c, "gid"))
 	switch {
 	case errors.Is(err, saga.ErrNotFound):
 		web.Fail(c, http.StatusNotFound, noTransaction)
@@ -113,7 +113,7 @@ var acts = map[string]func(o *embedded.Engine, ctx context.Context, gid string, 
 }
 
 // postAct lets an operator act on a transaction.
-func (s *Service) postAct(c *gin.Context) {
+func (a api) postAct(c *gin.Context) {
 	act, known := acts[web.Param(c, "act")]
 	if !known {
 		web.Fail(c, http.StatusNotFound, "an operator can retry, pause, resume, confirm or cancel")
@@ -130,10 +130,10 @@ func (s *Service) postAct(c *gin.Context) {
 		web.Fail(c, http.StatusBadRequest, `the body needs "who" and "why": acts are recorded with both`)
 		return
 	}
-	err := act(s.orch, c.Request.Context(), web.Param(c, "gid"), saga.Operator{Who: by.Who, Why: by.Why})
+	err := act(a.orch, c.Request.Context(), web.Param(c, "gid"), saga.Operator{Who: by.Who, Why: by.Why})
 	switch {
 	case err == nil:
-		s.getTransaction(c)
+		a.getTransaction(c)
 	case errors.Is(err, saga.ErrNotFound):
 		web.Fail(c, http.StatusNotFound, noTransaction)
 	case errors.Is(err, saga.ErrInvalid):

@@ -42,78 +42,76 @@ func (b *ownBroker) stop() {
 	b.server.WaitForShutdown()
 }
 
-// drain measures at which pace orders with a message are confirmed after an
-// outage of the broker, beside the pace at which callers place them when all is
-// well.
-func (s *Suite) drain(ctx context.Context, database string) error {
+// outage is a time in which the broker is away and messages gather.
+type outage struct{ backlog int }
+
+// drain measures how many orders with a message are confirmed per second after the outage,
+// and how many callers place per second without one.
+func (o outage) drain(ctx context.Context, database string) (drained, normal float64, err error) {
 	folder, err := os.MkdirTemp("", "bench-nats")
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer os.RemoveAll(folder)
 	broker := &ownBroker{options: server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: folder}}
 	if err := broker.start(); err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer func() { broker.stop() }()
 	conn, err := nats.Connect(broker.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer conn.Close()
 	db, err := openDatabase(ctx, database)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	e, err := newEmbedded(ctx, "drain", db)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	js, err := natsjs.New(conn, natsjs.Config{})
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	publisher, err := message.NewPublisher(ctx, db.DB, js, message.Config{Stream: "ORDERS", Subjects: []string{"orders.>"}})
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer publisher.Stop(ctx)
 	if err := tcc.Register(e.orch, publisher); err != nil {
-		return err
+		return 0, 0, err
 	}
 	e.plan = published("orders.placed")
 
-	if err := e.placeMany(ctx, "warm", s.Backlog/20, saga.Confirmed); err != nil {
-		return err
+	if err := e.placeMany(ctx, "warm", o.backlog/20, saga.Confirmed); err != nil {
+		return 0, 0, err
 	}
 	began := time.Now()
-	if err := e.placeMany(ctx, "normal", s.Backlog, saga.Confirmed); err != nil {
-		return err
+	if err := e.placeMany(ctx, "normal", o.backlog, saga.Confirmed); err != nil {
+		return 0, 0, err
 	}
-	normal := float64(s.Backlog) / time.Since(began).Seconds()
+	normal = float64(o.backlog) / time.Since(began).Seconds()
 	broker.stop()
-	if err := e.placeMany(ctx, "late", s.Backlog, saga.Confirming); err != nil {
-		return err
+	if err := e.placeMany(ctx, "late", o.backlog, saga.Confirming); err != nil {
+		return 0, 0, err
 	}
 	began = time.Now()
 	if err := broker.start(); err != nil {
-		return err
+		return 0, 0, err
 	}
 	for left := int64(1); left > 0; {
 		time.Sleep(50 * time.Millisecond)
 		if err := db.Raw("SELECT COUNT(*) FROM (SELECT 1 FROM saga_transactions WHERE due_at IS NOT NULL LIMIT 1) x").Scan(&left).Error; err != nil {
-			return err
+			return 0, 0, err
 		}
 		if time.Since(began) > 10*time.Minute {
-			return errors.New("the backlog does not drain")
+			return 0, 0, errors.New("the backlog does not drain")
 		}
 	}
-	drained := float64(s.Backlog) / time.Since(began).Seconds()
-	if !s.Short {
-		fmt.Fprintf(os.Stderr, "drain     %-9s %7.0f/s after an outage, %.0f/s otherwise\n", database, drained, normal)
-	}
-	s.drained, s.undisturbed = append(s.drained, drained), append(s.undisturbed, normal)
-	return e.Close()
+	drained = float64(o.backlog) / time.Since(began).Seconds()
+	return drained, normal, e.Close()
 }
 
 // placeMany places orders with 64 callers, which do not wait for what cannot be

@@ -39,7 +39,7 @@ func main() {
 func bench(ctx context.Context, s *Suite, from, out string) error {
 	measure := func() error { return s.Run(ctx) }
 	if from != "" {
-		measure = func() error { return s.Read(from) }
+		measure = func() error { return report{s}.Read(from) }
 	}
 	if err := measure(); err != nil {
 		return err
@@ -50,5 +50,5 @@ func bench(ctx context.Context, s *Suite, from, out string) error {
 	if out == "" {
 		return nil
 	}
-	return s.Write(out)
+	return report{s}.Write(out)
 }

@@ -1,5 +1,9 @@
 package main
 
+import (
+	"time"
+)
+
 // Ratio is a figure of tccsaga in relation to another one of the same run.
 type Ratio struct {
 	Case   string  `json:"case"`
@@ -11,8 +15,33 @@ type Ratio struct {
 // Reached says whether the value is what it should be.
 func (r Ratio) Reached() bool { return r.AtMost == (r.Value < r.Target) || r.Value == r.Target }
 
+// findings are what a suite has measured.
+type findings struct {
+	runs                          map[Key][]Figures
+	recovered, placed, peakMemory []float64
+	drained, undisturbed          []float64
+}
+
+// median is the median of each figure of the runs.
+func (m *findings) median(k Key) Figures {
+	runs := m.runs[k]
+	if len(runs) == 0 {
+		return Figures{}
+	}
+	return Figures{
+		PerSecond:  middle(runs, func(f Figures) float64 { return f.PerSecond }),
+		P50:        middle(runs, func(f Figures) time.Duration { return f.P50 }),
+		P99:        middle(runs, func(f Figures) time.Duration { return f.P99 }),
+		Commits:    middle(runs, func(f Figures) float64 { return f.Commits }),
+		Statements: middle(runs, func(f Figures) float64 { return f.Statements }),
+		ClientCPU:  middle(runs, func(f Figures) time.Duration { return f.ClientCPU }),
+		Allocs:     middle(runs, func(f Figures) float64 { return f.Allocs }),
+		Failed:     middle(runs, func(f Figures) float64 { return f.Failed }),
+	}
+}
+
 // Ratios are what the suite measured in relation to its targets.
-func (s *Suite) Ratios() []Ratio {
+func (m *findings) Ratios() []Ratio {
 	var all []Ratio
 	add := func(name string, value, base, target float64, atMost bool) {
 		if value != 0 && base != 0 {
@@ -20,7 +49,7 @@ func (s *Suite) Ratios() []Ratio {
 		}
 	}
 	at := func(experiment, database, contender string, callers int) Figures {
-		return s.median(Key{experiment, database, contender, callers})
+		return m.median(Key{experiment, database, contender, callers})
 	}
 	faster := func(name, experiment, database, contender, base string, callers int, target float64) {
 		add(name, at(experiment, database, contender, callers).PerSecond, at(experiment, database, base, callers).PerSecond, target, false)
@@ -34,11 +63,11 @@ func (s *Suite) Ratios() []Ratio {
 	add("64-callers-p99/raw", float64(at("spread", "mysql", "tccsaga", 64).P99), float64(at("spread", "mysql", "raw", 64).P99), 1, true)
 	faster("publish/without", "publish", "mysql", "jetstream", "tccsaga", 64, 0.7)
 	faster("full-log/empty", "full-log", "mysql", "full", "empty", 64, 0.95)
-	if len(s.recovered) > 0 {
-		add("recovery/normal", middle(s.recovered, same), at("spread", "mysql", "tccsaga", 64).PerSecond, 0.8, false)
+	if len(m.recovered) > 0 {
+		add("recovery/normal", middle(m.recovered, same), at("spread", "mysql", "tccsaga", 64).PerSecond, 0.8, false)
 	}
-	if len(s.drained) > 0 {
-		add("drain/normal", middle(s.drained, same), middle(s.undisturbed, same), 0.8, false)
+	if len(m.drained) > 0 {
+		add("drain/normal", middle(m.drained, same), middle(m.undisturbed, same), 0.8, false)
 	}
 	faster("idle-reservations/none", "idle", "mysql", "waiting", "none", 64, 0.97)
 	faster("postgres-64-callers/raw", "spread", "postgres", "tccsaga", "raw", 64, 4)

@@ -19,32 +19,35 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
+// report is what a suite has measured, as files.
+type report struct{ *Suite }
+
 // Write writes report.md, figures.json and the plots into a folder.
-func (s *Suite) Write(folder string) error {
+func (r report) Write(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
-	figures, err := s.figures()
+	figures, err := r.figures()
 	if err != nil {
 		return err
 	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(folder, "figures.json"), figures, 0o644),
-		os.WriteFile(filepath.Join(folder, "report.md"), []byte(s.report()), 0o644),
-		s.plots(folder),
+		os.WriteFile(filepath.Join(folder, "report.md"), []byte(r.text()), 0o644),
+		r.plots(folder),
 	)
 }
 
 // keys are what was measured, in the order of the report.
-func (s *Suite) keys() []Key {
+func (r report) keys() []Key {
 	order := map[string]int{}
-	for _, e := range s.experiments() {
+	for _, e := range r.experiments() {
 		order[e.Name+e.Database] = len(order)
 	}
-	for _, e := range s.consuming() {
+	for _, e := range r.consuming() {
 		order[e.Name+e.Database] = len(order)
 	}
-	return slices.SortedFunc(maps.Keys(s.runs), func(a, b Key) int {
+	return slices.SortedFunc(maps.Keys(r.runs), func(a, b Key) int {
 		return cmp.Or(cmp.Compare(order[a.Experiment+a.Database], order[b.Experiment+b.Database]),
 			cmp.Compare(a.Callers, b.Callers), cmp.Compare(rank(a.Contender), rank(b.Contender)), cmp.Compare(a.Contender, b.Contender))
 	})
@@ -78,30 +81,30 @@ type measured struct {
 	Runs []Figures `json:"runs"`
 }
 
-func (s *Suite) figures() ([]byte, error) {
-	r := results{runtime.Version(), runtime.NumCPU(), s.Rounds, s.Length, s.Finished, s.Left, s.Idle, nil, s.recovered, s.placed, s.peakMemory, s.drained, s.undisturbed, s.Backlog, s.Ratios()}
-	for _, k := range s.keys() {
-		r.Measured = append(r.Measured, measured{k, s.runs[k]})
+func (r report) figures() ([]byte, error) {
+	found := results{runtime.Version(), runtime.NumCPU(), r.Rounds, r.Length, r.Finished, r.Left, r.Idle, nil, r.recovered, r.placed, r.peakMemory, r.drained, r.undisturbed, r.Backlog, r.Ratios()}
+	for _, k := range r.keys() {
+		found.Measured = append(found.Measured, measured{k, r.runs[k]})
 	}
-	return json.MarshalIndent(r, "", " ")
+	return json.MarshalIndent(found, "", " ")
 }
 
 // Read takes over what was measured before.
-func (s *Suite) Read(file string) error {
+func (r report) Read(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	var r results
-	if err := json.Unmarshal(text, &r); err != nil {
+	var found results
+	if err := json.Unmarshal(text, &found); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	s.Rounds, s.Length, s.Finished, s.Left, s.Idle = r.Rounds, r.Length, r.Finished, r.Left, r.Idle
-	s.drained, s.undisturbed, s.Backlog = r.Drained, r.Normal, r.Backlog
-	s.recovered, s.placed, s.peakMemory = r.Recovered, r.Placed, r.PeakMemory
-	s.runs = make(map[Key][]Figures)
-	for _, m := range r.Measured {
-		s.runs[m.Key] = m.Runs
+	r.Rounds, r.Length, r.Finished, r.Left, r.Idle = found.Rounds, found.Length, found.Finished, found.Left, found.Idle
+	r.drained, r.undisturbed, r.Backlog = found.Drained, found.Normal, found.Backlog
+	r.recovered, r.placed, r.peakMemory = found.Recovered, found.Placed, found.PeakMemory
+	r.runs = make(map[Key][]Figures)
+	for _, m := range found.Measured {
+		r.runs[m.Key] = m.Runs
 	}
 	return nil
 }
@@ -125,11 +128,11 @@ message; all of it is durable.
 - waiting, none: tccsaga beside open reservations that wait, or beside as many decided ones
 `
 
-func (s *Suite) report() string {
+func (r report) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# What the benchmark measured\n\nRounds: %d of %s, of which the medians count. Measured on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", s.Rounds, s.Length, runtime.NumCPU())
+	fmt.Fprintf(&b, "# What the benchmark measured\n\nRounds: %d of %s, of which the medians count. Measured on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", r.Rounds, r.Length, runtime.NumCPU())
 	fmt.Fprintf(&b, "| case | ratio | target | |\n|---|---:|---:|---|\n")
-	for _, r := range s.Ratios() {
+	for _, r := range r.Ratios() {
 		sign, verdict := "at least", "missed"
 		if r.AtMost {
 			sign = "at most"
@@ -141,7 +144,7 @@ func (s *Suite) report() string {
 	}
 	b.WriteString(contenders)
 	last := ""
-	for _, k := range s.keys() {
+	for _, k := range r.keys() {
 		if title := k.Experiment + " on " + k.Database; title != last {
 			last = title
 			fmt.Fprintf(&b, "\n## %s\n\n", title)
@@ -150,23 +153,23 @@ func (s *Suite) report() string {
 			}
 			fmt.Fprint(&b, "| contender | callers | per second | p50 | p99 | commits | statements | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 		}
-		f := s.median(k)
+		f := r.median(k)
 		fmt.Fprintf(&b, "| %s | %d | %.0f | %s | %s | %s | %s | %s | %s |\n", k.Contender, k.Callers, f.PerSecond,
 			took(f.P50, 10*time.Microsecond), took(f.P99, 10*time.Microsecond), known("%.2f", f.Commits), known("%.2f", f.Statements), took(f.ClientCPU, time.Microsecond), known("%.0f", f.Allocs))
 	}
 	b.WriteString("\nCommits and statements are the database server's own counts, per transaction; the\nclient's CPU time and allocations are of the process that places the orders.\n")
-	for _, k := range s.keys() {
-		if f := s.median(k); f.Failed > 0 {
+	for _, k := range r.keys() {
+		if f := r.median(k); f.Failed > 0 {
 			fmt.Fprintf(&b, "\nOf %s with %d callers, %.2f%% of the orders failed; they are not counted.\n", k.Contender, k.Callers, 100*f.Failed)
 		}
 	}
-	if len(s.recovered) > 0 {
+	if len(r.recovered) > 0 {
 		fmt.Fprintf(&b, "\n## recovery on mysql\n\n%d transactions, decided and left by a process that died, were finished at %.0f per\nsecond, while %.0f new ones per second were placed, with a heap of at most %.0f MiB.\n",
-			s.Left, middle(s.recovered, same), middle(s.placed, same), slices.Max(s.peakMemory))
+			r.Left, middle(r.recovered, same), middle(r.placed, same), slices.Max(r.peakMemory))
 	}
-	if len(s.drained) > 0 {
+	if len(r.drained) > 0 {
 		fmt.Fprintf(&b, "\n## outage of the broker on mysql\n\n%d orders that were decided while the broker was down were confirmed at %.0f per second\nafterwards; without an outage 64 callers place %.0f per second.\n",
-			s.Backlog, middle(s.drained, same), middle(s.undisturbed, same))
+			r.Backlog, middle(r.drained, same), middle(r.undisturbed, same))
 	}
 	return b.String()
 }
@@ -188,17 +191,17 @@ func took(d, unit time.Duration) string {
 }
 
 // plots draws throughput and p99 against the callers.
-func (s *Suite) plots(folder string) error {
+func (r report) plots(folder string) error {
 	var errs []error
 	for _, database := range []string{"mysql", "postgres", "sqlite"} {
 		errs = append(errs,
-			s.plot(filepath.Join(folder, database+"-throughput.svg"), database, "transactions per second", func(f Figures) float64 { return f.PerSecond }),
-			s.plot(filepath.Join(folder, database+"-p99.svg"), database, "p99, milliseconds", func(f Figures) float64 { return float64(f.P99) / 1e6 }))
+			r.plot(filepath.Join(folder, database+"-throughput.svg"), database, "transactions per second", func(f Figures) float64 { return f.PerSecond }),
+			r.plot(filepath.Join(folder, database+"-p99.svg"), database, "p99, milliseconds", func(f Figures) float64 { return float64(f.P99) / 1e6 }))
 	}
 	return errors.Join(errs...)
 }
 
-func (s *Suite) plot(file, database, what string, of func(Figures) float64) error {
+func (r report) plot(file, database, what string, of func(Figures) float64) error {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = database, "callers", what
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{{Value: 1, Label: "1"}, {Value: 16, Label: "16"}, {Value: 64, Label: "64"}, {Value: 256, Label: "256"}}
@@ -206,9 +209,9 @@ func (s *Suite) plot(file, database, what string, of func(Figures) float64) erro
 	var lines []any
 	for _, contender := range []string{"raw", "alone", "plain", "tccsaga", "dtm"} {
 		var points plotter.XYs
-		for _, k := range s.keys() {
+		for _, k := range r.keys() {
 			if k.Database == database && k.Contender == contender && (k.Experiment == "spread" || k.Experiment == "dtm") {
-				points = append(points, plotter.XY{X: float64(k.Callers), Y: of(s.median(k))})
+				points = append(points, plotter.XY{X: float64(k.Callers), Y: of(r.median(k))})
 			}
 		}
 		if len(points) > 1 {

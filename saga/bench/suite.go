@@ -15,9 +15,7 @@ type Suite struct {
 	Finished, Left, Idle, Backlog int
 	Only                          string
 	Short                         bool
-	runs                          map[Key][]Figures
-	recovered, placed, peakMemory []float64
-	drained, undisturbed          []float64
+	findings
 }
 
 // Key names what was measured.
@@ -80,8 +78,13 @@ func (s *Suite) Run(ctx context.Context) error {
 		if s.Only != "" && s.Only != "drain" {
 			break
 		}
-		if err := s.drain(ctx, "mysql"); err != nil {
+		drained, normal, err := outage{s.Backlog}.drain(ctx, "mysql")
+		if err != nil {
 			return fmt.Errorf("drain: %w", err)
+		}
+		s.drained, s.undisturbed = append(s.drained, drained), append(s.undisturbed, normal)
+		if !s.Short {
+			fmt.Fprintf(os.Stderr, "drain     mysql     %7.0f/s after an outage, %.0f/s otherwise\n", drained, normal)
 		}
 	}
 	if s.Only == "" || s.Only == "consume" {
@@ -149,24 +152,6 @@ func (s *Suite) contender(ctx context.Context, name string, db *Database) (Conte
 		return newEmbedded(ctx, "tccsaga", db)
 	default:
 		return newEmbedded(ctx, name, db)
-	}
-}
-
-// median is the median of each figure of the runs.
-func (s *Suite) median(k Key) Figures {
-	runs := s.runs[k]
-	if len(runs) == 0 {
-		return Figures{}
-	}
-	return Figures{
-		PerSecond:  middle(runs, func(f Figures) float64 { return f.PerSecond }),
-		P50:        middle(runs, func(f Figures) time.Duration { return f.P50 }),
-		P99:        middle(runs, func(f Figures) time.Duration { return f.P99 }),
-		Commits:    middle(runs, func(f Figures) float64 { return f.Commits }),
-		Statements: middle(runs, func(f Figures) float64 { return f.Statements }),
-		ClientCPU:  middle(runs, func(f Figures) time.Duration { return f.ClientCPU }),
-		Allocs:     middle(runs, func(f Figures) float64 { return f.Allocs }),
-		Failed:     middle(runs, func(f Figures) float64 { return f.Failed }),
 	}
 }
 

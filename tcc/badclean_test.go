@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -72,22 +73,22 @@ func TestOneKindThatCannotClean(t *testing.T) {
 				if where == "elsewhere" {
 					db = b.other
 				}
-				exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
-				exec(t, b.db, "CREATE TABLE IF NOT EXISTS kept (gid VARCHAR(128) PRIMARY KEY)")
+				sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
+				sqltest.Exec(t, b.db, "CREATE TABLE IF NOT EXISTS kept (gid VARCHAR(128) PRIMARY KEY)")
 				config := forgetful()
 				config.CallTimeout = 50 * time.Millisecond
 				cleaner := b.open(config)
 				bad := &badCleaner{keeper: keeper{db}, broken: broken}
-				must(t, tcc.Register(cleaner, bad))
-				must(t, tcc.Register(cleaner, &keeper{b.db}))
-				b.run(cleaner)
+				sagatest.Must(t, tcc.Register(cleaner, bad))
+				sagatest.Must(t, tcc.Register(cleaner, &keeper{b.db}))
+				sagatest.Run(t, cleaner)
 				var good, kept []string
 				for range 3 {
-					gid, other := newGID(), newGID()
+					gid, other := sagatest.GID(), sagatest.GID()
 					_, err := tcc.ExecuteWith(t.Context(), cleaner, gid, saga.Options{Timeout: time.Hour}, keepBad{1})
-					must(t, err)
+					sagatest.Must(t, err)
 					_, err = tcc.ExecuteWith(t.Context(), cleaner, other, saga.Options{Timeout: time.Hour}, keep{1}, holdAway{1, 1})
-					must(t, err)
+					sagatest.Must(t, err)
 					kept, good = append(kept, gid), append(good, other)
 				}
 				for _, gid := range append(good, kept...) {
@@ -95,12 +96,12 @@ func TestOneKindThatCannotClean(t *testing.T) {
 					b.age(gid)
 				}
 				for _, gid := range good {
-					eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
+					sagatest.Eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
 				}
-				eventually(t, "the bad one is called", func() bool { return bad.calls.Load() > 0 })
+				sagatest.Eventually(t, "the bad one is called", func() bool { return bad.calls.Load() > 0 })
 
 				var left int
-				must(t, db.Raw("SELECT COUNT(*) FROM kept WHERE gid IN ?", kept).Scan(&left).Error)
+				sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM kept WHERE gid IN ?", kept).Scan(&left).Error)
 				if left != 3 {
 					t.Errorf("of the bad one's rows %d are left", left)
 				}
@@ -119,7 +120,7 @@ func TestOneKindThatCannotClean(t *testing.T) {
 					close(release)
 				}
 				for _, gid := range kept {
-					eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
+					sagatest.Eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
 				}
 			})
 		}
@@ -133,27 +134,27 @@ func TestOneKindOfAParticipantThatCannotClean(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, "sqlite")
-			exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
-			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 20 * time.Millisecond, Logger: quick.Logger})
-			must(t, err)
+			sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
+			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 20 * time.Millisecond, Logger: quiet})
+			sagatest.Must(t, err)
 			bad := &badCleaner{keeper: keeper{db}, broken: broken}
-			must(t, tcc.Register(p, bad))
-			must(t, tcc.Register(p, &keeper{db}))
+			sagatest.Must(t, tcc.Register(p, bad))
+			sagatest.Must(t, tcc.Register(p, &keeper{db}))
 			for _, call := range []saga.Call{
 				{GID: "bad", BranchID: "01", Kind: "a.bad", Payload: []byte(`{"N":1}`)},
 				{GID: "good", BranchID: "01", Kind: "test.keep", Payload: []byte(`{"N":1}`)},
 			} {
 				for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
 					call.Op = op
-					must(t, p.Call(t.Context(), call))
+					sagatest.Must(t, p.Call(t.Context(), call))
 				}
 			}
-			exec(t, db, "UPDATE saga_barrier SET confirmed_at = '2020-01-01 00:00:00.000', tried_at = '2020-01-01 00:00:00.000'")
+			sqltest.Exec(t, db, "UPDATE saga_barrier SET confirmed_at = '2020-01-01 00:00:00.000', tried_at = '2020-01-01 00:00:00.000'")
 			if n, err := p.Clean(t.Context(), time.Hour); n != 1 || err == nil {
 				t.Errorf("removed %d, %v", n, err)
 			}
 			var left []string
-			must(t, db.Raw("SELECT gid FROM saga_barrier").Scan(&left).Error)
+			sagatest.Must(t, db.Raw("SELECT gid FROM saga_barrier").Scan(&left).Error)
 			if len(left) != 1 || left[0] != "bad" {
 				t.Errorf("left: %q", left)
 			}
@@ -166,7 +167,7 @@ func TestOneKindOfAParticipantThatCannotClean(t *testing.T) {
 				}
 				close(release)
 			}
-			eventually(t, "it is removed too", func() bool {
+			sagatest.Eventually(t, "it is removed too", func() bool {
 				n, err := p.Clean(t.Context(), time.Hour)
 				return n == 1 && err == nil
 			})

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -104,12 +105,12 @@ func newLate(t *testing.T, db *gorm.DB, m manner, callTimeout time.Duration) *la
 	t.Helper()
 	config := quick
 	config.CallTimeout = callTimeout
-	l := &late{bench: newBench(t, db, config), gateway: newLateGateway(m), gid: newGID(), told: make(chan error, 1)}
+	l := &late{bench: newBench(t, db, config), gateway: newLateGateway(m), gid: sagatest.GID(), told: make(chan error, 1)}
 	config = dying()
 	config.CallTimeout = callTimeout
 	l.dead = l.open(config)
 	for _, engine := range []*embedded.Engine{l.orch, l.dead} {
-		must(t, tcc.RegisterExternal(engine, l.gateway))
+		sagatest.Must(t, tcc.RegisterExternal(engine, l.gateway))
 	}
 	return l
 }
@@ -125,15 +126,15 @@ func (l *late) execute(ctx context.Context, engine saga.Engine, options saga.Opt
 
 func (l *late) tryOpen(ctx context.Context, options saga.Options) {
 	tx, err := tcc.Begin(ctx, l.orch, l.gid, options)
-	must(l.t, err)
-	must(l.t, tx.Try(ctx, hold{1, 10}))
+	sagatest.Must(l.t, err)
+	sagatest.Must(l.t, tx.Try(ctx, hold{1, 10}))
 	go func() { l.told <- tx.Try(ctx, holdLate{1, 30}) }()
 	<-l.gateway.called
 }
 
 // decided waits until the transaction is decided to be cancelled.
 func (l *late) decided() {
-	eventually(l.t, "it is decided", func() bool {
+	sagatest.Eventually(l.t, "it is decided", func() bool {
 		found, err := l.orch.Lookup(l.t.Context(), l.gid)
 		return err == nil && found.State == saga.Cancelling
 	})
@@ -147,7 +148,7 @@ func (l *late) ends(calls string) {
 	}
 	l.reaches(l.gid, saga.Cancelled)
 	l.gateway.arrivals.Wait()
-	eventually(l.t, "the gateway saw "+calls, func() bool { return l.gateway.so() == calls })
+	sagatest.Eventually(l.t, "the gateway saw "+calls, func() bool { return l.gateway.so() == calls })
 	l.books(l.db, 1, 100, 0, 0)
 }
 
@@ -158,19 +159,19 @@ func TestCancelWaitsForTheEndOfATry(t *testing.T) {
 		"operator, plan": func(l *late) {
 			l.execute(l.t.Context(), l.orch, saga.Options{})
 			_, err := l.orch.Decide(l.t.Context(), l.gid, saga.Cancelling, alice)
-			must(l.t, err)
+			sagatest.Must(l.t, err)
 		},
 		"operator, open": func(l *late) {
 			l.tryOpen(l.t.Context(), saga.Options{})
 			_, err := l.orch.Decide(l.t.Context(), l.gid, saga.Cancelling, alice)
-			must(l.t, err)
+			sagatest.Must(l.t, err)
 		},
 		"caller": func(l *late) {
 			l.tryOpen(l.t.Context(), saga.Options{})
 			tx, err := tcc.Resume(l.t.Context(), l.orch, l.gid)
-			must(l.t, err)
+			sagatest.Must(l.t, err)
 			outcome, err := tx.Cancel(l.t.Context(), "never mind")
-			must(l.t, err)
+			sagatest.Must(l.t, err)
 			if outcome.Finished() {
 				l.t.Errorf("cancelled while the Try is under way: %+v", outcome)
 			}
@@ -185,7 +186,7 @@ func TestCancelWaitsForTheEndOfATry(t *testing.T) {
 				l := newLate(t, db, patiently, 30*time.Second)
 				c(l)
 				l.decided()
-				eventually(t, "Cancel of the other branch", func() bool { return l.here.called(barrier.Cancel) > 0 })
+				sagatest.Eventually(t, "Cancel of the other branch", func() bool { return l.here.called(barrier.Cancel) > 0 })
 				if got := l.gateway.so(); got != "" {
 					t.Errorf("before the Try has ended: %s", got)
 				}
@@ -207,7 +208,7 @@ func TestTryThatReturnsAfterItsCancel(t *testing.T) {
 		"operator": func(l *late) {
 			l.execute(l.t.Context(), l.orch, saga.Options{})
 			_, err := l.orch.Decide(l.t.Context(), l.gid, saga.Cancelling, alice)
-			must(l.t, err)
+			sagatest.Must(l.t, err)
 		},
 		"time of the call": func(l *late) { l.execute(l.t.Context(), l.orch, saga.Options{}) },
 		"deadline, plan": func(l *late) {
@@ -227,7 +228,7 @@ func TestTryThatReturnsAfterItsCancel(t *testing.T) {
 			c(l)
 			<-l.gateway.freed // its time is over
 			close(l.gateway.gate)
-			eventually(t, "one more Cancel", func() bool { return strings.HasPrefix(l.gateway.so(), "free held free") })
+			sagatest.Eventually(t, "one more Cancel", func() bool { return strings.HasPrefix(l.gateway.so(), "free held free") })
 			if err := <-l.told; err == nil {
 				t.Error("the caller was told of a success")
 			}

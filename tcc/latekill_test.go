@@ -17,7 +17,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -93,13 +93,12 @@ const childVariable = "TCCSAGA_TEST_CHILD"
 func dieInTry(t *testing.T, arguments string) {
 	parts := strings.SplitN(arguments, " ", 4)
 	db, err := gorm.Open(sqltest.Dialector(sqltest.Database{Dialect: parts[0], DSN: parts[3]}), &gorm.Config{})
-	must(t, err)
+	sagatest.Must(t, err)
 	config := quick
 	config.CallTimeout = lateTimeout
-	orch, err := embedded.Open(t.Context(), db, config)
-	must(t, err)
-	must(t, tcc.RegisterExternal(orch, webGateway{parts[2]}))
-	go orch.Run(t.Context())
+	orch := sagatest.Open(t, db, config)
+	sagatest.Must(t, tcc.RegisterExternal(orch, webGateway{parts[2]}))
+	sagatest.Run(t, orch)
 	_, err = tcc.Execute(t.Context(), orch, parts[1], holdLate{1, 30})
 	t.Fatalf("not killed: %v", err)
 }
@@ -118,16 +117,16 @@ func TestProcessKilledInATry(t *testing.T) {
 				t.Parallel()
 				database := sqltest.Create(t, dialect)
 				db := sqltest.Connect(t, database, &gorm.Config{})
-				must(t, schema.Migrate(t.Context(), db))
-				gateway, gid := newWeb(t), newGID()
+				sagatest.Must(t, schema.Migrate(t.Context(), db))
+				gateway, gid := newWeb(t), sagatest.GID()
 				config := quick
 				config.CallTimeout = lateTimeout
 				b := newBench(t, db, config)
-				must(t, tcc.RegisterExternal(b.orch, webGateway{gateway.url}))
+				sagatest.Must(t, tcc.RegisterExternal(b.orch, webGateway{gateway.url}))
 
 				child := startChild(t, "TestProcessKilledInATry", fmt.Sprintf("%s %s %s %s", dialect, gid, gateway.url, database.DSN))
 				<-gateway.called
-				must(t, child.Process.Kill())
+				sagatest.Must(t, child.Process.Kill())
 				child.Wait()
 				found := b.reaches(gid, saga.Cancelling)
 				if u := found.Branches[0].UnderWay; u == nil || u.Op != barrier.Try || u.Since.IsZero() || !u.Until.After(u.Since) {
@@ -157,7 +156,7 @@ func startChild(t *testing.T, test, arguments string) *osexec.Cmd {
 	t.Helper()
 	child := osexec.Command(os.Args[0], "-test.run=^"+test+"$")
 	child.Env = append(os.Environ(), childVariable+"="+arguments)
-	must(t, child.Start())
+	sagatest.Must(t, child.Start())
 	t.Cleanup(func() { child.Process.Kill() })
 	return child
 }

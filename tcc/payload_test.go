@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -70,7 +71,7 @@ func TestStoredPayloadIsDecodedStrictly(t *testing.T) {
 	t.Parallel()
 	c := catcher{}
 	b := &kept[booking]{}
-	must(t, tcc.Register(c, b))
+	sagatest.Must(t, tcc.Register(c, b))
 	for _, test := range []struct{ name, payload, says string }{
 		{"whole", `{"Tenant":"a","seats":2,"price":{"amount":7},"extras":[{"amount":1,"currency":"EUR"}],"By":{"x":{"amount":1}},` +
 			`"Weight":0.1,"Thin":0.1,"At":"2026-01-02T03:04:05Z","Until":null,"Grid":[1,2]}`, ""},
@@ -145,7 +146,7 @@ func FuzzStoredPayload(f *testing.F) {
 			t.Fatalf("%s: %v", payload, err)
 		}
 		again, err := json.Marshal(b.in)
-		must(t, err)
+		sagatest.Must(t, err)
 		if string(again) != string(payload) {
 			t.Errorf("%s came back as %s", payload, again)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -99,19 +100,17 @@ type planBench struct {
 func newPlanBench(t *testing.T, db *gorm.DB, config embedded.Config) *planBench {
 	p := &planBench{tries: &tries{}, t: t, here: db, dbs: []*gorm.DB{db, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite")}}
 	for _, db := range p.dbs {
-		exec(t, db, "CREATE TABLE steps (letter VARCHAR(8))")
+		sqltest.Exec(t, db, "CREATE TABLE steps (letter VARCHAR(8))")
 	}
-	var err error
-	p.orch, err = embedded.Open(t.Context(), db, config)
-	must(t, err)
-	participant, err := participant.New(t.Context(), p.dbs[2], participant.Config{Logger: quick.Logger})
-	must(t, err)
-	must(t, tcc.Register(p.orch, stepBranch[stepHere]{p.tries, db, func(in stepHere) string { return in.L }}))
-	must(t, tcc.Register(p.orch, stepBranch[stepAway]{p.tries, p.dbs[1], func(in stepAway) string { return in.L }}))
-	must(t, tcc.RegisterExternal(p.orch, stepExternal{p.tries}))
-	must(t, tcc.Register(participant, stepBranch[stepFar]{p.tries, p.dbs[2], func(in stepFar) string { return in.L }}))
-	must(t, tcc.RegisterRemote[stepFar](p.orch, stepRemote{participant}))
-	(&bench{t: t}).run(p.orch)
+	p.orch = sagatest.Open(t, db, config)
+	participant, err := participant.New(t.Context(), p.dbs[2], participant.Config{Logger: quiet})
+	sagatest.Must(t, err)
+	sagatest.Must(t, tcc.Register(p.orch, stepBranch[stepHere]{p.tries, db, func(in stepHere) string { return in.L }}))
+	sagatest.Must(t, tcc.Register(p.orch, stepBranch[stepAway]{p.tries, p.dbs[1], func(in stepAway) string { return in.L }}))
+	sagatest.Must(t, tcc.RegisterExternal(p.orch, stepExternal{p.tries}))
+	sagatest.Must(t, tcc.Register(participant, stepBranch[stepFar]{p.tries, p.dbs[2], func(in stepFar) string { return in.L }}))
+	sagatest.Must(t, tcc.RegisterRemote[stepFar](p.orch, stepRemote{participant}))
+	sagatest.Run(t, p.orch)
 	return p
 }
 
@@ -138,7 +137,7 @@ func plan(text string) (payloads []tcc.Payload, letters []string) {
 func (p *planBench) left() (n int) {
 	for _, db := range p.dbs {
 		var rows int
-		must(p.t, db.Raw("SELECT COUNT(*) FROM steps").Scan(&rows).Error)
+		sagatest.Must(p.t, db.Raw("SELECT COUNT(*) FROM steps").Scan(&rows).Error)
 		n += rows
 	}
 	return n
@@ -152,16 +151,16 @@ func TestOrderOfTrys(t *testing.T) {
 		for _, text := range []string{"h", "hh", "a", "o", "f", "ha", "ah", "ho", "oh", "hf", "fh", "haho", "ohhah", "hhaahh", "foah", "hofahofa", "ahohf"} {
 			payloads, letters := plan(text)
 			p.order, p.refuse = nil, ""
-			outcome, err := tcc.Execute(t.Context(), p.orch, newGID(), payloads...)
+			outcome, err := tcc.Execute(t.Context(), p.orch, sagatest.GID(), payloads...)
 			if err != nil || !slices.Equal(p.order, letters) {
 				t.Errorf("%s: %+v, %v; order %q", text, outcome, err, p.order)
 			}
 			for i, refuse := range letters {
-				exec(t, p.dbs[0], "DELETE FROM steps")
-				exec(t, p.dbs[1], "DELETE FROM steps")
-				exec(t, p.dbs[2], "DELETE FROM steps")
+				sqltest.Exec(t, p.dbs[0], "DELETE FROM steps")
+				sqltest.Exec(t, p.dbs[1], "DELETE FROM steps")
+				sqltest.Exec(t, p.dbs[2], "DELETE FROM steps")
 				p.order, p.given, p.refuse = nil, nil, refuse
-				gid := newGID()
+				gid := sagatest.GID()
 				_, err := tcc.Execute(t.Context(), p.orch, gid, payloads...)
 				var cancelled *saga.CancelledError
 				if !errors.As(err, &cancelled) || cancelled.Code != "no."+refuse || cancelled.BranchID != saga.BranchID(i+1) {
@@ -170,7 +169,7 @@ func TestOrderOfTrys(t *testing.T) {
 				if !slices.Equal(p.order, letters[:i+1]) {
 					t.Errorf("%s at %s: order %q", text, refuse, p.order)
 				}
-				eventually(t, "it is cancelled", func() bool {
+				sagatest.Eventually(t, "it is cancelled", func() bool {
 					found, err := p.orch.Lookup(t.Context(), gid)
 					return err == nil && found.State == saga.Cancelled
 				})
@@ -218,7 +217,7 @@ func TestCommitsOfPlans(t *testing.T) {
 		least := 1 << 30
 		for range 3 {
 			_, before := loss.Traffic()
-			gid := newGID()
+			gid := sagatest.GID()
 			outcome, err := tcc.Execute(t.Context(), p.orch, gid, payloads...)
 			if err != nil || !outcome.Finished() {
 				t.Fatalf("%s: %+v, %v", text, outcome, err)

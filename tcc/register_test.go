@@ -8,6 +8,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -47,8 +48,7 @@ func (fine) Branch() string        { return "test.fine" }
 
 func TestRegisterRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	orch, err := embedded.Open(t.Context(), sqltest.Open(t, "sqlite"), embedded.Config{})
-	must(t, err)
+	orch := sagatest.Open(t, sqltest.Open(t, "sqlite"), embedded.Config{})
 	cases := map[string]struct {
 		err  error
 		says string
@@ -71,7 +71,7 @@ func TestRegisterRefusesWhatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, c.err, c.says)
 		}
 	}
-	must(t, tcc.Register(orch, nothing[fine]{}))
+	sagatest.Must(t, tcc.Register(orch, nothing[fine]{}))
 	if err := tcc.Register(orch, nothing[fine]{}); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a duplicate: %v", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -55,8 +56,8 @@ func newReplicated(t *testing.T, dialect string, config embedded.Config) *replic
 	r.splitOther, r.place = sqltest.OpenReplicated(t, dialect, &gorm.Config{})
 	r.bench = &bench{t: t, db: r.home.Primary, other: r.place.Primary}
 	for _, d := range []*gorm.DB{r.db, r.other} {
-		exec(t, d, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
-		exec(t, d, "INSERT INTO accounts VALUES (1, 1000, 0, 0), (2, 1000, 0, 0), (3, 1000, 0, 0), (4, 1000, 0, 0)")
+		sqltest.Exec(t, d, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
+		sqltest.Exec(t, d, "INSERT INTO accounts VALUES (1, 1000, 0, 0), (2, 1000, 0, 0), (3, 1000, 0, 0), (4, 1000, 0, 0)")
 	}
 	r.here = &credit[hold]{db: r.split, read: func(p hold) (int, int) { return p.Account, p.Cents }}
 	r.away = &credit[holdAway]{db: r.splitOther, read: func(p holdAway) (int, int) { return p.Account, p.Cents }}
@@ -65,21 +66,20 @@ func newReplicated(t *testing.T, dialect string, config embedded.Config) *replic
 	r.hosted = &credit[holdHosted]{db: r.splitOther, read: func(p holdHosted) (int, int) { return p.Account, p.Cents }}
 	var err error
 	r.host, err = participant.New(t.Context(), r.splitOther, participant.Config{CallTimeout: 100 * time.Millisecond})
-	must(t, err)
-	must(t, tcc.Register(r.host, r.hosted))
+	sagatest.Must(t, err)
+	sagatest.Must(t, tcc.Register(r.host, r.hosted))
 	r.orch = r.opened(config)
-	r.run(r.orch)
+	sagatest.Run(t, r.orch)
 	return r
 }
 
 func (r *replicated) opened(config embedded.Config) *embedded.Engine {
-	orch, err := embedded.Open(r.t.Context(), r.split, config)
-	must(r.t, err)
-	must(r.t, tcc.Register(orch, r.here))
-	must(r.t, tcc.Register(orch, r.away))
-	must(r.t, tcc.RegisterExternal(orch, r.out))
-	must(r.t, tcc.Register(orch, r.sent))
-	must(r.t, tcc.RegisterRemote[holdHosted](orch, hosted{r.host}))
+	orch := sagatest.Open(r.t, r.split, config)
+	sagatest.Must(r.t, tcc.Register(orch, r.here))
+	sagatest.Must(r.t, tcc.Register(orch, r.away))
+	sagatest.Must(r.t, tcc.RegisterExternal(orch, r.out))
+	sagatest.Must(r.t, tcc.Register(orch, r.sent))
+	sagatest.Must(r.t, tcc.RegisterRemote[holdHosted](orch, hosted{r.host}))
 	return orch
 }
 
@@ -103,7 +103,7 @@ func (r *replicated) finished(gid string, want saga.State, payloads ...tcc.Paylo
 			}
 		}
 		var state string
-		must(r.t, db.Raw("SELECT COALESCE(MAX(state), 'absent') FROM saga_barrier WHERE gid = ? AND branch_id = ?", gid, id).Scan(&state).Error)
+		sagatest.Must(r.t, db.Raw("SELECT COALESCE(MAX(state), 'absent') FROM saga_barrier WHERE gid = ? AND branch_id = ?", gid, id).Scan(&state).Error)
 		if state != string(want) {
 			r.t.Errorf("%s is %s, and the barrier of %s says %s", gid, want, p.Branch(), state)
 		}
@@ -140,25 +140,25 @@ func TestReplicaReads(t *testing.T) {
 						}
 					}
 					fail(op)
-					gid := newGID()
+					gid := sagatest.GID()
 					_, err := tcc.Execute(t.Context(), r.orch, gid, plan...)
-					must(t, err)
+					sagatest.Must(t, err)
 					r.finished(gid, saga.Confirmed, plan...)
 					t.Logf("%s %s: %d reads of replicas", name, how, r.home.Reads()+r.place.Reads())
 
 					for _, end := range []saga.State{saga.Confirmed, saga.Cancelled} {
 						fail(map[saga.State]barrier.Op{saga.Confirmed: op, saga.Cancelled: map[bool]barrier.Op{true: barrier.Cancel}[op != ""]}[end])
-						tx, err := tcc.Begin(t.Context(), r.orch, newGID(), saga.Options{})
-						must(t, err)
+						tx, err := tcc.Begin(t.Context(), r.orch, sagatest.GID(), saga.Options{})
+						sagatest.Must(t, err)
 						for _, p := range plan {
-							must(t, tx.Try(t.Context(), p))
+							sagatest.Must(t, tx.Try(t.Context(), p))
 						}
 						if end == saga.Confirmed {
 							_, err = tx.Confirm(t.Context())
 						} else {
 							_, err = tx.Cancel(t.Context(), "on purpose")
 						}
-						must(t, err)
+						sagatest.Must(t, err)
 						r.finished(tx.GID(), end, plan...)
 					}
 				}
@@ -173,7 +173,7 @@ func (r *replicated) even() {
 	r.t.Helper()
 	for _, db := range []*gorm.DB{r.db, r.other} {
 		var held int
-		must(r.t, db.Raw("SELECT SUM(held) FROM accounts").Scan(&held).Error)
+		sagatest.Must(r.t, db.Raw("SELECT SUM(held) FROM accounts").Scan(&held).Error)
 		if held != 0 {
 			r.t.Errorf("%d are still held", held)
 		}
@@ -196,14 +196,14 @@ func TestReplicaReadsInRecovery(t *testing.T) {
 				for _, f := range []*faults{&r.here.faults, &r.away.faults, &r.out.faults, &r.sent.faults, &r.hosted.faults} {
 					f.fail(barrier.Confirm, 1, errors.New("on purpose"))
 				}
-				gid := newGID()
+				gid := sagatest.GID()
 				_, err := tcc.Execute(t.Context(), dead, gid, plan...)
-				must(t, err)
+				sagatest.Must(t, err)
 				decided[gid] = plan
-				tx, err := tcc.Begin(t.Context(), dead, newGID(), saga.Options{Timeout: 2 * time.Second})
-				must(t, err)
+				tx, err := tcc.Begin(t.Context(), dead, sagatest.GID(), saga.Options{Timeout: 2 * time.Second})
+				sagatest.Must(t, err)
 				for i, p := range plan {
-					must(t, tx.Try(t.Context(), p))
+					sagatest.Must(t, tx.Try(t.Context(), p))
 					if i == 0 {
 						r.home.CatchUp(t) // it knows of one branch, and no more
 						r.place.CatchUp(t)
@@ -236,9 +236,9 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 			plan := everyPlan["all"]
 			var reused, last string
 			for _, gid := range []*string{&reused, &last} {
-				*gid = newGID()
+				*gid = sagatest.GID()
 				_, err := tcc.Execute(t.Context(), r.orch, *gid, plan...)
-				must(t, err)
+				sagatest.Must(t, err)
 				r.finished(*gid, saga.Confirmed, plan...)
 				r.age(*gid)
 				r.ageBarrier(*gid)
@@ -246,24 +246,24 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 			r.home.CatchUp(t)
 			r.place.CatchUp(t)
 			for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_barrier"} {
-				exec(t, r.db, "DELETE FROM "+table+" WHERE gid = ?", reused)
+				sqltest.Exec(t, r.db, "DELETE FROM "+table+" WHERE gid = ?", reused)
 			}
-			exec(t, r.other, "DELETE FROM saga_barrier WHERE gid = ?", reused)
+			sqltest.Exec(t, r.other, "DELETE FROM saga_barrier WHERE gid = ?", reused)
 			tx, err := tcc.Begin(t.Context(), r.orch, reused, saga.Options{})
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, p := range plan {
-				must(t, tx.Try(t.Context(), p))
+				sagatest.Must(t, tx.Try(t.Context(), p))
 			}
 			kept := r.rows(reused)
 
-			exec(t, r.db, "UPDATE saga_cleaning SET after_gid = '', next_at = '2000-01-01 00:00:00'")
-			r.run(r.opened(config))
-			eventually(t, "what is old is removed", func() bool { return r.rowsOf(r.db, "saga_transactions", last) == 0 })
+			sqltest.Exec(t, r.db, "UPDATE saga_cleaning SET after_gid = '', next_at = '2000-01-01 00:00:00'")
+			sagatest.Run(t, r.opened(config))
+			sagatest.Eventually(t, "what is old is removed", func() bool { return r.rowsOf(r.db, "saga_transactions", last) == 0 })
 			if got := r.rows(reused); got != kept {
 				t.Errorf("a transaction that uses the gid again has %s, want %s", got, kept)
 			}
 			_, err = r.host.Clean(t.Context(), time.Minute)
-			must(t, err)
+			sagatest.Must(t, err)
 			if got := r.rows(reused); got != kept {
 				t.Errorf("after the participant's cleaning, it has %s, want %s", got, kept)
 			}
@@ -271,7 +271,7 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 				t.Errorf("%d old rows are left in the other database", n)
 			}
 			_, err = tx.Confirm(t.Context())
-			must(t, err)
+			sagatest.Must(t, err)
 			r.finished(reused, saga.Confirmed, plan...)
 			r.even()
 		})
@@ -279,13 +279,13 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 }
 
 func (r *replicated) rowsOf(db *gorm.DB, table, gid string) (n int) {
-	must(r.t, db.Raw("SELECT COUNT(*) FROM "+table+" WHERE gid = ?", gid).Scan(&n).Error)
+	sagatest.Must(r.t, db.Raw("SELECT COUNT(*) FROM "+table+" WHERE gid = ?", gid).Scan(&n).Error)
 	return n
 }
 
 // ageBarrier moves the barrier rows of a transaction into the past.
 func (r *replicated) ageBarrier(gid string) {
 	for _, db := range []*gorm.DB{r.db, r.other} {
-		exec(r.t, db, "UPDATE saga_barrier SET tried_at = '2001-01-01 00:00:00', confirmed_at = '2001-01-01 00:00:00' WHERE gid = ?", gid)
+		sqltest.Exec(r.t, db, "UPDATE saga_barrier SET tried_at = '2001-01-01 00:00:00', confirmed_at = '2001-01-01 00:00:00' WHERE gid = ?", gid)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -156,45 +156,44 @@ func TestSQLTxInBranches(t *testing.T) {
 			t.Run(dialect+"/"+sort, func(t *testing.T) {
 				t.Parallel()
 				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: sort == "prepared"})
-				must(t, schema.Migrate(t.Context(), db))
-				exec(t, db, entryTables[dialect])
+				sagatest.Must(t, schema.Migrate(t.Context(), db))
+				sqltest.Exec(t, db, entryTables[dialect])
 				watch := &watching{}
 				if sort == "watched" {
 					pool, err := db.DB()
-					must(t, err)
+					sagatest.Must(t, err)
 					pool.SetMaxOpenConns(6) // so few that the engine keeps none for itself
 					watch.DB = pool
 					db.Statement.ConnPool, db.ConnPool = watch, watch
 				}
 				b := &bench{t: t, db: db}
-				orch, err := embedded.Open(t.Context(), db, quick)
-				must(t, err)
+				orch := sagatest.Open(t, db, quick)
 				b.orch = orch
-				must(t, tcc.Register(orch, entries{dialect}))
-				b.run(orch)
+				sagatest.Must(t, tcc.Register(orch, entries{dialect}))
+				sagatest.Run(t, orch)
 				var callers sync.WaitGroup
 				for i := range 20 {
 					callers.Go(func() {
 						in := entry{fmt.Sprint("good-", i), int64(i), time.Now(), []byte{0, byte(i), 255}}
-						if outcome, err := tcc.Execute(t.Context(), orch, newGID(), in); err != nil || outcome.State != saga.Confirmed {
+						if outcome, err := tcc.Execute(t.Context(), orch, sagatest.GID(), in); err != nil || outcome.State != saga.Confirmed {
 							t.Errorf("%+v, %v", outcome, err)
 						}
 					})
 					callers.Go(func() {
-						_, err := tcc.Execute(t.Context(), orch, newGID(), entry{Name: fmt.Sprint("bad-", i), Cents: -1})
+						_, err := tcc.Execute(t.Context(), orch, sagatest.GID(), entry{Name: fmt.Sprint("bad-", i), Cents: -1})
 						if !errors.Is(err, saga.ErrCancelled) || !errors.Is(err, errShort) {
 							t.Error(err)
 						}
 					})
 				}
 				callers.Wait()
-				tx, err := tcc.Begin(t.Context(), orch, newGID(), saga.Options{})
-				must(t, err)
-				must(t, tx.Try(t.Context(), entry{Name: "open"}))
+				tx, err := tcc.Begin(t.Context(), orch, sagatest.GID(), saga.Options{})
+				sagatest.Must(t, err)
+				sagatest.Must(t, tx.Try(t.Context(), entry{Name: "open"}))
 				_, err = tx.Cancel(t.Context(), "it was a test")
-				must(t, err)
+				sagatest.Must(t, err)
 				var found struct{ All, Good, Cancelled int }
-				must(t, db.Raw("SELECT COUNT(*) AS \"all\", COUNT(CASE WHEN note = 'confirmed' THEN 1 END) AS good, COUNT(CASE WHEN note = 'cancelled' THEN 1 END) AS cancelled FROM entries").
+				sagatest.Must(t, db.Raw("SELECT COUNT(*) AS \"all\", COUNT(CASE WHEN note = 'confirmed' THEN 1 END) AS good, COUNT(CASE WHEN note = 'cancelled' THEN 1 END) AS cancelled FROM entries").
 					Row().Scan(&found.All, &found.Good, &found.Cancelled))
 				if found.All != 21 || found.Good != 20 || found.Cancelled != 1 {
 					t.Errorf("%+v", found)
@@ -213,7 +212,7 @@ func TestSQLTxInBranches(t *testing.T) {
 					return failed
 				})
 				var left int
-				must(t, db.Raw("SELECT COUNT(*) FROM entries").Scan(&left).Error)
+				sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM entries").Scan(&left).Error)
 				if !errors.Is(err, failed) || left != 21 {
 					t.Errorf("%d left, %v", left, err)
 				}
@@ -258,8 +257,8 @@ func (c sqlCredit) Cancel(ctx context.Context, tx *gorm.DB, in hold) error {
 // Such a branch can be exercised, on the connection that fails on purpose.
 func TestExerciseABranchWithSQLTx(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		exec(t, db, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
-		exec(t, db, "INSERT INTO accounts VALUES (1, 0, 0, 0)")
+		sqltest.Exec(t, db, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
+		sqltest.Exec(t, db, "INSERT INTO accounts VALUES (1, 0, 0, 0)")
 		tcctest.Exercise(t, db, sqlCredit{entries{db.Dialector.Name()}}, tcctest.Case[hold]{
 			Payload: hold{1, 30},
 			Reset: func(ctx context.Context, db *gorm.DB) error {
@@ -313,16 +312,16 @@ func (e *endless) Clean(ctx context.Context, tx *gorm.DB, _ []string) error {
 func TestContextsOfBranchesEnd(t *testing.T) {
 	t.Parallel()
 	c, b := catcher{}, &endless{}
-	must(t, tcc.Register(c, b))
+	sagatest.Must(t, tcc.Register(c, b))
 	ctx := context.Background()
 	call := saga.Call{GID: "g", BranchID: "01", Kind: "credit.hold", Op: barrier.Confirm, Payload: []byte("{}")}
 	registered := c["credit.hold"]
-	must(t, registered.Shape().(saga.Local).Work(ctx, noDatabase(t), call))
+	sagatest.Must(t, registered.Shape().(saga.Local).Work(ctx, noDatabase(t), call))
 	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
 		_, err := registered.Shape().(saga.Local).WorkBatch(ctx, noDatabase(t), op, []saga.BatchCall{{Call: call}})
-		must(t, err)
+		sagatest.Must(t, err)
 	}
-	must(t, registered.Shape().(saga.Local).Clean(ctx, noDatabase(t), []string{"g"}))
+	sagatest.Must(t, registered.Shape().(saga.Local).Clean(ctx, noDatabase(t), []string{"g"}))
 	if b.calls != 4 || b.endless != 0 {
 		t.Errorf("of %d calls, %d got a context that never ends", b.calls, b.endless)
 	}
@@ -358,11 +357,10 @@ func TestDeadlockInSQLTxIsTriedAgain(t *testing.T) {
 	for _, dialect := range []string{"mysql", "postgres"} {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
-			orch, err := embedded.Open(t.Context(), sqltest.Open(t, dialect), quick)
-			must(t, err)
+			orch := sagatest.Open(t, sqltest.Open(t, dialect), quick)
 			b := &stumbling{dialect: dialect}
-			must(t, tcc.Register(orch, b))
-			outcome, err := tcc.Execute(t.Context(), orch, newGID(), hold{1, 1})
+			sagatest.Must(t, tcc.Register(orch, b))
+			outcome, err := tcc.Execute(t.Context(), orch, sagatest.GID(), hold{1, 1})
 			if err != nil || !outcome.Finished() || b.tries < 2 || b.told == nil {
 				t.Errorf("%+v, %v after %d tries; told %v", outcome, err, b.tries, b.told)
 			}

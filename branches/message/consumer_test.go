@@ -17,6 +17,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -67,7 +68,7 @@ func TestCopiesAtTheSameTime(t *testing.T) {
 		for i := range 2 {
 			b.send("a", "x", nats.Header{message.HeaderID: {"m"}, "Nats-Msg-Id": {fmt.Sprint(i)}})
 		}
-		eventually(t, "both are delivered", func() bool {
+		sagatest.Eventually(t, "both are delivered", func() bool {
 			c, err := b.js.Consumer(t.Context(), b.name, "worker")
 			return err == nil && c.CachedInfo().NumAckPending == 2
 		})
@@ -259,9 +260,9 @@ func TestTraceContext(t *testing.T) {
 		caller := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2, 3}, SpanID: trace.SpanID{4, 5}, TraceFlags: trace.FlagsSampled})
 		ctx := trace.ContextWithSpanContext(t.Context(), caller)
 
-		planned := newGID()
+		planned := sagatest.GID()
 		_, err := tcc.Execute(ctx, b.orch, planned, phones(1), b.publish("placed", "1"))
-		must(t, err)
+		sagatest.Must(t, err)
 		want := "01020300000000000000000000000000-0405000000000000"
 		if got := <-spans; got != (span{b.id(planned, "02"), want}) {
 			t.Errorf("Execute: the handler's span is %v", got)
@@ -271,12 +272,12 @@ func TestTraceContext(t *testing.T) {
 		}
 
 		// Who asked for the message counts, not who decides later.
-		open := newGID()
+		open := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, open, saga.Options{})
-		must(t, err)
-		must(t, tx.Try(ctx, b.publish("placed", "2")))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(ctx, b.publish("placed", "2")))
 		_, err = tx.Confirm(t.Context())
-		must(t, err)
+		sagatest.Must(t, err)
 		if got := <-spans; got != (span{b.id(open, "01"), want}) {
 			t.Errorf("Begin: the handler's span is %v", got)
 		}
@@ -289,9 +290,9 @@ func TestTraceContext(t *testing.T) {
 		if got := <-spans; got != (span{b.id(gid, "01"), strings.Repeat("a", 32) + "-" + strings.Repeat("b", 16)}) {
 			t.Errorf("from a header: the handler's span is %v", got)
 		}
-		gid = newGID()
+		gid = sagatest.GID()
 		_, err = tcc.Execute(ctx, b.orch, gid, in)
-		must(t, err)
+		sagatest.Must(t, err)
 		if got := <-spans; got != (span{b.id(gid, "01"), want}) {
 			t.Errorf("with a header: the handler's span is %v", got)
 		}
@@ -319,8 +320,8 @@ func TestStopWaits(t *testing.T) {
 	stopped := make(chan error)
 	go func() { stopped <- c.Stop(t.Context()) }()
 	close(release)
-	must(t, <-stopped)
-	must(t, c.Stop(t.Context())) // once more does no harm
+	sagatest.Must(t, <-stopped)
+	sagatest.Must(t, c.Stop(t.Context())) // once more does no harm
 	b.had("worker", "m1", 1)
 	b.send("a", "x", nats.Header{message.HeaderID: {"m2"}})
 	b.consume(message.ConsumerConfig{Name: "other"}, func(context.Context, *gorm.DB, message.Received) error { return nil })
@@ -354,7 +355,7 @@ func TestStopInterrupts(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the handler: %v", err)
 	}
-	must(t, <-patient)
+	sagatest.Must(t, <-patient)
 	b.consume(message.ConsumerConfig{Attempts: 1}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
 		return effect(tx, "worker", m.ID)
 	})
@@ -381,15 +382,15 @@ func TestBrokerDownAtAck(t *testing.T) {
 	b.send("a", "x", nats.Header{message.HeaderID: {"m1"}})
 	<-begun
 	broker.stop()
-	eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
+	sagatest.Eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
 	close(release)
-	eventually(t, "the handler is done", func() bool {
+	sagatest.Eventually(t, "the handler is done", func() bool {
 		var n int64
-		must(t, db.Raw("SELECT COUNT(*) FROM saga_inbox").Scan(&n).Error)
+		sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM saga_inbox").Scan(&n).Error)
 		return n == 1
 	})
 	broker.start()
-	eventually(t, "the connection is back", js.Conn().IsConnected)
+	sagatest.Eventually(t, "the connection is back", js.Conn().IsConnected)
 	b.send("a", "x", nats.Header{message.HeaderID: {"m2"}})
 	b.settled("worker")
 	b.had("worker", "m1", 1)
@@ -413,13 +414,13 @@ func TestConsumerComesBack(t *testing.T) {
 	b.send("a", "1", nil)
 	seen.reaches(t, 1)
 	broker.stop()
-	eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
+	sagatest.Eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
 	broker.start()
-	eventually(t, "the connection is back", js.Conn().IsConnected)
+	sagatest.Eventually(t, "the connection is back", js.Conn().IsConnected)
 	b.send("a", "2", nil)
 	seen.reaches(t, 2)
 
-	must(t, js.DeleteConsumer(t.Context(), b.name, "worker"))
+	sagatest.Must(t, js.DeleteConsumer(t.Context(), b.name, "worker"))
 	b.send("a", "3", nil)
 	// It begins at the start again, and the inbox knows what was handled.
 	entries := seen.reaches(t, 3)

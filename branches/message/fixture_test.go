@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +23,8 @@ import (
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -49,27 +50,28 @@ func newBench(t testing.TB, db *gorm.DB) *bench {
 func newBenchOn(t testing.TB, db, outbox *gorm.DB, js jetstream.JetStream) *bench {
 	t.Helper()
 	b := &bench{t: t, db: db, outbox: outbox, js: js, name: newStream(t, js)}
-	must(t, stock.New(db).Put(t.Context(), "phone", 10))
-	orch, err := embedded.Open(t.Context(), db, embedded.Config{Lease: time.Second, Poll: 20 * time.Millisecond,
-		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, MaxPayload: 16_000_000, Logger: quiet})
-	must(t, err)
+	sagatest.Must(t, stock.New(db).Put(t.Context(), "phone", 10))
+	orch := sagatest.Open(t, db, embedded.Config{Lease: time.Second, MaxPayload: 16_000_000})
 	publisher, err := message.NewPublisher(t.Context(), outbox, wrap(js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}})
-	must(t, err)
-	must(t, tcc.Register(orch, publisher))
-	must(t, tcc.Register(orch, stock.New(db)))
+	sagatest.Must(t, err)
+	sagatest.Must(t, tcc.Register(orch, publisher))
+	sagatest.Must(t, tcc.Register(orch, stock.New(db)))
 	b.orch, b.publisher = orch, publisher
-	ended := make(chan error, 1)
-	running := context.WithoutCancel(t.Context())
-	go func() { ended <- orch.Run(running) }()
+	stopAtEnd(t, publisher)
+	sagatest.Run(t, orch)
+	return b
+}
+
+// stopAtEnd stops a publisher or a consumer when the test ends.
+func stopAtEnd(t testing.TB, s interface{ Stop(context.Context) error }) {
+	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := errors.Join(orch.Stop(ctx), publisher.Stop(ctx)); err != nil {
+		if err := s.Stop(ctx); err != nil {
 			t.Error(err)
 		}
-		<-ended
 	})
-	return b
 }
 
 // publish asks for a message on the last token of the subject.
@@ -84,7 +86,7 @@ func phones(n int64) stock.Lock {
 // execute runs a plan that has to be confirmed.
 func (b *bench) execute(payloads ...tcc.Payload) (gid string) {
 	b.t.Helper()
-	gid = newGID()
+	gid = sagatest.GID()
 	outcome, err := tcc.Execute(b.t.Context(), b.orch, gid, payloads...)
 	if err != nil || outcome.State != saga.Confirmed {
 		b.t.Fatalf("%+v, %v", outcome, err)
@@ -96,7 +98,7 @@ func (b *bench) execute(payloads ...tcc.Payload) (gid string) {
 func (b *bench) send(last, data string, headers nats.Header) {
 	b.t.Helper()
 	_, err := b.js.PublishMsg(b.t.Context(), &nats.Msg{Subject: b.name + "." + last, Data: []byte(data), Header: headers})
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 }
 
 // outboxRow is what the tests look at in saga_outbox.
@@ -109,7 +111,7 @@ type outboxRow struct {
 // id returns the logical id of a message.
 func (b *bench) id(gid, branch string) (id string) {
 	b.t.Helper()
-	must(b.t, b.outbox.Raw("SELECT message_id FROM saga_outbox WHERE gid = ? AND branch_id = ?", gid, branch).Scan(&id).Error)
+	sagatest.Must(b.t, b.outbox.Raw("SELECT message_id FROM saga_outbox WHERE gid = ? AND branch_id = ?", gid, branch).Scan(&id).Error)
 	if !strings.HasPrefix(id, gid+"/"+branch+"/") {
 		b.t.Errorf("message %s/%s has the id %q", gid, branch, id)
 	}
@@ -118,7 +120,7 @@ func (b *bench) id(gid, branch string) (id string) {
 
 func (b *bench) outboxRows(gid string) (rows []outboxRow) {
 	b.t.Helper()
-	must(b.t, b.outbox.Raw(`SELECT branch_id, state, subject, stream, sequence, published_at IS NOT NULL AS published,
+	sagatest.Must(b.t, b.outbox.Raw(`SELECT branch_id, state, subject, stream, sequence, published_at IS NOT NULL AS published,
 		discarded_at IS NOT NULL AS discarded FROM saga_outbox WHERE gid = ? ORDER BY branch_id`, gid).Scan(&rows).Error)
 	return rows
 }
@@ -133,13 +135,7 @@ func (b *bench) holds(stream string, messages uint64) {
 
 func (b *bench) reaches(gid string, state saga.State) *saga.Transaction {
 	b.t.Helper()
-	var found *saga.Transaction
-	eventually(b.t, fmt.Sprintf("%s is %s", gid, state), func() bool {
-		var err error
-		found, err = b.orch.Lookup(b.t.Context(), gid)
-		return err == nil && found.State == state
-	})
-	return found
+	return sagatest.Reach(b.t, b.orch, gid, state)
 }
 
 // consume runs a consumer of the bench's stream until the test ends, with
@@ -154,14 +150,8 @@ func (b *bench) consume(config message.ConsumerConfig, handle message.Handler) *
 		config.MinBackoff, config.MaxBackoff = 5*time.Millisecond, 20*time.Millisecond
 	}
 	c, err := message.Consume(b.t.Context(), b.db, wrap(b.js), config, handle)
-	must(b.t, err)
-	b.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := c.Stop(ctx); err != nil {
-			b.t.Error(err)
-		}
-	})
+	sagatest.Must(b.t, err)
+	stopAtEnd(b.t, c)
 	return c
 }
 
@@ -171,9 +161,9 @@ func (b *bench) consume(config message.ConsumerConfig, handle message.Handler) *
 func (b *bench) settled(consumer string) {
 	b.t.Helper()
 	s, err := b.js.Stream(b.t.Context(), b.name)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	last := s.CachedInfo().State.LastSeq
-	eventually(b.t, consumer+" has acknowledged everything", func() bool {
+	sagatest.Eventually(b.t, consumer+" has acknowledged everything", func() bool {
 		c, err := b.js.Consumer(b.t.Context(), b.name, consumer)
 		return err == nil && c.CachedInfo().AckFloor.Stream >= last
 	})
@@ -183,7 +173,7 @@ func (b *bench) settled(consumer string) {
 // seen only if its local transaction was committed.
 func (b *bench) effects() {
 	b.t.Helper()
-	exec(b.t, b.db, "CREATE TABLE effects (consumer VARCHAR(64) NOT NULL, id VARCHAR(200) NOT NULL)")
+	sqltest.Exec(b.t, b.db, "CREATE TABLE effects (consumer VARCHAR(64) NOT NULL, id VARCHAR(200) NOT NULL)")
 }
 
 func effect(tx *gorm.DB, consumer, id string) error {
@@ -194,7 +184,7 @@ func effect(tx *gorm.DB, consumer, id string) error {
 func (b *bench) had(consumer, id string, times int64) {
 	b.t.Helper()
 	var n int64
-	must(b.t, b.db.Raw("SELECT COUNT(*) FROM effects WHERE consumer = ? AND id = ?", consumer, id).Scan(&n).Error)
+	sagatest.Must(b.t, b.db.Raw("SELECT COUNT(*) FROM effects WHERE consumer = ? AND id = ?", consumer, id).Scan(&n).Error)
 	if n != times {
 		b.t.Errorf("%s had its effect on %s %d times, want %d", consumer, id, n, times)
 	}
@@ -221,7 +211,7 @@ func (j *journal) all() []message.Received {
 // reaches waits until the handlers were called n times.
 func (j *journal) reaches(t testing.TB, n int) []message.Received {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d calls of the handler", n), func() bool { return len(j.all()) >= n })
+	sagatest.Eventually(t, fmt.Sprintf("%d calls of the handler", n), func() bool { return len(j.all()) >= n })
 	return j.all()
 }
 
@@ -242,10 +232,10 @@ func connect(t testing.TB) jetstream.JetStream {
 func connectTo(t testing.TB, url string) jetstream.JetStream {
 	t.Helper()
 	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
-	must(t, err)
+	sagatest.Must(t, err)
 	t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn)
-	must(t, err)
+	sagatest.Must(t, err)
 	return js
 }
 
@@ -298,7 +288,7 @@ func (b *broker) start() {
 	b.t.Helper()
 	options := b.options
 	s, err := server.NewServer(&options)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		b.t.Fatal("the embedded broker did not start")
@@ -316,7 +306,7 @@ func (b *broker) stop() {
 func count(t testing.TB, js jetstream.JetStream, stream string) uint64 {
 	t.Helper()
 	s, err := js.Stream(t.Context(), stream)
-	must(t, err)
+	sagatest.Must(t, err)
 	return s.CachedInfo().State.Msgs
 }
 
@@ -324,40 +314,8 @@ func count(t testing.TB, js jetstream.JetStream, stream string) uint64 {
 func read(t testing.TB, js jetstream.JetStream, stream string, sequence uint64) *jetstream.RawStreamMsg {
 	t.Helper()
 	s, err := js.Stream(t.Context(), stream)
-	must(t, err)
+	sagatest.Must(t, err)
 	msg, err := s.GetMsg(t.Context(), sequence)
-	must(t, err)
+	sagatest.Must(t, err)
 	return msg
 }
-
-// eventually polls a condition: the end of something that other goroutines, the
-// database and the broker do is not to be had otherwise from outside.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(30 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-func exec(t testing.TB, db *gorm.DB, statement string, arguments ...any) {
-	t.Helper()
-	must(t, db.Exec(statement, arguments...).Error)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-var gids atomic.Int64
-
-func newGID() string { return fmt.Sprintf("t-%d", gids.Add(1)) }

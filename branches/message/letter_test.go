@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -113,7 +114,7 @@ func TestDeadLetterOfOtherFailures(t *testing.T) {
 	})
 	for i, c := range []struct{ data, says string }{{"panic", "panic: on purpose"}, {"timeout", "deadline exceeded"}, {"late", "deadline exceeded"}} {
 		b.send("a", c.data, nil)
-		eventually(t, "the dead letter of a "+c.data, func() bool { return count(t, b.js, b.name+"_dead") == uint64(i+1) })
+		sagatest.Eventually(t, "the dead letter of a "+c.data, func() bool { return count(t, b.js, b.name+"_dead") == uint64(i+1) })
 		letter := read(t, b.js, b.name+"_dead", uint64(i+1))
 		if reason := letter.Header.Get(message.HeaderReason); !strings.Contains(reason, c.says) || letter.Header.Get(message.HeaderAttempts) != "2" {
 			t.Errorf("%s: %v", c.data, letter.Header)
@@ -190,7 +191,7 @@ func TestDeadLetterTwice(t *testing.T) {
 		})
 		b.send("a", "x", nats.Header{message.HeaderID: {"m"}})
 		for i := range 3 {
-			eventually(t, "the letter", func() bool { return len(b.buried(message.LetterFilter{})) == 1 })
+			sagatest.Eventually(t, "the letter", func() bool { return len(b.buried(message.LetterFilter{})) == 1 })
 			if n := len(seen.all()); n != 2*(i+1) {
 				t.Errorf("%d calls after round %d", n, i+1)
 			}
@@ -298,8 +299,8 @@ func TestDeadLetterOfLargestMessage(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(l.Message.Data), err)
 	}
 	stream, err := b.js.Stream(t.Context(), b.name)
-	must(t, err)
-	must(t, stream.DeleteMsg(t.Context(), letters[1].Message.Sequence))
+	sagatest.Must(t, err)
+	sagatest.Must(t, stream.DeleteMsg(t.Context(), letters[1].Message.Sequence))
 	broken.Store(false)
 	if sent := b.resend(); sent != 2 {
 		t.Errorf("resent %d", sent)
@@ -309,7 +310,7 @@ func TestDeadLetterOfLargestMessage(t *testing.T) {
 		t.Errorf("resent %d bytes on %s, %v", len(m.Data), m.Subject, m.Headers)
 	}
 	// That whose data are gone is a letter again, and says so.
-	eventually(t, "the letter without data is back", func() bool {
+	sagatest.Eventually(t, "the letter without data is back", func() bool {
 		return len(b.buried(message.LetterFilter{Reason: "does not have message 2 any more"})) == 1
 	})
 }
@@ -320,10 +321,10 @@ func TestLargestMessageOfWorkQueue(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: b.name + "q", Subjects: []string{b.name + "q.>"}, Retention: jetstream.WorkQueuePolicy})
-	must(t, err)
+	sagatest.Must(t, err)
 	t.Cleanup(func() {
 		for _, name := range []string{"q", "q_dead"} {
-			must(t, b.js.DeleteStream(context.Background(), b.name+name))
+			sagatest.Must(t, b.js.DeleteStream(context.Background(), b.name+name))
 		}
 	})
 	var seen journal
@@ -332,11 +333,11 @@ func TestLargestMessageOfWorkQueue(t *testing.T) {
 		seen.note(m)
 		return errors.New("on purpose")
 	})
-	must(t, err)
+	sagatest.Must(t, err)
 	defer c.Stop(t.Context())
 	_, err = b.js.Publish(t.Context(), b.name+"q.a", []byte(strings.Repeat("x", int(b.js.Conn().MaxPayload())-200)))
-	must(t, err)
-	eventually(t, "the consumer says why", func() bool {
+	sagatest.Must(t, err)
+	sagatest.Eventually(t, "the consumer says why", func() bool {
 		last := c.State(t.Context()).LastError
 		return last != nil && strings.Contains(last.Error(), "stays there")
 	})
@@ -351,7 +352,7 @@ func TestDeadLetterStreamComesBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	b.consume(message.ConsumerConfig{Attempts: 1}, func(context.Context, *gorm.DB, message.Received) error { return errors.New("on purpose") })
-	must(t, b.js.DeleteStream(t.Context(), b.name+"_dead"))
+	sagatest.Must(t, b.js.DeleteStream(t.Context(), b.name+"_dead"))
 	b.send("a", "x", nil)
 	b.settled("worker")
 	if letters := b.buried(message.LetterFilter{}); len(letters) != 1 {
@@ -363,7 +364,7 @@ func TestDeadLetterStreamComesBack(t *testing.T) {
 // the dead letters.
 func (b *bench) resettled(consumer string) {
 	b.t.Helper()
-	eventually(b.t, consumer+" has acknowledged what was sent again", func() bool {
+	sagatest.Eventually(b.t, consumer+" has acknowledged what was sent again", func() bool {
 		s, err := b.js.Stream(b.t.Context(), b.name+"_dead")
 		if err != nil {
 			return false
@@ -377,7 +378,7 @@ func (b *bench) resettled(consumer string) {
 func (b *bench) letters() *message.DeadLetters {
 	b.t.Helper()
 	d, err := message.NewDeadLetters(b.db, wrap(b.js), b.name, "")
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	return d
 }
 
@@ -385,7 +386,7 @@ func (b *bench) letters() *message.DeadLetters {
 func (b *bench) buried(filter message.LetterFilter) []message.Letter {
 	b.t.Helper()
 	letters, err := b.letters().List(b.t.Context(), filter)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	return letters
 }
 
@@ -395,7 +396,7 @@ var operator = message.By{Who: "ann", Why: "mended"}
 func (b *bench) resend() int {
 	b.t.Helper()
 	sent, err := b.letters().Resend(b.t.Context(), operator, numbers(b.buried(message.LetterFilter{}))...)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	return sent
 }
 

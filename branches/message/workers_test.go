@@ -15,6 +15,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -34,7 +35,7 @@ func (b *bench) ordered(keys, each int) {
 	b.t.Helper()
 	for k := range keys {
 		var ids, want []string
-		must(b.t, b.db.Raw("SELECT id FROM effects WHERE consumer = ? ORDER BY n", fmt.Sprint("k", k)).Scan(&ids).Error)
+		sagatest.Must(b.t, b.db.Raw("SELECT id FROM effects WHERE consumer = ? ORDER BY n", fmt.Sprint("k", k)).Scan(&ids).Error)
 		for i := range each {
 			want = append(want, fmt.Sprintf("k%d-%03d", k, i))
 		}
@@ -47,7 +48,7 @@ func (b *bench) ordered(keys, each int) {
 // inOrder is a table of effects with the order in which they came.
 func (b *bench) inOrder() (handle func(tx *gorm.DB, m message.Received) error) {
 	b.t.Helper()
-	exec(b.t, b.db, "CREATE TABLE effects (n BIGINT NOT NULL, consumer VARCHAR(64) NOT NULL, id VARCHAR(200) NOT NULL)")
+	sqltest.Exec(b.t, b.db, "CREATE TABLE effects (n BIGINT NOT NULL, consumer VARCHAR(64) NOT NULL, id VARCHAR(200) NOT NULL)")
 	var n atomic.Int64
 	return func(tx *gorm.DB, m message.Received) error {
 		return tx.Exec("INSERT INTO effects VALUES (?, ?, ?)", n.Add(1), m.Key, m.ID).Error
@@ -136,7 +137,7 @@ func TestHandledElsewhereMeanwhile(t *testing.T) {
 			return errors.New("on purpose")
 		})
 		b.send("a", "x", nats.Header{message.HeaderID: {"m"}, message.HeaderKey: {"k"}})
-		eventually(t, "it has failed once", func() bool {
+		sagatest.Eventually(t, "it has failed once", func() bool {
 			_, now := longAgo(db)
 			return db.Exec("UPDATE saga_inbox SET handled_at = "+now+" WHERE message_id = 'm' AND attempts = 1").RowsAffected == 1
 		})
@@ -219,9 +220,9 @@ func TestOrderOverInterruptions(t *testing.T) {
 			continue
 		}
 		broker.stop()
-		eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
+		sagatest.Eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
 		broker.start()
-		eventually(t, "the connection is back", js.Conn().IsConnected)
+		sagatest.Eventually(t, "the connection is back", js.Conn().IsConnected)
 	}
 	b.settled("worker")
 	b.ordered(4, 100)
@@ -250,7 +251,7 @@ func TestBatches(t *testing.T) {
 				}
 				return nil
 			})
-		must(t, err)
+		sagatest.Must(t, err)
 		defer c.Stop(t.Context())
 		b.settled("worker")
 		for i := range 100 {
@@ -268,7 +269,7 @@ func TestBatches(t *testing.T) {
 			t.Errorf("letters %+v", letters)
 		}
 		var failed int64
-		must(t, db.Raw("SELECT COALESCE(SUM(attempts), 0) FROM saga_inbox").Scan(&failed).Error)
+		sagatest.Must(t, db.Raw("SELECT COALESCE(SUM(attempts), 0) FROM saga_inbox").Scan(&failed).Error)
 		if failed != 4 {
 			t.Errorf("%d attempts have failed, want 4", failed)
 		}
@@ -298,8 +299,8 @@ func TestCleanStopGivesBack(t *testing.T) {
 	for range restarts {
 		before := calls.Load()
 		c := b.consume(config, handle)
-		eventually(t, "some calls", func() bool { return calls.Load() > before+20 || calls.Load() >= messages })
-		must(t, c.Stop(t.Context()))
+		sagatest.Eventually(t, "some calls", func() bool { return calls.Load() > before+20 || calls.Load() >= messages })
+		sagatest.Must(t, c.Stop(t.Context()))
 	}
 	b.consume(config, handle)
 	b.settled("worker")
@@ -307,7 +308,7 @@ func TestCleanStopGivesBack(t *testing.T) {
 		t.Errorf("%d calls, %d after an attempt", calls.Load(), again.Load())
 	}
 	var attempts int64
-	must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE attempts > 0 OR begun_by <> ''").Scan(&attempts).Error)
+	sagatest.Must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE attempts > 0 OR begun_by <> ''").Scan(&attempts).Error)
 	if attempts != 0 {
 		t.Errorf("%d rows have an attempt", attempts)
 	}
@@ -328,7 +329,7 @@ func TestSlowHandlerTakesNoMore(t *testing.T) {
 	}
 	<-begun
 	b.consume(message.ConsumerConfig{}, func(context.Context, *gorm.DB, message.Received) error { return nil })
-	eventually(t, "the other process has handled the rest", func() bool {
+	sagatest.Eventually(t, "the other process has handled the rest", func() bool {
 		c, err := b.js.Consumer(t.Context(), b.name, "worker")
 		return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 1
 	})
@@ -357,7 +358,7 @@ func TestLongHandlerKeepsItsMessage(t *testing.T) {
 	<-deliveries
 	b.settled("worker")
 	c, err := b.js.Consumer(t.Context(), b.name, "worker")
-	must(t, err)
+	sagatest.Must(t, err)
 	if info := c.CachedInfo(); info.NumRedelivered != 0 || info.Delivered.Consumer != 2 {
 		t.Errorf("delivered %+v, again %d", info.Delivered, info.NumRedelivered)
 	}
@@ -378,7 +379,7 @@ func TestPauseAndResume(t *testing.T) {
 	b.send("a", "x", nil)
 	b.consume(message.ConsumerConfig{Name: "other"}, func(context.Context, *gorm.DB, message.Received) error { return nil })
 	b.settled("other")
-	eventually(t, "it lags behind", func() bool {
+	sagatest.Eventually(t, "it lags behind", func() bool {
 		s := c.State(t.Context())
 		return s.Status == message.Paused && s.Lag == 1
 	})
@@ -388,7 +389,7 @@ func TestPauseAndResume(t *testing.T) {
 	c.Resume()
 	seen.reaches(t, 2)
 	b.settled("worker")
-	eventually(t, "it runs", func() bool {
+	sagatest.Eventually(t, "it runs", func() bool {
 		s := c.State(t.Context())
 		return s.Status == message.Running && s.Lag == 0 && s.Handled == 2
 	})
@@ -415,7 +416,7 @@ func TestNextIsHandledElsewhere(t *testing.T) {
 			})
 			send := func(id string) { b.send("a", id, nats.Header{message.HeaderID: {id}}) }
 			warm := 0
-			eventually(t, "the consumer takes messages ahead, as its handler is fast", func() bool {
+			sagatest.Eventually(t, "the consumer takes messages ahead, as its handler is fast", func() bool {
 				warm++
 				send(fmt.Sprint("warm-", warm))
 				b.settled("worker")
@@ -424,9 +425,9 @@ func TestNextIsHandledElsewhere(t *testing.T) {
 			for _, id := range []string{"first", "second", "third"} {
 				send(id)
 			}
-			eventually(t, "all three have come", func() bool {
+			sagatest.Eventually(t, "all three have come", func() bool {
 				var rows int64
-				must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE message_id = 'third'").Scan(&rows).Error)
+				sagatest.Must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE message_id = 'third'").Scan(&rows).Error)
 				return rows == 1
 			})
 			close(gate)
@@ -530,12 +531,12 @@ func TestFailureWhileStopping(t *testing.T) {
 	send("first")
 	<-started
 	send("second")
-	eventually(t, "the second message has come", func() bool { return c.State(t.Context()).InProgress == 2 })
+	sagatest.Eventually(t, "the second message has come", func() bool { return c.State(t.Context()).InProgress == 2 })
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.Stop(t.Context()) }()
-	eventually(t, "the second message is given back", func() bool { return c.State(t.Context()).InProgress == 1 })
+	sagatest.Eventually(t, "the second message is given back", func() bool { return c.State(t.Context()).InProgress == 1 })
 	close(release)
-	must(t, <-stopped)
+	sagatest.Must(t, <-stopped)
 	b.consume(config, func(_ context.Context, tx *gorm.DB, m message.Received) error { return effect(tx, "worker", m.ID) })
 	b.settled("worker")
 	b.had("worker", "first", 1)

@@ -17,6 +17,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/dtm"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -33,7 +34,7 @@ func TestExecute(t *testing.T) {
 		b.holds(0, 2, 1, 1, 0)
 	}
 	found, err := b.engine.Lookup(ctx, "yes")
-	must(t, err)
+	sagatest.Must(t, err)
 	if found.State != saga.Confirmed || len(found.Branches) != 2 || found.Branches[0].Kind != "stock.lock" || found.Branches[1].Kind != "bell.ring" ||
 		string(found.Branches[1].Payload) != `{"Times":1}` || found.FinishedAt.IsZero() || found.Pattern != "tcc" {
 		t.Errorf("%+v", found)
@@ -71,18 +72,18 @@ func TestOpenTransactions(t *testing.T) {
 	ctx := t.Context()
 	begin := func(gid string) *tcc.Transaction {
 		tx, err := tcc.Begin(ctx, b.engine, gid, saga.Options{})
-		must(t, err)
+		sagatest.Must(t, err)
 		return tx
 	}
 	for range 2 { // a request that is repeated runs again
 		tx := begin("a")
-		must(t, tx.Try(ctx, phones(2)))
-		must(t, tx.Try(ctx, ring{1}))
+		sagatest.Must(t, tx.Try(ctx, phones(2)))
+		sagatest.Must(t, tx.Try(ctx, ring{1}))
 		b.holds(2, 0, 1, 0, 0)
 	}
 	other, err := tcc.Resume(ctx, b.engine, "a")
-	must(t, err)
-	must(t, other.Try(ctx, phones(1)))
+	sagatest.Must(t, err)
+	sagatest.Must(t, other.Try(ctx, phones(1)))
 	if _, err := b.engine.Confirm(ctx, "a", saga.Options{}); err != nil {
 		t.Error(err)
 	}
@@ -99,7 +100,7 @@ func TestOpenTransactions(t *testing.T) {
 	}
 
 	tx := begin("b")
-	must(t, tx.Try(ctx, phones(2)))
+	sagatest.Must(t, tx.Try(ctx, phones(2)))
 	if err := begin("b").Try(ctx, phones(3)); !errors.Is(err, saga.ErrMismatch) {
 		t.Errorf("another payload: %v", err)
 	}
@@ -116,7 +117,7 @@ func TestOpenTransactions(t *testing.T) {
 
 	// Nobody decides: the server does, at the deadline.
 	tx, err = tcc.Begin(ctx, b.engine, "c", saga.Options{Timeout: time.Second})
-	must(t, err)
+	sagatest.Must(t, err)
 	if err := tx.Try(ctx, phones(4)); err != nil && !errors.Is(err, saga.ErrNotOpen) {
 		t.Error(err)
 	}
@@ -206,21 +207,21 @@ func (nowhere) Call(context.Context, saga.Call) error { return nil }
 func hostless(t *testing.T, b *bench) *dtm.Engine {
 	t.Helper()
 	engine, err := dtm.Open(t.Context(), b.server.URL, dtm.Config{})
-	must(t, err)
+	sagatest.Must(t, err)
 	return engine
 }
 
 func newKeys(t *testing.T) []remote.Key {
 	t.Helper()
 	key, err := remote.NewKey("a", []byte("some 32 bytes that nobody guesses"))
-	must(t, err)
+	sagatest.Must(t, err)
 	return []remote.Key{key}
 }
 
 func signed(t *testing.T) *remote.Service {
 	t.Helper()
 	service, err := remote.NewService("http://localhost/branches", remote.ServiceConfig{Name: "stock", Keys: newKeys(t)})
-	must(t, err)
+	sagatest.Must(t, err)
 	return service
 }
 
@@ -228,7 +229,7 @@ func TestBadConfigurations(t *testing.T) {
 	t.Parallel()
 	host, _ := newHost(t, sqltest.Open(t, "sqlite"))
 	locked, err := remote.NewHost(t.Context(), sqltest.Open(t, "sqlite"), remote.HostConfig{Name: "stock", Keys: newKeys(t)})
-	must(t, err)
+	sagatest.Must(t, err)
 	for name, c := range map[string]struct {
 		url    string
 		config dtm.Config
@@ -363,7 +364,7 @@ func TestCancelOvertakesTry(t *testing.T) {
 	}
 	b.holds(0, 0, 0, 0, 0)
 	rows, err := b.hosts[0].Barrier(t.Context(), "late")
-	must(t, err)
+	sagatest.Must(t, err)
 	if len(rows) != 1 || rows[0].State != barrier.StateSuspended {
 		t.Errorf("barrier %+v", rows)
 	}
@@ -414,12 +415,12 @@ func TestConfirmAfterTheDeadline(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, dtm.Config{})
 	tx, err := tcc.Begin(t.Context(), b.engine, "late", saga.Options{Timeout: 2 * time.Second})
-	must(t, err)
-	must(t, tx.Try(t.Context(), phones(1)))
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(t.Context(), phones(1)))
 	found, err := b.engine.Lookup(t.Context(), "late")
-	must(t, err)
+	sagatest.Must(t, err)
 	b.server.Kill()
-	eventually(t, "the deadline passes", func() bool { return time.Now().After(found.DeadlineAt) })
+	sagatest.Eventually(t, "the deadline passes", func() bool { return time.Now().After(found.DeadlineAt) })
 	b.server.Restart()
 	if outcome, err := tx.Confirm(t.Context()); !errors.Is(err, saga.ErrCancelled) {
 		t.Errorf("%+v, %v", outcome, err)

@@ -19,6 +19,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -28,17 +29,17 @@ func request(t *testing.T, base, gid, op string, body string) *http.Request {
 	t.Helper()
 	query := url.Values{"gid": {gid}, "trans_type": {"tcc"}, "branch_id": {"01"}, "op": {op}}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/seats.reserve?"+query.Encode(), strings.NewReader(body))
-	must(t, err)
+	sagatest.Must(t, err)
 	return r
 }
 
 func send(t *testing.T, r *http.Request) (status int, body string) {
 	t.Helper()
 	reply, err := http.DefaultClient.Do(r)
-	must(t, err)
+	sagatest.Must(t, err)
 	defer reply.Body.Close()
 	text, err := io.ReadAll(reply.Body)
-	must(t, err)
+	sagatest.Must(t, err)
 	return reply.StatusCode, string(text)
 }
 
@@ -52,7 +53,7 @@ func TestEveryOrder(t *testing.T) {
 		ops := []string{"try", "confirm", "cancel"}
 		held, used := 0, 0
 		for n := range 27 {
-			gid := newGID()
+			gid := sagatest.GID()
 			var trace []string
 			state := ""
 			for _, op := range []string{ops[n/9], ops[n/3%3], ops[n%3]} {
@@ -79,7 +80,7 @@ func TestEveryOrder(t *testing.T) {
 				}
 			}
 			rows, err := th.host.Barrier(t.Context(), gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			if state == "" && len(rows) != 0 || state != "" && (len(rows) != 1 || string(rows[0].State) != state) {
 				t.Errorf("%v: barrier %+v, want %s", trace, rows, state)
 			}
@@ -129,7 +130,7 @@ func TestRefusedRequests(t *testing.T) {
 		"caller of spaces":  {set("caller", "a b"), 400, "printable ASCII"},
 		"half a request id": {func(r *http.Request) { r.Header.Set("Tccsaga-Request", "abc") }, 400, "hexadecimal"},
 	} {
-		r := request(t, th.url(), newGID(), "try", two)
+		r := request(t, th.url(), sagatest.GID(), "try", two)
 		c.change(r)
 		if status, body := send(t, r); status != c.status || !strings.Contains(body, c.says) {
 			t.Errorf("%s: %d %s, want %d with %q", name, status, body, c.status, c.says)
@@ -192,7 +193,7 @@ func TestBadConfigurations(t *testing.T) {
 		}
 	}
 	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{AllowUnsigned: true})
-	must(t, err)
+	sagatest.Must(t, err)
 	if err := tcc.RegisterRemote[seats](host, newService(t, "http://stock", remote.ServiceConfig{})); !errors.Is(err, saga.ErrInvalid) {
 		t.Errorf("a remote branch at a host: %v", err)
 	}
@@ -211,7 +212,7 @@ func TestAnswersHoldNoWordsOfDTM(t *testing.T) {
 		}
 		return tcc.Reject(fmt.Errorf("the printer says FAILURE, %s is ONGOING %s", op, strings.Repeat("ü\x00", 2000)))
 	}
-	gid := newGID()
+	gid := sagatest.GID()
 	for _, c := range []struct {
 		op, body string
 		status   int
@@ -227,7 +228,7 @@ func TestAnswersHoldNoWordsOfDTM(t *testing.T) {
 			Result  string `json:"dtm_result"`
 			Message string
 		}
-		must(t, json.Unmarshal([]byte(text), &reply))
+		sagatest.Must(t, json.Unmarshal([]byte(text), &reply))
 		if status != c.status || reply.Result != c.result || strings.Contains(reply.Message, "FAILURE") || strings.Contains(reply.Message, "ONGOING") {
 			t.Errorf("%s: %d %s", c.op, status, text)
 		}
@@ -248,7 +249,7 @@ func TestOngoing(t *testing.T) {
 		}
 		return nil
 	}
-	gid := newGID()
+	gid := sagatest.GID()
 	for _, c := range []struct {
 		op     string
 		status int
@@ -264,7 +265,7 @@ func TestOngoing(t *testing.T) {
 func TestExternalBranchBehindAHost(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
-	must(t, tcc.RegisterExternal(th.host, printer{}))
+	sagatest.Must(t, tcc.RegisterExternal(th.host, printer{}))
 	call := func(op string) int {
 		r := request(t, th.url(), "external", op, `{}`)
 		r.URL.Path = "/branches/ticket.print"
@@ -303,7 +304,7 @@ func TestMountedOnGin(t *testing.T) {
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		a := newAgency(t, newService(t, server.URL+"/api/branches", remote.ServiceConfig{Keys: keys("a")}))
-		if outcome, err := tcc.Execute(t.Context(), a.orch, newGID(), seats{Row: 1, Number: 1}); err != nil || outcome.State != saga.Confirmed {
+		if outcome, err := tcc.Execute(t.Context(), a.orch, sagatest.GID(), seats{Row: 1, Number: 1}); err != nil || outcome.State != saga.Confirmed {
 			t.Errorf("%s: %+v, %v", name, outcome, err)
 		}
 	}

@@ -19,9 +19,9 @@ import (
 const stopTimeout = 20 * time.Second
 
 // Open opens an engine whose log is in db. The fields of config that are zero have the
-// defaults of [embedded.Config], except these: Poll is 20 milliseconds, the backoff is
-// between 5 and 50 milliseconds, and the Logger discards all. The test fails if the engine
-// cannot be opened.
+// defaults of [embedded.Config], except these: Poll is 20 milliseconds, MinBackoff is 5,
+// MaxBackoff is 50, and the Logger discards all. The test fails if the engine cannot be
+// opened.
 //
 // Register the branches next, and then [Run] the engine. An engine that does not run does
 // nothing in the background.
@@ -38,8 +38,11 @@ func quick(config embedded.Config) embedded.Config {
 	if config.Poll == 0 {
 		config.Poll = 20 * time.Millisecond
 	}
-	if config.MinBackoff == 0 && config.MaxBackoff == 0 {
-		config.MinBackoff, config.MaxBackoff = 5*time.Millisecond, 50*time.Millisecond
+	if config.MaxBackoff == 0 {
+		config.MaxBackoff = max(50*time.Millisecond, config.MinBackoff)
+	}
+	if config.MinBackoff == 0 {
+		config.MinBackoff = min(5*time.Millisecond, config.MaxBackoff)
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)

@@ -89,13 +89,13 @@ func TestRunFails(t *testing.T) {
 	}
 }
 
-// The fields that a test sets are kept.
-func TestOpenKeepsTheConfig(t *testing.T) {
+// The fields that a test sets go together with the defaults of the others.
+func TestOpenTakesEveryConfig(t *testing.T) {
 	t.Parallel()
 	db := sqltest.Open(t, "sqlite")
 	for what, config := range map[string]embedded.Config{
 		"MinBackoff alone": {MinBackoff: time.Second},
-		"MaxBackoff alone": {MaxBackoff: time.Second},
+		"MaxBackoff alone": {MaxBackoff: time.Millisecond},
 		"both":             {MinBackoff: time.Hour, MaxBackoff: time.Hour},
 	} {
 		if failures := record(func(t testing.TB) { sagatest.Open(t, db, config) }); failures != nil {

@@ -10,6 +10,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc/internal/sqltx"
 )
@@ -33,16 +34,16 @@ func TestNothingIsLeftAfterTheContext(t *testing.T) {
 			watched := tx.Session(&gorm.Session{NewDB: true, Context: ctx})
 			watched.Statement.ConnPool = &pool{ConnPool: tx.Statement.ConnPool, TxCommitter: tx.Statement.ConnPool.(gorm.TxCommitter)}
 			through, err := sqltx.Of(watched)
-			must(t, err)
+			sagatest.Must(t, err)
 			var n int
-			must(t, through.QueryRow("SELECT 1").Scan(&n))
+			sagatest.Must(t, through.QueryRow("SELECT 1").Scan(&n))
 			rows, err := through.Query("SELECT 1")
-			must(t, err)
+			sagatest.Must(t, err)
 			rows.Next() // and it is never closed
 		}
 	}
 	tx = db.Begin()
-	must(t, tx.Error)
+	sagatest.Must(t, tx.Error)
 	defer tx.Rollback()
 	before := serving()
 	within(100)

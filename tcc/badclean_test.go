@@ -48,29 +48,33 @@ func (k *badCleaner) Clean(ctx context.Context, tx *gorm.DB, gids []string) erro
 	return k.keeper.Clean(ctx, tx, gids)
 }
 
-// cleanFaults are ways in which a Clean fails. A hanging one returns when release is
-// closed.
-func cleanFaults(release chan struct{}) map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
-		"fails":  func(context.Context) error { return errOnPurpose },
-		"panics": func(context.Context) error { panic("on purpose") },
-		"exits":  func(context.Context) error { runtime.Goexit(); return nil },
-		"hangs":  func(context.Context) error { <-release; return errOnPurpose },
-		"waits":  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+// cleanFault is a way in which a Clean fails.
+type cleanFault struct {
+	clean func(context.Context) error
+	hangs bool // until release is closed
+}
+
+func cleanFaults(release chan struct{}) map[string]cleanFault {
+	return map[string]cleanFault{
+		"fails":  {clean: func(context.Context) error { return errOnPurpose }},
+		"panics": {clean: func(context.Context) error { panic("on purpose") }},
+		"exits":  {clean: func(context.Context) error { runtime.Goexit(); return nil }},
+		"hangs":  {clean: func(context.Context) error { <-release; return errOnPurpose }, hangs: true},
+		"waits":  {clean: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
 	}
 }
 
 // A kind whose Clean fails in whatever way keeps its own transactions, and no others;
 // when it is mended, they go too.
 func TestOneKindThatCannotClean(t *testing.T) {
-	for _, where := range []string{"here", "elsewhere"} {
+	for where, elsewhere := range map[string]bool{"here": false, "elsewhere": true} {
 		release := make(chan struct{})
-		for name, broken := range cleanFaults(release) {
+		for name, fault := range cleanFaults(release) {
 			t.Run(where+", "+name, func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 				db := b.db
-				if where == "elsewhere" {
+				if elsewhere {
 					db = b.other
 				}
 				sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
@@ -78,7 +82,7 @@ func TestOneKindThatCannotClean(t *testing.T) {
 				config := forgetful()
 				config.CallTimeout = 50 * time.Millisecond
 				cleaner := b.open(config)
-				bad := &badCleaner{keeper: keeper{db}, broken: broken}
+				bad := &badCleaner{keeper: keeper{db}, broken: fault.clean}
 				sagatest.Must(t, tcc.Register(cleaner, bad))
 				sagatest.Must(t, tcc.Register(cleaner, &keeper{b.db}))
 				sagatest.Run(t, cleaner)
@@ -113,7 +117,7 @@ func TestOneKindThatCannotClean(t *testing.T) {
 				bad.mu.Lock()
 				bad.broken = nil
 				bad.mu.Unlock()
-				if name == "hangs" {
+				if fault.hangs {
 					if n := bad.calls.Load(); n != 1 {
 						t.Errorf("called %d times while it hangs", n)
 					}
@@ -130,14 +134,14 @@ func TestOneKindThatCannotClean(t *testing.T) {
 // The same for a participant, which does not know when transactions end.
 func TestOneKindOfAParticipantThatCannotClean(t *testing.T) {
 	release := make(chan struct{})
-	for name, broken := range cleanFaults(release) {
+	for name, fault := range cleanFaults(release) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, "sqlite")
 			sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
 			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 20 * time.Millisecond, Logger: quiet})
 			sagatest.Must(t, err)
-			bad := &badCleaner{keeper: keeper{db}, broken: broken}
+			bad := &badCleaner{keeper: keeper{db}, broken: fault.clean}
 			sagatest.Must(t, tcc.Register(p, bad))
 			sagatest.Must(t, tcc.Register(p, &keeper{db}))
 			for _, call := range []saga.Call{
@@ -161,7 +165,7 @@ func TestOneKindOfAParticipantThatCannotClean(t *testing.T) {
 			bad.mu.Lock()
 			bad.broken = nil
 			bad.mu.Unlock()
-			if name == "hangs" {
+			if fault.hangs {
 				if _, err := p.Clean(t.Context(), time.Hour); err == nil || bad.calls.Load() != 1 {
 					t.Errorf("while it hangs: %v, called %d times", err, bad.calls.Load())
 				}

@@ -163,12 +163,12 @@ func (k *keeper) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
 
 // Branches clean what they keep themselves, here and in another database.
 func TestBranchesClean(t *testing.T) {
-	for _, where := range []string{"here", "elsewhere"} {
+	for where, elsewhere := range map[string]bool{"here": false, "elsewhere": true} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 			db := b.db
-			if where == "elsewhere" {
+			if elsewhere {
 				db = b.other
 			}
 			sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")

@@ -2,12 +2,9 @@ package tcc_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	osexec "os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -87,19 +84,16 @@ func (w *web) so() string {
 	return strings.Join(w.calls, " ")
 }
 
-const childVariable = "TCCSAGA_TEST_CHILD"
-
 // dieInTry is what the process does that is killed: it tries and waits.
-func dieInTry(t *testing.T, arguments string) {
-	parts := strings.SplitN(arguments, " ", 4)
-	db, err := gorm.Open(sqltest.Dialector(sqltest.Database{Dialect: parts[0], DSN: parts[3]}), &gorm.Config{})
+func dieInTry(t *testing.T, c child) {
+	db, err := gorm.Open(sqltest.Dialector(c.Database), &gorm.Config{})
 	sagatest.Must(t, err)
 	config := quick
 	config.CallTimeout = lateTimeout
 	orch := sagatest.Open(t, db, config)
-	sagatest.Must(t, tcc.RegisterExternal(orch, webGateway{parts[2]}))
+	sagatest.Must(t, tcc.RegisterExternal(orch, webGateway{c.Gateway}))
 	sagatest.Run(t, orch)
-	_, err = tcc.Execute(t.Context(), orch, parts[1], holdLate{1, 30})
+	_, err = tcc.Execute(t.Context(), orch, c.GID, holdLate{1, 30})
 	t.Fatalf("not killed: %v", err)
 }
 
@@ -108,11 +102,11 @@ const lateTimeout = 1500 * time.Millisecond
 // A process that is killed during a Try leaves a mark: another instance calls Cancel
 // when the time of the Try is over, and once more for a request that arrives late.
 func TestProcessKilledInATry(t *testing.T) {
-	if arguments := os.Getenv(childVariable); arguments != "" {
-		dieInTry(t, arguments)
+	if c, is := asChild(t); is {
+		dieInTry(t, c)
 	}
 	for _, dialect := range []string{"mysql", "postgres"} {
-		for name, when := range map[string]string{"arrives before Cancel": "try cancel cancel", "arrives after Cancel": "cancel try cancel"} {
+		for name, late := range map[string]bool{"arrives before Cancel": false, "arrives after Cancel": true} {
 			t.Run(dialect+", "+name, func(t *testing.T) {
 				t.Parallel()
 				database := sqltest.Create(t, dialect)
@@ -124,15 +118,17 @@ func TestProcessKilledInATry(t *testing.T) {
 				b := newBench(t, db, config)
 				sagatest.Must(t, tcc.RegisterExternal(b.orch, webGateway{gateway.url}))
 
-				child := startChild(t, "TestProcessKilledInATry", fmt.Sprintf("%s %s %s %s", dialect, gid, gateway.url, database.DSN))
+				process := startChild(t, child{Test: "TestProcessKilledInATry", Database: database, GID: gid, Gateway: gateway.url})
 				<-gateway.called
-				sagatest.Must(t, child.Process.Kill())
-				child.Wait()
+				sagatest.Must(t, process.Process.Kill())
+				process.Wait()
 				found := b.reaches(gid, saga.Cancelling)
 				if u := found.Branches[0].UnderWay; u == nil || u.Op != barrier.Try || u.Since.IsZero() || !u.Until.After(u.Since) {
 					t.Errorf("under way: %+v", u)
 				}
-				if strings.HasPrefix(when, "cancel") {
+				want := "try cancel cancel"
+				if late {
+					want = "cancel try cancel"
 					<-gateway.freed
 				} else if got := gateway.so(); got != "" {
 					t.Errorf("before the time of the Try is over: %s", got)
@@ -140,8 +136,8 @@ func TestProcessKilledInATry(t *testing.T) {
 				close(gateway.gate)
 				<-gateway.held
 				found = b.reaches(gid, saga.Cancelled)
-				if got := gateway.so(); got != when {
-					t.Errorf("the gateway saw %s, want %s", got, when)
+				if got := gateway.so(); got != want {
+					t.Errorf("the gateway saw %s, want %s", got, want)
 				}
 				if row := found.Branches[0].Barrier; row.UnderWay != nil || row.State != barrier.StateCancelled {
 					t.Errorf("in the end %+v", row)
@@ -149,14 +145,4 @@ func TestProcessKilledInATry(t *testing.T) {
 			})
 		}
 	}
-}
-
-// startChild starts a test in a process of its own.
-func startChild(t *testing.T, test, arguments string) *osexec.Cmd {
-	t.Helper()
-	child := osexec.Command(os.Args[0], "-test.run=^"+test+"$")
-	child.Env = append(os.Environ(), childVariable+"="+arguments)
-	sagatest.Must(t, child.Start())
-	t.Cleanup(func() { child.Process.Kill() })
-	return child
 }

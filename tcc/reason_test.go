@@ -68,9 +68,20 @@ func TestCodes(t *testing.T) {
 			run            func(gid string) error
 			again          []tcc.Payload // nil for an open transaction
 		}{
-			"a branch, with a code": {"short.of.credit", "02", nil, []tcc.Payload{hold{1, 1}, holdAway{1, 5}}},
-			"a branch, without":     {saga.CodeRejected, "01", nil, []tcc.Payload{hold{1, 1000}}},
-			"a failure":             {saga.CodeFailed, "01", nil, []tcc.Payload{holdOut{1, 1}, hold{1, 1}}},
+			"a branch, with a code": {"short.of.credit", "02", func(gid string) error {
+				b.away.fail(barrier.Try, 1, tcc.RejectCode("short.of.credit", errShort))
+				_, err := tcc.Execute(ctx, b.orch, gid, hold{1, 1}, holdAway{1, 5})
+				return err
+			}, []tcc.Payload{hold{1, 1}, holdAway{1, 5}}},
+			"a branch, without": {saga.CodeRejected, "01", func(gid string) error {
+				_, err := tcc.Execute(ctx, b.orch, gid, hold{1, 1000})
+				return err
+			}, []tcc.Payload{hold{1, 1000}}},
+			"a failure": {saga.CodeFailed, "01", func(gid string) error {
+				b.out.fail(barrier.Try, 1, errOnPurpose)
+				_, err := tcc.Execute(ctx, b.orch, gid, holdOut{1, 1}, hold{1, 1})
+				return err
+			}, []tcc.Payload{holdOut{1, 1}, hold{1, 1}}},
 			"the caller": {saga.CodeCancelled, "", func(gid string) error {
 				_, err := b.begin(gid, saga.Options{}).Cancel(ctx, "never mind")
 				return err
@@ -103,18 +114,6 @@ func TestCodes(t *testing.T) {
 			gid := sagatest.GID()
 			b.away.fail(barrier.Try, 0, nil)
 			b.out.fail(barrier.Try, 0, nil)
-			if name == "a failure" {
-				b.out.fail(barrier.Try, 1, errOnPurpose)
-			}
-			if name == "a branch, with a code" {
-				b.away.fail(barrier.Try, 1, tcc.RejectCode("short.of.credit", errShort))
-			}
-			if c.run == nil {
-				c.run = func(gid string) error {
-					_, err := tcc.Execute(ctx, b.orch, gid, c.again...)
-					return err
-				}
-			}
 			err := c.run(gid)
 			b.reaches(gid, saga.Cancelled)
 			t.Log(name)

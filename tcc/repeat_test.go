@@ -3,8 +3,6 @@ package tcc_test
 import (
 	"context"
 	"errors"
-	"os"
-	"strings"
 	"testing"
 
 	"gorm.io/gorm"
@@ -53,14 +51,13 @@ func (b *bench) withFar(engines ...*embedded.Engine) {
 // in another process, whose branches are never called; and one that was cancelled says
 // so, with the reason.
 func TestRepeatedRequestElsewhere(t *testing.T) {
-	if arguments := os.Getenv(childVariable); arguments != "" {
-		parts := strings.SplitN(arguments, " ", 3)
-		db := sqltest.Connect(t, sqltest.Database{Dialect: parts[0], DSN: parts[2]}, &gorm.Config{})
+	if c, is := asChild(t); is {
+		db := sqltest.Connect(t, c.Database, &gorm.Config{})
 		b := &bench{t: t, db: db, other: sqltest.Open(t, "sqlite")} // with neither accounts nor rows
 		b.orch = b.open(quick)
 		b.withFar(b.orch)
 		sagatest.Run(t, b.orch)
-		if outcome, err := request(t.Context(), b.orch, parts[1]); err != nil || outcome.State != saga.Confirmed {
+		if outcome, err := request(t.Context(), b.orch, c.GID); err != nil || outcome.State != saga.Confirmed {
 			t.Errorf("%+v, %v", outcome, err)
 		}
 		if n := b.out.called(barrier.Try) + b.out.called(barrier.Confirm) + b.here.called(barrier.Try); n != 0 {
@@ -84,8 +81,8 @@ func TestRepeatedRequestElsewhere(t *testing.T) {
 					t.Fatalf("%+v, %v", outcome, err)
 				}
 			}
-			child := startChild(t, "TestRepeatedRequestElsewhere", strings.Join([]string{dialect, gid, database.DSN}, " "))
-			if err := child.Wait(); err != nil {
+			process := startChild(t, child{Test: "TestRepeatedRequestElsewhere", Database: database, GID: gid})
+			if err := process.Wait(); err != nil {
 				t.Errorf("in another process: %v", err)
 			}
 			b.books(db, 1, 70, 0, 30)

@@ -152,14 +152,14 @@ func (w *watched) QueryContext(ctx context.Context, query string, arguments ...a
 func TestSQLTxInBranches(t *testing.T) {
 	t.Parallel()
 	for _, dialect := range sqltest.Dialects {
-		for _, sort := range []string{"plain", "prepared", "watched"} {
-			t.Run(dialect+"/"+sort, func(t *testing.T) {
+		for name, handle := range map[string]struct{ prepared, watched bool }{"plain": {}, "prepared": {prepared: true}, "watched": {watched: true}} {
+			t.Run(dialect+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: sort == "prepared"})
+				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: handle.prepared})
 				sagatest.Must(t, schema.Migrate(t.Context(), db))
 				sqltest.Exec(t, db, entryTables[dialect])
 				watch := &watching{}
-				if sort == "watched" {
+				if handle.watched {
 					pool, err := db.DB()
 					sagatest.Must(t, err)
 					pool.SetMaxOpenConns(6) // so few that the engine keeps none for itself
@@ -216,7 +216,7 @@ func TestSQLTxInBranches(t *testing.T) {
 				if !errors.Is(err, failed) || left != 21 {
 					t.Errorf("%d left, %v", left, err)
 				}
-				if seen := watch.statements.Load(); sort == "watched" && seen == 0 {
+				if seen := watch.statements.Load(); handle.watched && seen == 0 {
 					t.Error("the statement went around the user's own ConnPool")
 				}
 			})

@@ -101,23 +101,29 @@ func TestDeadLetterAndResend(t *testing.T) {
 func TestDeadLetterOfOtherFailures(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
+	type fault string // what the handler does, as the data of the message
+	const panics, timesOut, isLate fault = "panic", "timeout", "late"
 	b.consume(message.ConsumerConfig{Attempts: 2, Timeout: 500 * time.Millisecond}, func(ctx context.Context, _ *gorm.DB, m message.Received) error {
-		switch string(m.Data) {
-		case "panic":
+		switch fault(m.Data) {
+		case panics:
 			panic("on purpose")
-		case "late":
+		case isLate:
 			<-ctx.Done()
 			return nil
+		default:
+			<-ctx.Done()
+			return ctx.Err()
 		}
-		<-ctx.Done()
-		return ctx.Err()
 	})
-	for i, c := range []struct{ data, says string }{{"panic", "panic: on purpose"}, {"timeout", "deadline exceeded"}, {"late", "deadline exceeded"}} {
-		b.send("a", c.data, nil)
-		sagatest.Eventually(t, "the dead letter of a "+c.data, func() bool { return count(t, b.js, b.name+"_dead") == uint64(i+1) })
+	for i, c := range []struct {
+		fault fault
+		says  string
+	}{{panics, "panic: on purpose"}, {timesOut, "deadline exceeded"}, {isLate, "deadline exceeded"}} {
+		b.send("a", string(c.fault), nil)
+		sagatest.Eventually(t, "the dead letter of a "+string(c.fault), func() bool { return count(t, b.js, b.name+"_dead") == uint64(i+1) })
 		letter := read(t, b.js, b.name+"_dead", uint64(i+1))
 		if reason := letter.Header.Get(message.HeaderReason); !strings.Contains(reason, c.says) || letter.Header.Get(message.HeaderAttempts) != "2" {
-			t.Errorf("%s: %v", c.data, letter.Header)
+			t.Errorf("%s: %v", c.fault, letter.Header)
 		}
 	}
 	b.settled("worker")

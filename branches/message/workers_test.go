@@ -442,12 +442,17 @@ func TestNextIsHandledElsewhere(t *testing.T) {
 // own work: the others are not handled again.
 func TestOneOfSeveralFails(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		ways := map[string]func(tx *gorm.DB) error{
-			"an error":                 func(*gorm.DB) error { return errors.New("on purpose") },
-			"a panic":                  func(*gorm.DB) error { panic("on purpose") },
-			"a statement that fails":   func(tx *gorm.DB) error { return tx.Exec("INSERT INTO nowhere VALUES (1)").Error },
-			"a permanent failure":      func(*gorm.DB) error { return message.Permanent(errors.New("on purpose")) },
-			"the first one, each time": func(*gorm.DB) error { return errors.New("on purpose") },
+		fails := func(*gorm.DB) error { return errors.New("on purpose") }
+		ways := map[string]struct {
+			handle   func(tx *gorm.DB) error
+			bad      string // the message that fails
+			attempts int
+		}{
+			"an error":                 {fails, "5", 3},
+			"a panic":                  {func(*gorm.DB) error { panic("on purpose") }, "5", 3},
+			"a statement that fails":   {func(tx *gorm.DB) error { return tx.Exec("INSERT INTO nowhere VALUES (1)").Error }, "5", 3},
+			"a permanent failure":      {func(*gorm.DB) error { return message.Permanent(errors.New("on purpose")) }, "5", 1},
+			"the first one, each time": {fails, "0", 3},
 		}
 		b := newBench(t, db)
 		b.effects()
@@ -455,13 +460,6 @@ func TestOneOfSeveralFails(t *testing.T) {
 		for name, way := range ways {
 			number++
 			consumer := fmt.Sprint("worker-", number)
-			bad, attempts := "5", 3
-			switch name {
-			case "a permanent failure":
-				attempts = 1
-			case "the first one, each time":
-				bad = "0"
-			}
 			calls := map[string]int{}
 			var mu sync.Mutex
 			last := make(chan struct{})
@@ -480,8 +478,8 @@ func TestOneOfSeveralFails(t *testing.T) {
 				if err := effect(tx, consumer, id); err != nil {
 					return err
 				}
-				if id == bad {
-					return way(tx)
+				if id == way.bad {
+					return way.handle(tx)
 				}
 				return nil
 			})
@@ -499,8 +497,8 @@ func TestOneOfSeveralFails(t *testing.T) {
 			for i := range 10 {
 				id := fmt.Sprint(i)
 				want, effects := 1, int64(1)
-				if id == bad {
-					want, effects = attempts, 0
+				if id == way.bad {
+					want, effects = way.attempts, 0
 				}
 				if calls[id] != want {
 					t.Errorf("%s: message %s had %d calls, want %d", name, id, calls[id], want)

@@ -336,8 +336,8 @@ func TestCancelOvertakesTry(t *testing.T) {
 	cancelled, late := make(chan struct{}), make(chan int, 10)
 	var once sync.Once
 	b.toStock.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		switch r.URL.Query().Get("op") {
-		case "try":
+		switch barrier.Op(r.URL.Query().Get("op")) {
+		case barrier.Try:
 			text := new(strings.Builder)
 			copyBody(text, r)
 			kept := r.Clone(context.WithoutCancel(r.Context()))
@@ -349,7 +349,7 @@ func TestCancelOvertakesTry(t *testing.T) {
 				late <- reply.Code
 			}()
 			panic(http.ErrAbortHandler)
-		case "cancel":
+		case barrier.Cancel:
 			next.ServeHTTP(w, r)
 			once.Do(func() { close(cancelled) })
 		}
@@ -374,8 +374,8 @@ func TestCancelOvertakesTry(t *testing.T) {
 func TestServerKilled(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, dtm.Config{})
-	b.bell.fail = func(op string) error {
-		if op == "tried" {
+	b.bell.fail = func(op barrier.Op) error {
+		if op == barrier.Try {
 			b.server.Kill()
 		}
 		return nil
@@ -394,8 +394,8 @@ func TestServerKilled(t *testing.T) {
 
 	// After the decision, in the midst of the Confirms.
 	var once sync.Once
-	b.bell.fail = func(op string) error {
-		if op == "confirmed" {
+	b.bell.fail = func(op barrier.Op) error {
+		if op == barrier.Confirm {
 			once.Do(b.server.Kill)
 		}
 		return nil

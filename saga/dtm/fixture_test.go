@@ -20,6 +20,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/dtm"
 	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest"
 	"github.com/tccsaga/tccsaga/saga/remote"
@@ -40,23 +41,26 @@ type ring struct{ Times int }
 func (ring) Branch() string { return "bell.ring" }
 
 // bell is the branch, in the table bells.
-type bell struct{ fail func(op string) error }
+type bell struct{ fail func(op barrier.Op) error }
 
-func (b *bell) Try(_ context.Context, tx *gorm.DB, in ring) error { return b.count(tx, "tried", in) }
+func (b *bell) Try(_ context.Context, tx *gorm.DB, in ring) error {
+	return b.count(tx, barrier.Try, in)
+}
 func (b *bell) Confirm(_ context.Context, tx *gorm.DB, in ring) error {
-	return b.count(tx, "confirmed", in)
+	return b.count(tx, barrier.Confirm, in)
 }
 func (b *bell) Cancel(_ context.Context, tx *gorm.DB, in ring) error {
-	return b.count(tx, "cancelled", in)
+	return b.count(tx, barrier.Cancel, in)
 }
 
-func (b *bell) count(tx *gorm.DB, what string, in ring) error {
+func (b *bell) count(tx *gorm.DB, op barrier.Op, in ring) error {
 	if b.fail != nil {
-		if err := b.fail(what); err != nil {
+		if err := b.fail(op); err != nil {
 			return err
 		}
 	}
-	return tx.Exec("UPDATE bells SET "+what+" = "+what+" + ?", in.Times).Error
+	column := map[barrier.Op]string{barrier.Try: "tried", barrier.Confirm: "confirmed", barrier.Cancel: "cancelled"}[op]
+	return tx.Exec("UPDATE bells SET "+column+" = "+column+" + ?", in.Times).Error
 }
 
 // network is what lies before an HTTP server; it can be disturbed.

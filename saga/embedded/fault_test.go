@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -99,21 +98,26 @@ func TestADeferredConstraint(t *testing.T) {
 	}
 }
 
+// failingMember is the member of a batch whose Try fails.
+type failingMember struct {
+	err   error
+	tries atomic.Int64
+}
+
 // A network error of a branch's own is no fault of the database: its Try is called
 // once, and once more if it was in a batch of several.
 func TestANetworkErrorOfABranch(t *testing.T) {
 	t.Parallel()
 	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		var fail atomic.Value
-		calls := sync.Map{}
+		var failing sync.Map // by gid: *failingMember
 		inside := func(_ context.Context, _ *gorm.DB, call saga.Call) error {
-			n, _ := calls.LoadOrStore(call.GID+string(call.Op), new(atomic.Int64))
-			n.(*atomic.Int64).Add(1)
-			if strings.HasSuffix(call.GID, "fails") && call.Op == barrier.Try {
-				return fmt.Errorf("asking elsewhere: %w", fail.Load().(error))
+			member, fails := failing.Load(call.GID)
+			if !fails || call.Op != barrier.Try {
+				return nil
 			}
-			return nil
+			member.(*failingMember).tries.Add(1)
+			return fmt.Errorf("asking elsewhere: %w", member.(*failingMember).err)
 		}
 		together := func(ctx context.Context, tx *gorm.DB, _ barrier.Op, all []saga.BatchCall) ([]error, error) {
 			failures := make([]error, len(all))
@@ -124,20 +128,20 @@ func TestANetworkErrorOfABranch(t *testing.T) {
 		}
 		orch := opened(t, db, embedded.Config{}, spec{Kind: "plain", Work: inside}, spec{Kind: "bulk", Work: inside, WorkBatch: together})
 		for n, foreign := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, refused} {
-			fail = atomic.Value{}
-			fail.Store(fmt.Errorf("on purpose: %w", foreign))
 			for _, kind := range []string{"plain", "bulk"} {
 				for _, members := range []int{1, 10} {
 					name := fmt.Sprintf("%d-%s-%d", n, kind, members)
 					if members > 1 {
 						orch.GatherDecisions(planOf("x", kind), members)
 					}
+					bad := &failingMember{err: fmt.Errorf("on purpose: %w", foreign)}
 					var callers sync.WaitGroup
 					for i := range members {
 						callers.Go(func() {
 							gid, want := fmt.Sprintf("%s-%d", name, i), saga.Confirmed
 							if i == members/2 {
-								gid, want = name+"-fails", saga.Cancelled
+								want = saga.Cancelled
+								failing.Store(gid, bad)
 							}
 							outcome, err := orch.Execute(t.Context(), planOf(gid, kind))
 							if outcome.State != want {
@@ -146,8 +150,7 @@ func TestANetworkErrorOfABranch(t *testing.T) {
 						})
 					}
 					callers.Wait()
-					tries, _ := calls.Load(name + "-failstry")
-					if got := tries.(*atomic.Int64).Load(); got > min(2, int64(members)) {
+					if got := bad.tries.Load(); got > min(2, int64(members)) {
 						t.Errorf("%s: the Try that fails was called %d times", name, got)
 					}
 				}

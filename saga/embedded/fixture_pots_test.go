@@ -31,23 +31,23 @@ type take struct {
 // fault is what goes wrong in the branch of a kind. The zero fault is none.
 type fault struct {
 	Kind string
-	What mishap
+	What faultKind
 }
 
 func (f fault) String() string { return strings.TrimSpace(f.Kind + " " + string(f.What)) }
 
-// mishap is what goes wrong in a call.
-type mishap string
+// faultKind is what goes wrong in a call.
+type faultKind string
 
 const (
-	failingTry            = mishap(barrier.Try)     // Try returns an error
-	failingConfirm        = mishap(barrier.Confirm) // Confirm returns an error
-	panicking      mishap = "panic"                 // Try panics
-	slow           mishap = "slow"                  // Try takes long
-	failingSQL     mishap = "sql"                   // Try returns the error of a statement
-	swallowing     mishap = "swallow"               // Try keeps the error of a statement to itself
-	failingSend    mishap = "send"                  // the effect of Confirm returns an error
-	forgetful      mishap = "forget"                // the effects of a batch have no results
+	failingTry               = faultKind(barrier.Try)     // Try returns an error
+	failingConfirm           = faultKind(barrier.Confirm) // Confirm returns an error
+	panicking      faultKind = "panic"                    // Try panics
+	slow           faultKind = "slow"                     // Try takes long
+	failingSQL     faultKind = "sql"                      // Try returns the error of a statement
+	swallowing     faultKind = "swallow"                  // Try keeps the error of a statement to itself
+	failingSend    faultKind = "send"                     // the effect of Confirm returns an error
+	forgetful      faultKind = "forget"                   // the effects of a batch have no results
 )
 
 // pots are branches that hold pieces of pots: "bulk", "plain", and "sent", which has an
@@ -130,7 +130,7 @@ func (p *pots) inside(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 	if err := json.Unmarshal(call.Payload, &t); err != nil {
 		return err
 	}
-	err := errors.Join(p.fails(call, mishap(call.Op)), p.move(tx, call.Op, t))
+	err := errors.Join(p.fails(call, faultKind(call.Op)), p.move(tx, call.Op, t))
 	if call.Kind == "sent" && call.Op == barrier.Confirm && call.Receipt != call.GID {
 		p.t.Errorf("%s has the receipt %v", call.GID, call.Receipt)
 	}
@@ -151,7 +151,7 @@ func (p *pots) inside(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 }
 
 // fails returns an error if the call has the fault.
-func (p *pots) fails(call saga.Call, what mishap) error {
+func (p *pots) fails(call saga.Call, what faultKind) error {
 	var t take
 	if err := json.Unmarshal(call.Payload, &t); err != nil {
 		return err
@@ -183,7 +183,7 @@ func (p *pots) together(ctx context.Context, tx *gorm.DB, op barrier.Op, calls [
 		if err := json.Unmarshal(c.Payload, &t); err != nil {
 			return nil, err
 		}
-		if failures[i] = p.fails(c.Call, mishap(op)); failures[i] != nil {
+		if failures[i] = p.fails(c.Call, faultKind(op)); failures[i] != nil {
 			continue
 		}
 		if p.fails(c.Call, panicking) != nil {

@@ -265,28 +265,28 @@ func TestPlainDTM(t *testing.T) {
 func TestHostShowsNoInternals(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		op     string
+		op     barrier.Op
 		err    error
 		status int
 		says   string
 	}{
-		"SQL":             {"try", fmt.Errorf("Error 1146 (42S02): Table 'shop.seats' on 10.0.0.7:3306 does not exist"), 500, "the call failed"},
-		"a rejected step": {"confirm", tcc.Reject(errors.New("inside 10.0.0.7")), 500, "the call failed"},
-		"not yet":         {"try", fmt.Errorf("10.0.0.7 warms up: %w", saga.ErrOngoing), 425, "not at its end"},
-		"too slow":        {"try", fmt.Errorf("10.0.0.7: %w", context.DeadlineExceeded), 503, "took too long"},
-		"bad input":       {"try", fmt.Errorf("10.0.0.7: %w", saga.ErrInvalid), 400, "the call failed"},
-		"meant for all":   {"try", publicError{}, 500, "the printer is out of paper"},
+		"SQL":             {barrier.Try, fmt.Errorf("Error 1146 (42S02): Table 'shop.seats' on 10.0.0.7:3306 does not exist"), 500, "the call failed"},
+		"a rejected step": {barrier.Confirm, tcc.Reject(errors.New("inside 10.0.0.7")), 500, "the call failed"},
+		"not yet":         {barrier.Try, fmt.Errorf("10.0.0.7 warms up: %w", saga.ErrOngoing), 425, "not at its end"},
+		"too slow":        {barrier.Try, fmt.Errorf("10.0.0.7: %w", context.DeadlineExceeded), 503, "took too long"},
+		"bad input":       {barrier.Try, fmt.Errorf("10.0.0.7: %w", saga.ErrInvalid), 400, "the call failed"},
+		"meant for all":   {barrier.Try, publicError{}, 500, "the printer is out of paper"},
 	} {
 		var log safeBuffer
 		th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
 		th.seats.fail = func(op barrier.Op) error {
-			if string(op) != c.op {
+			if op != c.op {
 				return nil
 			}
 			return c.err
 		}
 		gid := sagatest.GID()
-		if c.op == "confirm" {
+		if c.op == barrier.Confirm {
 			sagatest.Must(t, newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(gid)))
 		}
 		status, text := send(t, request(t, th.url(), gid, c.op, two))
@@ -305,11 +305,11 @@ func TestHostShowsNoInternals(t *testing.T) {
 	// A panic too, and a statement that the database refuses.
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	th.seats.fail = func(barrier.Op) error { panic("index out of range at 10.0.0.7") }
-	if status, text := send(t, request(t, th.url(), sagatest.GID(), "try", two)); status != 500 || strings.Contains(text, "10.0.0.7") {
+	if status, text := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != 500 || strings.Contains(text, "10.0.0.7") {
 		t.Errorf("a panic: %d %s", status, text)
 	}
 	sqltest.Exec(t, th.db, "DROP TABLE things")
-	if status, text := send(t, request(t, th.url(), sagatest.GID(), "try", two)); status != 500 || strings.Contains(text, "things") {
+	if status, text := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != 500 || strings.Contains(text, "things") {
 		t.Errorf("no table: %d %s", status, text)
 	}
 }
@@ -334,7 +334,7 @@ func TestRejectionCode(t *testing.T) {
 	// For a DTM server, its words are in no code either.
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	th.seats.fail = func(barrier.Op) error { return saga.RejectCode("ONGOING", errors.New("no")) }
-	if status, text := send(t, request(t, th.url(), sagatest.GID(), "try", two)); status != 409 || strings.Contains(text, "ONGOING") {
+	if status, text := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != 409 || strings.Contains(text, "ONGOING") {
 		t.Errorf("%d %s", status, text)
 	}
 }

@@ -25,17 +25,17 @@ func TestClean(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		ctx := t.Context()
 		th := newTheatre(t, db, remote.HostConfig{CallTimeout: 5 * time.Second})
-		calls := func(gid string, ops ...string) {
+		calls := func(gid string, ops ...barrier.Op) {
 			for _, op := range ops {
 				if status, text := send(t, request(t, th.url(), gid, op, two)); status != 200 {
 					t.Fatal(status, text)
 				}
 			}
 		}
-		calls("confirmed", "try", "confirm")
-		calls("cancelled", "try", "cancel")
-		calls("suspended", "cancel")
-		calls("tried", "try")
+		calls("confirmed", barrier.Try, barrier.Confirm)
+		calls("cancelled", barrier.Try, barrier.Cancel)
+		calls("suspended", barrier.Cancel)
+		calls("tried", barrier.Try)
 		// Several branches, of which one is still to be confirmed.
 		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			for i := range 5000 {
@@ -286,7 +286,7 @@ func TestReplayAfterClean(t *testing.T) {
 	th.host.SetClock(func() time.Time { return now })
 	gid := sagatest.GID()
 	// Signed by a clock that is as far ahead as it may be, and captured.
-	captured := request(t, th.url(), gid, "try", two)
+	captured := request(t, th.url(), gid, barrier.Try, two)
 	keys("a")[0].Sign(captured, "theatre", []byte(two), now.Add(30*time.Second))
 	replay := func() int {
 		body(two)(captured)
@@ -296,7 +296,7 @@ func TestReplayAfterClean(t *testing.T) {
 	if status := replay(); status != 200 {
 		t.Fatal(status)
 	}
-	cancel := request(t, th.url(), gid, "cancel", two)
+	cancel := request(t, th.url(), gid, barrier.Cancel, two)
 	keys("a")[0].Sign(cancel, "theatre", []byte(two), now)
 	if status, text := send(t, cancel); status != 200 {
 		t.Fatal(status, text)

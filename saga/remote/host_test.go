@@ -25,9 +25,9 @@ import (
 )
 
 // request is a branch call by hand.
-func request(t *testing.T, base, gid, op string, body string) *http.Request {
+func request(t *testing.T, base, gid string, op barrier.Op, body string) *http.Request {
 	t.Helper()
-	query := url.Values{"gid": {gid}, "trans_type": {"tcc"}, "branch_id": {"01"}, "op": {op}}
+	query := url.Values{"gid": {gid}, "trans_type": {"tcc"}, "branch_id": {"01"}, "op": {string(op)}}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/seats.reserve?"+query.Encode(), strings.NewReader(body))
 	sagatest.Must(t, err)
 	return r
@@ -50,28 +50,28 @@ const two = `{"Row":1,"Number":2}`
 func TestEveryOrder(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		th := newTheatre(t, db, remote.HostConfig{})
-		ops := []string{"try", "confirm", "cancel"}
+		ops := []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel}
 		held, used := 0, 0
 		for n := range 27 {
 			gid := sagatest.GID()
-			var trace []string
-			state := ""
-			for _, op := range []string{ops[n/9], ops[n/3%3], ops[n%3]} {
+			var trace []barrier.Op
+			var state barrier.State // empty for no row
+			for _, op := range []barrier.Op{ops[n/9], ops[n/3%3], ops[n%3]} {
 				want := http.StatusOK
 				switch {
-				case op == "try" && state == "":
-					state, held = "tried", held+2
-				case op == "try" && (state == "suspended" || state == "cancelled"):
+				case op == barrier.Try && state == "":
+					state, held = barrier.StateTried, held+2
+				case op == barrier.Try && (state == barrier.StateSuspended || state == barrier.StateCancelled):
 					want = http.StatusConflict
-				case op == "confirm" && state == "tried":
-					state, held, used = "confirmed", held-2, used+2
-				case op == "confirm" && state != "confirmed":
+				case op == barrier.Confirm && state == barrier.StateTried:
+					state, held, used = barrier.StateConfirmed, held-2, used+2
+				case op == barrier.Confirm && state != barrier.StateConfirmed:
 					want = http.StatusInternalServerError
-				case op == "cancel" && state == "":
-					state = "suspended"
-				case op == "cancel" && state == "tried":
-					state, held = "cancelled", held-2
-				case op == "cancel" && state == "confirmed":
+				case op == barrier.Cancel && state == "":
+					state = barrier.StateSuspended
+				case op == barrier.Cancel && state == barrier.StateTried:
+					state, held = barrier.StateCancelled, held-2
+				case op == barrier.Cancel && state == barrier.StateConfirmed:
 					want = http.StatusInternalServerError
 				}
 				trace = append(trace, op)
@@ -81,7 +81,7 @@ func TestEveryOrder(t *testing.T) {
 			}
 			rows, err := th.host.Barrier(t.Context(), gid)
 			sagatest.Must(t, err)
-			if state == "" && len(rows) != 0 || state != "" && (len(rows) != 1 || string(rows[0].State) != state) {
+			if state == "" && len(rows) != 0 || state != "" && (len(rows) != 1 || rows[0].State != state) {
 				t.Errorf("%v: barrier %+v, want %s", trace, rows, state)
 			}
 		}
@@ -130,7 +130,7 @@ func TestRefusedRequests(t *testing.T) {
 		"caller of spaces":  {set("caller", "a b"), 400, "printable ASCII"},
 		"half a request id": {func(r *http.Request) { r.Header.Set("Tccsaga-Request", "abc") }, 400, "hexadecimal"},
 	} {
-		r := request(t, th.url(), sagatest.GID(), "try", two)
+		r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 		c.change(r)
 		if status, body := send(t, r); status != c.status || !strings.Contains(body, c.says) {
 			t.Errorf("%s: %d %s, want %d with %q", name, status, body, c.status, c.says)
@@ -214,14 +214,15 @@ func TestAnswersHoldNoWordsOfDTM(t *testing.T) {
 	}
 	gid := sagatest.GID()
 	for _, c := range []struct {
-		op, body string
-		status   int
-		result   string
+		op     barrier.Op
+		body   string
+		status int
+		result string
 	}{
-		{"try", `{"Row":1,"Number":101}`, 409, "FAILURE"},
-		{"try", two, 200, "SUCCESS"},
-		{"confirm", two, 500, ""},
-		{"cancel", two, 500, ""},
+		{barrier.Try, `{"Row":1,"Number":101}`, 409, "FAILURE"},
+		{barrier.Try, two, 200, "SUCCESS"},
+		{barrier.Confirm, two, 500, ""},
+		{barrier.Cancel, two, 500, ""},
 	} {
 		status, text := send(t, request(t, th.url(), gid, c.op, c.body))
 		var reply struct {
@@ -251,9 +252,9 @@ func TestOngoing(t *testing.T) {
 	}
 	gid := sagatest.GID()
 	for _, c := range []struct {
-		op     string
+		op     barrier.Op
 		status int
-	}{{"try", 200}, {"confirm", 425}, {"confirm", 425}, {"confirm", 200}, {"confirm", 200}} {
+	}{{barrier.Try, 200}, {barrier.Confirm, 425}, {barrier.Confirm, 425}, {barrier.Confirm, 200}, {barrier.Confirm, 200}} {
 		if status, text := send(t, request(t, th.url(), gid, c.op, two)); status != c.status {
 			t.Errorf("%s: %d %s, want %d", c.op, status, text, c.status)
 		}
@@ -266,16 +267,16 @@ func TestExternalBranchBehindAHost(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	sagatest.Must(t, tcc.RegisterExternal(th.host, printer{}))
-	call := func(op string) int {
+	call := func(op barrier.Op) int {
 		r := request(t, th.url(), "external", op, `{}`)
 		r.URL.Path = "/branches/ticket.print"
 		status, _ := send(t, r)
 		return status
 	}
 	for _, c := range []struct {
-		op     string
+		op     barrier.Op
 		status int
-	}{{"try", 200}, {"try", 425}, {"confirm", 200}, {"confirm", 200}, {"cancel", 500}} {
+	}{{barrier.Try, 200}, {barrier.Try, 425}, {barrier.Confirm, 200}, {barrier.Confirm, 200}, {barrier.Cancel, 500}} {
 		if status := call(c.op); status != c.status {
 			t.Errorf("%s: %d, want %d", c.op, status, c.status)
 		}

@@ -29,7 +29,7 @@ func openRequest(t *testing.T, th *theatre, sign func(r *http.Request, body []by
 	sagatest.Must(t, err)
 	t.Cleanup(func() { c.Close() })
 	sagatest.Must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	r := request(t, th.url(), sagatest.GID(), "try", "")
+	r := request(t, th.url(), sagatest.GID(), barrier.Try, "")
 	if sign != nil {
 		sign(r, make([]byte, length))
 	}
@@ -121,9 +121,9 @@ func heap() int64 {
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	gin.SetMode(gin.TestMode)
-	for _, mounted := range []string{"net/http", "gin"} {
+	for mounted, behindGin := range map[string]bool{"net/http": false, "gin": true} {
 		th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{ReadTimeout: 200 * time.Millisecond})
-		if mounted == "gin" {
+		if behindGin {
 			router := gin.New()
 			router.POST("/branches/:kind", gin.WrapH(th.host))
 			th.disturbed(func(w http.ResponseWriter, r *http.Request, _ http.Handler) { router.ServeHTTP(w, r) })
@@ -161,7 +161,7 @@ func TestReadTimeoutOfServer(t *testing.T) {
 func TestNoSmuggling(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a")})
-	inner := request(t, th.url(), sagatest.GID(), "try", two)
+	inner := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	keys("a")[0].Sign(inner, "theatre", []byte(two), time.Now())
 	var captured strings.Builder
 	sagatest.Must(t, inner.Write(&captured))
@@ -204,7 +204,7 @@ func TestMaxConcurrent(t *testing.T) {
 		}()
 		<-entered
 	}
-	r := request(t, th.url(), sagatest.GID(), "try", two)
+	r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	keys("a")[0].Sign(r, "theatre", []byte(two), time.Now())
 	reply, err := http.DefaultClient.Do(r)
 	sagatest.Must(t, err)
@@ -215,7 +215,7 @@ func TestMaxConcurrent(t *testing.T) {
 		t.Errorf("%d %v %s", reply.StatusCode, reply.Header, text)
 	}
 	isFault(t, "busy", service.Call(t.Context(), try(sagatest.GID())), th.url())
-	if status, _ := send(t, request(t, th.url(), sagatest.GID(), "try", two)); status != http.StatusUnauthorized {
+	if status, _ := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != http.StatusUnauthorized {
 		t.Errorf("an unsigned request to a busy host: %d", status)
 	}
 	// One that waits gets the place of one that leaves.
@@ -266,7 +266,7 @@ func TestHTTP2(t *testing.T) {
 		status int
 	}{"unsigned": {false, http.StatusUnauthorized}, "slow": {true, http.StatusRequestTimeout}} {
 		reading, writing := io.Pipe() // a body that does not come
-		r := request(t, server.URL+"/branches", sagatest.GID(), "try", two)
+		r := request(t, server.URL+"/branches", sagatest.GID(), barrier.Try, two)
 		if c.sign {
 			keys("a")[0].Sign(r, "theatre", []byte(two), time.Now())
 		}
@@ -298,7 +298,7 @@ func TestLogLinesAreShort(t *testing.T) {
 	}
 	host := newHost()
 	serve := func(change func(r *http.Request)) int {
-		r := request(t, "http://x/branches", sagatest.GID(), "try", two)
+		r := request(t, "http://x/branches", sagatest.GID(), barrier.Try, two)
 		r.RequestURI = r.URL.RequestURI()
 		change(r)
 		w := httptest.NewRecorder()

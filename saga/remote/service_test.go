@@ -90,16 +90,16 @@ func TestLostReplies(t *testing.T) {
 		a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
 		used := 0
 		for _, c := range []struct {
-			op        string
+			op        barrier.Op
 			lost      int64 // replies of it, of one transaction
 			confirmed bool
 		}{
-			{"try", 1, true}, {"try", 2, true}, {"try", 3, false},
-			{"confirm", 1, true}, {"confirm", 5, true},
+			{barrier.Try, 1, true}, {barrier.Try, 2, true}, {barrier.Try, 3, false},
+			{barrier.Confirm, 1, true}, {barrier.Confirm, 5, true},
 		} {
 			var lost atomic.Int64
 			th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-				if r.URL.Query().Get("op") == c.op && lost.Add(1) <= c.lost {
+				if barrier.Op(r.URL.Query().Get("op")) == c.op && lost.Add(1) <= c.lost {
 					next.ServeHTTP(httptest.NewRecorder(), r)
 					panic(http.ErrAbortHandler)
 				}
@@ -131,8 +131,8 @@ func TestCancelOvertakesTry(t *testing.T) {
 		th := newTheatre(t, db, remote.HostConfig{})
 		cancelled, late := make(chan struct{}), make(chan int, 10)
 		th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-			switch r.URL.Query().Get("op") {
-			case "try":
+			switch barrier.Op(r.URL.Query().Get("op")) {
+			case barrier.Try:
 				// The request that is held up does not end with its caller.
 				kept := r.Clone(context.WithoutCancel(r.Context()))
 				body := new(strings.Builder)
@@ -155,7 +155,7 @@ func TestCancelOvertakesTry(t *testing.T) {
 				}()
 				<-r.Context().Done()
 				panic(http.ErrAbortHandler)
-			case "cancel":
+			case barrier.Cancel:
 				next.ServeHTTP(w, r)
 				close(cancelled)
 			}

@@ -118,7 +118,7 @@ func TestSignatures(t *testing.T) {
 			r.URL.RawQuery = strings.Join(parts, "&")
 		}, status: 200},
 	} {
-		r := request(t, th.url(), sagatest.GID(), "try", two)
+		r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 		c.key.Sign(r, "theatre", []byte(two), now.Add(c.off))
 		if c.change != nil {
 			c.change(r)
@@ -130,7 +130,7 @@ func TestSignatures(t *testing.T) {
 	th.holds(88, 12, 0) // six of them
 
 	// A signed request that comes again does nothing.
-	r := request(t, th.url(), sagatest.GID(), "try", two)
+	r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	a.Sign(r, "theatre", []byte(two), now)
 	for range 3 {
 		body(two)(r)
@@ -227,7 +227,7 @@ func TestBadKeys(t *testing.T) {
 func TestReplayToAnotherService(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a")})
-	r := request(t, th.url(), sagatest.GID(), "try", two)
+	r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	keys("a")[0].Sign(r, "opera", []byte(two), time.Now())
 	if status, text := send(t, r); status != http.StatusUnauthorized || strings.Contains(text, "opera") {
 		t.Errorf("%d %s", status, text)

@@ -9,7 +9,7 @@ import (
 const patience = time.Minute
 
 // interval is short beside a call of a database.
-const interval = 5 * time.Millisecond
+const interval = 10 * time.Millisecond
 
 // Must ends the test as failed if err is not nil. As [testing.T.FailNow], it must be called
 // from the goroutine that runs the test.

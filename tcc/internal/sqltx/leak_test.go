@@ -3,10 +3,10 @@ package sqltx_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -47,15 +47,7 @@ func TestNothingIsLeftAfterTheContext(t *testing.T) {
 	defer tx.Rollback()
 	before := serving()
 	within(100)
-	ticker, limit := time.NewTicker(5*time.Millisecond), time.After(10*time.Second)
-	defer ticker.Stop()
-	for serving() > before {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("%d goroutines before, %d after", before, serving())
-		}
-	}
+	sagatest.Eventually(t, fmt.Sprintf("no more goroutines than the %d before", before), func() bool { return serving() <= before })
 }
 
 // BenchmarkStatement compares one statement on a connection of the driver with one

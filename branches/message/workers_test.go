@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,90 +17,6 @@ import (
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-// sendKeyed sends messages of several keys in turn: their ids are key-number.
-func (b *bench) sendKeyed(keys, each int) {
-	b.t.Helper()
-	for i := range each {
-		for k := range keys {
-			key := fmt.Sprint("k", k)
-			b.send("a", key, nats.Header{message.HeaderID: {fmt.Sprintf("%s-%03d", key, i)}, message.HeaderKey: {key}})
-		}
-	}
-}
-
-// ordered checks that the effects of each key are there once, in their order.
-func (b *bench) ordered(keys, each int) {
-	b.t.Helper()
-	for k := range keys {
-		var ids, want []string
-		sagatest.Must(b.t, b.db.Raw("SELECT id FROM effects WHERE consumer = ? ORDER BY n", fmt.Sprint("k", k)).Scan(&ids).Error)
-		for i := range each {
-			want = append(want, fmt.Sprintf("k%d-%03d", k, i))
-		}
-		if !slices.Equal(ids, want) {
-			b.t.Errorf("key %d: %v", k, ids)
-		}
-	}
-}
-
-// inOrder is a table of effects with the order in which they came.
-func (b *bench) inOrder() (handle func(tx *gorm.DB, m message.Received) error) {
-	b.t.Helper()
-	sqltest.Exec(b.t, b.db, "CREATE TABLE effects (n BIGINT NOT NULL, consumer VARCHAR(64) NOT NULL, id VARCHAR(200) NOT NULL)")
-	var n atomic.Int64
-	return func(tx *gorm.DB, m message.Received) error {
-		return tx.Exec("INSERT INTO effects VALUES (?, ?, ?)", n.Add(1), m.Key, m.ID).Error
-	}
-}
-
-// Several workers, one handler at a time per key, in order, also when some fail and
-// come again.
-func TestWorkersKeepTheOrderOfAKey(t *testing.T) {
-	for _, batch := range []int{1, 8} {
-		t.Run(fmt.Sprint("batch ", batch), func(t *testing.T) {
-			sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-				b := newBench(t, db)
-				work := b.inOrder()
-				b.sendKeyed(5, 30)
-				var busy sync.Map
-				b.consume(message.ConsumerConfig{Workers: 8, Batch: batch}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
-					if _, at := busy.LoadOrStore(m.Key, true); at {
-						t.Errorf("two handlers of the key %s at once", m.Key)
-					}
-					defer busy.Delete(m.Key)
-					if err := work(tx, m); err != nil {
-						return err
-					}
-					if strings.HasSuffix(m.ID, "7") && m.Attempt == 1 {
-						return errors.New("on purpose")
-					}
-					return nil
-				})
-				b.settled("worker")
-				b.ordered(5, 30)
-			})
-		})
-	}
-}
-
-// The key that a message is published with arrives, whatever its characters are.
-func TestKeyOfPublisher(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "sqlite"))
-	var seen journal
-	b.consume(message.ConsumerConfig{}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
-		seen.note(m)
-		return nil
-	})
-	const key = "größe 7\r\n 100%/é"
-	in := b.publish("a", "x")
-	in.Key = key
-	b.execute(in)
-	if m := seen.reaches(t, 1)[0]; m.Key != key {
-		t.Errorf("the key is %q", m.Key)
-	}
-}
 
 // Handlers run at once, up to the number of workers.
 func TestWorkersRunAtOnce(t *testing.T) {
@@ -146,86 +61,6 @@ func TestHandledElsewhereMeanwhile(t *testing.T) {
 			t.Errorf("%d calls", n)
 		}
 	})
-}
-
-// Two keys are independent: one that fails holds up its own messages only.
-func TestFailingKeyHoldsUpItsOwn(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "sqlite"))
-	healed := make(chan struct{})
-	var seen journal
-	b.consume(message.ConsumerConfig{Workers: 2, Attempts: 1_000_000, Key: func(m message.Received) string { return string(m.Data) }},
-		func(_ context.Context, _ *gorm.DB, m message.Received) error {
-			if m.ID == "bad-1" {
-				select {
-				case <-healed:
-				default:
-					return errors.New("on purpose")
-				}
-			}
-			seen.note(m)
-			return nil
-		})
-	for i := range 3 {
-		for _, key := range []string{"bad", "good"} {
-			b.send("a", key, nats.Header{message.HeaderID: {fmt.Sprint(key, "-", i+1)}})
-		}
-	}
-	for _, m := range seen.reaches(t, 3) {
-		if m.Key != "good" {
-			t.Errorf("%s was handled", m.ID)
-		}
-	}
-	close(healed)
-	var ids []string
-	for _, m := range seen.reaches(t, 6)[3:] {
-		ids = append(ids, m.ID)
-	}
-	if !slices.Equal(ids, []string{"bad-1", "bad-2", "bad-3"}) {
-		t.Errorf("then %v", ids)
-	}
-}
-
-// The broker goes away and comes back under load, and so does the process: the
-// messages of each key are handled once and in their order.
-func TestOrderOverInterruptions(t *testing.T) {
-	t.Parallel()
-	broker := newBroker(t)
-	js := connectTo(t, broker.server.ClientURL())
-	db := sqltest.Open(t, "mysql")
-	b := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), js)
-	b.db = db
-	work := b.inOrder()
-	var calls atomic.Int64
-	marks := make(chan struct{}, 100)
-	handle := func(_ context.Context, tx *gorm.DB, m message.Received) error {
-		if calls.Add(1)%60 == 0 {
-			marks <- struct{}{}
-		}
-		return work(tx, m)
-	}
-	b.sendKeyed(4, 100)
-	config := message.ConsumerConfig{Workers: 4, AckWait: time.Second}
-	c := b.consume(config, handle)
-	for round := range 3 {
-		<-marks
-		if round == 1 { // the process stops in the middle, without patience
-			over, cancel := context.WithCancel(t.Context())
-			cancel()
-			if c.Stop(over) == nil {
-				t.Error("Stop had patience")
-			}
-			<-c.Done()
-			c = b.consume(config, handle)
-			continue
-		}
-		broker.stop()
-		sagatest.Eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
-		broker.start()
-		sagatest.Eventually(t, "the connection is back", js.Conn().IsConnected)
-	}
-	b.settled("worker")
-	b.ordered(4, 100)
 }
 
 // Many messages and one commit; one that fails hurts no other.
@@ -276,44 +111,6 @@ func TestBatches(t *testing.T) {
 	})
 }
 
-// A clean stop gives back what waits: the next process gets it at once, and no
-// attempt is spent.
-func TestCleanStopGivesBack(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "mysql"))
-	b.effects()
-	const messages, restarts = 600, 12
-	for i := range messages {
-		b.send("a", "x", nats.Header{message.HeaderID: {fmt.Sprint("m", i)}})
-	}
-	var calls, again atomic.Int64
-	handle := func(_ context.Context, tx *gorm.DB, m message.Received) error {
-		calls.Add(1)
-		if m.Attempt > 1 {
-			again.Add(1)
-		}
-		return effect(tx, "worker", m.ID)
-	}
-	// What is not given back would come again after the test has given up.
-	config := message.ConsumerConfig{Workers: 2, AckWait: time.Minute}
-	for range restarts {
-		before := calls.Load()
-		c := b.consume(config, handle)
-		sagatest.Eventually(t, "some calls", func() bool { return calls.Load() > before+20 || calls.Load() >= messages })
-		sagatest.Must(t, c.Stop(t.Context()))
-	}
-	b.consume(config, handle)
-	b.settled("worker")
-	if calls.Load() != messages || again.Load() != 0 {
-		t.Errorf("%d calls, %d after an attempt", calls.Load(), again.Load())
-	}
-	var attempts int64
-	sagatest.Must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE attempts > 0 OR begun_by <> ''").Scan(&attempts).Error)
-	if attempts != 0 {
-		t.Errorf("%d rows have an attempt", attempts)
-	}
-}
-
 // Messages of a slow handler wait in the broker, where other processes find them.
 func TestSlowHandlerTakesNoMore(t *testing.T) {
 	t.Parallel()
@@ -362,37 +159,6 @@ func TestLongHandlerKeepsItsMessage(t *testing.T) {
 	if info := c.CachedInfo(); info.NumRedelivered != 0 || info.Delivered.Consumer != 2 {
 		t.Errorf("delivered %+v, again %d", info.Delivered, info.NumRedelivered)
 	}
-}
-
-func TestPauseAndResume(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "sqlite"))
-	var seen journal
-	c := b.consume(message.ConsumerConfig{}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
-		seen.note(m)
-		return nil
-	})
-	b.send("a", "x", nil)
-	seen.reaches(t, 1)
-	b.settled("worker")
-	c.Pause()
-	b.send("a", "x", nil)
-	b.consume(message.ConsumerConfig{Name: "other"}, func(context.Context, *gorm.DB, message.Received) error { return nil })
-	b.settled("other")
-	sagatest.Eventually(t, "it lags behind", func() bool {
-		s := c.State(t.Context())
-		return s.Status == message.Paused && s.Lag == 1
-	})
-	if n := len(seen.all()); n != 1 {
-		t.Errorf("%d calls while it is paused", n)
-	}
-	c.Resume()
-	seen.reaches(t, 2)
-	b.settled("worker")
-	sagatest.Eventually(t, "it runs", func() bool {
-		s := c.State(t.Context())
-		return s.Status == message.Running && s.Lag == 0 && s.Handled == 2
-	})
 }
 
 // What waits behind a message may be handled elsewhere meanwhile, by a process that
@@ -508,35 +274,4 @@ func TestOneOfSeveralFails(t *testing.T) {
 			mu.Unlock()
 		}
 	})
-}
-
-// A message with a key whose handler fails while the consumer stops is given back like
-// those that wait.
-func TestFailureWhileStopping(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "postgres"))
-	b.effects()
-	started, release := make(chan struct{}), make(chan struct{})
-	config := message.ConsumerConfig{Batch: 2, AckWait: time.Hour}
-	c := b.consume(config, func(context.Context, *gorm.DB, message.Received) error {
-		close(started)
-		<-release
-		return errors.New("on purpose")
-	})
-	send := func(id string) {
-		b.send("a", id, nats.Header{message.HeaderID: {id}, message.HeaderKey: {id}})
-	}
-	send("first")
-	<-started
-	send("second")
-	sagatest.Eventually(t, "the second message has come", func() bool { return c.State(t.Context()).InProgress == 2 })
-	stopped := make(chan error, 1)
-	go func() { stopped <- c.Stop(t.Context()) }()
-	sagatest.Eventually(t, "the second message is given back", func() bool { return c.State(t.Context()).InProgress == 1 })
-	close(release)
-	sagatest.Must(t, <-stopped)
-	b.consume(config, func(_ context.Context, tx *gorm.DB, m message.Received) error { return effect(tx, "worker", m.ID) })
-	b.settled("worker")
-	b.had("worker", "first", 1)
-	b.had("worker", "second", 1)
 }

@@ -125,9 +125,7 @@ func FuzzOpenTransaction(f *testing.F) {
 			}
 			return
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, err)
 		tried := orch.Try(ctx, gid, branchID, saga.Step{Kind: "test.note", Input: note{Text: text}})
 		if !refused("Try", tried) && tried != nil && !errors.Is(tried, saga.ErrMismatch) && !errors.Is(tried, saga.ErrNotOpen) {
 			t.Errorf("Try: %v", tried)
@@ -162,9 +160,7 @@ func FuzzOpenTransaction(f *testing.F) {
 // A config is refused, or the orchestrator works.
 func FuzzConfig(f *testing.F) {
 	db := sqltest.Open(f, "sqlite")
-	if err := db.Exec("CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)").Error; err != nil {
-		f.Fatal(err)
-	}
+	sagatest.Must(f, db.Exec("CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)").Error)
 	for _, d := range []int64{0, 1, -1, 1e8, 1e9, 1 << 62, -1 << 63} {
 		f.Add(d, int64(0), int64(0), int64(0), 0, 0, 0.0, "a")
 		f.Add(int64(0), d, int64(0), int64(0), 0, 0, 0.0, "b")

@@ -125,9 +125,7 @@ func TestStoredPayloadIsDecodedStrictly(t *testing.T) {
 func FuzzStoredPayload(f *testing.F) {
 	c := catcher{}
 	b := &kept[booking]{}
-	if err := tcc.Register(c, b); err != nil {
-		f.Fatal(err)
-	}
+	sagatest.Must(f, tcc.Register(c, b))
 	f.Add("a", 1, int64(1<<62), 0.1, float32(0.1), "k", true)
 	f.Add("<&>\u2028", -1, int64(-1<<63), 1e21, float32(1e-7), "\"\\", false)
 	f.Add("", 0, int64(0), 5e-324, float32(3.4e38), "", false)

@@ -29,9 +29,7 @@ func TestReceiving(t *testing.T) {
 			t.Skip(text)
 		}
 		conn, err := nats.Connect(url, nats.MaxReconnects(-1))
-		if err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, err)
 		t.Cleanup(conn.Close)
 		return conn
 	}
@@ -39,21 +37,15 @@ func TestReceiving(t *testing.T) {
 		Broker: func(t *testing.T) (broker.Broker, func()) {
 			conn := connect(t)
 			b, err := natsjs.New(conn, natsjs.Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			return b, conn.Close
 		},
 		Stream: func(t *testing.T) (string, func()) {
 			js, err := jetstream.New(connect(t))
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			name := "t" + strings.ReplaceAll(uuid.NewString(), "-", "")
 			_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			remove := func() {
 				if err := js.DeleteStream(context.Background(), name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 					t.Error(err)

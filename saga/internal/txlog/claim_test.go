@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 func TestClaim(t *testing.T) {
@@ -222,9 +223,7 @@ func TestClaimPassesForeignOnesOfTheSameTime(t *testing.T) {
 		}
 		b.want("insert", b.run(func(ctx context.Context, tx *gorm.DB) error { return b.log.Insert(ctx, tx, starts...) }), nil)
 		at := "2001-02-03 04:05:06.000"
-		if err := b.db.Exec("UPDATE saga_transactions SET due_at = ?", at).Error; err != nil {
-			b.Fatal(err)
-		}
+		sagatest.Must(b, b.db.Exec("UPDATE saga_transactions SET due_at = ?", at).Error)
 		var got []string
 		for n, from := 0, (txlog.Position{}); n < 10; n++ {
 			claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", From: from, Page: 3, Limit: 3, Bytes: 1 << 20, Due: time.Hour,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -24,9 +25,7 @@ func each(t *testing.T, test func(b bench)) {
 	t.Parallel()
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		log, err := txlog.New(db)
-		if err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, err)
 		test(bench{t, db, log})
 	})
 }

@@ -59,9 +59,7 @@ func BenchmarkStatement(b *testing.B) {
 		watched.Statement.ConnPool = w.pool
 		one := func(b *testing.B, tx *sql.Tx) {
 			var n int
-			if err := tx.QueryRow("SELECT 1").Scan(&n); err != nil {
-				b.Fatal(err)
-			}
+			sagatest.Must(b, tx.QueryRow("SELECT 1").Scan(&n))
 		}
 		b.Run(dialect+"/driver", func(b *testing.B) {
 			b.ReportAllocs()
@@ -80,9 +78,7 @@ func BenchmarkStatement(b *testing.B) {
 			for b.Loop() {
 				ctx, end := context.WithCancel(b.Context())
 				tx, err := sqltx.Of(watched.WithContext(ctx))
-				if err != nil {
-					b.Fatal(err)
-				}
+				sagatest.Must(b, err)
 				one(b, tx)
 				end()
 			}

@@ -1,7 +1,6 @@
 package dtm_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -13,14 +12,6 @@ import (
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-type unknown struct{}
-
-func (unknown) Branch() string { return "unknown" }
-
-type nowhere struct{}
-
-func (nowhere) Call(context.Context, saga.Call) error { return nil }
 
 func TestBadConfigurations(t *testing.T) {
 	t.Parallel()

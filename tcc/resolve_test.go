@@ -193,10 +193,11 @@ func TestResolveAgainstARetryThatSucceeds(t *testing.T) {
 	for range 10 {
 		gid := b.conflicting(saga.Confirming, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?")
 		var both sync.WaitGroup
-		var resolved error
-		both.Go(func() { sqltest.Exec(t, b.other, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", gid) })
+		var mended, resolved error
+		both.Go(func() { mended = b.other.Exec("UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", gid).Error })
 		both.Go(func() { resolved = b.orch.Resolve(t.Context(), gid, "02", saga.Cancelled, bob) })
 		both.Wait()
+		sagatest.Must(t, mended)
 		found := b.reaches(gid, saga.Confirmed)
 		acts := 0
 		for _, act := range found.Acts {

@@ -16,25 +16,6 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// alarmed returns a quick config whose alarms arrive in the channel.
-func alarmed() (embedded.Config, chan embedded.Attention) {
-	config, alarms := quick, make(chan embedded.Attention, 100)
-	config.OnAttention = func(ctx context.Context, a embedded.Attention) { alarms <- a }
-	return config, alarms
-}
-
-// alarm waits for the next alarm.
-func alarm(t *testing.T, alarms chan embedded.Attention) embedded.Attention {
-	t.Helper()
-	select {
-	case a := <-alarms:
-		return a
-	case <-time.After(20 * time.Second):
-		t.Fatal("no alarm came")
-		return embedded.Attention{}
-	}
-}
-
 func TestAttentionAfterAttempts(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		config, alarms := alarmed()

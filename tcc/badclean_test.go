@@ -1,14 +1,8 @@
 package tcc_test
 
 import (
-	"context"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
@@ -17,52 +11,6 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// badCleaner is a keeper whose Clean can be broken.
-type badCleaner struct {
-	keeper
-	mu     sync.Mutex
-	broken func(context.Context) error
-	calls  atomic.Int64
-}
-
-type keepBad struct{ N int }
-
-func (keepBad) Branch() string { return "a.bad" } // before the others, by name
-
-func (k *badCleaner) Try(ctx context.Context, tx *gorm.DB, in keepBad) error {
-	return k.keeper.Try(ctx, tx, keep(in))
-}
-func (k *badCleaner) Confirm(context.Context, *gorm.DB, keepBad) error { return nil }
-func (k *badCleaner) Cancel(context.Context, *gorm.DB, keepBad) error  { return nil }
-func (k *badCleaner) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
-	k.calls.Add(1)
-	k.mu.Lock()
-	broken := k.broken
-	k.mu.Unlock()
-	if broken != nil {
-		if err := broken(ctx); err != nil {
-			return err
-		}
-	}
-	return k.keeper.Clean(ctx, tx, gids)
-}
-
-// cleanFault is a way in which a Clean fails.
-type cleanFault struct {
-	clean func(context.Context) error
-	hangs bool // until release is closed
-}
-
-func cleanFaults(release chan struct{}) map[string]cleanFault {
-	return map[string]cleanFault{
-		"fails":  {clean: func(context.Context) error { return errOnPurpose }},
-		"panics": {clean: func(context.Context) error { panic("on purpose") }},
-		"exits":  {clean: func(context.Context) error { runtime.Goexit(); return nil }},
-		"hangs":  {clean: func(context.Context) error { <-release; return errOnPurpose }, hangs: true},
-		"waits":  {clean: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
-	}
-}
 
 // A kind whose Clean fails in whatever way keeps its own transactions, and no others;
 // when it is mended, they go too.

@@ -1,9 +1,7 @@
 package tcc_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -11,43 +9,10 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// forgetful removes what is finished almost at once.
-func forgetful() embedded.Config {
-	config := quick
-	config.CallTimeout, config.Retention = time.Second, 2*time.Second
-	return config
-}
-
-// age moves a transaction into the past, beyond the retention.
-func (b *bench) age(gid string) {
-	b.t.Helper()
-	past := map[string]string{
-		"mysql":    "UTC_TIMESTAMP(6) - INTERVAL 1 DAY",
-		"postgres": "clock_timestamp() - INTERVAL '1 day'",
-		"sqlite":   "strftime('%Y-%m-%d %H:%M:%f', 'now', '-1 day')",
-	}[b.db.Name()]
-	sqltest.Exec(b.t, b.db, "UPDATE saga_transactions SET created_at = "+past+", deadline_at = "+past+
-		", finished_at = CASE WHEN finished_at IS NULL THEN NULL ELSE "+past+" END WHERE gid = ?", gid)
-}
-
-// rows counts what is left of a transaction.
-func (b *bench) rows(gid string) string {
-	b.t.Helper()
-	count := func(db *gorm.DB, table string) (n int) {
-		sagatest.Must(b.t, db.Raw("SELECT COUNT(*) FROM "+table+" WHERE gid = ?", gid).Scan(&n).Error)
-		return n
-	}
-	return fmt.Sprintf("%d transactions, %d branches, %d attempts, %d acts, %d+%d barrier rows", count(b.db, "saga_transactions"),
-		count(b.db, "saga_branches"), count(b.db, "saga_attempts"), count(b.db, "saga_acts"), count(b.db, "saga_barrier"), count(b.other, "saga_barrier"))
-}
-
-const noRows = "0 transactions, 0 branches, 0 attempts, 0 acts, 0+0 barrier rows"
 
 func TestCleaning(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
@@ -142,23 +107,6 @@ func TestCleaningBrokenOff(t *testing.T) {
 	sqltest.Exec(t, b.db, "UPDATE saga_cleaning SET next_at = '2000-01-01 00:00:00.000'") // not only after its pause
 	sagatest.Run(t, second)
 	sagatest.Eventually(t, "the rest is removed", func() bool { return b.rows(gid) == noRows })
-}
-
-// keeper is a branch that keeps a row per transaction.
-type keeper struct{ db *gorm.DB }
-
-type keep struct{ N int }
-
-func (keep) Branch() string { return "test.keep" }
-
-func (k *keeper) Database() *gorm.DB { return k.db }
-func (k *keeper) Try(ctx context.Context, tx *gorm.DB, in keep) error {
-	return tx.Exec("INSERT INTO kept VALUES (?)", tcc.CallOf(ctx).GID).Error
-}
-func (k *keeper) Confirm(context.Context, *gorm.DB, keep) error { return nil }
-func (k *keeper) Cancel(context.Context, *gorm.DB, keep) error  { return nil }
-func (k *keeper) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
-	return tx.Exec("DELETE FROM kept WHERE gid IN ?", gids).Error
 }
 
 // Branches clean what they keep themselves, here and in another database.

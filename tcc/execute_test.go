@@ -142,19 +142,6 @@ func TestConfirmIsRetriedAndHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// poison is a branch that overlooks the failure of a statement, which PostgreSQL
-// does not: it refuses to commit.
-type poison struct{}
-
-func (poison) Branch() string { return "test.poison" }
-
-type poisonous struct{ nothing[poison] }
-
-func (poisonous) Confirm(_ context.Context, tx *gorm.DB, _ poison) error {
-	tx.Exec("SELECT nothing FROM nowhere")
-	return nil
-}
-
 // One branch whose Confirm never succeeds holds up no other, whatever it is
 // that fails: a fault that looks as if it would pass, or the commit itself.
 func TestABadConfirmHoldsUpNoOther(t *testing.T) {
@@ -373,20 +360,3 @@ func TestExecuteRefusesBadInput(t *testing.T) {
 }
 
 const maxDuration = 1<<63 - 1
-
-type (
-	unknown  struct{}
-	impostor struct{}
-	long     struct{ Text string }
-)
-
-func (unknown) Branch() string  { return "test.unknown" }
-func (impostor) Branch() string { return "credit.hold" }
-func (long) Branch() string     { return "test.long" }
-
-// nothing is a branch that does nothing.
-type nothing[P tcc.Payload] struct{}
-
-func (nothing[P]) Try(context.Context, *gorm.DB, P) error     { return nil }
-func (nothing[P]) Confirm(context.Context, *gorm.DB, P) error { return nil }
-func (nothing[P]) Cancel(context.Context, *gorm.DB, P) error  { return nil }

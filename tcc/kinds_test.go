@@ -17,16 +17,6 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// openLess opens an instance that knows only the kinds that register makes known.
-func (b *bench) openLess(config embedded.Config, register func(*embedded.Engine)) *embedded.Engine {
-	b.t.Helper()
-	orch := sagatest.Open(b.t, b.db, config)
-	if register != nil {
-		register(orch)
-	}
-	return orch
-}
-
 // An instance that lacks a kind leaves what has it to one that does not: it keeps
 // nothing confirming, whoever of the two comes first.
 func TestInstanceThatLacksAKind(t *testing.T) {

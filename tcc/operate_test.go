@@ -16,10 +16,6 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-var errOnPurpose = errors.New("on purpose")
-
-var alice = saga.Operator{Who: "alice", Why: "the gateway is back"}
-
 // patient retries so late that only an operator makes it go on.
 func patient() embedded.Config {
 	config := quick

@@ -18,15 +18,6 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// An instance that is opened and never run is, after its lease, as good as a
-// process that was killed: it renews nothing and drives nothing.
-func dying() embedded.Config {
-	config := quick
-	config.MinBackoff, config.MaxBackoff = time.Hour, time.Hour
-	config.CallTimeout = 2 * time.Second // when the database gives up the locks of a lost connection
-	return config
-}
-
 func TestAnotherInstanceResumesWhatWasDecided(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
@@ -12,39 +11,6 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// Payloads that JSON would not give back as they were.
-type (
-	notStruct int
-	//lint:ignore U1000 it is there to be refused
-	unexported struct{ cents int }
-	ignored    struct {
-		Cents int `json:"-"`
-	}
-	channel   struct{ Done chan int }
-	function  struct{ Nested struct{ F func() } }
-	anyField  struct{ Things []any }
-	panicking struct{ Name *string }
-	badKind   struct{}
-	emptyKind struct{}
-	fine      struct {
-		At    time.Time
-		Lines []struct{ SKU string }
-		By    map[string]int
-		Self  *fine
-	}
-)
-
-func (notStruct) Branch() string   { return "test.int" }
-func (unexported) Branch() string  { return "test.unexported" }
-func (ignored) Branch() string     { return "test.ignored" }
-func (channel) Branch() string     { return "test.channel" }
-func (function) Branch() string    { return "test.function" }
-func (anyField) Branch() string    { return "test.any" }
-func (p panicking) Branch() string { return *p.Name }
-func (badKind) Branch() string     { return "no spaces" }
-func (emptyKind) Branch() string   { return "" }
-func (fine) Branch() string        { return "test.fine" }
 
 func TestRegisterRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()

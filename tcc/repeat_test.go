@@ -9,8 +9,6 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
@@ -29,22 +27,6 @@ func request(ctx context.Context, engine saga.Engine, gid string) (saga.Outcome,
 		}
 	}
 	return tx.Confirm(ctx)
-}
-
-// holdFar is a branch that another service has.
-type holdFar struct{ Account, Cents int }
-
-func (holdFar) Branch() string { return "credit.far" }
-
-// withFar makes credit.far known to engines, in a service with its own database.
-func (b *bench) withFar(engines ...*embedded.Engine) {
-	b.t.Helper()
-	p, err := participant.New(b.t.Context(), b.other, participant.Config{Logger: quiet})
-	sagatest.Must(b.t, err)
-	sagatest.Must(b.t, tcc.Register(p, &credit[holdFar]{read: func(p holdFar) (int, int) { return p.Account, p.Cents }}))
-	for _, engine := range engines {
-		sagatest.Must(b.t, tcc.RegisterRemote[holdFar](engine, hostOf{p}))
-	}
 }
 
 // A request can run again with an External and a branch in another service, here and

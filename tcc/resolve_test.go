@@ -17,8 +17,6 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-var bob = saga.Operator{Who: "bob", Why: "looked at both books: the money is gone"}
-
 // conflicting returns a transaction that is decided, and whose branch 02 is in
 // conflict: somebody has changed the barrier row by hand, or the data is lost.
 func (b *bench) conflicting(decision saga.State, change string) string {

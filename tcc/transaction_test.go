@@ -15,17 +15,6 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// open begins a transaction and tries one branch of each sort in it.
-func (b *bench) begin(gid string, options saga.Options) *tcc.Transaction {
-	b.t.Helper()
-	tx, err := tcc.Begin(b.t.Context(), b.orch, gid, options)
-	sagatest.Must(b.t, err)
-	sagatest.Must(b.t, tx.Try(b.t.Context(), hold{1, 30}))
-	sagatest.Must(b.t, tx.Try(b.t.Context(), holdAway{1, 20}))
-	sagatest.Must(b.t, tx.Try(b.t.Context(), holdOut{1, 10}))
-	return tx
-}
-
 func TestDecisionThatComesLater(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -23,25 +21,6 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// request is a branch call by hand.
-func request(t *testing.T, base, gid string, op barrier.Op, body string) *http.Request {
-	t.Helper()
-	query := url.Values{"gid": {gid}, "trans_type": {"tcc"}, "branch_id": {"01"}, "op": {string(op)}}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/seats.reserve?"+query.Encode(), strings.NewReader(body))
-	sagatest.Must(t, err)
-	return r
-}
-
-func send(t *testing.T, r *http.Request) (status int, body string) {
-	t.Helper()
-	reply, err := http.DefaultClient.Do(r)
-	sagatest.Must(t, err)
-	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	sagatest.Must(t, err)
-	return reply.StatusCode, string(text)
-}
 
 const two = `{"Row":1,"Number":2}`
 
@@ -137,20 +116,6 @@ func TestRefusedRequests(t *testing.T) {
 		}
 	}
 	th.holds(100, 0, 0)
-}
-
-func set(name, value string) func(r *http.Request) {
-	return func(r *http.Request) {
-		query := r.URL.Query()
-		query.Set(name, value)
-		r.URL.RawQuery = query.Encode()
-	}
-}
-
-func body(text string) func(r *http.Request) {
-	return func(r *http.Request) {
-		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
-	}
 }
 
 func TestBadConfigurations(t *testing.T) {
@@ -289,9 +254,11 @@ func (ticket) Branch() string { return "ticket.print" }
 
 type printer struct{}
 
-func (printer) Try(context.Context, ticket) error     { return nil }
+func (printer) Try(context.Context, ticket) error { return nil }
+
 func (printer) Confirm(context.Context, ticket) error { return nil }
-func (printer) Cancel(context.Context, ticket) error  { return nil }
+
+func (printer) Cancel(context.Context, ticket) error { return nil }
 
 func TestMountedOnGin(t *testing.T) {
 	t.Parallel()

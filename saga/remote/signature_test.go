@@ -3,7 +3,6 @@ package remote_test
 import (
 	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
 	"encoding/gob"
 	"encoding/json"
 	"errors"
@@ -22,40 +21,6 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// keys returns keys whose secrets follow from their ids.
-func keys(ids ...string) []remote.Key {
-	var all []remote.Key
-	for _, id := range ids {
-		secret := sha256.Sum256([]byte(id))
-		key, err := remote.NewKey(id, secret[:])
-		if err != nil {
-			panic(err)
-		}
-		all = append(all, key)
-	}
-	return all
-}
-
-// another returns a key with the same id and another secret.
-func another(t *testing.T, id string) remote.Key {
-	t.Helper()
-	key, err := remote.NewKey(id, []byte("another secret of at least 32 bytes"))
-	sagatest.Must(t, err)
-	return key
-}
-
-// try is a call to the theatre.
-func try(gid string) saga.Call {
-	return saga.Call{GID: gid, BranchID: "01", Kind: "seats.reserve", Op: barrier.Try, Payload: []byte(two)}
-}
-
-func chunked(text string) func(r *http.Request) {
-	return func(r *http.Request) {
-		body(text)(r)
-		r.ContentLength = -1
-	}
-}
 
 func TestSignatures(t *testing.T) {
 	t.Parallel()

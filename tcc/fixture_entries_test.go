@@ -66,7 +66,6 @@ func (e entries) Try(ctx context.Context, tx *gorm.DB, in entry) error {
 func (e entries) Confirm(ctx context.Context, tx *gorm.DB, in entry) error {
 	return e.mark(ctx, tx, in, "confirmed")
 }
-
 func (e entries) Cancel(ctx context.Context, tx *gorm.DB, in entry) error {
 	return e.mark(ctx, tx, in, "cancelled")
 }

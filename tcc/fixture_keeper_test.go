@@ -56,15 +56,11 @@ type keep struct{ N int }
 func (keep) Branch() string { return "test.keep" }
 
 func (k *keeper) Database() *gorm.DB { return k.db }
-
 func (k *keeper) Try(ctx context.Context, tx *gorm.DB, in keep) error {
 	return tx.Exec("INSERT INTO kept VALUES (?)", tcc.CallOf(ctx).GID).Error
 }
-
 func (k *keeper) Confirm(context.Context, *gorm.DB, keep) error { return nil }
-
-func (k *keeper) Cancel(context.Context, *gorm.DB, keep) error { return nil }
-
+func (k *keeper) Cancel(context.Context, *gorm.DB, keep) error  { return nil }
 func (k *keeper) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
 	return tx.Exec("DELETE FROM kept WHERE gid IN ?", gids).Error
 }
@@ -84,11 +80,8 @@ func (keepBad) Branch() string { return "a.bad" } // before the others, by name
 func (k *badCleaner) Try(ctx context.Context, tx *gorm.DB, in keepBad) error {
 	return k.keeper.Try(ctx, tx, keep(in))
 }
-
 func (k *badCleaner) Confirm(context.Context, *gorm.DB, keepBad) error { return nil }
-
-func (k *badCleaner) Cancel(context.Context, *gorm.DB, keepBad) error { return nil }
-
+func (k *badCleaner) Cancel(context.Context, *gorm.DB, keepBad) error  { return nil }
 func (k *badCleaner) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
 	k.calls.Add(1)
 	k.mu.Lock()

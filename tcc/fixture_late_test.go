@@ -87,8 +87,7 @@ func (g *lateGateway) Try(ctx context.Context, _ holdLate) error {
 }
 
 func (g *lateGateway) Confirm(context.Context, holdLate) error { g.effect("used"); return nil }
-
-func (g *lateGateway) Cancel(context.Context, holdLate) error { g.effect("free"); return nil }
+func (g *lateGateway) Cancel(context.Context, holdLate) error  { g.effect("free"); return nil }
 
 // late is a bench with a slow gateway.
 type late struct {

@@ -31,25 +31,16 @@ type (
 	}
 )
 
-func (notStruct) Branch() string { return "test.int" }
-
-func (unexported) Branch() string { return "test.unexported" }
-
-func (ignored) Branch() string { return "test.ignored" }
-
-func (channel) Branch() string { return "test.channel" }
-
-func (function) Branch() string { return "test.function" }
-
-func (anyField) Branch() string { return "test.any" }
-
+func (notStruct) Branch() string   { return "test.int" }
+func (unexported) Branch() string  { return "test.unexported" }
+func (ignored) Branch() string     { return "test.ignored" }
+func (channel) Branch() string     { return "test.channel" }
+func (function) Branch() string    { return "test.function" }
+func (anyField) Branch() string    { return "test.any" }
 func (p panicking) Branch() string { return *p.Name }
-
-func (badKind) Branch() string { return "no spaces" }
-
-func (emptyKind) Branch() string { return "" }
-
-func (fine) Branch() string { return "test.fine" }
+func (badKind) Branch() string     { return "no spaces" }
+func (emptyKind) Branch() string   { return "" }
+func (fine) Branch() string        { return "test.fine" }
 
 // poison is a branch that overlooks the failure of a statement, which PostgreSQL
 // does not: it refuses to commit.
@@ -70,17 +61,13 @@ type (
 	long     struct{ Text string }
 )
 
-func (unknown) Branch() string { return "test.unknown" }
-
+func (unknown) Branch() string  { return "test.unknown" }
 func (impostor) Branch() string { return "credit.hold" }
-
-func (long) Branch() string { return "test.long" }
+func (long) Branch() string     { return "test.long" }
 
 // nothing is a branch that does nothing.
 type nothing[P tcc.Payload] struct{}
 
-func (nothing[P]) Try(context.Context, *gorm.DB, P) error { return nil }
-
+func (nothing[P]) Try(context.Context, *gorm.DB, P) error     { return nil }
 func (nothing[P]) Confirm(context.Context, *gorm.DB, P) error { return nil }
-
-func (nothing[P]) Cancel(context.Context, *gorm.DB, P) error { return nil }
+func (nothing[P]) Cancel(context.Context, *gorm.DB, P) error  { return nil }

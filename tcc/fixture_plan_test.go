@@ -50,12 +50,9 @@ type (
 )
 
 func (stepHere) Branch() string { return "step.here" }
-
 func (stepAway) Branch() string { return "step.away" }
-
-func (stepOut) Branch() string { return "step.out" }
-
-func (stepFar) Branch() string { return "step.far" }
+func (stepOut) Branch() string  { return "step.out" }
+func (stepFar) Branch() string  { return "step.far" }
 
 type stepBranch[P tcc.Payload] struct {
 	*tries
@@ -64,16 +61,13 @@ type stepBranch[P tcc.Payload] struct {
 }
 
 func (b stepBranch[P]) Database() *gorm.DB { return b.db }
-
 func (b stepBranch[P]) Try(_ context.Context, tx *gorm.DB, in P) error {
 	if err := tx.Exec("INSERT INTO steps VALUES (?)", b.read(in)).Error; err != nil {
 		return err
 	}
 	return b.try(b.read(in))
 }
-
 func (b stepBranch[P]) Confirm(context.Context, *gorm.DB, P) error { return nil }
-
 func (b stepBranch[P]) Cancel(_ context.Context, tx *gorm.DB, in P) error {
 	if err := tx.Exec("DELETE FROM steps WHERE letter = ?", b.read(in)).Error; err != nil {
 		return err
@@ -83,10 +77,8 @@ func (b stepBranch[P]) Cancel(_ context.Context, tx *gorm.DB, in P) error {
 
 type stepExternal struct{ *tries }
 
-func (b stepExternal) Try(_ context.Context, in stepOut) error { return b.try(in.L) }
-
-func (b stepExternal) Confirm(context.Context, stepOut) error { return nil }
-
+func (b stepExternal) Try(_ context.Context, in stepOut) error    { return b.try(in.L) }
+func (b stepExternal) Confirm(context.Context, stepOut) error     { return nil }
 func (b stepExternal) Cancel(_ context.Context, in stepOut) error { return b.cancel(in.L) }
 
 // stepRemote calls a participant in a database of its own.

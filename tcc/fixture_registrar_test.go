@@ -22,11 +22,9 @@ func (c catcher) Register(b saga.Branch) error {
 // kept is a branch that keeps the last payload that it was called with.
 type kept[P tcc.Payload] struct{ in P }
 
-func (k *kept[P]) Try(_ context.Context, _ *gorm.DB, in P) error { k.in = in; return nil }
-
+func (k *kept[P]) Try(_ context.Context, _ *gorm.DB, in P) error     { k.in = in; return nil }
 func (k *kept[P]) Confirm(_ context.Context, _ *gorm.DB, in P) error { k.in = in; return nil }
-
-func (k *kept[P]) Cancel(_ context.Context, _ *gorm.DB, in P) error { k.in = in; return nil }
+func (k *kept[P]) Cancel(_ context.Context, _ *gorm.DB, in P) error  { k.in = in; return nil }
 
 // callStored calls Confirm of a kind with a payload as the log holds it.
 func (c catcher) callStored(t *testing.T, kind, payload string) error {

@@ -22,8 +22,7 @@ type (
 	holdHosted struct{ Account, Cents int }
 )
 
-func (holdSent) Branch() string { return "credit.sent" }
-
+func (holdSent) Branch() string   { return "credit.sent" }
 func (holdHosted) Branch() string { return "credit.hosted" }
 
 type sentCredit struct{ credit[holdSent] }

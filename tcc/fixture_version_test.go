@@ -27,11 +27,9 @@ type (
 	}
 )
 
-func (holdV2) Branch() string { return "credit.hold.v2" }
-
+func (holdV2) Branch() string      { return "credit.hold.v2" }
 func (reserveAway) Branch() string { return "credit.reserve.away" }
-
-func (holdOutV2) Branch() string { return "credit.out.v2" }
+func (holdOutV2) Branch() string   { return "credit.out.v2" }
 
 func upgradeHold(old hold) (holdV2, error) {
 	if old.Account == 0 {
@@ -46,11 +44,9 @@ type gatewayV2 struct{ *gateway }
 func (g gatewayV2) Try(ctx context.Context, in holdOutV2) error {
 	return g.gateway.Try(ctx, holdOut{in.Account, in.Amount.Cents})
 }
-
 func (g gatewayV2) Confirm(ctx context.Context, in holdOutV2) error {
 	return g.gateway.Confirm(ctx, holdOut{in.Account, in.Amount.Cents})
 }
-
 func (g gatewayV2) Cancel(ctx context.Context, in holdOutV2) error {
 	return g.gateway.Cancel(ctx, holdOut{in.Account, in.Amount.Cents})
 }

@@ -29,11 +29,9 @@ func (g webGateway) post(ctx context.Context, op barrier.Op) error {
 }
 
 func (g webGateway) Try(ctx context.Context, _ holdLate) error { return g.post(ctx, barrier.Try) }
-
 func (g webGateway) Confirm(ctx context.Context, _ holdLate) error {
 	return g.post(ctx, barrier.Confirm)
 }
-
 func (g webGateway) Cancel(ctx context.Context, _ holdLate) error { return g.post(ctx, barrier.Cancel) }
 
 // web is the gateway: a Try reserves when the gate is open, whether its client is

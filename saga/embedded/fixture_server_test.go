@@ -37,8 +37,7 @@ type commitFault struct {
 // sqlState is an error of PostgreSQL.
 type sqlState string
 
-func (s sqlState) Error() string { return "on purpose: SQLSTATE " + string(s) }
-
+func (s sqlState) Error() string    { return "on purpose: SQLSTATE " + string(s) }
 func (s sqlState) SQLState() string { return string(s) }
 
 func newServer(t *testing.T, dialect string, config *gorm.Config) (*server, *gorm.DB) {

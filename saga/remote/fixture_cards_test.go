@@ -65,5 +65,4 @@ func (c *cards) Try(ctx context.Context, _ card) error {
 }
 
 func (c *cards) Confirm(context.Context, card) error { c.effect("used"); return nil }
-
-func (c *cards) Cancel(context.Context, card) error { c.effect("free"); return nil }
+func (c *cards) Cancel(context.Context, card) error  { c.effect("free"); return nil }

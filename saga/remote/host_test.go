@@ -254,11 +254,9 @@ func (ticket) Branch() string { return "ticket.print" }
 
 type printer struct{}
 
-func (printer) Try(context.Context, ticket) error { return nil }
-
+func (printer) Try(context.Context, ticket) error     { return nil }
 func (printer) Confirm(context.Context, ticket) error { return nil }
-
-func (printer) Cancel(context.Context, ticket) error { return nil }
+func (printer) Cancel(context.Context, ticket) error  { return nil }
 
 func TestMountedOnGin(t *testing.T) {
 	t.Parallel()

@@ -11,28 +11,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// alarmed returns a quick config whose alarms arrive in the channel.
-func alarmed() (embedded.Config, chan embedded.Attention) {
-	config, alarms := quick, make(chan embedded.Attention, 100)
-	config.OnAttention = func(ctx context.Context, a embedded.Attention) { alarms <- a }
-	return config, alarms
-}
-
-// alarm waits for the next alarm.
-func alarm(t *testing.T, alarms chan embedded.Attention) embedded.Attention {
-	t.Helper()
-	select {
-	case a := <-alarms:
-		return a
-	case <-time.After(20 * time.Second):
-		t.Fatal("no alarm came")
-		return embedded.Attention{}
-	}
-}
 
 func TestAttentionAfterAttempts(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
@@ -40,9 +22,9 @@ func TestAttentionAfterAttempts(t *testing.T) {
 		config.AttentionAttempts = 3
 		b := newBench(t, db, config)
 		b.away.fail(barrier.Confirm, 5, errOnPurpose)
-		gid := newGID()
+		gid := sagatest.GID()
 		_, err := tcc.Execute(t.Context(), b.orch, gid, holdAway{1, 30})
-		must(t, err)
+		sagatest.Must(t, err)
 		got := alarm(t, alarms)
 		if got.GID != gid || got.State != saga.Confirming || !strings.HasPrefix(got.Why, "attempts: branch 01, credit.away, has failed 3 times") {
 			t.Errorf("%+v", got)
@@ -64,16 +46,16 @@ func TestAttentionOfAge(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
 	gate := b.away.hold(barrier.Confirm)
 	b.away.fail(barrier.Confirm, 1, errOnPurpose)
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.ExecuteWith(t.Context(), b.orch, gid, saga.Options{ReturnDecided: true}, holdAway{1, 30})
-	must(t, err)
-	must(t, b.orch.PauseKind(t.Context(), "credit.away", alice))
+	sagatest.Must(t, err)
+	sagatest.Must(t, b.orch.PauseKind(t.Context(), "credit.away", alice))
 	close(gate)
 	if got := alarm(t, alarms); !strings.HasPrefix(got.Why, "age: decided ") {
 		t.Errorf("%+v", got)
 	}
 	listed, err := b.orch.List(t.Context(), saga.Filter{Attention: true})
-	must(t, err)
+	sagatest.Must(t, err)
 	if len(listed) != 1 || listed[0].GID != gid {
 		t.Errorf("listed: %+v", listed)
 	}
@@ -84,18 +66,18 @@ func TestAttentionOfAConflict(t *testing.T) {
 	t.Parallel()
 	config, alarms := alarmed()
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
-	gid := newGID()
+	gid := sagatest.GID()
 	tx, err := tcc.Begin(t.Context(), b.orch, gid)
-	must(t, err)
-	must(t, tx.Try(t.Context(), hold{1, 30}))
-	exec(t, b.db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?", gid)
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(t.Context(), hold{1, 30}))
+	sqltest.Exec(t, b.db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?", gid)
 	_, err = tx.Confirm(t.Context())
-	must(t, err)
+	sagatest.Must(t, err)
 	if got := alarm(t, alarms); !strings.HasPrefix(got.Why, "conflict: branch 01, credit.hold") {
 		t.Errorf("%+v", got)
 	}
-	exec(t, b.db, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", gid) // a person has looked
-	must(t, b.orch.Retry(t.Context(), gid, alice))
+	sqltest.Exec(t, b.db, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", gid) // a person has looked
+	sagatest.Must(t, b.orch.Retry(t.Context(), gid, alice))
 	b.reaches(gid, saga.Confirmed)
 	b.books(b.db, 1, 70, 0, 30)
 }
@@ -111,9 +93,9 @@ func TestBadHook(t *testing.T) {
 	}
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
 	b.away.fail(barrier.Confirm, 1, errOnPurpose)
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(t.Context(), b.orch, gid, holdAway{1, 30})
-	must(t, err)
+	sagatest.Must(t, err)
 	b.reaches(gid, saga.Confirmed)
-	must(t, b.orch.Stop(t.Context())) // waits for the hook
+	sagatest.Must(t, b.orch.Stop(t.Context())) // waits for the hook
 }

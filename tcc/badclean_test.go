@@ -1,93 +1,46 @@
 package tcc_test
 
 import (
-	"context"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// badCleaner is a keeper whose Clean can be broken.
-type badCleaner struct {
-	keeper
-	mu     sync.Mutex
-	broken func(context.Context) error
-	calls  atomic.Int64
-}
-
-type keepBad struct{ N int }
-
-func (keepBad) Branch() string { return "a.bad" } // before the others, by name
-
-func (k *badCleaner) Try(ctx context.Context, tx *gorm.DB, in keepBad) error {
-	return k.keeper.Try(ctx, tx, keep(in))
-}
-func (k *badCleaner) Confirm(context.Context, *gorm.DB, keepBad) error { return nil }
-func (k *badCleaner) Cancel(context.Context, *gorm.DB, keepBad) error  { return nil }
-func (k *badCleaner) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
-	k.calls.Add(1)
-	k.mu.Lock()
-	broken := k.broken
-	k.mu.Unlock()
-	if broken != nil {
-		if err := broken(ctx); err != nil {
-			return err
-		}
-	}
-	return k.keeper.Clean(ctx, tx, gids)
-}
-
-// cleanFaults are ways in which a Clean fails. A hanging one returns when release is
-// closed.
-func cleanFaults(release chan struct{}) map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
-		"fails":  func(context.Context) error { return errOnPurpose },
-		"panics": func(context.Context) error { panic("on purpose") },
-		"exits":  func(context.Context) error { runtime.Goexit(); return nil },
-		"hangs":  func(context.Context) error { <-release; return errOnPurpose },
-		"waits":  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
-	}
-}
-
 // A kind whose Clean fails in whatever way keeps its own transactions, and no others;
 // when it is mended, they go too.
 func TestOneKindThatCannotClean(t *testing.T) {
-	for _, where := range []string{"here", "elsewhere"} {
+	for where, elsewhere := range map[string]bool{"here": false, "elsewhere": true} {
 		release := make(chan struct{})
-		for name, broken := range cleanFaults(release) {
+		for name, fault := range cleanFaults(release) {
 			t.Run(where+", "+name, func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 				db := b.db
-				if where == "elsewhere" {
+				if elsewhere {
 					db = b.other
 				}
-				exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
-				exec(t, b.db, "CREATE TABLE IF NOT EXISTS kept (gid VARCHAR(128) PRIMARY KEY)")
+				sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
+				sqltest.Exec(t, b.db, "CREATE TABLE IF NOT EXISTS kept (gid VARCHAR(128) PRIMARY KEY)")
 				config := forgetful()
 				config.CallTimeout = 50 * time.Millisecond
 				cleaner := b.open(config)
-				bad := &badCleaner{keeper: keeper{db}, broken: broken}
-				must(t, tcc.Register(cleaner, bad))
-				must(t, tcc.Register(cleaner, &keeper{b.db}))
-				b.run(cleaner)
+				bad := &badCleaner{keeper: keeper{db}, broken: fault.clean}
+				sagatest.Must(t, tcc.Register(cleaner, bad))
+				sagatest.Must(t, tcc.Register(cleaner, &keeper{b.db}))
+				sagatest.Run(t, cleaner)
 				var good, kept []string
 				for range 3 {
-					gid, other := newGID(), newGID()
+					gid, other := sagatest.GID(), sagatest.GID()
 					_, err := tcc.ExecuteWith(t.Context(), cleaner, gid, saga.Options{Timeout: time.Hour}, keepBad{1})
-					must(t, err)
+					sagatest.Must(t, err)
 					_, err = tcc.ExecuteWith(t.Context(), cleaner, other, saga.Options{Timeout: time.Hour}, keep{1}, holdAway{1, 1})
-					must(t, err)
+					sagatest.Must(t, err)
 					kept, good = append(kept, gid), append(good, other)
 				}
 				for _, gid := range append(good, kept...) {
@@ -95,12 +48,12 @@ func TestOneKindThatCannotClean(t *testing.T) {
 					b.age(gid)
 				}
 				for _, gid := range good {
-					eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
+					sagatest.Eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
 				}
-				eventually(t, "the bad one is called", func() bool { return bad.calls.Load() > 0 })
+				sagatest.Eventually(t, "the bad one is called", func() bool { return bad.calls.Load() > 0 })
 
 				var left int
-				must(t, db.Raw("SELECT COUNT(*) FROM kept WHERE gid IN ?", kept).Scan(&left).Error)
+				sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM kept WHERE gid IN ?", kept).Scan(&left).Error)
 				if left != 3 {
 					t.Errorf("of the bad one's rows %d are left", left)
 				}
@@ -112,14 +65,14 @@ func TestOneKindThatCannotClean(t *testing.T) {
 				bad.mu.Lock()
 				bad.broken = nil
 				bad.mu.Unlock()
-				if name == "hangs" {
+				if fault.hangs {
 					if n := bad.calls.Load(); n != 1 {
 						t.Errorf("called %d times while it hangs", n)
 					}
 					close(release)
 				}
 				for _, gid := range kept {
-					eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
+					sagatest.Eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
 				}
 			})
 		}
@@ -129,44 +82,44 @@ func TestOneKindThatCannotClean(t *testing.T) {
 // The same for a participant, which does not know when transactions end.
 func TestOneKindOfAParticipantThatCannotClean(t *testing.T) {
 	release := make(chan struct{})
-	for name, broken := range cleanFaults(release) {
+	for name, fault := range cleanFaults(release) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, "sqlite")
-			exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
-			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 20 * time.Millisecond, Logger: quick.Logger})
-			must(t, err)
-			bad := &badCleaner{keeper: keeper{db}, broken: broken}
-			must(t, tcc.Register(p, bad))
-			must(t, tcc.Register(p, &keeper{db}))
+			sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
+			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 20 * time.Millisecond, Logger: quiet})
+			sagatest.Must(t, err)
+			bad := &badCleaner{keeper: keeper{db}, broken: fault.clean}
+			sagatest.Must(t, tcc.Register(p, bad))
+			sagatest.Must(t, tcc.Register(p, &keeper{db}))
 			for _, call := range []saga.Call{
 				{GID: "bad", BranchID: "01", Kind: "a.bad", Payload: []byte(`{"N":1}`)},
 				{GID: "good", BranchID: "01", Kind: "test.keep", Payload: []byte(`{"N":1}`)},
 			} {
 				for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
 					call.Op = op
-					must(t, p.Call(t.Context(), call))
+					sagatest.Must(t, p.Call(t.Context(), call))
 				}
 			}
-			exec(t, db, "UPDATE saga_barrier SET confirmed_at = '2020-01-01 00:00:00.000', tried_at = '2020-01-01 00:00:00.000'")
+			sqltest.Exec(t, db, "UPDATE saga_barrier SET confirmed_at = '2020-01-01 00:00:00.000', tried_at = '2020-01-01 00:00:00.000'")
 			if n, err := p.Clean(t.Context(), time.Hour); n != 1 || err == nil {
 				t.Errorf("removed %d, %v", n, err)
 			}
 			var left []string
-			must(t, db.Raw("SELECT gid FROM saga_barrier").Scan(&left).Error)
+			sagatest.Must(t, db.Raw("SELECT gid FROM saga_barrier").Scan(&left).Error)
 			if len(left) != 1 || left[0] != "bad" {
 				t.Errorf("left: %q", left)
 			}
 			bad.mu.Lock()
 			bad.broken = nil
 			bad.mu.Unlock()
-			if name == "hangs" {
+			if fault.hangs {
 				if _, err := p.Clean(t.Context(), time.Hour); err == nil || bad.calls.Load() != 1 {
 					t.Errorf("while it hangs: %v, called %d times", err, bad.calls.Load())
 				}
 				close(release)
 			}
-			eventually(t, "it is removed too", func() bool {
+			sagatest.Eventually(t, "it is removed too", func() bool {
 				n, err := p.Clean(t.Context(), time.Hour)
 				return n == 1 && err == nil
 			})

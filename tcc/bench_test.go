@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -33,40 +35,32 @@ func benchmarkExecute(b *testing.B, db *gorm.DB, cleaning bool) {
 	if cleaning {
 		config.Retention = time.Hour
 	}
-	orch, err := embedded.Open(b.Context(), db, config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	must := func(err error) {
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
-	must(db.Exec("CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)").Error)
+	orch := sagatest.Open(b, db, config)
+	sagatest.Must(b, db.Exec("CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)").Error)
 	for id := range 100 {
-		must(db.Exec("INSERT INTO accounts VALUES (?, 1000000000, 0, 0)", id).Error)
+		sagatest.Must(b, db.Exec("INSERT INTO accounts VALUES (?, 1000000000, 0, 0)", id).Error)
 	}
-	must(tcc.Register(orch, &credit[hold]{db: db, read: func(p hold) (int, int) { return p.Account, p.Cents }}))
+	sagatest.Must(b, tcc.Register(orch, &credit[hold]{db: db, read: func(p hold) (int, int) { return p.Account, p.Cents }}))
 	running, stop := context.WithCancel(b.Context())
 	ended := make(chan error)
 	go func() { ended <- orch.Run(running) }()
-	before := gids.Load()
+	var executions atomic.Int64
 	b.SetParallelism(8)
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			gid := newGID()
-			if _, err := tcc.Execute(b.Context(), orch, gid, hold{int(gids.Load() % 100), 1}); err != nil {
+			account := int(executions.Add(1) % 100)
+			if _, err := tcc.Execute(b.Context(), orch, sagatest.GID(), hold{account, 1}); err != nil {
 				b.Error(err)
 			}
 		}
 	})
 	b.StopTimer()
 	stop()
-	must(<-ended)
+	sagatest.Must(b, <-ended)
 	var left int64
-	must(db.Raw("SELECT COUNT(*) FROM saga_transactions").Scan(&left).Error)
-	b.ReportMetric(float64(50_000-left+gids.Load()-before)/b.Elapsed().Seconds(), "removed/s")
+	sagatest.Must(b, db.Raw("SELECT COUNT(*) FROM saga_transactions").Scan(&left).Error)
+	b.ReportMetric(float64(50_000-left+executions.Load())/b.Elapsed().Seconds(), "removed/s")
 }
 
 // fill writes old, finished transactions as the log holds them.
@@ -86,9 +80,7 @@ func fill(b *testing.B, db *gorm.DB, n int) {
 			"saga_branches (gid, branch_id, kind, payload)":                                                           branches,
 			"saga_barrier (gid, branch_id, state, tried_at, confirmed_at, cancelled_at, turned_away, turned_away_at)": rows,
 		} {
-			if err := db.Exec("INSERT INTO " + into + " VALUES " + strings.Join(values, ", ")).Error; err != nil {
-				b.Fatal(err)
-			}
+			sqltest.Exec(b, db, "INSERT INTO "+into+" VALUES "+strings.Join(values, ", "))
 		}
 	}
 }

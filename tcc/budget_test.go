@@ -14,7 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -57,12 +57,12 @@ func TestRoomOfTransactions(t *testing.T) {
 		config := quick
 		config.MaxPayload, config.MaxBytes = 4000, 20_000
 		b := newBench(t, db, config)
-		must(t, tcc.Register(b.orch, &largeBranch{}))
+		sagatest.Must(t, tcc.Register(b.orch, &largeBranch{}))
 		ctx := t.Context()
 		attack := func(n int, step func(i int) saga.Step) (gid string, joined, refused int64) {
-			gid = newGID()
+			gid = sagatest.GID()
 			_, err := tcc.Begin(ctx, b.orch, gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			var all sync.WaitGroup
 			var yes, no atomic.Int64
 			slots := make(chan struct{}, 20)
@@ -101,7 +101,7 @@ func TestRoomOfTransactions(t *testing.T) {
 			t.Error(err)
 		}
 		outcome, err := b.orch.Confirm(ctx, gid, saga.Options{})
-		must(t, err)
+		sagatest.Must(t, err)
 		if outcome.State != saga.Confirmed {
 			t.Errorf("%+v", outcome)
 		}
@@ -109,7 +109,7 @@ func TestRoomOfTransactions(t *testing.T) {
 		for i := range 7 {
 			plan = append(plan, large{i, strings.Repeat("x", 3000)})
 		}
-		refusedGID := newGID()
+		refusedGID := sagatest.GID()
 		if _, err := tcc.Execute(ctx, b.orch, refusedGID, plan...); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "Config.MaxBytes allows 20000") {
 			t.Errorf("a plan: %v", err)
 		}
@@ -127,28 +127,26 @@ func TestRecoveryKeepsTheHeapSmall(t *testing.T) {
 		t.Run(dialect, func(t *testing.T) {
 			db := sqltest.Open(t, dialect)
 			numbers := map[string]string{"mysql": fmt.Sprintf("(SELECT seq AS n FROM seq_1_to_%d) s", many), "postgres": fmt.Sprintf("generate_series(1, %d) AS s(n)", many)}[dialect]
-			exec(t, db, "INSERT INTO saga_transactions (gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures, created_at, deadline_at, due_at, decided_at) "+
+			sqltest.Exec(t, db, "INSERT INTO saga_transactions (gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures, created_at, deadline_at, due_at, decided_at) "+
 				"SELECT CONCAT('large-', n), 'tcc', 'confirming', 'd', '', '', '', 'caller', '', '', 1, 0, '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01' FROM "+numbers)
-			exec(t, db, fmt.Sprintf(`INSERT INTO saga_branches (gid, branch_id, kind, payload) SELECT CONCAT('large-', n), '01', 'test.large', CONCAT('{"N":1,"Text":"', REPEAT('x', %d), '"}') FROM `, size-20)+numbers)
+			sqltest.Exec(t, db, fmt.Sprintf(`INSERT INTO saga_branches (gid, branch_id, kind, payload) SELECT CONCAT('large-', n), '01', 'test.large', CONCAT('{"N":1,"Text":"', REPEAT('x', %d), '"}') FROM `, size-20)+numbers)
 			config := quick
 			config.CallTimeout, config.AttentionAge = 30*time.Second, 100*365*24*time.Hour
-			orch, err := embedded.Open(t.Context(), db, config)
-			must(t, err)
+			orch := sagatest.Open(t, db, config)
 			away := sqltest.Open(t, dialect)
 			pool, err := away.DB()
-			must(t, err)
+			sagatest.Must(t, err)
 			pool.SetMaxOpenConns(300) // so that many calls are under way at once
-			exec(t, db, "SELECT 1")
+			sqltest.Exec(t, db, "SELECT 1")
 			branch := &largeBranch{db: away, gate: make(chan struct{})}
-			must(t, tcc.Register(orch, branch))
+			sagatest.Must(t, tcc.Register(orch, branch))
 			runtime.GC()
 			var before, during runtime.MemStats
 			runtime.ReadMemStats(&before)
-			b := &bench{t: t, db: db, orch: orch}
-			exec(t, away, "INSERT INTO saga_barrier (gid, branch_id, state, kind, tried_at) "+
+			sqltest.Exec(t, away, "INSERT INTO saga_barrier (gid, branch_id, state, kind, tried_at) "+
 				"SELECT CONCAT('large-', n), '01', 'tried', 'test.large', '2020-01-01' FROM "+numbers)
-			b.run(orch)
-			eventually(t, "Confirms are under way", func() bool { return branch.waiting.Load() >= 30 })
+			sagatest.Run(t, orch)
+			sagatest.Eventually(t, "Confirms are under way", func() bool { return branch.waiting.Load() >= 30 })
 			most := uint64(0)
 			for range 20 {
 				runtime.GC()
@@ -161,7 +159,7 @@ func TestRecoveryKeepsTheHeapSmall(t *testing.T) {
 				t.Logf("%d Confirms under way, %d MB", branch.waiting.Load(), grown>>20)
 			}
 			close(branch.gate)
-			eventually(t, "all are confirmed", func() bool { return branch.confirmed.Load() == many })
+			sagatest.Eventually(t, "all are confirmed", func() bool { return branch.confirmed.Load() == many })
 		})
 	}
 }

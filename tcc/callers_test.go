@@ -1,7 +1,6 @@
 package tcc_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -10,42 +9,10 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// hostOf is a participant with a branch in a database, and the way to it.
-type hostOf struct{ p *participant.Participant }
-
-func (h hostOf) Call(ctx context.Context, call saga.Call) error { return h.p.Call(ctx, call) }
-
-func newHostOf(t *testing.T, db *gorm.DB) (hostOf, *credit[hold]) {
-	t.Helper()
-	p, err := participant.New(t.Context(), db, participant.Config{Logger: quick.Logger})
-	must(t, err)
-	branch := &credit[hold]{read: func(p hold) (int, int) { return p.Account, p.Cents }}
-	must(t, tcc.Register(p, branch))
-	return hostOf{p}, branch
-}
-
-// engineOf opens an engine in a database of its own whose branch is at the host.
-func engineOf(t *testing.T, host hostOf, db *gorm.DB) *bench {
-	t.Helper()
-	orch, err := embedded.Open(t.Context(), db, quick)
-	must(t, err)
-	must(t, tcc.RegisterRemote[hold](orch, host))
-	b := &bench{t: t, db: db, orch: orch}
-	b.run(orch)
-	return b
-}
-
-func newAccounts(t *testing.T, db *gorm.DB) {
-	t.Helper()
-	exec(t, db, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
-	exec(t, db, "INSERT INTO accounts VALUES (1, 100, 0, 0), (2, 100, 0, 0)")
-}
 
 // Two engines use one gid at one host: one of them has its effect and is confirmed;
 // the other is cancelled, says why, and needs nobody.
@@ -56,7 +23,7 @@ func TestTwoEnginesWithOneGID(t *testing.T) {
 		engines := []*bench{engineOf(t, host, sqltest.Open(t, "sqlite")), engineOf(t, host, sqltest.Open(t, "sqlite"))}
 		const rounds = 5
 		for range rounds {
-			gid := newGID()
+			gid := sagatest.GID()
 			type result struct {
 				outcome saga.Outcome
 				err     error
@@ -100,10 +67,10 @@ func TestHostBesideAnEngine(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		host, _ := newHostOf(t, db)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, tx.Try(t.Context(), hold{1, 30}))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), hold{1, 30}))
 		row := b.row(db, gid, "01")
 		for _, caller := range []string{"", row.Caller, "another", "-"} {
 			for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
@@ -121,8 +88,8 @@ func TestHostBesideAnEngine(t *testing.T) {
 			t.Errorf("%+v, %v", outcome, err)
 		}
 		// The other way round: a gid that is in use from elsewhere.
-		taken := newGID()
-		must(t, host.p.Call(t.Context(), saga.Call{GID: taken, BranchID: "01", Kind: "credit.hold", Op: barrier.Try, Payload: []byte(`{"Account":1,"Cents":1}`)}))
+		taken := sagatest.GID()
+		sagatest.Must(t, host.p.Call(t.Context(), saga.Call{GID: taken, BranchID: "01", Kind: "credit.hold", Op: barrier.Try, Payload: []byte(`{"Account":1,"Cents":1}`)}))
 		for _, payload := range []tcc.Payload{hold{1, 2}, holdOut{1, 2}} {
 			gid := taken
 			_, err := tcc.Execute(t.Context(), b.orch, gid, payload)
@@ -134,22 +101,9 @@ func TestHostBesideAnEngine(t *testing.T) {
 		if found := b.reaches(taken, saga.Cancelled); found.Attention != "" {
 			t.Errorf("%+v", found.Summary)
 		}
-		must(t, host.p.Call(t.Context(), saga.Call{GID: taken, BranchID: "01", Kind: "credit.hold", Op: barrier.Confirm, Payload: []byte(`{"Account":1,"Cents":1}`)}))
+		sagatest.Must(t, host.p.Call(t.Context(), saga.Call{GID: taken, BranchID: "01", Kind: "credit.hold", Op: barrier.Confirm, Payload: []byte(`{"Account":1,"Cents":1}`)}))
 		b.books(db, 1, 69, 0, 31)
 	})
-}
-
-func (b *bench) row(db *gorm.DB, gid, branchID string) barrier.Row {
-	b.t.Helper()
-	rows, err := barrier.Look(b.t.Context(), db, gid)
-	must(b.t, err)
-	for _, row := range rows {
-		if row.BranchID == branchID {
-			return row
-		}
-	}
-	b.t.Fatalf("%s/%s has no barrier row", gid, branchID)
-	return barrier.Row{}
 }
 
 // All calls of a branch are of one kind and one input, here and at a host; rows from
@@ -159,7 +113,7 @@ func TestCallsThatContradictTheRow(t *testing.T) {
 		newAccounts(t, db)
 		host, _ := newHostOf(t, db)
 		other := &credit[holdOut]{read: func(p holdOut) (int, int) { return p.Account, p.Cents }}
-		must(t, tcc.Register(host.p, other))
+		sagatest.Must(t, tcc.Register(host.p, other))
 		b := &bench{t: t, db: db}
 		first := saga.Call{BranchID: "01", Kind: "credit.hold", Caller: "log-1", Payload: []byte(`{"Account":1,"Cents":1}`)}
 		for name, c := range map[string]struct {
@@ -178,11 +132,11 @@ func TestCallsThatContradictTheRow(t *testing.T) {
 		} {
 			for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
 				call := first
-				call.GID = newGID()
+				call.GID = sagatest.GID()
 				call.Op = barrier.Try
-				must(t, host.p.Call(t.Context(), call))
+				sagatest.Must(t, host.p.Call(t.Context(), call))
 				if c.old {
-					exec(t, db, "UPDATE saga_barrier SET caller = '', kind = '', input = '' WHERE gid = ?", call.GID)
+					sqltest.Exec(t, db, "UPDATE saga_barrier SET caller = '', kind = '', input = '' WHERE gid = ?", call.GID)
 				}
 				then := call
 				then.Op = op
@@ -200,21 +154,21 @@ func TestCallsThatContradictTheRow(t *testing.T) {
 				}
 				if want == barrier.StateTried {
 					call.Op = barrier.Cancel
-					must(t, host.p.Call(t.Context(), call))
+					sagatest.Must(t, host.p.Call(t.Context(), call))
 				}
 			}
 		}
 		// As a DTM server calls: never with a name.
 		for _, ops := range [][]barrier.Op{{barrier.Try, barrier.Try, barrier.Confirm, barrier.Confirm}, {barrier.Try, barrier.Cancel, barrier.Cancel}, {barrier.Cancel, barrier.Cancel}} {
 			call := first
-			call.GID, call.Caller = newGID(), ""
+			call.GID, call.Caller = sagatest.GID(), ""
 			for _, op := range ops {
 				call.Op = op
-				must(t, host.p.Call(t.Context(), call))
+				sagatest.Must(t, host.p.Call(t.Context(), call))
 			}
 		}
 		var held int
-		must(t, db.Raw("SELECT SUM(held) FROM accounts").Scan(&held).Error)
+		sagatest.Must(t, db.Raw("SELECT SUM(held) FROM accounts").Scan(&held).Error)
 		if held != 0 {
 			t.Errorf("%d are held in the end", held)
 		}
@@ -227,10 +181,10 @@ func TestRowsFromBeforeTheUpgrade(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		for _, end := range []saga.State{saga.Confirmed, saga.Cancelled} {
-			gid := newGID()
+			gid := sagatest.GID()
 			tx := b.begin(gid, saga.Options{})
 			for _, db := range []*gorm.DB{db, b.other} {
-				exec(t, db, "UPDATE saga_barrier SET caller = '', kind = '', input = '' WHERE gid = ?", gid)
+				sqltest.Exec(t, db, "UPDATE saga_barrier SET caller = '', kind = '', input = '' WHERE gid = ?", gid)
 			}
 			var err error
 			if end == saga.Confirmed {
@@ -238,7 +192,7 @@ func TestRowsFromBeforeTheUpgrade(t *testing.T) {
 			} else {
 				_, err = tx.Cancel(t.Context(), "")
 			}
-			must(t, err)
+			sagatest.Must(t, err)
 			b.reaches(gid, end)
 		}
 		b.books(db, 1, 70, 0, 30)

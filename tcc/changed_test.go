@@ -7,7 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -22,25 +22,24 @@ func (holdLess) Branch() string { return "credit.hold" }
 func TestRemovedFieldIsRefused(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		changed, err := embedded.Open(t.Context(), db, quick)
-		must(t, err)
-		must(t, tcc.Register(changed, &credit[holdLess]{db: db, read: func(p holdLess) (int, int) { return p.Account, 0 }}))
-		b.run(changed)
-		gid := newGID()
+		changed := sagatest.Open(t, db, quick)
+		sagatest.Must(t, tcc.Register(changed, &credit[holdLess]{db: db, read: func(p holdLess) (int, int) { return p.Account, 0 }}))
+		sagatest.Run(t, changed)
+		gid := sagatest.GID()
 		tryAll(t, b.orch, gid, []tcc.Payload{hold{1, 30}})
 		tx, err := tcc.Join(t.Context(), changed, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirming || outcome.Finished() {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
 		b.books(db, 1, 70, 30, 0)
 		found, err := b.orch.Lookup(t.Context(), gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if attempts := found.Branches[0].Attempts; len(attempts) == 0 || !strings.Contains(attempts[0].Error, `the field "Cents" is not in the type`) {
 			t.Errorf("the log says %+v", attempts)
 		}
-		must(t, changed.Stop(t.Context()))
+		sagatest.Must(t, changed.Stop(t.Context()))
 		b.reaches(gid, saga.Confirmed)
 		b.books(db, 1, 70, 0, 30)
 	})

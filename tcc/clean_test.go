@@ -1,9 +1,7 @@
 package tcc_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -11,42 +9,10 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// forgetful removes what is finished almost at once.
-func forgetful() embedded.Config {
-	config := quick
-	config.CallTimeout, config.Retention = time.Second, 2*time.Second
-	return config
-}
-
-// age moves a transaction into the past, beyond the retention.
-func (b *bench) age(gid string) {
-	b.t.Helper()
-	past := map[string]string{
-		"mysql":    "UTC_TIMESTAMP(6) - INTERVAL 1 DAY",
-		"postgres": "clock_timestamp() - INTERVAL '1 day'",
-		"sqlite":   "strftime('%Y-%m-%d %H:%M:%f', 'now', '-1 day')",
-	}[b.db.Name()]
-	exec(b.t, b.db, "UPDATE saga_transactions SET created_at = "+past+", deadline_at = "+past+
-		", finished_at = CASE WHEN finished_at IS NULL THEN NULL ELSE "+past+" END WHERE gid = ?", gid)
-}
-
-// rows counts what is left of a transaction.
-func (b *bench) rows(gid string) string {
-	b.t.Helper()
-	count := func(db *gorm.DB, table string) (n int) {
-		must(b.t, db.Raw("SELECT COUNT(*) FROM "+table+" WHERE gid = ?", gid).Scan(&n).Error)
-		return n
-	}
-	return fmt.Sprintf("%d transactions, %d branches, %d attempts, %d acts, %d+%d barrier rows", count(b.db, "saga_transactions"),
-		count(b.db, "saga_branches"), count(b.db, "saga_attempts"), count(b.db, "saga_acts"), count(b.db, "saga_barrier"), count(b.other, "saga_barrier"))
-}
-
-const noRows = "0 transactions, 0 branches, 0 attempts, 0 acts, 0+0 barrier rows"
 
 func TestCleaning(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
@@ -54,48 +20,48 @@ func TestCleaning(t *testing.T) {
 		ctx := t.Context()
 		var confirmed []string
 		for range 3 {
-			gid := newGID()
+			gid := sagatest.GID()
 			_, err := tcc.Execute(ctx, b.orch, gid, hold{1, 1}, holdAway{1, 1}, holdOut{1, 1})
-			must(t, err)
+			sagatest.Must(t, err)
 			b.reaches(gid, saga.Confirmed)
 			confirmed = append(confirmed, gid)
 		}
 		b.away.fail(barrier.Confirm, 1, errOnPurpose)
-		failed := newGID()
+		failed := sagatest.GID()
 		_, err := tcc.Execute(ctx, b.orch, failed, holdAway{1, 1})
-		must(t, err)
+		sagatest.Must(t, err)
 		b.reaches(failed, saga.Confirmed)
-		cancelled := newGID()
+		cancelled := sagatest.GID()
 		if _, err := tcc.Execute(ctx, b.orch, cancelled, holdAway{1, 1}, hold{1, 1000}); !errors.Is(err, saga.ErrCancelled) {
 			t.Fatal(err)
 		}
 		b.reaches(cancelled, saga.Cancelled)
 		// Old and unfinished: its barrier rows are needed.
-		stuck := newGID()
+		stuck := sagatest.GID()
 		tx, err := tcc.Begin(ctx, b.orch, stuck)
-		must(t, err)
-		must(t, tx.Try(ctx, hold{2, 30}))
-		must(t, tx.Try(ctx, holdAway{2, 30}))
-		must(t, b.orch.PauseKind(ctx, "credit.away", alice))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(ctx, hold{2, 30}))
+		sagatest.Must(t, tx.Try(ctx, holdAway{2, 30}))
+		sagatest.Must(t, b.orch.PauseKind(ctx, "credit.away", alice))
 		_, err = tx.Confirm(ctx)
-		must(t, err)
+		sagatest.Must(t, err)
 		// Finished and young: it is at its retention's beginning.
-		young := newGID()
+		young := sagatest.GID()
 		_, err = tcc.Execute(ctx, b.orch, young, hold{1, 1})
-		must(t, err)
-		exec(t, db, "UPDATE saga_transactions SET deadline_at = created_at WHERE gid = ?", young)
+		sagatest.Must(t, err)
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET deadline_at = created_at WHERE gid = ?", young)
 		// Finished long ago, but a Try may come until its deadline.
-		undue := newGID()
+		undue := sagatest.GID()
 		_, err = tcc.ExecuteWith(ctx, b.orch, undue, saga.Options{Timeout: time.Hour}, hold{1, 1})
-		must(t, err)
+		sagatest.Must(t, err)
 		b.reaches(undue, saga.Confirmed)
 		for _, gid := range append(confirmed, failed, cancelled, stuck) {
 			b.age(gid)
 		}
-		exec(t, db, "UPDATE saga_transactions SET finished_at = created_at WHERE gid = ?", undue)
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET finished_at = created_at WHERE gid = ?", undue)
 		youngRows := b.rows(young)
 		for _, gid := range append(confirmed, failed, cancelled) {
-			eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
+			sagatest.Eventually(t, gid+" is removed", func() bool { return b.rows(gid) == noRows })
 		}
 		if got := b.rows(stuck); got != "1 transactions, 2 branches, 0 attempts, 0 acts, 1+1 barrier rows" {
 			t.Errorf("of the unfinished one is left: %s", got)
@@ -106,8 +72,8 @@ func TestCleaning(t *testing.T) {
 		if youngRows != "1 transactions, 1 branches, 0 attempts, 0 acts, 1+0 barrier rows" {
 			t.Errorf("of the young one is left: %s", youngRows)
 		}
-		must(t, b.orch.ResumeKind(ctx, "credit.away", alice))
-		eventually(t, "the young one and the one that was stuck are removed in the end", func() bool {
+		sagatest.Must(t, b.orch.ResumeKind(ctx, "credit.away", alice))
+		sagatest.Eventually(t, "the young one and the one that was stuck are removed in the end", func() bool {
 			return b.rows(young) == noRows && b.rows(stuck) == noRows
 		})
 		b.books(b.other, 2, 70, 0, 30)
@@ -119,71 +85,54 @@ func TestCleaning(t *testing.T) {
 func TestCleaningBrokenOff(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick) // keeps all
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 1}, holdAway{1, 1})
-	must(t, err)
+	sagatest.Must(t, err)
 	b.reaches(gid, saga.Confirmed)
 	b.age(gid)
 	cleaner, second := b.open(forgetful()), b.open(forgetful())
-	exec(t, b.db, "ALTER TABLE saga_acts RENAME TO saga_gone") // the log's part fails
-	b.run(cleaner)
-	eventually(t, "the other database is cleaned", func() bool {
+	sqltest.Exec(t, b.db, "ALTER TABLE saga_acts RENAME TO saga_gone") // the log's part fails
+	sagatest.Run(t, cleaner)
+	sagatest.Eventually(t, "the other database is cleaned", func() bool {
 		var n int
-		must(t, b.other.Raw("SELECT COUNT(*) FROM saga_barrier WHERE gid = ?", gid).Scan(&n).Error)
+		sagatest.Must(t, b.other.Raw("SELECT COUNT(*) FROM saga_barrier WHERE gid = ?", gid).Scan(&n).Error)
 		return n == 0
 	})
 	var n int
-	must(t, b.db.Raw("SELECT COUNT(*) FROM saga_transactions t JOIN saga_barrier b ON b.gid = t.gid WHERE t.gid = ?", gid).Scan(&n).Error)
+	sagatest.Must(t, b.db.Raw("SELECT COUNT(*) FROM saga_transactions t JOIN saga_barrier b ON b.gid = t.gid WHERE t.gid = ?", gid).Scan(&n).Error)
 	if n != 1 {
 		t.Error("the log was cleaned in part")
 	}
-	exec(t, b.db, "ALTER TABLE saga_gone RENAME TO saga_acts")
-	exec(t, b.db, "UPDATE saga_cleaning SET next_at = '2000-01-01 00:00:00.000'") // not only after its pause
-	b.run(second)
-	eventually(t, "the rest is removed", func() bool { return b.rows(gid) == noRows })
-}
-
-// keeper is a branch that keeps a row per transaction.
-type keeper struct{ db *gorm.DB }
-
-type keep struct{ N int }
-
-func (keep) Branch() string { return "test.keep" }
-
-func (k *keeper) Database() *gorm.DB { return k.db }
-func (k *keeper) Try(ctx context.Context, tx *gorm.DB, in keep) error {
-	return tx.Exec("INSERT INTO kept VALUES (?)", tcc.CallOf(ctx).GID).Error
-}
-func (k *keeper) Confirm(context.Context, *gorm.DB, keep) error { return nil }
-func (k *keeper) Cancel(context.Context, *gorm.DB, keep) error  { return nil }
-func (k *keeper) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
-	return tx.Exec("DELETE FROM kept WHERE gid IN ?", gids).Error
+	sqltest.Exec(t, b.db, "ALTER TABLE saga_gone RENAME TO saga_acts")
+	sqltest.Exec(t, b.db, "UPDATE saga_cleaning SET next_at = '2000-01-01 00:00:00.000'") // not only after its pause
+	sagatest.Run(t, second)
+	sagatest.Eventually(t, "the rest is removed", func() bool { return b.rows(gid) == noRows })
 }
 
 // Branches clean what they keep themselves, here and in another database.
 func TestBranchesClean(t *testing.T) {
-	for _, where := range []string{"here", "elsewhere"} {
+	for where, elsewhere := range map[string]bool{"here": false, "elsewhere": true} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 			db := b.db
-			if where == "elsewhere" {
+			if elsewhere {
 				db = b.other
 			}
-			exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
+			sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
 			cleaner := b.open(forgetful())
-			must(t, tcc.Register(cleaner, &keeper{db}))
-			b.run(cleaner)
-			old, young := newGID(), newGID()
+			sagatest.Must(t, tcc.Register(cleaner, &keeper{db}))
+			sagatest.Run(t, cleaner)
+			old, young := sagatest.GID(), sagatest.GID()
 			for _, gid := range []string{old, young} {
 				_, err := tcc.ExecuteWith(t.Context(), cleaner, gid, saga.Options{Timeout: time.Hour}, keep{1})
-				must(t, err)
+				sagatest.Must(t, err)
 			}
 			b.reaches(old, saga.Confirmed)
 			b.age(old)
-			eventually(t, "the old row is removed", func() bool {
+			sagatest.Eventually(t, "the old row is removed", func() bool {
 				var left []string
-				must(t, db.Raw("SELECT gid FROM kept").Scan(&left).Error)
+				sagatest.Must(t, db.Raw("SELECT gid FROM kept").Scan(&left).Error)
 				return len(left) == 1 && left[0] == young
 			})
 		})

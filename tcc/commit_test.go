@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -23,7 +24,7 @@ func TestUnansweredCommits(t *testing.T) {
 	config.Poll, config.Lease = maxDuration/4, maxDuration/4
 	b := newBench(t, db, config)
 	for _, d := range []*gorm.DB{b.db, b.other} {
-		exec(t, d, "UPDATE accounts SET credit = 100000")
+		sqltest.Exec(t, d, "UPDATE accounts SET credit = 100000")
 	}
 	short := []tcc.Payload{holdAway{1, 1}, hold{1, 1 << 30}}
 	all := map[string][]tcc.Payload{"short, here": short[1:], "short, mixed": short}
@@ -53,7 +54,7 @@ func (b *bench) executeTruthfully(what string, plan []tcc.Payload) {
 	t, ctx := b.t, b.t.Context()
 	t.Helper()
 	before := b.spent()
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(ctx, b.orch, gid, plan...)
 	if errors.Is(err, saga.ErrUnknown) {
 		_, err = tcc.Execute(ctx, b.orch, gid, plan...)
@@ -62,7 +63,7 @@ func (b *bench) executeTruthfully(what string, plan []tcc.Payload) {
 	helper := b.open(quick)
 	running := make(chan error)
 	stopping, stop := context.WithCancel(ctx)
-	exec(t, b.db, "UPDATE saga_transactions SET due_at = created_at, owner = '' WHERE due_at IS NOT NULL AND state <> 'trying'")
+	sqltest.Exec(t, b.db, "UPDATE saga_transactions SET due_at = created_at, owner = '' WHERE due_at IS NOT NULL AND state <> 'trying'")
 	go func() { running <- helper.Run(stopping) }()
 	defer func() { stop(); <-running }()
 	switch {
@@ -81,7 +82,7 @@ func (b *bench) executeTruthfully(what string, plan []tcc.Payload) {
 	}
 	for _, d := range []*gorm.DB{b.db, b.other} {
 		var held int
-		must(t, d.Raw("SELECT SUM(held) FROM accounts").Scan(&held).Error)
+		sagatest.Must(t, d.Raw("SELECT SUM(held) FROM accounts").Scan(&held).Error)
 		if held != 0 {
 			t.Errorf("%s: %d is still held", what, held)
 		}
@@ -94,7 +95,7 @@ func (b *bench) spent() int {
 	total := 0
 	for _, d := range []*gorm.DB{b.db, b.other} {
 		var spent int
-		must(b.t, d.Raw("SELECT SUM(spent) FROM accounts").Scan(&spent).Error)
+		sagatest.Must(b.t, d.Raw("SELECT SUM(spent) FROM accounts").Scan(&spent).Error)
 		total += spent
 	}
 	return total

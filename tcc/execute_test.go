@@ -14,6 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -32,7 +33,7 @@ func TestExecuteConfirms(t *testing.T) {
 		b := newBench(t, db, quick)
 		here, away := 100, 100
 		for name, plan := range plans {
-			gid := newGID()
+			gid := sagatest.GID()
 			for range 3 { // repeated: the same answer, and no second effect
 				outcome, err := tcc.Execute(t.Context(), b.orch, gid, plan...)
 				if err != nil || outcome.State != saga.Confirmed || outcome.GID != gid {
@@ -62,8 +63,8 @@ func TestExecuteConfirms(t *testing.T) {
 				}
 			}
 			if here < 30 || away < 30 {
-				exec(t, b.db, "UPDATE accounts SET credit = 100, spent = 0 WHERE id = 1")
-				exec(t, b.other, "UPDATE accounts SET credit = 100, spent = 0 WHERE id = 1")
+				sqltest.Exec(t, b.db, "UPDATE accounts SET credit = 100, spent = 0 WHERE id = 1")
+				sqltest.Exec(t, b.other, "UPDATE accounts SET credit = 100, spent = 0 WHERE id = 1")
 				here, away = 100, 100
 			}
 		}
@@ -80,7 +81,7 @@ func TestExecuteRejected(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		for name, plan := range rejected {
-			gid := newGID()
+			gid := sagatest.GID()
 			outcome, err := tcc.Execute(t.Context(), b.orch, gid, plan...)
 			if !errors.Is(err, saga.ErrCancelled) || !errors.Is(err, errShort) || outcome.State != saga.Cancelled {
 				t.Fatalf("%s: %+v, %v", name, outcome, err)
@@ -105,7 +106,7 @@ func TestExternalTryIsCancelledWheneverItMayHaveHadAnEffect(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	b.out.afterwards = true
 	b.out.fail(barrier.Try, 1, errors.New("reply lost"))
-	gid := newGID()
+	gid := sagatest.GID()
 	if _, err := tcc.Execute(t.Context(), b.orch, gid, holdOut{1, 1}); !errors.Is(err, saga.ErrCancelled) {
 		t.Fatal(err)
 	}
@@ -118,7 +119,7 @@ func TestConfirmIsRetriedAndHoldsUpNoOther(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		b.here.fail(barrier.Confirm, 4, errors.New("on purpose"))
-		gid := newGID()
+		gid := sagatest.GID()
 		outcome, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 30}, holdAway{1, 30}, hold{2, 20}, holdOut{1, 1})
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
@@ -141,28 +142,15 @@ func TestConfirmIsRetriedAndHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// poison is a branch that overlooks the failure of a statement, which PostgreSQL
-// does not: it refuses to commit.
-type poison struct{}
-
-func (poison) Branch() string { return "test.poison" }
-
-type poisonous struct{ nothing[poison] }
-
-func (poisonous) Confirm(_ context.Context, tx *gorm.DB, _ poison) error {
-	tx.Exec("SELECT nothing FROM nowhere")
-	return nil
-}
-
 // One branch whose Confirm never succeeds holds up no other, whatever it is
 // that fails: a fault that looks as if it would pass, or the commit itself.
 func TestABadConfirmHoldsUpNoOther(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		must(t, tcc.Register(b.orch, poisonous{}))
+		sagatest.Must(t, tcc.Register(b.orch, poisonous{}))
 		always := &credit[long]{db: db, read: func(long) (int, int) { return 2, 1 }}
 		always.fail(barrier.Confirm, 1<<30, driver.ErrBadConn)
-		must(t, tcc.Register(b.orch, always))
+		sagatest.Must(t, tcc.Register(b.orch, always))
 		bad := map[string][]tcc.Payload{
 			"passing, first": {long{}, hold{1, 10}},
 			"passing, last":  {hold{1, 10}, long{}},
@@ -173,7 +161,7 @@ func TestABadConfirmHoldsUpNoOther(t *testing.T) {
 		}
 		spent := 0
 		for name, plan := range bad {
-			gid := newGID()
+			gid := sagatest.GID()
 			outcome, err := tcc.Execute(t.Context(), b.orch, gid, plan...)
 			if err != nil || outcome.State != saga.Confirming {
 				t.Fatalf("%s: %+v, %v", name, outcome, err)
@@ -181,7 +169,7 @@ func TestABadConfirmHoldsUpNoOther(t *testing.T) {
 			spent += 10
 			b.books(b.db, 1, 100-spent, 0, spent)
 			found, err := b.orch.Lookup(t.Context(), gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, branch := range found.Branches {
 				if failed := len(branch.Attempts) > 0; failed == (branch.Kind == "credit.hold") {
 					t.Errorf("%s: attempts of %s: %+v", name, branch.Kind, branch.Attempts)
@@ -198,7 +186,7 @@ func TestTimeoutOfAPlan(t *testing.T) {
 		for _, plan := range [][]tcc.Payload{{hold{1, 10}}, {holdAway{1, 10}, hold{1, 10}}} {
 			b.here.hold(barrier.Try)
 			b.away.hold(barrier.Try)
-			_, err := tcc.ExecuteWith(t.Context(), b.orch, newGID(), saga.Options{Timeout: time.Second}, plan...)
+			_, err := tcc.ExecuteWith(t.Context(), b.orch, sagatest.GID(), saga.Options{Timeout: time.Second}, plan...)
 			if !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "deadline") {
 				t.Errorf("%v: %v", plan, err)
 			}
@@ -211,9 +199,9 @@ func TestPanicsAreAttemptErrors(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	b.here.fail(barrier.Confirm, 1, nil)
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 30})
-	must(t, err)
+	sagatest.Must(t, err)
 	found := b.reaches(gid, saga.Confirmed)
 	if attempts := found.Branches[0].Attempts; len(attempts) != 1 || !strings.Contains(attempts[0].Error, "panic: on purpose") {
 		t.Errorf("attempts %+v", attempts)
@@ -221,7 +209,7 @@ func TestPanicsAreAttemptErrors(t *testing.T) {
 	b.books(b.db, 1, 70, 0, 30)
 
 	b.here.fail(barrier.Try, 1, nil)
-	if _, err := tcc.Execute(t.Context(), b.orch, newGID(), hold{1, 30}); !errors.Is(err, saga.ErrCancelled) {
+	if _, err := tcc.Execute(t.Context(), b.orch, sagatest.GID(), hold{1, 30}); !errors.Is(err, saga.ErrCancelled) {
 		t.Errorf("a Try that panics: %v", err)
 	}
 	b.books(b.db, 1, 70, 0, 30)
@@ -231,9 +219,9 @@ func TestConcurrentStartsOfOneGID(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		second := b.open(quick)
-		b.run(second)
+		sagatest.Run(t, second)
 		for round := range 5 {
-			gid := newGID()
+			gid := sagatest.GID()
 			var wg sync.WaitGroup
 			for i := range 10 {
 				engine := []*embedded.Engine{b.orch, second}[i%2]
@@ -254,9 +242,9 @@ func TestConcurrentStartsOfOneGID(t *testing.T) {
 func TestAnotherPlanUnderTheSameGID(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 30})
-	must(t, err)
+	sagatest.Must(t, err)
 	for _, plan := range [][]tcc.Payload{{hold{1, 31}}, {hold{1, 30}, hold{1, 30}}, {holdAway{1, 30}}} {
 		if _, err := tcc.Execute(t.Context(), b.orch, gid, plan...); !errors.Is(err, saga.ErrMismatch) {
 			t.Errorf("%v: %v", plan, err)
@@ -276,13 +264,13 @@ func TestCallerGoesAway(t *testing.T) {
 				gate = b.here.hold(barrier.Try)
 			}
 			ctx, leave := context.WithCancel(t.Context())
-			gid := newGID()
+			gid := sagatest.GID()
 			answered := make(chan error)
 			go func() {
 				_, err := tcc.Execute(ctx, b.orch, gid, plan...)
 				answered <- err
 			}()
-			eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try)+b.here.called(barrier.Try) > 0 })
+			sagatest.Eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try)+b.here.called(barrier.Try) > 0 })
 			leave()
 			if err := <-answered; !errors.Is(err, saga.ErrCancelled) && !errors.Is(err, saga.ErrUnknown) {
 				t.Errorf("%v: %v", plan, err)
@@ -298,7 +286,7 @@ func TestCallerGoesAway(t *testing.T) {
 
 		gate := b.away.hold(barrier.Confirm)
 		ctx, leave := context.WithCancel(t.Context())
-		gid := newGID()
+		gid := sagatest.GID()
 		answered := make(chan saga.Outcome)
 		go func() {
 			outcome, err := tcc.Execute(ctx, b.orch, gid, holdAway{1, 30}, hold{1, 30})
@@ -307,7 +295,7 @@ func TestCallerGoesAway(t *testing.T) {
 			}
 			answered <- outcome
 		}()
-		eventually(t, "Confirm is called", func() bool { return b.away.called(barrier.Confirm) > 0 })
+		sagatest.Eventually(t, "Confirm is called", func() bool { return b.away.called(barrier.Confirm) > 0 })
 		leave()
 		if outcome := <-answered; outcome.State != saga.Confirming {
 			t.Errorf("%+v", outcome)
@@ -322,7 +310,7 @@ func TestReturnDecided(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	gate := b.here.hold(barrier.Confirm)
-	gid := newGID()
+	gid := sagatest.GID()
 	outcome, err := tcc.ExecuteWith(t.Context(), b.orch, gid, saga.Options{ReturnDecided: true}, hold{1, 30})
 	if err != nil || outcome.State != saga.Confirming {
 		t.Fatalf("%+v, %v", outcome, err)
@@ -358,7 +346,7 @@ func TestExecuteRefusesBadInput(t *testing.T) {
 		"negative timeout": {"g", saga.Options{Timeout: -1}, []tcc.Payload{hold{1, 1}}, "negative"},
 		"endless timeout":  {"g", saga.Options{Timeout: maxDuration}, []tcc.Payload{hold{1, 1}}, "at most"},
 	}
-	must(t, tcc.Register[long](b.orch, nothing[long]{}))
+	sagatest.Must(t, tcc.Register[long](b.orch, nothing[long]{}))
 	for name, c := range cases {
 		_, err := tcc.ExecuteWith(t.Context(), b.orch, c.gid, c.options, c.payloads...)
 		if !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
@@ -372,20 +360,3 @@ func TestExecuteRefusesBadInput(t *testing.T) {
 }
 
 const maxDuration = 1<<63 - 1
-
-type (
-	unknown  struct{}
-	impostor struct{}
-	long     struct{ Text string }
-)
-
-func (unknown) Branch() string  { return "test.unknown" }
-func (impostor) Branch() string { return "credit.hold" }
-func (long) Branch() string     { return "test.long" }
-
-// nothing is a branch that does nothing.
-type nothing[P tcc.Payload] struct{}
-
-func (nothing[P]) Try(context.Context, *gorm.DB, P) error     { return nil }
-func (nothing[P]) Confirm(context.Context, *gorm.DB, P) error { return nil }
-func (nothing[P]) Cancel(context.Context, *gorm.DB, P) error  { return nil }

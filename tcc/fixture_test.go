@@ -3,10 +3,8 @@ package tcc_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -179,59 +178,44 @@ type bench struct {
 	out       *gateway
 }
 
-// quick keeps tests short: leases, polls and retries of milliseconds.
-var quick = embedded.Config{
-	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond,
-	MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Retention: embedded.Forever,
-	Logger: slog.New(slog.DiscardHandler),
-}
+var quiet = slog.New(slog.DiscardHandler)
+
+// quick has a short lease, so that another instance soon takes over.
+var quick = embedded.Config{Lease: 400 * time.Millisecond, Retention: embedded.Forever}
 
 func newBench(t *testing.T, db *gorm.DB, config embedded.Config) *bench {
 	t.Helper()
 	other := sqltest.Open(t, "sqlite")
 	for _, d := range []*gorm.DB{db, other} {
-		exec(t, d, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
-		exec(t, d, "INSERT INTO accounts VALUES (1, 100, 0, 0), (2, 100, 0, 0)")
+		sqltest.Exec(t, d, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
+		sqltest.Exec(t, d, "INSERT INTO accounts VALUES (1, 100, 0, 0), (2, 100, 0, 0)")
 	}
 	b := &bench{t: t, db: db, other: other}
 	b.orch = b.open(config)
-	b.run(b.orch)
+	sagatest.Run(t, b.orch)
 	return b
 }
 
 // open opens one more instance with the same branches.
 func (b *bench) open(config embedded.Config) *embedded.Engine {
 	b.t.Helper()
-	orch, err := embedded.Open(b.t.Context(), b.db, config)
-	must(b.t, err)
+	orch := sagatest.Open(b.t, b.db, config)
 	if b.here == nil {
 		b.here = &credit[hold]{db: b.db, read: func(p hold) (int, int) { return p.Account, p.Cents }}
 		b.away = &credit[holdAway]{db: b.other, read: func(p holdAway) (int, int) { return p.Account, p.Cents }}
 		b.out = &gateway{}
 	}
-	must(b.t, tcc.Register(orch, b.here))
-	must(b.t, tcc.Register(orch, b.away))
-	must(b.t, tcc.RegisterExternal(orch, b.out))
+	sagatest.Must(b.t, tcc.Register(orch, b.here))
+	sagatest.Must(b.t, tcc.Register(orch, b.away))
+	sagatest.Must(b.t, tcc.RegisterExternal(orch, b.out))
 	return orch
-}
-
-// run runs an instance until the test ends.
-func (b *bench) run(orch *embedded.Engine) {
-	ended := make(chan error, 1)
-	go func() { ended <- orch.Run(context.WithoutCancel(b.t.Context())) }()
-	b.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		orch.Stop(ctx)
-		<-ended
-	})
 }
 
 // books checks an account: credit, held, spent.
 func (b *bench) books(db *gorm.DB, account, credit, held, spent int) {
 	b.t.Helper()
 	var row struct{ Credit, Held, Spent int }
-	must(b.t, db.Raw("SELECT credit, held, spent FROM accounts WHERE id = ?", account).Scan(&row).Error)
+	sagatest.Must(b.t, db.Raw("SELECT credit, held, spent FROM accounts WHERE id = ?", account).Scan(&row).Error)
 	if row.Credit != credit || row.Held != held || row.Spent != spent {
 		b.t.Errorf("account %d: credit %d, held %d, spent %d; want %d, %d, %d", account, row.Credit, row.Held, row.Spent, credit, held, spent)
 	}
@@ -240,43 +224,5 @@ func (b *bench) books(db *gorm.DB, account, credit, held, spent int) {
 // reaches waits until the transaction is in the state.
 func (b *bench) reaches(gid string, state saga.State) *saga.Transaction {
 	b.t.Helper()
-	var found *saga.Transaction
-	eventually(b.t, fmt.Sprintf("%s is %s", gid, state), func() bool {
-		var err error
-		found, err = b.orch.Lookup(b.t.Context(), gid)
-		return err == nil && found.State == state
-	})
-	return found
+	return sagatest.Reach(b.t, b.orch, gid, state)
 }
-
-// eventually polls a condition: the end of something that other goroutines and
-// the database do is not to be had otherwise from outside.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(20 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-func exec(t *testing.T, db *gorm.DB, statement string, arguments ...any) {
-	t.Helper()
-	must(t, db.Exec(statement, arguments...).Error)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-var gids atomic.Int64
-
-func newGID() string { return fmt.Sprintf("t-%d", gids.Add(1)) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -36,19 +36,12 @@ func (notes) Try(ctx context.Context, tx *gorm.DB, in note) error {
 func (notes) Confirm(context.Context, *gorm.DB, note) error { return nil }
 func (notes) Cancel(context.Context, *gorm.DB, note) error  { return nil }
 
-// open returns an orchestrator that knows notes, without Run.
+// openNotes returns an orchestrator that knows notes, without Run.
 func openNotes(f *testing.F) (*gorm.DB, *embedded.Engine) {
 	db := sqltest.Open(f, "sqlite")
-	if err := db.Exec("CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)").Error; err != nil {
-		f.Fatal(err)
-	}
-	orch, err := embedded.Open(f.Context(), db, embedded.Config{Lease: 24 * time.Hour, MaxPayload: 2000, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		f.Fatal(err)
-	}
-	if err := tcc.Register(orch, notes{}); err != nil {
-		f.Fatal(err)
-	}
+	sqltest.Exec(f, db, "CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)")
+	orch := sagatest.Open(f, db, embedded.Config{Lease: 24 * time.Hour, MaxPayload: 2000})
+	sagatest.Must(f, tcc.Register(orch, notes{}))
 	return db, orch
 }
 
@@ -58,7 +51,7 @@ func written(t *testing.T, db *gorm.DB) string {
 	var counts []string
 	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_barrier", "saga_acts", "saga_kinds", "notes"} {
 		var n int
-		must(t, db.Raw("SELECT COUNT(*) FROM "+table).Scan(&n).Error)
+		sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM "+table).Scan(&n).Error)
 		counts = append(counts, fmt.Sprintf("%s %d", table, n))
 	}
 	return strings.Join(counts, ", ")
@@ -96,7 +89,7 @@ func FuzzExecute(f *testing.F) {
 			t.Errorf("%s, %v", outcome.State, err)
 		default:
 			var got string
-			must(t, db.Raw("SELECT text FROM notes WHERE id = ?", gid+"/01").Scan(&got).Error)
+			sagatest.Must(t, db.Raw("SELECT text FROM notes WHERE id = ?", gid+"/01").Scan(&got).Error)
 			if got != text {
 				t.Errorf("Try was given %q, want %q", got, text)
 			}
@@ -132,9 +125,7 @@ func FuzzOpenTransaction(f *testing.F) {
 			}
 			return
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, err)
 		tried := orch.Try(ctx, gid, branchID, saga.Step{Kind: "test.note", Input: note{Text: text}})
 		if !refused("Try", tried) && tried != nil && !errors.Is(tried, saga.ErrMismatch) && !errors.Is(tried, saga.ErrNotOpen) {
 			t.Errorf("Try: %v", tried)
@@ -169,9 +160,7 @@ func FuzzOpenTransaction(f *testing.F) {
 // A config is refused, or the orchestrator works.
 func FuzzConfig(f *testing.F) {
 	db := sqltest.Open(f, "sqlite")
-	if err := db.Exec("CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)").Error; err != nil {
-		f.Fatal(err)
-	}
+	sagatest.Must(f, db.Exec("CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)").Error)
 	for _, d := range []int64{0, 1, -1, 1e8, 1e9, 1 << 62, -1 << 63} {
 		f.Add(d, int64(0), int64(0), int64(0), 0, 0, 0.0, "a")
 		f.Add(int64(0), d, int64(0), int64(0), 0, 0, 0.0, "b")
@@ -183,13 +172,13 @@ func FuzzConfig(f *testing.F) {
 		orch, err := embedded.Open(t.Context(), db, embedded.Config{Lease: time.Duration(lease), Poll: time.Duration(poll),
 			MinBackoff: time.Duration(retry), MaxBackoff: time.Duration(retry), Retention: time.Duration(retention), MaxWorkers: drivers,
 			AttentionAttempts: attempts, Limits: embedded.Limits{Rate: rate, Failures: attempts, Cooldown: time.Duration(retry)},
-			Logger: slog.New(slog.DiscardHandler)})
+			Logger: quiet})
 		if errors.Is(err, saga.ErrInvalid) {
 			return
 		}
-		must(t, err)
+		sagatest.Must(t, err)
 		defer orch.Stop(t.Context())
-		must(t, tcc.Register(orch, notes{}))
+		sagatest.Must(t, tcc.Register(orch, notes{}))
 		n++
 		if _, err := tcc.Execute(t.Context(), orch, fmt.Sprint("config-", n), note{Text: text}); err != nil {
 			t.Errorf("it was accepted, and then: %v", err)

@@ -12,20 +12,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// openLess opens an instance that knows only the kinds that register makes known.
-func (b *bench) openLess(config embedded.Config, register func(*embedded.Engine)) *embedded.Engine {
-	b.t.Helper()
-	orch, err := embedded.Open(b.t.Context(), b.db, config)
-	must(b.t, err)
-	if register != nil {
-		register(orch)
-	}
-	return orch
-}
 
 // An instance that lacks a kind leaves what has it to one that does not: it keeps
 // nothing confirming, whoever of the two comes first.
@@ -35,14 +25,14 @@ func TestInstanceThatLacksAKind(t *testing.T) {
 		lacking := quick
 		lacking.Poll = 5 * time.Millisecond // it looks more often
 		for range 3 {
-			b.run(b.openLess(lacking, func(o *embedded.Engine) { must(t, tcc.Register(o, b.here)) }))
+			sagatest.Run(t, b.openLess(lacking, func(o *embedded.Engine) { sagatest.Must(t, tcc.Register(o, b.here)) }))
 		}
 		b.away.fail(barrier.Confirm, 3, errOnPurpose)
 		var gids []string
 		for range 5 {
-			gid := newGID()
+			gid := sagatest.GID()
 			_, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 1}, holdAway{1, 1})
-			must(t, err)
+			sagatest.Must(t, err)
 			gids = append(gids, gid)
 		}
 		for _, gid := range gids {
@@ -68,18 +58,18 @@ func TestProcessThatOnlyDecides(t *testing.T) {
 		config.Lease = time.Minute // nothing is taken over by its end
 		b := newBench(t, db, config)
 		admin := b.openLess(config, nil)
-		b.run(admin)
+		sagatest.Run(t, admin)
 		ctx := t.Context()
 		for name, decide := range map[string]func(gid string) (saga.State, error){
 			"confirm": func(gid string) (saga.State, error) {
 				tx, err := tcc.Join(ctx, admin, gid)
-				must(t, err)
+				sagatest.Must(t, err)
 				_, err = tx.Confirm(ctx)
 				return saga.Confirmed, err
 			},
 			"cancel": func(gid string) (saga.State, error) {
 				tx, err := tcc.Join(ctx, admin, gid)
-				must(t, err)
+				sagatest.Must(t, err)
 				_, err = tx.Cancel(ctx, "by an admin")
 				return saga.Cancelled, err
 			},
@@ -90,8 +80,8 @@ func TestProcessThatOnlyDecides(t *testing.T) {
 			"retry": func(gid string) (saga.State, error) {
 				b.away.fail(barrier.Cancel, 1, errOnPurpose)
 				_, err := admin.Decide(ctx, gid, saga.Cancelling, alice)
-				must(t, err)
-				eventually(t, "a failure", func() bool { return b.away.called(barrier.Cancel) > 0 })
+				sagatest.Must(t, err)
+				sagatest.Eventually(t, "a failure", func() bool { return b.away.called(barrier.Cancel) > 0 })
 				err = admin.Retry(ctx, gid, alice)
 				if err != nil && b.reaches(gid, saga.Cancelled) != nil {
 					err = nil // it was faster
@@ -99,11 +89,11 @@ func TestProcessThatOnlyDecides(t *testing.T) {
 				return saga.Cancelled, err
 			},
 		} {
-			gid := newGID()
+			gid := sagatest.GID()
 			tx, err := tcc.Begin(ctx, b.orch, gid)
-			must(t, err)
-			must(t, tx.Try(ctx, hold{1, 1}))
-			must(t, tx.Try(ctx, holdAway{1, 1}))
+			sagatest.Must(t, err)
+			sagatest.Must(t, tx.Try(ctx, hold{1, 1}))
+			sagatest.Must(t, tx.Try(ctx, holdAway{1, 1}))
 			end, err := decide(gid)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -114,11 +104,11 @@ func TestProcessThatOnlyDecides(t *testing.T) {
 		}
 		// A deadline, met by the one that knows nothing.
 		alone := b.openLess(config, nil)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.BeginWith(ctx, b.orch, gid, saga.Options{Timeout: 50 * time.Millisecond})
-		must(t, err)
-		must(t, tx.Try(ctx, holdAway{1, 1}))
-		b.run(alone)
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(ctx, holdAway{1, 1}))
+		sagatest.Run(t, alone)
 		b.reaches(gid, saga.Cancelled)
 		b.books(db, 1, 98, 0, 2)
 		b.books(b.other, 1, 98, 0, 2)
@@ -132,16 +122,16 @@ func TestKindThatNobodyKnows(t *testing.T) {
 		config, alarms := alarmed()
 		config.AttentionAge, config.Lease = 2*time.Second, 200*time.Millisecond
 		b := newBench(t, db, quick)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, tx.Try(t.Context(), holdAway{1, 30}))
-		must(t, b.orch.Stop(t.Context()))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), holdAway{1, 30}))
+		sagatest.Must(t, b.orch.Stop(t.Context()))
 		admin := b.openLess(config, nil)
-		b.run(admin)
+		sagatest.Run(t, admin)
 		began := time.Now()
 		_, err = admin.Decide(t.Context(), gid, saga.Confirming, alice)
-		must(t, err)
+		sagatest.Must(t, err)
 		got := alarm(t, alarms)
 		if got.GID != gid || !strings.Contains(got.Why, "no instance that runs knows the kind of branch credit.away") {
 			t.Errorf("%+v", got)
@@ -152,7 +142,7 @@ func TestKindThatNobodyKnows(t *testing.T) {
 		if listed, err := admin.List(t.Context(), saga.Filter{Attention: true}); err != nil || len(listed) != 1 || listed[0].Owner != "" {
 			t.Errorf("%+v, %v", listed, err)
 		}
-		b.run(b.open(quick))
+		sagatest.Run(t, b.open(quick))
 		if found := b.reaches(gid, saga.Confirmed); found.Attention != "" || len(alarms) != 0 {
 			t.Errorf("%q, %d more alarms", found.Attention, len(alarms))
 		}
@@ -168,28 +158,28 @@ func TestManyForeign(t *testing.T) {
 			t.Parallel()
 			const many = 5000
 			b := newBench(t, sqltest.Open(t, dialect), quick)
-			must(t, b.orch.Stop(t.Context()))
+			sagatest.Must(t, b.orch.Stop(t.Context()))
 			var transactions, branches []string
 			for i := range many {
 				transactions = append(transactions, fmt.Sprintf("('foreign-%d', 'tcc', 'confirming', 'd', '', '', '', 'caller', '', '', 1, 0, '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01')", i))
 				branches = append(branches, fmt.Sprintf("('foreign-%d', '01', 'credit.retired', '{}')", i))
 			}
-			exec(t, b.db, "INSERT INTO saga_transactions (gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures, created_at, deadline_at, due_at, decided_at) VALUES "+strings.Join(transactions, ", "))
-			exec(t, b.db, "INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES "+strings.Join(branches, ", "))
+			sqltest.Exec(t, b.db, "INSERT INTO saga_transactions (gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures, created_at, deadline_at, due_at, decided_at) VALUES "+strings.Join(transactions, ", "))
+			sqltest.Exec(t, b.db, "INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES "+strings.Join(branches, ", "))
 
 			dead := b.open(dying()) // leaves one that comes after all of these
 			gate := b.away.hold(barrier.Confirm)
-			gid := newGID()
+			gid := sagatest.GID()
 			_, err := tcc.ExecuteWith(t.Context(), dead, gid, saga.Options{ReturnDecided: true}, holdAway{1, 30})
-			must(t, err)
+			sagatest.Must(t, err)
 			config := quick
 			config.AttentionAge = time.Hour * 24 * 365 * 50
 			b.orch = b.open(config)
-			b.run(b.orch)
+			sagatest.Run(t, b.orch)
 			close(gate)
 			b.reaches(gid, saga.Confirmed)
 			var left int
-			must(t, b.db.Raw("SELECT COUNT(*) FROM saga_transactions WHERE gid LIKE 'foreign-%' AND owner = '' AND epoch = 1 AND attention = '' AND due_at < '2021-01-01'").Scan(&left).Error)
+			sagatest.Must(t, b.db.Raw("SELECT COUNT(*) FROM saga_transactions WHERE gid LIKE 'foreign-%' AND owner = '' AND epoch = 1 AND attention = '' AND due_at < '2021-01-01'").Scan(&left).Error)
 			if left != many {
 				t.Errorf("%d of %d are as they were", left, many)
 			}
@@ -203,16 +193,16 @@ func TestTryOfAKindThatIsUnknownHere(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	admin := b.openLess(quick, nil)
-	b.run(admin)
-	gid := newGID()
-	must(t, admin.Begin(context.Background(), saga.Opening{GID: gid, Pattern: "tcc"}))
+	sagatest.Run(t, admin)
+	gid := sagatest.GID()
+	sagatest.Must(t, admin.Begin(context.Background(), saga.Opening{GID: gid, Pattern: "tcc"}))
 	if err := admin.Try(t.Context(), gid, "01", saga.Step{Kind: "credit.hold", Input: hold{1, 1}}); err == nil || !strings.Contains(err.Error(), `"credit.hold" is not registered in this process`) {
 		t.Errorf("%v", err)
 	}
 	tx, err := tcc.Join(t.Context(), b.orch, gid)
-	must(t, err)
-	must(t, tx.Try(t.Context(), hold{1, 1}))
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(t.Context(), hold{1, 1}))
 	_, err = admin.Confirm(t.Context(), gid, saga.Options{})
-	must(t, err)
+	sagatest.Must(t, err)
 	b.reaches(gid, saga.Confirmed)
 }

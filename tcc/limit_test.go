@@ -8,6 +8,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -22,7 +23,7 @@ func TestServiceThatIsDown(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"), config)
 	b.out.fail(barrier.Confirm, 1000, errOnPurpose)
 	execute := func() {
-		if _, err := tcc.Execute(t.Context(), b.orch, newGID(), hold{1, 1}, holdOut{1, 1}); err != nil {
+		if _, err := tcc.Execute(t.Context(), b.orch, sagatest.GID(), hold{1, 1}, holdOut{1, 1}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -33,15 +34,15 @@ func TestServiceThatIsDown(t *testing.T) {
 	for range opening {
 		first.Go(execute)
 	}
-	eventually(t, "those that open the circuit are called", func() bool { return b.out.called(barrier.Confirm) == opening })
+	sagatest.Eventually(t, "those that open the circuit are called", func() bool { return b.out.called(barrier.Confirm) == opening })
 	close(gate)
 	first.Wait()
 	for range many - opening {
 		execute()
 	}
-	eventually(t, "each was looked at again", func() bool {
+	sagatest.Eventually(t, "each was looked at again", func() bool {
 		listed, err := b.orch.List(t.Context(), saga.Filter{Unfinished: true})
-		must(t, err)
+		sagatest.Must(t, err)
 		for _, s := range listed {
 			if s.Epoch == 1 {
 				return false
@@ -55,9 +56,9 @@ func TestServiceThatIsDown(t *testing.T) {
 	}
 	b.books(b.db, 1, 100-many, 0, many) // the other kind is not held up
 	b.out.fail(barrier.Confirm, 0, nil)
-	_, err := tcc.Execute(t.Context(), b.orch, newGID(), holdOut{1, 1})
-	must(t, err)
-	eventually(t, "all are finished", func() bool {
+	_, err := tcc.Execute(t.Context(), b.orch, sagatest.GID(), holdOut{1, 1})
+	sagatest.Must(t, err)
+	sagatest.Eventually(t, "all are finished", func() bool {
 		left, err := b.orch.List(t.Context(), saga.Filter{Unfinished: true})
 		return err == nil && len(left) == 0
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -19,8 +20,8 @@ func TestMisuse(t *testing.T) {
 	ctx := t.Context()
 	var none context.Context
 	only := func(_ any, err error) error { return err }
-	tx, err := tcc.Begin(ctx, b.orch, newGID())
-	must(t, err)
+	tx, err := tcc.Begin(ctx, b.orch, sagatest.GID())
+	sagatest.Must(t, err)
 	var noTx *tcc.Transaction
 	for name, test := range map[string]struct {
 		err  error
@@ -53,7 +54,7 @@ func TestMisuse(t *testing.T) {
 		}
 	}
 	// None of these has spoiled the transaction.
-	must(t, tx.Try(ctx, hold{1, 1}))
+	sagatest.Must(t, tx.Try(ctx, hold{1, 1}))
 	outcome, err := tx.Confirm(ctx)
 	if err != nil || !outcome.Finished() {
 		t.Errorf("%+v, %v", outcome, err)
@@ -66,9 +67,9 @@ func TestUseAfterTheDecision(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	ctx := t.Context()
 
-	confirmed := b.begin(newGID(), saga.Options{})
+	confirmed := b.begin(sagatest.GID(), saga.Options{})
 	_, err := confirmed.Confirm(ctx)
-	must(t, err)
+	sagatest.Must(t, err)
 	if err := confirmed.Try(ctx, hold{1, 1}); !errors.Is(err, saga.ErrNotOpen) || !strings.Contains(err.Error(), "confirmed") {
 		t.Errorf("Try after Confirm: %v", err)
 	}
@@ -76,7 +77,7 @@ func TestUseAfterTheDecision(t *testing.T) {
 		t.Errorf("Cancel after Confirm: %v", err)
 	}
 
-	cancelled := b.begin(newGID(), saga.Options{})
+	cancelled := b.begin(sagatest.GID(), saga.Options{})
 	if err := cancelled.Try(ctx, hold{2, 1000}); !errors.Is(err, errShort) {
 		t.Fatal(err)
 	}

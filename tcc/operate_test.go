@@ -11,13 +11,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-var errOnPurpose = errors.New("on purpose")
-
-var alice = saga.Operator{Who: "alice", Why: "the gateway is back"}
 
 // patient retries so late that only an operator makes it go on.
 func patient() embedded.Config {
@@ -30,11 +27,11 @@ func TestRetryNow(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, patient())
 		b.away.fail(barrier.Confirm, 1, errOnPurpose)
-		gid := newGID()
+		gid := sagatest.GID()
 		_, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 30}, holdAway{1, 30})
-		must(t, err)
-		eventually(t, "the failure is in the log", func() bool { return b.reaches(gid, saga.Confirming).Failures == 1 })
-		must(t, b.orch.Retry(t.Context(), gid, alice))
+		sagatest.Must(t, err)
+		sagatest.Eventually(t, "the failure is in the log", func() bool { return b.reaches(gid, saga.Confirming).Failures == 1 })
+		sagatest.Must(t, b.orch.Retry(t.Context(), gid, alice))
 		found := b.reaches(gid, saga.Confirmed)
 		if len(found.Acts) != 1 || found.Acts[0].Name != "retry" || found.Acts[0].Operator != alice || found.Acts[0].At.IsZero() {
 			t.Errorf("acts: %+v", found.Acts)
@@ -48,28 +45,28 @@ func TestRetryNow(t *testing.T) {
 func TestPauseAndResume(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, tx.Try(t.Context(), hold{1, 30}))
-		must(t, b.orch.Pause(t.Context(), gid, alice))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), hold{1, 30}))
+		sagatest.Must(t, b.orch.Pause(t.Context(), gid, alice))
 		if err := b.orch.Pause(t.Context(), gid, alice); !errors.Is(err, saga.ErrRefused) {
 			t.Errorf("Pause again: %v", err)
 		}
 		// The decision is not held up, its calls are.
 		outcome, err := tx.Confirm(t.Context())
-		must(t, err)
+		sagatest.Must(t, err)
 		if outcome.State != saga.Confirming {
 			t.Errorf("paused, and %s", outcome.State)
 		}
-		exec(t, db, "UPDATE saga_transactions SET due_at = created_at WHERE gid = ?", gid)
-		other := newGID() // goes by the one that is paused
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET due_at = created_at WHERE gid = ?", gid)
+		other := sagatest.GID() // goes by the one that is paused
 		_, err = tcc.Execute(t.Context(), b.orch, other, hold{2, 10})
-		must(t, err)
+		sagatest.Must(t, err)
 		if found := b.reaches(gid, saga.Confirming); found.PausedAt.IsZero() || b.here.called(barrier.Confirm) != 1 {
 			t.Errorf("paused at %s, %d Confirms", found.PausedAt, b.here.called(barrier.Confirm))
 		}
-		must(t, b.orch.Resume(t.Context(), gid, alice))
+		sagatest.Must(t, b.orch.Resume(t.Context(), gid, alice))
 		found := b.reaches(gid, saga.Confirmed)
 		if len(found.Acts) != 2 || !found.PausedAt.IsZero() {
 			t.Errorf("acts: %+v, paused at %s", found.Acts, found.PausedAt)
@@ -85,17 +82,17 @@ func TestPauseAndResume(t *testing.T) {
 func TestPausedAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
-	gid := newGID()
+	gid := sagatest.GID()
 	tx, err := tcc.Begin(t.Context(), b.orch, gid)
-	must(t, err)
-	must(t, tx.Try(t.Context(), hold{1, 30}))
-	must(t, b.orch.Pause(t.Context(), gid, alice))
-	exec(t, b.db, "UPDATE saga_transactions SET deadline_at = created_at, due_at = created_at WHERE gid = ?", gid)
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(t.Context(), hold{1, 30}))
+	sagatest.Must(t, b.orch.Pause(t.Context(), gid, alice))
+	sqltest.Exec(t, b.db, "UPDATE saga_transactions SET deadline_at = created_at, due_at = created_at WHERE gid = ?", gid)
 	b.reaches(gid, saga.Cancelling)
 	if n := b.here.called(barrier.Cancel); n != 0 {
 		t.Errorf("paused, and Cancel was called %d times", n)
 	}
-	must(t, b.orch.Resume(t.Context(), gid, alice))
+	sagatest.Must(t, b.orch.Resume(t.Context(), gid, alice))
 	b.reaches(gid, saga.Cancelled)
 	b.books(b.db, 1, 100, 0, 0)
 }
@@ -103,20 +100,20 @@ func TestPausedAtItsDeadline(t *testing.T) {
 func TestPauseKind(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		known := newGID()
+		known := sagatest.GID()
 		_, err := tcc.Execute(t.Context(), b.orch, known, holdAway{1, 10})
-		must(t, err)
-		gid := newGID()
+		sagatest.Must(t, err)
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, tx.Try(t.Context(), hold{1, 30}))
-		must(t, tx.Try(t.Context(), holdAway{1, 30}))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), hold{1, 30}))
+		sagatest.Must(t, tx.Try(t.Context(), holdAway{1, 30}))
 
-		must(t, b.orch.PauseKind(t.Context(), "credit.away", alice))
+		sagatest.Must(t, b.orch.PauseKind(t.Context(), "credit.away", alice))
 		if paused, err := b.orch.PausedKinds(t.Context()); err != nil || len(paused) != 1 || paused[0] != "credit.away" {
 			t.Errorf("paused kinds: %q, %v", paused, err)
 		}
-		refused := newGID()
+		refused := sagatest.GID()
 		if _, err := tcc.Execute(t.Context(), b.orch, refused, holdAway{1, 10}); !errors.Is(err, saga.ErrPaused) {
 			t.Errorf("Execute: %v", err)
 		}
@@ -131,20 +128,20 @@ func TestPauseKind(t *testing.T) {
 			t.Errorf("%s, %v", outcome.State, err)
 		}
 		outcome, err := tx.Confirm(t.Context())
-		must(t, err)
+		sagatest.Must(t, err)
 		if outcome.State != saga.Confirming || b.away.called(barrier.Confirm) != 1 {
 			t.Errorf("%s, and %d Confirms of the paused kind", outcome.State, b.away.called(barrier.Confirm))
 		}
 		if row := b.reaches(gid, saga.Confirming).Branches[0].Barrier; row.State != barrier.StateConfirmed {
 			t.Errorf("the branch of the other kind is %s", row.State)
 		}
-		must(t, b.orch.ResumeKind(t.Context(), "credit.away", alice))
+		sagatest.Must(t, b.orch.ResumeKind(t.Context(), "credit.away", alice))
 		b.reaches(gid, saga.Confirmed)
 		if err := b.orch.ResumeKind(t.Context(), "credit.away", alice); !errors.Is(err, saga.ErrRefused) {
 			t.Errorf("ResumeKind again: %v", err)
 		}
 		var acts int
-		must(t, db.Raw("SELECT COUNT(*) FROM saga_acts WHERE kind = 'credit.away' AND who = 'alice'").Scan(&acts).Error)
+		sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM saga_acts WHERE kind = 'credit.away' AND who = 'alice'").Scan(&acts).Error)
 		if acts != 2 {
 			t.Errorf("%d acts recorded", acts)
 		}
@@ -156,14 +153,14 @@ func TestPauseKindElsewhere(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	other := b.open(quick)
-	b.run(other)
-	must(t, b.orch.PauseKind(t.Context(), "credit.out", alice))
-	eventually(t, "the other instance knows", func() bool {
-		_, err := tcc.Execute(t.Context(), other, newGID(), holdOut{1, 1})
+	sagatest.Run(t, other)
+	sagatest.Must(t, b.orch.PauseKind(t.Context(), "credit.out", alice))
+	sagatest.Eventually(t, "the other instance knows", func() bool {
+		_, err := tcc.Execute(t.Context(), other, sagatest.GID(), holdOut{1, 1})
 		return errors.Is(err, saga.ErrPaused)
 	})
 	late := b.open(quick)
-	if _, err := tcc.Execute(t.Context(), late, newGID(), holdOut{1, 1}); !errors.Is(err, saga.ErrPaused) {
+	if _, err := tcc.Execute(t.Context(), late, sagatest.GID(), holdOut{1, 1}); !errors.Is(err, saga.ErrPaused) {
 		t.Errorf("a new instance: %v", err)
 	}
 }
@@ -173,17 +170,17 @@ func TestDecide(t *testing.T) {
 		b := newBench(t, db, quick)
 		ctx := t.Context()
 		open := func(payloads ...tcc.Payload) string {
-			gid := newGID()
+			gid := sagatest.GID()
 			tx, err := tcc.Begin(ctx, b.orch, gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, p := range payloads {
-				must(t, tx.Try(ctx, p))
+				sagatest.Must(t, tx.Try(ctx, p))
 			}
 			return gid
 		}
 		confirmed := open(hold{1, 10})
 		outcome, err := b.orch.Decide(ctx, confirmed, saga.Confirming, alice)
-		must(t, err)
+		sagatest.Must(t, err)
 		found := b.reaches(confirmed, saga.Confirmed)
 		if outcome.State != saga.Confirmed || found.DecidedBy != "operator" || len(found.Acts) != 1 || found.Acts[0].Name != "confirm" {
 			t.Errorf("%s, decided by %s, acts %+v", outcome.State, found.DecidedBy, found.Acts)
@@ -193,7 +190,7 @@ func TestDecide(t *testing.T) {
 		}
 		cancelled := open(hold{1, 10})
 		_, err = b.orch.Decide(ctx, cancelled, saga.Cancelling, alice)
-		must(t, err)
+		sagatest.Must(t, err)
 		found = b.reaches(cancelled, saga.Cancelled)
 		if !strings.Contains(found.Reason, "alice") || len(found.Acts) != 1 || found.Acts[0].Name != "cancel" {
 			t.Errorf("reason %q, acts %+v", found.Reason, found.Acts)
@@ -225,18 +222,18 @@ func TestDecideWhileExecuting(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	gate := b.away.hold(barrier.Try)
-	gid := newGID()
+	gid := sagatest.GID()
 	answered := make(chan error)
 	go func() {
 		_, err := tcc.Execute(t.Context(), b.orch, gid, holdAway{1, 30})
 		answered <- err
 	}()
-	eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > 0 })
+	sagatest.Eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > 0 })
 	if _, err := b.orch.Decide(t.Context(), gid, saga.Confirming, alice); !errors.Is(err, saga.ErrNotOpen) {
 		t.Errorf("Confirm of one with a plan: %v", err)
 	}
 	_, err := b.orch.Decide(t.Context(), gid, saga.Cancelling, alice)
-	must(t, err)
+	sagatest.Must(t, err)
 	close(gate)
 	if err := <-answered; !errors.Is(err, saga.ErrCancelled) {
 		t.Errorf("Execute: %v", err)
@@ -248,8 +245,8 @@ func TestDecideWhileExecuting(t *testing.T) {
 func TestOperatorsNeedWhoAndWhy(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
-	tx, err := tcc.Begin(t.Context(), b.orch, newGID())
-	must(t, err)
+	tx, err := tcc.Begin(t.Context(), b.orch, sagatest.GID())
+	sagatest.Must(t, err)
 	for name, by := range map[string]saga.Operator{
 		"nobody":    {Why: "because"},
 		"no reason": {Who: "alice"},

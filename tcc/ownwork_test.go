@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -41,32 +42,32 @@ func TestBarrierCallWithoutTheEngine(t *testing.T) {
 			},
 		}
 		for name, call := range by {
-			open, planned := newGID(), newGID()
+			open, planned := sagatest.GID(), sagatest.GID()
 			_, err := tcc.Begin(t.Context(), b.orch, open)
-			must(t, err)
+			sagatest.Must(t, err)
 			gate := b.away.hold(barrier.Try)
 			told := make(chan error, 1)
 			go func() {
 				_, err := tcc.Execute(t.Context(), b.orch, planned, holdAway{2, 1})
 				told <- err
 			}()
-			eventually(t, "it is in the log", func() bool {
+			sagatest.Eventually(t, "it is in the log", func() bool {
 				_, err := b.orch.Lookup(t.Context(), planned)
 				return err == nil
 			})
-			finished := newGID()
+			finished := sagatest.GID()
 			_, err = tcc.Execute(t.Context(), b.orch, finished, hold{2, 1})
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, key := range []barrier.Key{{GID: open, BranchID: "01"}, {GID: planned, BranchID: "02"}, {GID: finished, BranchID: "02"}} {
 				if err := call(barrier.Request{Key: key, Op: barrier.Try}); !errors.Is(err, barrier.ErrUnnamed) || !strings.Contains(err.Error(), key.String()) {
 					t.Errorf("%s of %s: %v", name, key, err)
 				}
 			}
 			close(gate)
-			must(t, <-told)
+			sagatest.Must(t, <-told)
 			b.away.block = nil
 			_, err = b.orch.Cancel(t.Context(), open, "the process has died")
-			must(t, err)
+			sagatest.Must(t, err)
 			b.books(db, 1, 100, 0, 0)
 
 			// A transaction of an engine elsewhere: the log here does not know it.
@@ -75,7 +76,7 @@ func TestBarrierCallWithoutTheEngine(t *testing.T) {
 					t.Errorf("%s, as a service that is called from elsewhere: %s: %v", name, op, err)
 				}
 			}
-			exec(t, db, "UPDATE accounts SET credit = 100, held = 0 WHERE id = 1")
+			sqltest.Exec(t, db, "UPDATE accounts SET credit = 100, held = 0 WHERE id = 1")
 		}
 	})
 }
@@ -89,13 +90,13 @@ func TestBarrierCallWithAnOldSnapshot(t *testing.T) {
 			t.Skip("a local transaction keeps all others waiting")
 		}
 		tx := db.Begin()
-		must(t, tx.Error)
+		sagatest.Must(t, tx.Error)
 		defer tx.Rollback()
 		var n int
-		must(t, tx.Raw("SELECT COUNT(*) FROM saga_transactions").Scan(&n).Error)
-		gid := newGID()
+		sagatest.Must(t, tx.Raw("SELECT COUNT(*) FROM saga_transactions").Scan(&n).Error)
+		gid := sagatest.GID()
 		_, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if verdict, err := barrier.Call(t.Context(), tx, barrier.Request{Key: barrier.Key{GID: gid, BranchID: "01"}, Op: barrier.Try}); !errors.Is(err, barrier.ErrUnnamed) {
 			t.Errorf("%q, %v", verdict, err)
 		}
@@ -114,12 +115,11 @@ func TestHandlesInATransaction(t *testing.T) {
 				t.Parallel()
 				database := sqltest.Create(t, dialect)
 				db := sqltest.Connect(t, database, &gorm.Config{PrepareStmt: prepared})
-				must(t, schema.Migrate(t.Context(), db))
-				orch, err := embedded.Open(t.Context(), db, quick)
-				must(t, err)
+				sagatest.Must(t, schema.Migrate(t.Context(), db))
+				orch := sagatest.Open(t, db, quick)
 				var handles []*gorm.DB
 				begun := db.Begin()
-				must(t, begun.Error)
+				sagatest.Must(t, begun.Error)
 				defer begun.Rollback()
 				handles = append(handles, begun, begun.Session(&gorm.Session{}), begun.WithContext(t.Context()), begun.Session(&gorm.Session{PrepareStmt: true}), begun.Session(&gorm.Session{NewDB: true}))
 				for i, handle := range handles {
@@ -135,7 +135,7 @@ func TestHandlesInATransaction(t *testing.T) {
 						}
 					}
 				}
-				must(t, begun.Rollback().Error)
+				sagatest.Must(t, begun.Rollback().Error)
 				// The handle that gorm.Open returned is taken, in each form.
 				for i, handle := range []*gorm.DB{db, db.Session(&gorm.Session{}), db.WithContext(t.Context()), db.Session(&gorm.Session{PrepareStmt: true})} {
 					if _, err := embedded.Open(t.Context(), handle, quick); err != nil {

@@ -1,7 +1,6 @@
 package tcc_test
 
 import (
-	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -9,31 +8,9 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// catcher is a registrar that keeps what is registered.
-type catcher map[string]saga.Branch
-
-func (c catcher) Register(b saga.Branch) error {
-	c[b.Kind()] = b
-	return nil
-}
-
-// kept is a branch that keeps the last payload that it was called with.
-type kept[P tcc.Payload] struct{ in P }
-
-func (k *kept[P]) Try(_ context.Context, _ *gorm.DB, in P) error     { k.in = in; return nil }
-func (k *kept[P]) Confirm(_ context.Context, _ *gorm.DB, in P) error { k.in = in; return nil }
-func (k *kept[P]) Cancel(_ context.Context, _ *gorm.DB, in P) error  { k.in = in; return nil }
-
-// callStored calls Confirm of a kind with a payload as the log holds it.
-func (c catcher) callStored(t *testing.T, kind, payload string) error {
-	t.Helper()
-	return c[kind].Shape().(saga.Local).Work(t.Context(), noDatabase(t), saga.Call{GID: "g", BranchID: "07", Kind: kind, Op: barrier.Confirm, Payload: []byte(payload)})
-}
 
 // noDatabase is the handle of a branch that does nothing with it.
 func noDatabase(t *testing.T) *gorm.DB {
@@ -70,7 +47,7 @@ func TestStoredPayloadIsDecodedStrictly(t *testing.T) {
 	t.Parallel()
 	c := catcher{}
 	b := &kept[booking]{}
-	must(t, tcc.Register(c, b))
+	sagatest.Must(t, tcc.Register(c, b))
 	for _, test := range []struct{ name, payload, says string }{
 		{"whole", `{"Tenant":"a","seats":2,"price":{"amount":7},"extras":[{"amount":1,"currency":"EUR"}],"By":{"x":{"amount":1}},` +
 			`"Weight":0.1,"Thin":0.1,"At":"2026-01-02T03:04:05Z","Until":null,"Grid":[1,2]}`, ""},
@@ -124,9 +101,7 @@ func TestStoredPayloadIsDecodedStrictly(t *testing.T) {
 func FuzzStoredPayload(f *testing.F) {
 	c := catcher{}
 	b := &kept[booking]{}
-	if err := tcc.Register(c, b); err != nil {
-		f.Fatal(err)
-	}
+	sagatest.Must(f, tcc.Register(c, b))
 	f.Add("a", 1, int64(1<<62), 0.1, float32(0.1), "k", true)
 	f.Add("<&>\u2028", -1, int64(-1<<63), 1e21, float32(1e-7), "\"\\", false)
 	f.Add("", 0, int64(0), 5e-324, float32(3.4e38), "", false)
@@ -145,7 +120,7 @@ func FuzzStoredPayload(f *testing.F) {
 			t.Fatalf("%s: %v", payload, err)
 		}
 		again, err := json.Marshal(b.in)
-		must(t, err)
+		sagatest.Must(t, err)
 		if string(again) != string(payload) {
 			t.Errorf("%s came back as %s", payload, again)
 		}

@@ -1,148 +1,19 @@
 package tcc_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// tries is the order in which Trys were called, and of which Cancels.
-type tries struct {
-	mu     sync.Mutex
-	order  []string
-	given  []string // back, by Cancels
-	refuse string   // the letter that rejects
-}
-
-func (s *tries) try(letter string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.order = append(s.order, letter)
-	if letter == s.refuse {
-		return tcc.RejectCode("no."+letter, errors.New("no"))
-	}
-	return nil
-}
-
-func (s *tries) cancel(letter string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.given = append(s.given, letter)
-	return nil
-}
-
-// Branches that note their Trys: resident, away, External, remote.
-type (
-	stepHere struct{ L string }
-	stepAway struct{ L string }
-	stepOut  struct{ L string }
-	stepFar  struct{ L string }
-)
-
-func (stepHere) Branch() string { return "step.here" }
-func (stepAway) Branch() string { return "step.away" }
-func (stepOut) Branch() string  { return "step.out" }
-func (stepFar) Branch() string  { return "step.far" }
-
-type stepBranch[P tcc.Payload] struct {
-	*tries
-	db   *gorm.DB
-	read func(P) string
-}
-
-func (b stepBranch[P]) Database() *gorm.DB { return b.db }
-func (b stepBranch[P]) Try(_ context.Context, tx *gorm.DB, in P) error {
-	if err := tx.Exec("INSERT INTO steps VALUES (?)", b.read(in)).Error; err != nil {
-		return err
-	}
-	return b.try(b.read(in))
-}
-func (b stepBranch[P]) Confirm(context.Context, *gorm.DB, P) error { return nil }
-func (b stepBranch[P]) Cancel(_ context.Context, tx *gorm.DB, in P) error {
-	if err := tx.Exec("DELETE FROM steps WHERE letter = ?", b.read(in)).Error; err != nil {
-		return err
-	}
-	return b.cancel(b.read(in))
-}
-
-type stepExternal struct{ *tries }
-
-func (b stepExternal) Try(_ context.Context, in stepOut) error    { return b.try(in.L) }
-func (b stepExternal) Confirm(context.Context, stepOut) error     { return nil }
-func (b stepExternal) Cancel(_ context.Context, in stepOut) error { return b.cancel(in.L) }
-
-// stepRemote calls a participant in a database of its own.
-type stepRemote struct{ p *participant.Participant }
-
-func (r stepRemote) Call(ctx context.Context, call saga.Call) error { return r.p.Call(ctx, call) }
-
-type planBench struct {
-	*tries
-	t    *testing.T
-	here *gorm.DB
-	dbs  []*gorm.DB // here first
-	orch *embedded.Engine
-}
-
-func newPlanBench(t *testing.T, db *gorm.DB, config embedded.Config) *planBench {
-	p := &planBench{tries: &tries{}, t: t, here: db, dbs: []*gorm.DB{db, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite")}}
-	for _, db := range p.dbs {
-		exec(t, db, "CREATE TABLE steps (letter VARCHAR(8))")
-	}
-	var err error
-	p.orch, err = embedded.Open(t.Context(), db, config)
-	must(t, err)
-	participant, err := participant.New(t.Context(), p.dbs[2], participant.Config{Logger: quick.Logger})
-	must(t, err)
-	must(t, tcc.Register(p.orch, stepBranch[stepHere]{p.tries, db, func(in stepHere) string { return in.L }}))
-	must(t, tcc.Register(p.orch, stepBranch[stepAway]{p.tries, p.dbs[1], func(in stepAway) string { return in.L }}))
-	must(t, tcc.RegisterExternal(p.orch, stepExternal{p.tries}))
-	must(t, tcc.Register(participant, stepBranch[stepFar]{p.tries, p.dbs[2], func(in stepFar) string { return in.L }}))
-	must(t, tcc.RegisterRemote[stepFar](p.orch, stepRemote{participant}))
-	(&bench{t: t}).run(p.orch)
-	return p
-}
-
-// plan makes payloads of a text of letters: h, a, o and f for here, away, out, far;
-// each is followed by its place.
-func plan(text string) (payloads []tcc.Payload, letters []string) {
-	for i, where := range text {
-		letter := string(where) + string('1'+rune(i))
-		letters = append(letters, letter)
-		switch where {
-		case 'h':
-			payloads = append(payloads, stepHere{letter})
-		case 'a':
-			payloads = append(payloads, stepAway{letter})
-		case 'o':
-			payloads = append(payloads, stepOut{letter})
-		case 'f':
-			payloads = append(payloads, stepFar{letter})
-		}
-	}
-	return payloads, letters
-}
-
-func (p *planBench) left() (n int) {
-	for _, db := range p.dbs {
-		var rows int
-		must(p.t, db.Raw("SELECT COUNT(*) FROM steps").Scan(&rows).Error)
-		n += rows
-	}
-	return n
-}
 
 // The Trys come in the order of the plan, wherever the branches live; a rejection
 // ends them, and leaves nothing, or gives back what came before it.
@@ -152,16 +23,16 @@ func TestOrderOfTrys(t *testing.T) {
 		for _, text := range []string{"h", "hh", "a", "o", "f", "ha", "ah", "ho", "oh", "hf", "fh", "haho", "ohhah", "hhaahh", "foah", "hofahofa", "ahohf"} {
 			payloads, letters := plan(text)
 			p.order, p.refuse = nil, ""
-			outcome, err := tcc.Execute(t.Context(), p.orch, newGID(), payloads...)
+			outcome, err := tcc.Execute(t.Context(), p.orch, sagatest.GID(), payloads...)
 			if err != nil || !slices.Equal(p.order, letters) {
 				t.Errorf("%s: %+v, %v; order %q", text, outcome, err, p.order)
 			}
 			for i, refuse := range letters {
-				exec(t, p.dbs[0], "DELETE FROM steps")
-				exec(t, p.dbs[1], "DELETE FROM steps")
-				exec(t, p.dbs[2], "DELETE FROM steps")
+				sqltest.Exec(t, p.dbs[0], "DELETE FROM steps")
+				sqltest.Exec(t, p.dbs[1], "DELETE FROM steps")
+				sqltest.Exec(t, p.dbs[2], "DELETE FROM steps")
 				p.order, p.given, p.refuse = nil, nil, refuse
-				gid := newGID()
+				gid := sagatest.GID()
 				_, err := tcc.Execute(t.Context(), p.orch, gid, payloads...)
 				var cancelled *saga.CancelledError
 				if !errors.As(err, &cancelled) || cancelled.Code != "no."+refuse || cancelled.BranchID != saga.BranchID(i+1) {
@@ -170,7 +41,7 @@ func TestOrderOfTrys(t *testing.T) {
 				if !slices.Equal(p.order, letters[:i+1]) {
 					t.Errorf("%s at %s: order %q", text, refuse, p.order)
 				}
-				eventually(t, "it is cancelled", func() bool {
+				sagatest.Eventually(t, "it is cancelled", func() bool {
 					found, err := p.orch.Lookup(t.Context(), gid)
 					return err == nil && found.State == saga.Cancelled
 				})
@@ -218,7 +89,7 @@ func TestCommitsOfPlans(t *testing.T) {
 		least := 1 << 30
 		for range 3 {
 			_, before := loss.Traffic()
-			gid := newGID()
+			gid := sagatest.GID()
 			outcome, err := tcc.Execute(t.Context(), p.orch, gid, payloads...)
 			if err != nil || !outcome.Finished() {
 				t.Fatalf("%s: %+v, %v", text, outcome, err)

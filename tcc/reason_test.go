@@ -19,6 +19,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -49,10 +50,10 @@ func (b *bench) sameReason(gid string, err error, code, branchID string, again f
 			check("the error again, "+name, cancelled.Code, cancelled.BranchID, cancelled.Reason)
 		}
 		found, err := engine.Lookup(b.t.Context(), gid)
-		must(b.t, err)
+		sagatest.Must(b.t, err)
 		check("Lookup", found.Code, found.BranchID, found.Reason)
 		listed, err := engine.List(b.t.Context(), saga.Filter{Prefix: gid})
-		must(b.t, err)
+		sagatest.Must(b.t, err)
 		check("List", listed[0].Code, listed[0].BranchID, listed[0].Reason)
 	}
 }
@@ -67,9 +68,20 @@ func TestCodes(t *testing.T) {
 			run            func(gid string) error
 			again          []tcc.Payload // nil for an open transaction
 		}{
-			"a branch, with a code": {"short.of.credit", "02", nil, []tcc.Payload{hold{1, 1}, holdAway{1, 5}}},
-			"a branch, without":     {saga.CodeRejected, "01", nil, []tcc.Payload{hold{1, 1000}}},
-			"a failure":             {saga.CodeFailed, "01", nil, []tcc.Payload{holdOut{1, 1}, hold{1, 1}}},
+			"a branch, with a code": {"short.of.credit", "02", func(gid string) error {
+				b.away.fail(barrier.Try, 1, tcc.RejectCode("short.of.credit", errShort))
+				_, err := tcc.Execute(ctx, b.orch, gid, hold{1, 1}, holdAway{1, 5})
+				return err
+			}, []tcc.Payload{hold{1, 1}, holdAway{1, 5}}},
+			"a branch, without": {saga.CodeRejected, "01", func(gid string) error {
+				_, err := tcc.Execute(ctx, b.orch, gid, hold{1, 1000})
+				return err
+			}, []tcc.Payload{hold{1, 1000}}},
+			"a failure": {saga.CodeFailed, "01", func(gid string) error {
+				b.out.fail(barrier.Try, 1, errOnPurpose)
+				_, err := tcc.Execute(ctx, b.orch, gid, holdOut{1, 1}, hold{1, 1})
+				return err
+			}, []tcc.Payload{holdOut{1, 1}, hold{1, 1}}},
 			"the caller": {saga.CodeCancelled, "", func(gid string) error {
 				_, err := b.begin(gid, saga.Options{}).Cancel(ctx, "never mind")
 				return err
@@ -81,7 +93,7 @@ func TestCodes(t *testing.T) {
 			}, nil},
 			"the deadline": {saga.CodeDeadline, "", func(gid string) error {
 				_, err := tcc.BeginWith(ctx, b.orch, gid, saga.Options{Timeout: time.Millisecond})
-				must(t, err)
+				sagatest.Must(t, err)
 				b.reaches(gid, saga.Cancelled)
 				return nil
 			}, nil},
@@ -94,26 +106,14 @@ func TestCodes(t *testing.T) {
 				return nil
 			}, []tcc.Payload{holdAway{2, 1}, holdAway{2, 2}}},
 			"a conflict": {saga.CodeConflict, "01", func(gid string) error {
-				exec(t, b.other, "INSERT INTO saga_barrier (gid, branch_id, state, caller, kind) VALUES (?, '01', 'tried', 'another', 'credit.away')", gid)
+				sqltest.Exec(t, b.other, "INSERT INTO saga_barrier (gid, branch_id, state, caller, kind) VALUES (?, '01', 'tried', 'another', 'credit.away')", gid)
 				_, err := tcc.Execute(ctx, b.orch, gid, holdAway{1, 1})
 				return err
 			}, []tcc.Payload{holdAway{1, 1}}},
 		} {
-			gid := newGID()
+			gid := sagatest.GID()
 			b.away.fail(barrier.Try, 0, nil)
 			b.out.fail(barrier.Try, 0, nil)
-			if name == "a failure" {
-				b.out.fail(barrier.Try, 1, errOnPurpose)
-			}
-			if name == "a branch, with a code" {
-				b.away.fail(barrier.Try, 1, tcc.RejectCode("short.of.credit", errShort))
-			}
-			if c.run == nil {
-				c.run = func(gid string) error {
-					_, err := tcc.Execute(ctx, b.orch, gid, c.again...)
-					return err
-				}
-			}
 			err := c.run(gid)
 			b.reaches(gid, saga.Cancelled)
 			t.Log(name)
@@ -122,7 +122,7 @@ func TestCodes(t *testing.T) {
 					return tcc.Execute(ctx, engine, gid, c.again...)
 				}
 				tx, err := tcc.Join(ctx, engine, gid)
-				must(t, err)
+				sagatest.Must(t, err)
 				return tx.Confirm(ctx)
 			})
 			b.away.fail(barrier.Try, 0, nil)
@@ -164,15 +164,15 @@ func TestReasonsHoldNoAddresses(t *testing.T) {
 		b.away.fail(barrier.Try, 1, c.err)
 		b.here.fail(barrier.Try, 1, c.err)
 		for _, payload := range []tcc.Payload{holdOut{1, 1}, holdAway{1, 1}, hold{1, 1}} {
-			gid := newGID()
+			gid := sagatest.GID()
 			outcome, err := tcc.Execute(t.Context(), b.orch, gid, payload)
 			if err == nil {
 				t.Fatalf("%s: %+v", name, outcome)
 			}
 			found, err := b.orch.Lookup(t.Context(), gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			shown, err := json.Marshal([]any{outcome, found.Summary})
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, secret := range c.secret {
 				if strings.Contains(string(shown), secret) {
 					t.Errorf("%s, %s: %s shows %q", name, payload.Branch(), shown, secret)

@@ -13,31 +13,23 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// An instance that is opened and never run is, after its lease, as good as a
-// process that was killed: it renews nothing and drives nothing.
-func dying() embedded.Config {
-	config := quick
-	config.MinBackoff, config.MaxBackoff = time.Hour, time.Hour
-	config.CallTimeout = 2 * time.Second // when the database gives up the locks of a lost connection
-	return config
-}
 
 func TestAnotherInstanceResumesWhatWasDecided(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		dead := b.open(dying())
 		gate := b.away.hold(barrier.Confirm)
-		gid := newGID()
+		gid := sagatest.GID()
 		_, err := tcc.ExecuteWith(t.Context(), dead, gid, saga.Options{ReturnDecided: true}, hold{1, 30}, holdAway{2, 20})
-		must(t, err)
+		sagatest.Must(t, err)
 		owner := ""
-		eventually(t, "another instance takes over", func() bool {
+		sagatest.Eventually(t, "another instance takes over", func() bool {
 			found, err := b.orch.Lookup(t.Context(), gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			if found.Epoch > 1 {
 				owner = found.Owner
 			}
@@ -58,7 +50,7 @@ func TestUndecidedOfADeadInstanceIsCancelledAtOnce(t *testing.T) {
 		b := newBench(t, db, quick)
 		dead := b.open(dying())
 		gate := b.away.hold(barrier.Try)
-		gid := newGID()
+		gid := sagatest.GID()
 		answered := make(chan error)
 		go func() { // its deadline is far away
 			_, err := tcc.ExecuteWith(t.Context(), dead, gid, saga.Options{Timeout: time.Hour}, holdAway{1, 30}, hold{1, 30})
@@ -83,9 +75,9 @@ func TestUndecidedOfADeadInstanceIsCancelledAtOnce(t *testing.T) {
 func TestSeveralInstancesShareTheWork(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		exec(t, db, "UPDATE accounts SET credit = 1000")
+		sqltest.Exec(t, db, "UPDATE accounts SET credit = 1000")
 		second := b.open(quick)
-		b.run(second)
+		sagatest.Run(t, second)
 		dead := b.open(dying())
 		b.here.fail(barrier.Confirm, 60, errors.New("on purpose"))
 		var wg sync.WaitGroup
@@ -99,9 +91,9 @@ func TestSeveralInstancesShareTheWork(t *testing.T) {
 		}
 		wg.Wait()
 		// What the dead one retries in an hour is not due before.
-		exec(t, db, "UPDATE saga_attempts SET next_at = NULL WHERE instance = ?", dead.Instance())
-		exec(t, db, "UPDATE saga_transactions SET due_at = created_at WHERE owner = ? AND due_at IS NOT NULL", dead.Instance())
-		eventually(t, "all are finished", func() bool {
+		sqltest.Exec(t, db, "UPDATE saga_attempts SET next_at = NULL WHERE instance = ?", dead.Instance())
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET due_at = created_at WHERE owner = ? AND due_at IS NOT NULL", dead.Instance())
+		sagatest.Eventually(t, "all are finished", func() bool {
 			left, err := b.orch.List(t.Context(), saga.Filter{Unfinished: true})
 			return err == nil && len(left) == 0
 		})
@@ -122,11 +114,11 @@ func TestStopDrains(t *testing.T) {
 		_, err := tcc.Execute(t.Context(), stopped, "drained", holdAway{1, 30})
 		answered <- err
 	}()
-	eventually(t, "Confirm is called", func() bool { return b.away.called(barrier.Confirm) > 0 })
+	sagatest.Eventually(t, "Confirm is called", func() bool { return b.away.called(barrier.Confirm) > 0 })
 	stopping := make(chan error)
 	go func() { stopping <- stopped.Stop(t.Context()) }()
-	eventually(t, "new work is refused", func() bool {
-		_, err := tcc.Execute(t.Context(), stopped, newGID(), holdOut{1, 1})
+	sagatest.Eventually(t, "new work is refused", func() bool {
+		_, err := tcc.Execute(t.Context(), stopped, sagatest.GID(), holdOut{1, 1})
 		return errors.Is(err, saga.ErrStopped)
 	})
 	select {
@@ -135,9 +127,9 @@ func TestStopDrains(t *testing.T) {
 	default:
 	}
 	close(gate)
-	must(t, <-answered)
-	must(t, <-stopping)
-	must(t, <-running)
+	sagatest.Must(t, <-answered)
+	sagatest.Must(t, <-stopping)
+	sagatest.Must(t, <-running)
 	if found := b.reaches("drained", saga.Confirmed); found.Epoch != 1 {
 		t.Errorf("epoch %d: somebody else had to finish it", found.Epoch)
 	}
@@ -156,13 +148,13 @@ func TestStopInterrupts(t *testing.T) {
 		_, err := tcc.Execute(t.Context(), stopped, "interrupted", holdAway{1, 30})
 		answered <- err
 	}()
-	eventually(t, "Confirm is called", func() bool { return b.away.called(barrier.Confirm) > 0 })
+	sagatest.Eventually(t, "Confirm is called", func() bool { return b.away.called(barrier.Confirm) > 0 })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := stopped.Stop(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Stop: %v", err)
 	}
-	must(t, <-answered)
+	sagatest.Must(t, <-answered)
 	close(gate)
 	if found := b.reaches("interrupted", saga.Confirmed); found.Epoch == 1 {
 		t.Error("it was not taken over")
@@ -175,31 +167,31 @@ func TestStopEndsTheWaitForALease(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	orch := b.open(quick)
-	b.run(orch)
-	exec(t, b.db, "ALTER TABLE saga_instances RENAME TO saga_gone") // the heartbeat fails
+	sagatest.Run(t, orch)
+	sqltest.Exec(t, b.db, "ALTER TABLE saga_instances RENAME TO saga_gone") // the heartbeat fails
 	answered := make(chan error)
 	go func() {
 		for {
-			_, err := tcc.Execute(context.Background(), orch, newGID(), holdAway{1, 1})
+			_, err := tcc.Execute(context.Background(), orch, sagatest.GID(), holdAway{1, 1})
 			if err != nil && !errors.Is(err, saga.ErrUnknown) && !errors.Is(err, saga.ErrCancelled) {
 				answered <- err
 				return
 			}
 		}
 	}()
-	must(t, orch.Stop(t.Context()))
+	sagatest.Must(t, orch.Stop(t.Context()))
 	if err := <-answered; !errors.Is(err, saga.ErrStopped) {
 		t.Errorf("Execute: %v", err)
 	}
-	exec(t, b.db, "ALTER TABLE saga_gone RENAME TO saga_instances")
+	sqltest.Exec(t, b.db, "ALTER TABLE saga_gone RENAME TO saga_instances")
 }
 
 func TestWithoutRunTheLeaseRunsOut(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
 	idle := b.open(quick)
-	eventually(t, "the lease runs out", func() bool {
-		_, err := tcc.Execute(t.Context(), idle, newGID(), holdOut{1, 1})
+	sagatest.Eventually(t, "the lease runs out", func() bool {
+		_, err := tcc.Execute(t.Context(), idle, sagatest.GID(), holdOut{1, 1})
 		return errors.Is(err, saga.ErrNoLease)
 	})
 }
@@ -209,14 +201,14 @@ func TestWithoutRunTheLeaseRunsOut(t *testing.T) {
 func TestConflictIsRaisedToAttention(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx := b.begin(gid, saga.Options{})
-		exec(t, db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ? AND branch_id IN ('01', '03')", gid)
+		sqltest.Exec(t, db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ? AND branch_id IN ('01', '03')", gid)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
-		eventually(t, "attention", func() bool {
+		sagatest.Eventually(t, "attention", func() bool {
 			found, err := b.orch.List(t.Context(), saga.Filter{Attention: true, States: []saga.State{saga.Confirming}})
 			return err == nil && len(found) == 1 && found[0].GID == gid
 		})
@@ -231,11 +223,10 @@ func TestConflictIsRaisedToAttention(t *testing.T) {
 func TestUnknownKindIsAFailedAttempt(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
-	gid := newGID()
+	gid := sagatest.GID()
 	tx := b.begin(gid, saga.Options{})
-	bare, err := embedded.Open(t.Context(), b.db, quick)
-	must(t, err)
-	b.run(bare)
+	bare := sagatest.Open(t, b.db, quick)
+	sagatest.Run(t, bare)
 	outcome, err := bare.Confirm(t.Context(), tx.GID(), saga.Options{})
 	if err != nil || outcome.State != saga.Confirming {
 		t.Fatalf("%+v, %v", outcome, err)
@@ -251,7 +242,7 @@ func TestList(t *testing.T) {
 		began := time.Now().Add(-time.Hour)
 		for _, gid := range []string{"list-a", "list-b", "other-c"} {
 			_, err := tcc.Execute(ctx, b.orch, gid, hold{1, 1})
-			must(t, err)
+			sagatest.Must(t, err)
 		}
 		b.begin("list-open", saga.Options{})
 		cases := map[string]struct {
@@ -271,7 +262,7 @@ func TestList(t *testing.T) {
 		}
 		for name, c := range cases {
 			found, err := b.orch.List(ctx, c.filter)
-			must(t, err)
+			sagatest.Must(t, err)
 			got := []string{}
 			for _, s := range found {
 				got = append(got, s.GID)

@@ -4,51 +4,17 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Payloads that JSON would not give back as they were.
-type (
-	notStruct int
-	//lint:ignore U1000 it is there to be refused
-	unexported struct{ cents int }
-	ignored    struct {
-		Cents int `json:"-"`
-	}
-	channel   struct{ Done chan int }
-	function  struct{ Nested struct{ F func() } }
-	anyField  struct{ Things []any }
-	panicking struct{ Name *string }
-	badKind   struct{}
-	emptyKind struct{}
-	fine      struct {
-		At    time.Time
-		Lines []struct{ SKU string }
-		By    map[string]int
-		Self  *fine
-	}
-)
-
-func (notStruct) Branch() string   { return "test.int" }
-func (unexported) Branch() string  { return "test.unexported" }
-func (ignored) Branch() string     { return "test.ignored" }
-func (channel) Branch() string     { return "test.channel" }
-func (function) Branch() string    { return "test.function" }
-func (anyField) Branch() string    { return "test.any" }
-func (p panicking) Branch() string { return *p.Name }
-func (badKind) Branch() string     { return "no spaces" }
-func (emptyKind) Branch() string   { return "" }
-func (fine) Branch() string        { return "test.fine" }
-
 func TestRegisterRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	orch, err := embedded.Open(t.Context(), sqltest.Open(t, "sqlite"), embedded.Config{})
-	must(t, err)
+	orch := sagatest.Open(t, sqltest.Open(t, "sqlite"), embedded.Config{})
 	cases := map[string]struct {
 		err  error
 		says string
@@ -71,7 +37,7 @@ func TestRegisterRefusesWhatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, c.err, c.says)
 		}
 	}
-	must(t, tcc.Register(orch, nothing[fine]{}))
+	sagatest.Must(t, tcc.Register(orch, nothing[fine]{}))
 	if err := tcc.Register(orch, nothing[fine]{}); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a duplicate: %v", err)
 	}

@@ -3,16 +3,13 @@ package tcc_test
 import (
 	"context"
 	"errors"
-	"os"
-	"strings"
 	"testing"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -32,34 +29,17 @@ func request(ctx context.Context, engine saga.Engine, gid string) (saga.Outcome,
 	return tx.Confirm(ctx)
 }
 
-// holdFar is a branch that another service has.
-type holdFar struct{ Account, Cents int }
-
-func (holdFar) Branch() string { return "credit.far" }
-
-// withFar makes credit.far known to engines, in a service with its own database.
-func (b *bench) withFar(engines ...*embedded.Engine) {
-	b.t.Helper()
-	p, err := participant.New(b.t.Context(), b.other, participant.Config{Logger: quick.Logger})
-	must(b.t, err)
-	must(b.t, tcc.Register(p, &credit[holdFar]{read: func(p holdFar) (int, int) { return p.Account, p.Cents }}))
-	for _, engine := range engines {
-		must(b.t, tcc.RegisterRemote[holdFar](engine, hostOf{p}))
-	}
-}
-
 // A request can run again with an External and a branch in another service, here and
 // in another process, whose branches are never called; and one that was cancelled says
 // so, with the reason.
 func TestRepeatedRequestElsewhere(t *testing.T) {
-	if arguments := os.Getenv(childVariable); arguments != "" {
-		parts := strings.SplitN(arguments, " ", 3)
-		db := sqltest.Connect(t, sqltest.Database{Dialect: parts[0], DSN: parts[2]}, &gorm.Config{})
+	if c, is := asChild(t); is {
+		db := sqltest.Connect(t, c.Database, &gorm.Config{})
 		b := &bench{t: t, db: db, other: sqltest.Open(t, "sqlite")} // with neither accounts nor rows
 		b.orch = b.open(quick)
 		b.withFar(b.orch)
-		b.run(b.orch)
-		if outcome, err := request(t.Context(), b.orch, parts[1]); err != nil || outcome.State != saga.Confirmed {
+		sagatest.Run(t, b.orch)
+		if outcome, err := request(t.Context(), b.orch, c.GID); err != nil || outcome.State != saga.Confirmed {
 			t.Errorf("%+v, %v", outcome, err)
 		}
 		if n := b.out.called(barrier.Try) + b.out.called(barrier.Confirm) + b.here.called(barrier.Try); n != 0 {
@@ -72,19 +52,19 @@ func TestRepeatedRequestElsewhere(t *testing.T) {
 			t.Parallel()
 			database := sqltest.Create(t, dialect)
 			db := sqltest.Connect(t, database, &gorm.Config{})
-			must(t, schema.Migrate(t.Context(), db))
+			sagatest.Must(t, schema.Migrate(t.Context(), db))
 			b := newBench(t, db, quick)
 			other := b.open(quick)
 			b.withFar(b.orch, other)
-			b.run(other)
-			gid := newGID()
+			sagatest.Run(t, other)
+			gid := sagatest.GID()
 			for _, engine := range []saga.Engine{b.orch, b.orch, other} {
 				if outcome, err := request(t.Context(), engine, gid); err != nil || outcome.State != saga.Confirmed {
 					t.Fatalf("%+v, %v", outcome, err)
 				}
 			}
-			child := startChild(t, "TestRepeatedRequestElsewhere", strings.Join([]string{dialect, gid, database.DSN}, " "))
-			if err := child.Wait(); err != nil {
+			process := startChild(t, child{Test: "TestRepeatedRequestElsewhere", Database: database, GID: gid})
+			if err := process.Wait(); err != nil {
 				t.Errorf("in another process: %v", err)
 			}
 			b.books(db, 1, 70, 0, 30)
@@ -93,9 +73,9 @@ func TestRepeatedRequestElsewhere(t *testing.T) {
 				t.Errorf("the gateway was called %d times", n)
 			}
 
-			cancelled := newGID()
+			cancelled := sagatest.GID()
 			_, err := b.orch.Cancel(t.Context(), b.begin(cancelled, saga.Options{}).GID(), "changed my mind")
-			must(t, err)
+			sagatest.Must(t, err)
 			b.reaches(cancelled, saga.Cancelled)
 			for _, engine := range []saga.Engine{b.orch, other} {
 				_, err := request(t.Context(), engine, cancelled)
@@ -115,26 +95,26 @@ func TestRepeatedRequestRunsAgain(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		other := b.open(quick)
-		b.run(other)
-		gid := newGID()
+		sagatest.Run(t, other)
+		gid := sagatest.GID()
 		for _, engine := range []saga.Engine{b.orch, b.orch, other} {
 			tx, err := tcc.Begin(t.Context(), engine, gid)
-			must(t, err)
-			must(t, tx.Try(t.Context(), hold{1, 30}))
-			must(t, tx.Try(t.Context(), holdAway{1, 20}))
-			must(t, tx.Try(t.Context(), holdOut{1, 10}))
+			sagatest.Must(t, err)
+			sagatest.Must(t, tx.Try(t.Context(), hold{1, 30}))
+			sagatest.Must(t, tx.Try(t.Context(), holdAway{1, 20}))
+			sagatest.Must(t, tx.Try(t.Context(), holdOut{1, 10}))
 			outcome, err := tx.Confirm(t.Context())
 			if err != nil || outcome.State != saga.Confirmed {
 				t.Fatalf("%+v, %v", outcome, err)
 			}
 		}
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if err := tx.Try(t.Context(), hold{1, 31}); !errors.Is(err, saga.ErrMismatch) {
 			t.Errorf("another payload in the same place: %v", err)
 		}
 		tx, err = tcc.Join(t.Context(), b.orch, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if err := tx.Try(t.Context(), hold{2, 1}); !errors.Is(err, saga.ErrNotOpen) {
 			t.Errorf("one more branch: %v", err)
 		}

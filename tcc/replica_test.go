@@ -1,126 +1,16 @@
 package tcc_test
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// holdSent is hold with a Deliver; holdHosted is of a participant that a service
-// elsewhere would be.
-type (
-	holdSent   struct{ Account, Cents int }
-	holdHosted struct{ Account, Cents int }
-)
-
-func (holdSent) Branch() string   { return "credit.sent" }
-func (holdHosted) Branch() string { return "credit.hosted" }
-
-type sentCredit struct{ credit[holdSent] }
-
-func (c *sentCredit) Deliver(ctx context.Context, _ holdSent) (any, error) {
-	return nil, c.hit(ctx, "deliver")
-}
-
-// hosted is a service within reach of the test.
-type hosted struct{ *participant.Participant }
-
-func (h hosted) Call(ctx context.Context, call saga.Call) error { return h.Participant.Call(ctx, call) }
-
-// replicated is a bench whose databases answer plain reads from replicas that know
-// nothing of what happens.
-type replicated struct {
-	*bench
-	split, splitOther *gorm.DB
-	home, place       *sqltest.Replica
-	sent              *sentCredit
-	hosted            *credit[holdHosted]
-	host              *participant.Participant
-}
-
-func newReplicated(t *testing.T, dialect string, config embedded.Config) *replicated {
-	t.Helper()
-	r := &replicated{}
-	r.split, r.home = sqltest.OpenReplicated(t, dialect, &gorm.Config{})
-	r.splitOther, r.place = sqltest.OpenReplicated(t, dialect, &gorm.Config{})
-	r.bench = &bench{t: t, db: r.home.Primary, other: r.place.Primary}
-	for _, d := range []*gorm.DB{r.db, r.other} {
-		exec(t, d, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
-		exec(t, d, "INSERT INTO accounts VALUES (1, 1000, 0, 0), (2, 1000, 0, 0), (3, 1000, 0, 0), (4, 1000, 0, 0)")
-	}
-	r.here = &credit[hold]{db: r.split, read: func(p hold) (int, int) { return p.Account, p.Cents }}
-	r.away = &credit[holdAway]{db: r.splitOther, read: func(p holdAway) (int, int) { return p.Account, p.Cents }}
-	r.out = &gateway{}
-	r.sent = &sentCredit{credit[holdSent]{read: func(p holdSent) (int, int) { return p.Account, p.Cents }}}
-	r.hosted = &credit[holdHosted]{db: r.splitOther, read: func(p holdHosted) (int, int) { return p.Account, p.Cents }}
-	var err error
-	r.host, err = participant.New(t.Context(), r.splitOther, participant.Config{CallTimeout: 100 * time.Millisecond})
-	must(t, err)
-	must(t, tcc.Register(r.host, r.hosted))
-	r.orch = r.opened(config)
-	r.run(r.orch)
-	return r
-}
-
-func (r *replicated) opened(config embedded.Config) *embedded.Engine {
-	orch, err := embedded.Open(r.t.Context(), r.split, config)
-	must(r.t, err)
-	must(r.t, tcc.Register(orch, r.here))
-	must(r.t, tcc.Register(orch, r.away))
-	must(r.t, tcc.RegisterExternal(orch, r.out))
-	must(r.t, tcc.Register(orch, r.sent))
-	must(r.t, tcc.RegisterRemote[holdHosted](orch, hosted{r.host}))
-	return orch
-}
-
-// finished waits for the end of a transaction, and checks it at the primary: what
-// the log says happened in every branch.
-func (r *replicated) finished(gid string, want saga.State, payloads ...tcc.Payload) {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
-	defer cancel()
-	if outcome, err := r.orch.Wait(ctx, gid); outcome.State != want {
-		r.t.Errorf("%s is %+v, %v; want %s", gid, outcome, err, want)
-	}
-	for i, p := range payloads {
-		db, id := r.db, saga.BranchID(i+1)
-		switch p.(type) {
-		case holdAway, holdHosted:
-			db = r.other
-		case holdOut:
-			if at, says := r.out.at(gid+"/"+id), map[saga.State]string{saga.Confirmed: "spent", saga.Cancelled: "free"}[want]; at != says {
-				r.t.Errorf("%s is %s, and the gateway says %q", gid, want, at)
-			}
-		}
-		var state string
-		must(r.t, db.Raw("SELECT COALESCE(MAX(state), 'absent') FROM saga_barrier WHERE gid = ? AND branch_id = ?", gid, id).Scan(&state).Error)
-		if state != string(want) {
-			r.t.Errorf("%s is %s, and the barrier of %s says %s", gid, want, p.Branch(), state)
-		}
-	}
-}
-
-var everyPlan = map[string][]tcc.Payload{
-	"here":         {hold{1, 1}, hold{2, 1}},
-	"away":         {holdAway{1, 1}},
-	"external":     {holdOut{1, 1}},
-	"sent":         {holdSent{3, 1}},
-	"here, sent":   {hold{1, 1}, holdSent{3, 1}},
-	"hosted":       {holdHosted{4, 1}},
-	"all":          {hold{1, 1}, holdAway{1, 1}, holdOut{1, 1}, holdSent{3, 1}, holdHosted{4, 1}},
-	"all, turned":  {holdHosted{4, 1}, holdSent{3, 1}, holdOut{1, 1}, holdAway{1, 1}, hold{1, 1}},
-	"twice a kind": {holdOut{1, 1}, hold{1, 1}, holdOut{2, 1}, holdSent{3, 1}, holdSent{3, 1}},
-}
 
 // With reads answered by replicas that lag behind, nothing is finished without its
 // Confirms, or its Cancels, in every kind of plan, also after failures and by
@@ -140,43 +30,31 @@ func TestReplicaReads(t *testing.T) {
 						}
 					}
 					fail(op)
-					gid := newGID()
+					gid := sagatest.GID()
 					_, err := tcc.Execute(t.Context(), r.orch, gid, plan...)
-					must(t, err)
+					sagatest.Must(t, err)
 					r.finished(gid, saga.Confirmed, plan...)
 					t.Logf("%s %s: %d reads of replicas", name, how, r.home.Reads()+r.place.Reads())
 
 					for _, end := range []saga.State{saga.Confirmed, saga.Cancelled} {
 						fail(map[saga.State]barrier.Op{saga.Confirmed: op, saga.Cancelled: map[bool]barrier.Op{true: barrier.Cancel}[op != ""]}[end])
-						tx, err := tcc.Begin(t.Context(), r.orch, newGID())
-						must(t, err)
+						tx, err := tcc.Begin(t.Context(), r.orch, sagatest.GID())
+						sagatest.Must(t, err)
 						for _, p := range plan {
-							must(t, tx.Try(t.Context(), p))
+							sagatest.Must(t, tx.Try(t.Context(), p))
 						}
 						if end == saga.Confirmed {
 							_, err = tx.Confirm(t.Context())
 						} else {
 							_, err = tx.Cancel(t.Context(), "on purpose")
 						}
-						must(t, err)
+						sagatest.Must(t, err)
 						r.finished(tx.GID(), end, plan...)
 					}
 				}
 			}
 			r.even()
 		})
-	}
-}
-
-// even checks that nothing is reserved any more.
-func (r *replicated) even() {
-	r.t.Helper()
-	for _, db := range []*gorm.DB{r.db, r.other} {
-		var held int
-		must(r.t, db.Raw("SELECT SUM(held) FROM accounts").Scan(&held).Error)
-		if held != 0 {
-			r.t.Errorf("%d are still held", held)
-		}
 	}
 }
 
@@ -196,14 +74,14 @@ func TestReplicaReadsInRecovery(t *testing.T) {
 				for _, f := range []*faults{&r.here.faults, &r.away.faults, &r.out.faults, &r.sent.faults, &r.hosted.faults} {
 					f.fail(barrier.Confirm, 1, errors.New("on purpose"))
 				}
-				gid := newGID()
+				gid := sagatest.GID()
 				_, err := tcc.Execute(t.Context(), dead, gid, plan...)
-				must(t, err)
+				sagatest.Must(t, err)
 				decided[gid] = plan
-				tx, err := tcc.BeginWith(t.Context(), dead, newGID(), saga.Options{Timeout: 2 * time.Second})
-				must(t, err)
+				tx, err := tcc.BeginWith(t.Context(), dead, sagatest.GID(), saga.Options{Timeout: 2 * time.Second})
+				sagatest.Must(t, err)
 				for i, p := range plan {
-					must(t, tx.Try(t.Context(), p))
+					sagatest.Must(t, tx.Try(t.Context(), p))
 					if i == 0 {
 						r.home.CatchUp(t) // it knows of one branch, and no more
 						r.place.CatchUp(t)
@@ -236,9 +114,9 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 			plan := everyPlan["all"]
 			var reused, last string
 			for _, gid := range []*string{&reused, &last} {
-				*gid = newGID()
+				*gid = sagatest.GID()
 				_, err := tcc.Execute(t.Context(), r.orch, *gid, plan...)
-				must(t, err)
+				sagatest.Must(t, err)
 				r.finished(*gid, saga.Confirmed, plan...)
 				r.age(*gid)
 				r.ageBarrier(*gid)
@@ -246,24 +124,24 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 			r.home.CatchUp(t)
 			r.place.CatchUp(t)
 			for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_barrier"} {
-				exec(t, r.db, "DELETE FROM "+table+" WHERE gid = ?", reused)
+				sqltest.Exec(t, r.db, "DELETE FROM "+table+" WHERE gid = ?", reused)
 			}
-			exec(t, r.other, "DELETE FROM saga_barrier WHERE gid = ?", reused)
+			sqltest.Exec(t, r.other, "DELETE FROM saga_barrier WHERE gid = ?", reused)
 			tx, err := tcc.Begin(t.Context(), r.orch, reused)
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, p := range plan {
-				must(t, tx.Try(t.Context(), p))
+				sagatest.Must(t, tx.Try(t.Context(), p))
 			}
 			kept := r.rows(reused)
 
-			exec(t, r.db, "UPDATE saga_cleaning SET after_gid = '', next_at = '2000-01-01 00:00:00'")
-			r.run(r.opened(config))
-			eventually(t, "what is old is removed", func() bool { return r.rowsOf(r.db, "saga_transactions", last) == 0 })
+			sqltest.Exec(t, r.db, "UPDATE saga_cleaning SET after_gid = '', next_at = '2000-01-01 00:00:00'")
+			sagatest.Run(t, r.opened(config))
+			sagatest.Eventually(t, "what is old is removed", func() bool { return r.rowsOf(r.db, "saga_transactions", last) == 0 })
 			if got := r.rows(reused); got != kept {
 				t.Errorf("a transaction that uses the gid again has %s, want %s", got, kept)
 			}
 			_, err = r.host.Clean(t.Context(), time.Minute)
-			must(t, err)
+			sagatest.Must(t, err)
 			if got := r.rows(reused); got != kept {
 				t.Errorf("after the participant's cleaning, it has %s, want %s", got, kept)
 			}
@@ -271,21 +149,9 @@ func TestReplicaReadsInCleaning(t *testing.T) {
 				t.Errorf("%d old rows are left in the other database", n)
 			}
 			_, err = tx.Confirm(t.Context())
-			must(t, err)
+			sagatest.Must(t, err)
 			r.finished(reused, saga.Confirmed, plan...)
 			r.even()
 		})
-	}
-}
-
-func (r *replicated) rowsOf(db *gorm.DB, table, gid string) (n int) {
-	must(r.t, db.Raw("SELECT COUNT(*) FROM "+table+" WHERE gid = ?", gid).Scan(&n).Error)
-	return n
-}
-
-// ageBarrier moves the barrier rows of a transaction into the past.
-func (r *replicated) ageBarrier(gid string) {
-	for _, db := range []*gorm.DB{r.db, r.other} {
-		exec(r.t, db, "UPDATE saga_barrier SET tried_at = '2001-01-01 00:00:00', confirmed_at = '2001-01-01 00:00:00' WHERE gid = ?", gid)
 	}
 }

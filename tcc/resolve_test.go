@@ -12,25 +12,24 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-var bob = saga.Operator{Who: "bob", Why: "looked at both books: the money is gone"}
 
 // conflicting returns a transaction that is decided, and whose branch 02 is in
 // conflict: somebody has changed the barrier row by hand, or the data is lost.
 func (b *bench) conflicting(decision saga.State, change string) string {
 	b.t.Helper()
-	gid := newGID()
+	gid := sagatest.GID()
 	tx, err := tcc.Begin(b.t.Context(), b.orch, gid)
-	must(b.t, err)
-	must(b.t, tx.Try(b.t.Context(), hold{1, 1}))
-	must(b.t, tx.Try(b.t.Context(), holdAway{1, 3}))
-	exec(b.t, b.other, change, gid)
+	sagatest.Must(b.t, err)
+	sagatest.Must(b.t, tx.Try(b.t.Context(), hold{1, 1}))
+	sagatest.Must(b.t, tx.Try(b.t.Context(), holdAway{1, 3}))
+	sqltest.Exec(b.t, b.other, change, gid)
 	_, err = b.orch.Decide(b.t.Context(), gid, decision, alice)
-	must(b.t, err)
-	eventually(b.t, "a conflict", func() bool {
+	sagatest.Must(b.t, err)
+	sagatest.Eventually(b.t, "a conflict", func() bool {
 		found, err := b.orch.Lookup(b.t.Context(), gid)
 		return err == nil && strings.HasPrefix(found.Attention, "conflict: branch 02")
 	})
@@ -57,7 +56,7 @@ func TestResolve(t *testing.T) {
 				gid := b.conflicting(c.decision, c.change)
 				alarm(t, alarms)
 				// Another process may do it, that knows no kind of branch.
-				must(t, b.openLess(quick, nil).Resolve(t.Context(), gid, "02", c.believed, bob))
+				sagatest.Must(t, b.openLess(quick, nil).Resolve(t.Context(), gid, "02", c.believed, bob))
 				found := b.reaches(gid, c.end)
 				last := found.Acts[len(found.Acts)-1]
 				if last.Name != "resolve" || last.Operator != bob || last.BranchID != "02" || last.Believed != c.believed || last.At.IsZero() {
@@ -86,22 +85,22 @@ func TestResolveRefused(t *testing.T) {
 	ctx := t.Context()
 	conflict := "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?"
 
-	undecided := newGID()
+	undecided := sagatest.GID()
 	tx, err := tcc.Begin(ctx, b.orch, undecided)
-	must(t, err)
-	must(t, tx.Try(ctx, holdAway{1, 1}))
-	finished := newGID()
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(ctx, holdAway{1, 1}))
+	finished := sagatest.GID()
 	_, err = tcc.Execute(ctx, b.orch, finished, holdAway{1, 1})
-	must(t, err)
+	sagatest.Must(t, err)
 	b.reaches(finished, saga.Confirmed)
 	b.away.fail(barrier.Confirm, 1, errOnPurpose)
-	failing := newGID()
+	failing := sagatest.GID()
 	_, err = tcc.Execute(ctx, b.orch, failing, holdAway{1, 1})
-	must(t, err)
-	eventually(t, "a failure", func() bool { return b.reaches(failing, saga.Confirming).Failures == 1 })
+	sagatest.Must(t, err)
+	sagatest.Eventually(t, "a failure", func() bool { return b.reaches(failing, saga.Confirming).Failures == 1 })
 	stuck := b.conflicting(saga.Confirming, conflict)
 	mended := b.conflicting(saga.Confirming, conflict)
-	exec(t, b.other, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", mended)
+	sqltest.Exec(t, b.other, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", mended)
 
 	for name, c := range map[string]struct {
 		gid, branch string
@@ -130,21 +129,21 @@ func TestResolveRefused(t *testing.T) {
 	}
 	for _, gid := range []string{undecided, finished, failing, stuck, mended} {
 		found, err := b.orch.Lookup(ctx, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		for _, act := range found.Acts {
 			if act.Name == "resolve" {
 				t.Errorf("%s: refused, and recorded: %+v", gid, act)
 			}
 		}
 	}
-	must(t, b.orch.Retry(ctx, mended, alice))
+	sagatest.Must(t, b.orch.Retry(ctx, mended, alice))
 	b.reaches(mended, saga.Confirmed)
 	// After a retry that fails otherwise, a conflict of before is no reason any more.
-	exec(t, b.other, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", stuck)
+	sqltest.Exec(t, b.other, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", stuck)
 	b.away.fail(barrier.Confirm, 1, errOnPurpose)
-	must(t, b.orch.Retry(ctx, stuck, alice))
-	eventually(t, "one more failure", func() bool { return b.reaches(stuck, saga.Confirming).Failures == 2 })
-	exec(t, b.other, conflict, stuck)
+	sagatest.Must(t, b.orch.Retry(ctx, stuck, alice))
+	sagatest.Eventually(t, "one more failure", func() bool { return b.reaches(stuck, saga.Confirming).Failures == 2 })
+	sqltest.Exec(t, b.other, conflict, stuck)
 	if err := b.orch.Resolve(ctx, stuck, "02", saga.Cancelled, bob); !errors.Is(err, saga.ErrRefused) {
 		t.Errorf("the last failure is no conflict: %v", err)
 	}
@@ -156,7 +155,7 @@ func TestResolveRaces(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick) // its driver retries all the time
 		second := b.open(quick)
-		b.run(second)
+		sagatest.Run(t, second)
 		gid := b.conflicting(saga.Confirming, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?")
 		var all sync.WaitGroup
 		results := make(chan error, 6)
@@ -192,10 +191,11 @@ func TestResolveAgainstARetryThatSucceeds(t *testing.T) {
 	for range 10 {
 		gid := b.conflicting(saga.Confirming, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?")
 		var both sync.WaitGroup
-		var resolved error
-		both.Go(func() { exec(t, b.other, "UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", gid) })
+		var mended, resolved error
+		both.Go(func() { mended = b.other.Exec("UPDATE saga_barrier SET state = 'tried' WHERE gid = ?", gid).Error })
 		both.Go(func() { resolved = b.orch.Resolve(t.Context(), gid, "02", saga.Cancelled, bob) })
 		both.Wait()
+		sagatest.Must(t, mended)
 		found := b.reaches(gid, saga.Confirmed)
 		acts := 0
 		for _, act := range found.Acts {

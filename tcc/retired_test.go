@@ -9,6 +9,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -21,24 +22,23 @@ func TestCleaningOfRetiredKinds(t *testing.T) {
 		config := quick
 		config.Retention = embedded.Forever
 		b := newBench(t, db, config)
-		younger, older := newGID(), newGID()
+		younger, older := sagatest.GID(), sagatest.GID()
 		for _, gid := range []string{younger, older} {
 			_, err := tcc.Execute(t.Context(), b.orch, gid, hold{1, 1}, holdOut{1, 1})
-			must(t, err)
+			sagatest.Must(t, err)
 			b.reaches(gid, saga.Confirmed)
 			b.age(gid) // a day
 		}
 		later := map[string]string{"mysql": "%s - INTERVAL 1 DAY", "postgres": "%s - INTERVAL '1 day'", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', %s, '-1 day')"}[db.Name()]
-		exec(t, db, "UPDATE saga_transactions SET finished_at = "+fmt.Sprintf(later, "finished_at")+", deadline_at = "+fmt.Sprintf(later, "deadline_at")+" WHERE gid = ?", older)
-		exec(t, db, "UPDATE saga_cleaning SET after_gid = '', next_at = '2000-01-01 00:00:00'")
-		must(t, b.orch.Stop(t.Context()))
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET finished_at = "+fmt.Sprintf(later, "finished_at")+", deadline_at = "+fmt.Sprintf(later, "deadline_at")+" WHERE gid = ?", older)
+		sqltest.Exec(t, db, "UPDATE saga_cleaning SET after_gid = '', next_at = '2000-01-01 00:00:00'")
+		sagatest.Must(t, b.orch.Stop(t.Context()))
 
 		config.Retention = 20 * time.Hour
-		heir, err := embedded.Open(t.Context(), db, config)
-		must(t, err)
-		must(t, tcc.Register(heir, b.here)) // and not holdOut
-		b.run(heir)
-		eventually(t, "the older one is removed", func() bool { return b.rows(older) == noRows })
+		heir := sagatest.Open(t, db, config)
+		sagatest.Must(t, tcc.Register(heir, b.here)) // and not holdOut
+		sagatest.Run(t, heir)
+		sagatest.Eventually(t, "the older one is removed", func() bool { return b.rows(older) == noRows })
 		if b.rows(younger) == noRows {
 			t.Error("the younger one was removed, too")
 		}

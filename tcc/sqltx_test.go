@@ -2,148 +2,23 @@ package tcc_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jmoiron/sqlx"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 	"github.com/tccsaga/tccsaga/tcc/tcctest"
 )
-
-// entry is the payload of a branch that works with plain SQL only.
-type entry struct {
-	Name  string
-	Cents int64
-	At    time.Time
-	Bytes []byte
-}
-
-func (entry) Branch() string { return "test.entry" }
-
-// entries keeps entries. It rejects negative ones after it has written them.
-type entries struct{ dialect string }
-
-// sql writes a query with question marks for the dialect.
-func (e entries) sql(query string) string {
-	if e.dialect == "postgres" {
-		return sqlx.Rebind(sqlx.DOLLAR, query)
-	}
-	return query
-}
-
-func (e entries) Try(ctx context.Context, tx *gorm.DB, in entry) error {
-	plain, err := tcc.SQLTx(tx)
-	if err != nil {
-		return err
-	}
-	prepared, err := plain.PrepareContext(ctx, e.sql("INSERT INTO entries (name, cents, at, bytes, note) VALUES (?, ?, ?, ?, ?)"))
-	if err != nil {
-		return err
-	}
-	defer prepared.Close()
-	if _, err := prepared.ExecContext(ctx, in.Name, in.Cents, in.At, in.Bytes, nil); err != nil {
-		return err
-	}
-	var back entry
-	var note sql.NullString
-	row := plain.QueryRowContext(ctx, e.sql("SELECT name, cents, bytes, note FROM entries WHERE name = ?"), in.Name)
-	if err := row.Scan(&back.Name, &back.Cents, &back.Bytes, &note); err != nil {
-		return err
-	}
-	if back.Name != in.Name || back.Cents != in.Cents || string(back.Bytes) != string(in.Bytes) || note.Valid {
-		return fmt.Errorf("wrote %+v and read %+v, %+v", in, back, note)
-	}
-	if in.Cents < 0 {
-		return tcc.Reject(errShort)
-	}
-	return nil
-}
-
-func (e entries) Confirm(ctx context.Context, tx *gorm.DB, in entry) error {
-	return e.mark(ctx, tx, in, "confirmed")
-}
-func (e entries) Cancel(ctx context.Context, tx *gorm.DB, in entry) error {
-	return e.mark(ctx, tx, in, "cancelled")
-}
-
-// mark works with sqlx.
-func (e entries) mark(ctx context.Context, tx *gorm.DB, in entry, note string) error {
-	x, err := sqlxTx(tx)
-	if err != nil {
-		return err
-	}
-	query, arguments, err := sqlx.Named("UPDATE entries SET note = :note WHERE name = :name", map[string]any{"name": in.Name, "note": note})
-	if err != nil {
-		return err
-	}
-	if _, err := x.ExecContext(ctx, e.sql(query), arguments...); err != nil {
-		return err
-	}
-	var names []string
-	if err := x.SelectContext(ctx, &names, e.sql("SELECT name FROM entries WHERE note = ? ORDER BY name"), note); err != nil {
-		return err
-	}
-	if !strings.Contains(fmt.Sprint(names), in.Name) {
-		return fmt.Errorf("%s is not in %v", in.Name, names)
-	}
-	return nil
-}
-
-var entryTables = map[string]string{
-	"sqlite":   "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at DATETIME, bytes BLOB, note VARCHAR(20))",
-	"mysql":    "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at DATETIME(6), bytes BLOB, note VARCHAR(20))",
-	"postgres": "CREATE TABLE entries (name VARCHAR(40) PRIMARY KEY, cents BIGINT, at TIMESTAMPTZ, bytes BYTEA, note VARCHAR(20))",
-}
-
-// watching is a pool whose transactions count the statements of the branch.
-type watching struct {
-	*sql.DB
-	statements atomic.Int64
-}
-
-func (w *watching) note(query string) {
-	if strings.Contains(query, "entries") {
-		w.statements.Add(1)
-	}
-}
-
-func (w *watching) GetDBConn() (*sql.DB, error) { return w.DB, nil }
-
-func (w *watching) BeginTx(ctx context.Context, options *sql.TxOptions) (gorm.ConnPool, error) {
-	tx, err := w.DB.BeginTx(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	return &watched{tx, w}, nil
-}
-
-type watched struct {
-	*sql.Tx
-	pool *watching
-}
-
-func (w *watched) ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error) {
-	w.pool.note(query)
-	return w.Tx.ExecContext(ctx, query, arguments...)
-}
-
-func (w *watched) QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
-	w.pool.note(query)
-	return w.Tx.QueryContext(ctx, query, arguments...)
-}
 
 // Branches that work with a *sql.Tx or sqlx are part of the local transactions of
 // the engine: alone and in shared commits, with prepared statements of gorm and
@@ -152,49 +27,48 @@ func (w *watched) QueryContext(ctx context.Context, query string, arguments ...a
 func TestSQLTxInBranches(t *testing.T) {
 	t.Parallel()
 	for _, dialect := range sqltest.Dialects {
-		for _, sort := range []string{"plain", "prepared", "watched"} {
-			t.Run(dialect+"/"+sort, func(t *testing.T) {
+		for name, handle := range map[string]struct{ prepared, watched bool }{"plain": {}, "prepared": {prepared: true}, "watched": {watched: true}} {
+			t.Run(dialect+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: sort == "prepared"})
-				must(t, schema.Migrate(t.Context(), db))
-				exec(t, db, entryTables[dialect])
+				db := sqltest.Connect(t, sqltest.Create(t, dialect), &gorm.Config{PrepareStmt: handle.prepared})
+				sagatest.Must(t, schema.Migrate(t.Context(), db))
+				sqltest.Exec(t, db, entryTables[dialect])
 				watch := &watching{}
-				if sort == "watched" {
+				if handle.watched {
 					pool, err := db.DB()
-					must(t, err)
+					sagatest.Must(t, err)
 					pool.SetMaxOpenConns(6) // so few that the engine keeps none for itself
 					watch.DB = pool
 					db.Statement.ConnPool, db.ConnPool = watch, watch
 				}
 				b := &bench{t: t, db: db}
-				orch, err := embedded.Open(t.Context(), db, quick)
-				must(t, err)
+				orch := sagatest.Open(t, db, quick)
 				b.orch = orch
-				must(t, tcc.Register(orch, entries{dialect}))
-				b.run(orch)
+				sagatest.Must(t, tcc.Register(orch, entries{dialect}))
+				sagatest.Run(t, orch)
 				var callers sync.WaitGroup
 				for i := range 20 {
 					callers.Go(func() {
 						in := entry{fmt.Sprint("good-", i), int64(i), time.Now(), []byte{0, byte(i), 255}}
-						if outcome, err := tcc.Execute(t.Context(), orch, newGID(), in); err != nil || outcome.State != saga.Confirmed {
+						if outcome, err := tcc.Execute(t.Context(), orch, sagatest.GID(), in); err != nil || outcome.State != saga.Confirmed {
 							t.Errorf("%+v, %v", outcome, err)
 						}
 					})
 					callers.Go(func() {
-						_, err := tcc.Execute(t.Context(), orch, newGID(), entry{Name: fmt.Sprint("bad-", i), Cents: -1})
+						_, err := tcc.Execute(t.Context(), orch, sagatest.GID(), entry{Name: fmt.Sprint("bad-", i), Cents: -1})
 						if !errors.Is(err, saga.ErrCancelled) || !errors.Is(err, errShort) {
 							t.Error(err)
 						}
 					})
 				}
 				callers.Wait()
-				tx, err := tcc.Begin(t.Context(), orch, newGID())
-				must(t, err)
-				must(t, tx.Try(t.Context(), entry{Name: "open"}))
+				tx, err := tcc.Begin(t.Context(), orch, sagatest.GID())
+				sagatest.Must(t, err)
+				sagatest.Must(t, tx.Try(t.Context(), entry{Name: "open"}))
 				_, err = tx.Cancel(t.Context(), "it was a test")
-				must(t, err)
+				sagatest.Must(t, err)
 				var found struct{ All, Good, Cancelled int }
-				must(t, db.Raw("SELECT COUNT(*) AS \"all\", COUNT(CASE WHEN note = 'confirmed' THEN 1 END) AS good, COUNT(CASE WHEN note = 'cancelled' THEN 1 END) AS cancelled FROM entries").
+				sagatest.Must(t, db.Raw("SELECT COUNT(*) AS \"all\", COUNT(CASE WHEN note = 'confirmed' THEN 1 END) AS good, COUNT(CASE WHEN note = 'cancelled' THEN 1 END) AS cancelled FROM entries").
 					Row().Scan(&found.All, &found.Good, &found.Cancelled))
 				if found.All != 21 || found.Good != 20 || found.Cancelled != 1 {
 					t.Errorf("%+v", found)
@@ -213,11 +87,11 @@ func TestSQLTxInBranches(t *testing.T) {
 					return failed
 				})
 				var left int
-				must(t, db.Raw("SELECT COUNT(*) FROM entries").Scan(&left).Error)
+				sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM entries").Scan(&left).Error)
 				if !errors.Is(err, failed) || left != 21 {
 					t.Errorf("%d left, %v", left, err)
 				}
-				if seen := watch.statements.Load(); sort == "watched" && seen == 0 {
+				if seen := watch.statements.Load(); handle.watched && seen == 0 {
 					t.Error("the statement went around the user's own ConnPool")
 				}
 			})
@@ -258,8 +132,8 @@ func (c sqlCredit) Cancel(ctx context.Context, tx *gorm.DB, in hold) error {
 // Such a branch can be exercised, on the connection that fails on purpose.
 func TestExerciseABranchWithSQLTx(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		exec(t, db, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
-		exec(t, db, "INSERT INTO accounts VALUES (1, 0, 0, 0)")
+		sqltest.Exec(t, db, "CREATE TABLE accounts (id INT PRIMARY KEY, credit INT NOT NULL, held INT NOT NULL, spent INT NOT NULL)")
+		sqltest.Exec(t, db, "INSERT INTO accounts VALUES (1, 0, 0, 0)")
 		tcctest.Exercise(t, db, sqlCredit{entries{db.Dialector.Name()}}, tcctest.Case[hold]{
 			Payload: hold{1, 30},
 			Reset: func(ctx context.Context, db *gorm.DB) error {
@@ -313,16 +187,16 @@ func (e *endless) Clean(ctx context.Context, tx *gorm.DB, _ []string) error {
 func TestContextsOfBranchesEnd(t *testing.T) {
 	t.Parallel()
 	c, b := catcher{}, &endless{}
-	must(t, tcc.Register(c, b))
+	sagatest.Must(t, tcc.Register(c, b))
 	ctx := context.Background()
 	call := saga.Call{GID: "g", BranchID: "01", Kind: "credit.hold", Op: barrier.Confirm, Payload: []byte("{}")}
 	registered := c["credit.hold"]
-	must(t, registered.Shape().(saga.Local).Work(ctx, noDatabase(t), call))
+	sagatest.Must(t, registered.Shape().(saga.Local).Work(ctx, noDatabase(t), call))
 	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
 		_, err := registered.Shape().(saga.Local).WorkBatch(ctx, noDatabase(t), op, []saga.BatchCall{{Call: call}})
-		must(t, err)
+		sagatest.Must(t, err)
 	}
-	must(t, registered.Shape().(saga.Local).Clean(ctx, noDatabase(t), []string{"g"}))
+	sagatest.Must(t, registered.Shape().(saga.Local).Clean(ctx, noDatabase(t), []string{"g"}))
 	if b.calls != 4 || b.endless != 0 {
 		t.Errorf("of %d calls, %d got a context that never ends", b.calls, b.endless)
 	}
@@ -358,11 +232,10 @@ func TestDeadlockInSQLTxIsTriedAgain(t *testing.T) {
 	for _, dialect := range []string{"mysql", "postgres"} {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
-			orch, err := embedded.Open(t.Context(), sqltest.Open(t, dialect), quick)
-			must(t, err)
+			orch := sagatest.Open(t, sqltest.Open(t, dialect), quick)
 			b := &stumbling{dialect: dialect}
-			must(t, tcc.Register(orch, b))
-			outcome, err := tcc.Execute(t.Context(), orch, newGID(), hold{1, 1})
+			sagatest.Must(t, tcc.Register(orch, b))
+			outcome, err := tcc.Execute(t.Context(), orch, sagatest.GID(), hold{1, 1})
 			if err != nil || !outcome.Finished() || b.tries < 2 || b.told == nil {
 				t.Errorf("%+v, %v after %d tries; told %v", outcome, err, b.tries, b.told)
 			}

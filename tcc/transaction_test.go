@@ -10,20 +10,10 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// open begins a transaction and tries one branch of each sort in it.
-func (b *bench) begin(gid string, options saga.Options) *tcc.Transaction {
-	b.t.Helper()
-	tx, err := tcc.BeginWith(b.t.Context(), b.orch, gid, options)
-	must(b.t, err)
-	must(b.t, tx.Try(b.t.Context(), hold{1, 30}))
-	must(b.t, tx.Try(b.t.Context(), holdAway{1, 20}))
-	must(b.t, tx.Try(b.t.Context(), holdOut{1, 10}))
-	return tx
-}
 
 // Confirm returns with the decision, while a branch is still being confirmed, whether the
 // transaction was begun or joined with the option. A Timeout is an option of Begin only.
@@ -36,11 +26,11 @@ func TestConfirmReturnsDecided(t *testing.T) {
 		"joined": func(gid string) *tcc.Transaction {
 			b.begin(gid, saga.Options{})
 			tx, err := tcc.JoinWith(ctx, b.orch, gid, decided)
-			must(t, err)
+			sagatest.Must(t, err)
 			return tx
 		},
 	} {
-		gid := newGID()
+		gid := sagatest.GID()
 		tx := transaction(gid)
 		gate := b.here.hold(barrier.Confirm)
 		if outcome, err := tx.Confirm(ctx); err != nil || outcome.State != saga.Confirming {
@@ -62,16 +52,16 @@ func TestDecisionThatComesLater(t *testing.T) {
 		b := newBench(t, db, quick)
 		ctx := t.Context()
 
-		confirmed := newGID()
+		confirmed := sagatest.GID()
 		b.begin(confirmed, saga.Options{})
 		b.books(b.db, 1, 70, 30, 0)
 		b.books(b.other, 1, 80, 20, 0)
 		// The decision comes from another instance, and twice.
 		other := b.open(quick)
-		b.run(other)
+		sagatest.Run(t, other)
 		for range 2 {
 			tx, err := tcc.Join(ctx, other, confirmed)
-			must(t, err)
+			sagatest.Must(t, err)
 			outcome, err := tx.Confirm(ctx)
 			if err != nil || outcome.State != saga.Confirmed {
 				t.Fatalf("%+v, %v", outcome, err)
@@ -81,7 +71,7 @@ func TestDecisionThatComesLater(t *testing.T) {
 		b.books(b.other, 1, 80, 0, 20)
 
 		tx, err := tcc.Join(ctx, b.orch, confirmed)
-		must(t, err)
+		sagatest.Must(t, err)
 		if _, err := tx.Cancel(ctx, "too late"); !errors.Is(err, saga.ErrConfirmed) {
 			t.Errorf("Cancel after Confirm: %v", err)
 		}
@@ -89,7 +79,7 @@ func TestDecisionThatComesLater(t *testing.T) {
 			t.Errorf("Try after the decision: %v", err)
 		}
 
-		cancelled := newGID()
+		cancelled := sagatest.GID()
 		tx = b.begin(cancelled, saga.Options{})
 		for range 2 {
 			outcome, err := tx.Cancel(ctx, "the customer left")
@@ -111,9 +101,9 @@ func TestDecisionThatComesLater(t *testing.T) {
 func TestDeadlineCancels(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx := b.begin(gid, saga.Options{})
-		exec(t, db, "UPDATE saga_transactions SET deadline_at = created_at, due_at = created_at WHERE gid = ?", gid)
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET deadline_at = created_at, due_at = created_at WHERE gid = ?", gid)
 		found := b.reaches(gid, saga.Cancelled)
 		if found.DecidedBy != "deadline" {
 			t.Errorf("decided by %q", found.DecidedBy)
@@ -133,15 +123,15 @@ func TestConfirmAfterTheDeadlineWithNobodyThere(t *testing.T) {
 		slow := quick
 		slow.Poll, slow.Lease = time.Hour, time.Hour
 		b := newBench(t, db, slow)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx := b.begin(gid, saga.Options{Timeout: time.Hour})
 		past := map[string]string{"mysql": "'2020-01-01 00:00:00'", "postgres": "'2020-01-01 00:00:00+00'", "sqlite": "'2020-01-01 00:00:00.000'"}
-		exec(t, db, "UPDATE saga_transactions SET deadline_at = "+past[db.Dialector.Name()]+" WHERE gid = ?", gid)
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET deadline_at = "+past[db.Dialector.Name()]+" WHERE gid = ?", gid)
 		if err := tx.Try(t.Context(), hold{2, 1}); !errors.Is(err, saga.ErrNotOpen) {
 			t.Errorf("Try after the deadline: %v", err)
 		}
 		tx, err := tcc.Join(t.Context(), b.orch, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if !errors.Is(err, saga.ErrCancelled) || outcome.State != saga.Cancelled {
 			t.Errorf("%+v, %v", outcome, err)
@@ -154,13 +144,13 @@ func TestConfirmAfterTheDeadlineWithNobodyThere(t *testing.T) {
 func TestBeginAndTryAreRepeatable(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		gid := newGID()
+		gid := sagatest.GID()
 		for range 3 {
 			tx, err := tcc.Begin(t.Context(), b.orch, gid)
-			must(t, err)
-			must(t, tx.Try(t.Context(), hold{1, 30}))
-			must(t, tx.Try(t.Context(), holdAway{1, 20}))
-			must(t, tx.Try(t.Context(), holdOut{1, 10}))
+			sagatest.Must(t, err)
+			sagatest.Must(t, tx.Try(t.Context(), hold{1, 30}))
+			sagatest.Must(t, tx.Try(t.Context(), holdAway{1, 20}))
+			sagatest.Must(t, tx.Try(t.Context(), holdOut{1, 10}))
 		}
 		if calls := b.out.called(barrier.Try); calls != 1 {
 			t.Errorf("the gateway was called %d times", calls)
@@ -169,13 +159,13 @@ func TestBeginAndTryAreRepeatable(t *testing.T) {
 		b.books(b.other, 1, 80, 20, 0)
 
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if err := tx.Try(t.Context(), hold{1, 31}); !errors.Is(err, saga.ErrMismatch) {
 			t.Errorf("another payload under the same branch id: %v", err)
 		}
 		resumed, err := tcc.Join(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, resumed.Try(t.Context(), hold{2, 5})) // goes on after what is there
+		sagatest.Must(t, err)
+		sagatest.Must(t, resumed.Try(t.Context(), hold{2, 5})) // goes on after what is there
 		b.books(b.db, 2, 95, 5, 0)
 	})
 }
@@ -183,7 +173,7 @@ func TestBeginAndTryAreRepeatable(t *testing.T) {
 func TestRejectedTryOfAnOpenTransaction(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), quick)
-	gid := newGID()
+	gid := sagatest.GID()
 	tx := b.begin(gid, saga.Options{})
 	if err := tx.Try(t.Context(), hold{2, 101}); !errors.Is(err, errShort) {
 		t.Fatal(err)
@@ -212,13 +202,13 @@ func TestOpenTransactionRefusals(t *testing.T) {
 	if _, err := tcc.Begin(ctx, b.orch, ""); !errors.Is(err, saga.ErrInvalid) {
 		t.Errorf("Begin: %v", err)
 	}
-	planned := newGID()
+	planned := sagatest.GID()
 	_, err := tcc.Execute(ctx, b.orch, planned, hold{1, 1})
-	must(t, err)
+	sagatest.Must(t, err)
 	if _, err := tcc.Begin(ctx, b.orch, planned); !errors.Is(err, saga.ErrMismatch) {
 		t.Errorf("Begin with a gid that has a plan: %v", err)
 	}
-	open := newGID()
+	open := sagatest.GID()
 	tx := b.begin(open, saga.Options{})
 	if _, err := tcc.Execute(ctx, b.orch, open, hold{1, 1}); !errors.Is(err, saga.ErrMismatch) {
 		t.Errorf("Execute with a gid that is open: %v", err)
@@ -248,41 +238,41 @@ func TestConfirmNeedsEveryTry(t *testing.T) {
 			"external, rejected": {holdOut{1, 1}, func() { b.out.fail(barrier.Try, 1, tcc.Reject(errShort)) }},
 		}
 		for name, f := range failing {
-			gid := newGID()
+			gid := sagatest.GID()
 			tx, err := tcc.Begin(t.Context(), b.orch, gid)
-			must(t, err)
-			must(t, tx.Try(t.Context(), hold{1, 10}))
+			sagatest.Must(t, err)
+			sagatest.Must(t, tx.Try(t.Context(), hold{1, 10}))
 			f.arm()
 			if err := tx.Try(t.Context(), f.payload); err == nil {
 				t.Fatalf("%s: the Try succeeded", name)
 			}
 			resumed, err := tcc.Join(t.Context(), b.orch, gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			if _, err := resumed.Confirm(t.Context()); !errors.Is(err, saga.ErrNotTried) {
 				t.Errorf("%s: Confirm: %v", name, err)
 			}
 			_, err = resumed.Cancel(t.Context(), "it failed")
-			must(t, err)
+			sagatest.Must(t, err)
 			b.reaches(gid, saga.Cancelled)
 			b.books(b.db, 1, 100, 0, 0)
 			b.books(b.other, 1, 100, 0, 0)
 		}
 
 		gate := b.away.hold(barrier.Try)
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		before := b.away.called(barrier.Try)
 		tried := make(chan error)
 		go func() { tried <- tx.Try(t.Context(), holdAway{1, 10}) }()
-		eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > before })
+		sagatest.Eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > before })
 		if _, err := b.orch.Confirm(t.Context(), gid, saga.Options{}); !errors.Is(err, saga.ErrNotTried) {
 			t.Errorf("Confirm while a Try is under way: %v", err)
 		}
 		close(gate)
-		must(t, <-tried)
+		sagatest.Must(t, <-tried)
 		_, err = b.orch.Confirm(t.Context(), gid, saga.Options{})
-		must(t, err)
+		sagatest.Must(t, err)
 		b.books(b.other, 1, 90, 0, 10)
 	})
 }
@@ -293,13 +283,13 @@ func TestTransactionWithAPlanFromOutside(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		gate := b.away.hold(barrier.Try)
-		gid := newGID()
+		gid := sagatest.GID()
 		answered := make(chan error)
 		go func() {
 			_, err := tcc.Execute(t.Context(), b.orch, gid, holdAway{1, 30}, hold{1, 30})
 			answered <- err
 		}()
-		eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > 0 })
+		sagatest.Eventually(t, "Try is called", func() bool { return b.away.called(barrier.Try) > 0 })
 		if _, err := b.orch.Confirm(t.Context(), gid, saga.Options{}); !errors.Is(err, saga.ErrNotOpen) {
 			t.Errorf("Confirm from outside: %v", err)
 		}
@@ -308,12 +298,12 @@ func TestTransactionWithAPlanFromOutside(t *testing.T) {
 			_, err := b.orch.Cancel(t.Context(), gid, "the operator said so")
 			outcome <- err
 		}()
-		eventually(t, "the decision", func() bool {
+		sagatest.Eventually(t, "the decision", func() bool {
 			found, err := b.orch.Lookup(t.Context(), gid)
 			return err == nil && found.State.Decided()
 		})
 		close(gate) // the Try goes on after the Cancel was decided
-		must(t, <-outcome)
+		sagatest.Must(t, <-outcome)
 		if err := <-answered; !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "the operator said so") {
 			t.Errorf("Execute: %v", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -21,7 +22,7 @@ import (
 func TestCallsUnderWay(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		elsewhere := b.openLess(quick, func(o *embedded.Engine) { must(t, tcc.RegisterExternal(o, b.out)) })
+		elsewhere := b.openLess(quick, func(o *embedded.Engine) { sagatest.Must(t, tcc.RegisterExternal(o, b.out)) })
 		gate := make(chan chan struct{}, 1)
 		for name, c := range map[string]struct {
 			op      barrier.Op
@@ -37,7 +38,7 @@ func TestCallsUnderWay(t *testing.T) {
 			"away, Confirm":     {barrier.Confirm, holdAway{1, 1}, b.away.hold, b.away.called, false},
 			"away, Cancel":      {barrier.Cancel, holdAway{1, 1}, b.away.hold, b.away.called, false},
 		} {
-			gid, began := newGID(), time.Now()
+			gid, began := sagatest.GID(), time.Now()
 			gate <- c.hold(c.op)
 			before := c.called(c.op)
 			ended := make(chan struct{})
@@ -56,9 +57,9 @@ func TestCallsUnderWay(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 				}
 			}()
-			eventually(t, name+" is called", func() bool { return c.called(c.op) > before })
+			sagatest.Eventually(t, name+" is called", func() bool { return c.called(c.op) > before })
 			found, err := b.orch.Lookup(t.Context(), gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			check := func(where string, u *saga.CallUnderWay) {
 				t.Helper()
 				if u == nil || u.Op != c.op || !strings.HasPrefix(u.By, b.orch.Instance()) || u.Since.Before(began.Add(-time.Minute)) || u.Since.After(time.Now().Add(time.Minute)) {
@@ -67,13 +68,13 @@ func TestCallsUnderWay(t *testing.T) {
 			}
 			check("here", found.Branches[0].UnderWay)
 			text, err := json.Marshal(found)
-			must(t, err)
+			sagatest.Must(t, err)
 			if !strings.Contains(string(text), `"under_way":{"op":"`+string(c.op)+`","by":"`+b.orch.Instance()) {
 				t.Errorf("%s: %s", name, text)
 			}
 			if c.row {
 				found, err := elsewhere.Lookup(t.Context(), gid)
-				must(t, err)
+				sagatest.Must(t, err)
 				check("elsewhere", found.Branches[0].UnderWay)
 				row := found.Branches[0].Barrier
 				if u := row.UnderWay; u == nil || u.Op != c.op || !u.Until.After(u.Since) || !strings.Contains(row.Explain(), "a "+string(c.op)+" is under way since") {
@@ -83,7 +84,7 @@ func TestCallsUnderWay(t *testing.T) {
 			close(<-gate)
 			<-ended
 			found, err = elsewhere.Lookup(t.Context(), gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			if u := found.Branches[0].UnderWay; u != nil {
 				t.Errorf("%s: it has ended, and %+v", name, u)
 			}
@@ -97,10 +98,10 @@ func TestFailedCallIsNotUnderWay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"), patient())
 	b.out.fail(barrier.Confirm, 1, errOnPurpose)
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(t.Context(), b.orch, gid, holdOut{1, 1})
-	must(t, err)
-	eventually(t, "a failure", func() bool { return b.reaches(gid, saga.Confirming).Failures == 1 })
+	sagatest.Must(t, err)
+	sagatest.Eventually(t, "a failure", func() bool { return b.reaches(gid, saga.Confirming).Failures == 1 })
 	if branch := b.reaches(gid, saga.Confirming).Branches[0]; branch.UnderWay != nil || branch.Barrier.UnderWay != nil {
 		t.Errorf("%+v, %+v", branch, branch.Barrier)
 	}
@@ -112,28 +113,28 @@ func TestJSONOfLookups(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, patient())
 		ctx := t.Context()
-		open := newGID()
-		must(t, b.begin(open, saga.Options{}).Try(ctx, hold{1, 1}))
+		open := sagatest.GID()
+		sagatest.Must(t, b.begin(open, saga.Options{}).Try(ctx, hold{1, 1}))
 		b.away.fail(barrier.Confirm, 1, errOnPurpose)
-		failing := newGID()
+		failing := sagatest.GID()
 		_, err := tcc.Execute(ctx, b.orch, failing, hold{1, 1}, holdAway{1, 1}, holdOut{1, 1})
-		must(t, err)
-		eventually(t, "a failure", func() bool { return b.reaches(failing, saga.Confirming).Failures == 1 })
+		sagatest.Must(t, err)
+		sagatest.Eventually(t, "a failure", func() bool { return b.reaches(failing, saga.Confirming).Failures == 1 })
 		// One that knows no kind cannot read the barrier, and says why.
 		strange := b.openLess(quick, nil)
 		for _, engine := range []*embedded.Engine{b.orch, strange} {
 			listed, err := engine.List(ctx, saga.Filter{})
-			must(t, err)
+			sagatest.Must(t, err)
 			all := []any{listed}
 			for _, gid := range []string{open, failing} {
 				found, err := engine.Lookup(ctx, gid)
-				must(t, err)
+				sagatest.Must(t, err)
 				all = append(all, found)
 			}
 			rows, err := barrier.Look(ctx, db, failing)
-			must(t, err)
+			sagatest.Must(t, err)
 			text, err := json.Marshal(append(all, rows))
-			must(t, err)
+			sagatest.Must(t, err)
 			if strings.Contains(string(text), "0001-01-01") || strings.Contains(string(text), "1970-01-01") || strings.Contains(string(text), `:{}`) {
 				t.Errorf("%s", text)
 			}

@@ -1,7 +1,6 @@
 package tcc_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -12,75 +11,17 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
-)
-
-// The newer version of the three branches of the bench: hold has another
-// payload, holdAway has another kind, and holdOut has both.
-type (
-	amount struct{ Cents int }
-	holdV2 struct {
-		Account int
-		Amount  amount
-	}
-	reserveAway holdAway
-	holdOutV2   struct {
-		Account int
-		Amount  amount
-	}
-)
-
-func (holdV2) Branch() string      { return "credit.hold.v2" }
-func (reserveAway) Branch() string { return "credit.reserve.away" }
-func (holdOutV2) Branch() string   { return "credit.out.v2" }
-
-func upgradeHold(old hold) (holdV2, error) {
-	if old.Account == 0 {
-		return holdV2{}, errors.New("no account")
-	}
-	return holdV2{old.Account, amount{old.Cents}}, nil
-}
-
-// gatewayV2 is the gateway as the newer version calls it.
-type gatewayV2 struct{ *gateway }
-
-func (g gatewayV2) Try(ctx context.Context, in holdOutV2) error {
-	return g.gateway.Try(ctx, holdOut{in.Account, in.Amount.Cents})
-}
-func (g gatewayV2) Confirm(ctx context.Context, in holdOutV2) error {
-	return g.gateway.Confirm(ctx, holdOut{in.Account, in.Amount.Cents})
-}
-func (g gatewayV2) Cancel(ctx context.Context, in holdOutV2) error {
-	return g.gateway.Cancel(ctx, holdOut{in.Account, in.Amount.Cents})
-}
-
-// openNew opens an instance of the newer version beside those of the bench.
-func (b *bench) openNew() *embedded.Engine {
-	b.t.Helper()
-	orch, err := embedded.Open(b.t.Context(), b.db, quick)
-	must(b.t, err)
-	must(b.t, tcc.Register(orch, &credit[holdV2]{db: b.db, read: func(p holdV2) (int, int) { return p.Account, p.Amount.Cents }},
-		tcc.Upgrade("credit.hold", upgradeHold)))
-	must(b.t, tcc.Register(orch, &credit[reserveAway]{db: b.other, read: func(p reserveAway) (int, int) { return p.Account, p.Cents }},
-		tcc.Alias[reserveAway]("credit.away")))
-	must(b.t, tcc.RegisterExternal(orch, gatewayV2{b.out},
-		tcc.Upgrade("credit.out", func(old holdOut) (holdOutV2, error) { return holdOutV2{old.Account, amount{old.Cents}}, nil })))
-	b.run(orch)
-	return orch
-}
-
-var (
-	oldPlan = []tcc.Payload{hold{1, 30}, holdAway{1, 20}, holdOut{1, 10}}
-	newPlan = []tcc.Payload{holdV2{1, amount{30}}, reserveAway{1, 20}, holdOutV2{1, amount{10}}}
 )
 
 func tryAll(t *testing.T, engine saga.Engine, gid string, plan []tcc.Payload) {
 	t.Helper()
 	tx, err := tcc.Begin(t.Context(), engine, gid)
-	must(t, err)
+	sagatest.Must(t, err)
 	for _, payload := range plan {
-		must(t, tx.Try(t.Context(), payload))
+		sagatest.Must(t, tx.Try(t.Context(), payload))
 	}
 }
 
@@ -90,11 +31,11 @@ func TestNewerVersionFinishesWhatTheOlderOneOpened(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick) // the older version
 		newer := b.openNew()
-		confirmed, cancelled := newGID(), newGID()
+		confirmed, cancelled := sagatest.GID(), sagatest.GID()
 		tryAll(t, b.orch, confirmed, oldPlan)
 		tx, err := tcc.Join(t.Context(), newer, confirmed)
-		must(t, err)
-		must(t, tx.Try(t.Context(), holdV2{2, amount{5}})) // and a branch of the newer version
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), holdV2{2, amount{5}})) // and a branch of the newer version
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirmed {
 			t.Fatalf("%+v, %v", outcome, err)
@@ -108,7 +49,7 @@ func TestNewerVersionFinishesWhatTheOlderOneOpened(t *testing.T) {
 
 		tryAll(t, b.orch, cancelled, oldPlan)
 		tx, err = tcc.Join(t.Context(), newer, cancelled)
-		must(t, err)
+		sagatest.Must(t, err)
 		outcome, err = tx.Cancel(t.Context(), "the customer left")
 		if err != nil || outcome.State != saga.Cancelled {
 			t.Fatalf("%+v, %v", outcome, err)
@@ -126,16 +67,16 @@ func TestNewerVersionFinishesWhatTheOlderOneOpened(t *testing.T) {
 func TestNewerVersionTakesOverFromTheOlderOne(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
-		planned, expiring := newGID(), newGID()
+		planned, expiring := sagatest.GID(), sagatest.GID()
 		tx, err := tcc.BeginWith(t.Context(), b.orch, expiring, saga.Options{Timeout: time.Second})
-		must(t, err)
-		must(t, tx.Try(t.Context(), hold{2, 5}))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), hold{2, 5}))
 		b.away.fail(barrier.Confirm, 1<<30, errors.New("not yet"))
 		outcome, err := tcc.Execute(t.Context(), b.orch, planned, oldPlan...)
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
-		must(t, b.orch.Stop(t.Context()))
+		sagatest.Must(t, b.orch.Stop(t.Context()))
 		b.orch = b.openNew()
 		b.reaches(planned, saga.Confirmed)
 		b.books(b.db, 1, 70, 0, 30)
@@ -151,11 +92,11 @@ func TestOlderVersionFinishesWhatTheNewerOneBeganForIt(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick) // the older version
 		newer := b.openNew()
-		gid := newGID()
+		gid := sagatest.GID()
 		plan := []tcc.Payload{oldPlan[0], oldPlan[2]}
 		tryAll(t, newer, gid, plan)
 		tx, err := tcc.Join(t.Context(), b.orch, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirmed {
 			t.Fatalf("%+v, %v", outcome, err)
@@ -163,7 +104,7 @@ func TestOlderVersionFinishesWhatTheNewerOneBeganForIt(t *testing.T) {
 		b.books(b.db, 1, 70, 0, 30)
 
 		// The same request on either version is the same transaction.
-		executed := newGID()
+		executed := sagatest.GID()
 		for _, engine := range []saga.Engine{newer, b.orch} {
 			outcome, err = tcc.Execute(t.Context(), engine, executed, plan...)
 			if err != nil || outcome.State != saga.Confirmed {
@@ -179,10 +120,9 @@ func TestRenamingAKind(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db, quick)
 		open := func(register func(saga.Registrar) error) *embedded.Engine {
-			orch, err := embedded.Open(t.Context(), db, quick)
-			must(t, err)
-			must(t, register(orch))
-			b.run(orch)
+			orch := sagatest.Open(t, db, quick)
+			sagatest.Must(t, register(orch))
+			sagatest.Run(t, orch)
 			return orch
 		}
 		knowsBoth := open(func(r saga.Registrar) error {
@@ -196,10 +136,10 @@ func TestRenamingAKind(t *testing.T) {
 			begins, decides saga.Engine
 			payload         tcc.Payload
 		}{{knowsBoth, renamed, holdAway{1, 10}}, {renamed, knowsBoth, reserveAway{1, 10}}} {
-			gid := newGID()
+			gid := sagatest.GID()
 			tryAll(t, side.begins, gid, []tcc.Payload{side.payload})
 			tx, err := tcc.Join(t.Context(), side.decides, gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			outcome, err := tx.Confirm(t.Context())
 			if err != nil || outcome.State != saga.Confirmed {
 				t.Fatalf("%+v, %v", outcome, err)
@@ -216,22 +156,22 @@ func TestOlderVersionDecidesWhatTheNewerOneBegan(t *testing.T) {
 		b := newBench(t, db, quick)
 		older, newer := b.orch, b.openNew()
 		b.orch = newer
-		confirmed, cancelled := newGID(), newGID()
+		confirmed, cancelled := sagatest.GID(), sagatest.GID()
 		tryAll(t, newer, confirmed, newPlan)
 		tryAll(t, newer, cancelled, newPlan)
 		tx, err := tcc.Join(t.Context(), older, confirmed)
-		must(t, err)
+		sagatest.Must(t, err)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.Finished() {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
 		tx, err = tcc.Join(t.Context(), older, cancelled)
-		must(t, err)
+		sagatest.Must(t, err)
 		outcome, err = tx.Cancel(t.Context(), "the customer left")
 		if err != nil || outcome.Finished() {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
-		must(t, older.Stop(t.Context()))
+		sagatest.Must(t, older.Stop(t.Context()))
 		b.reaches(confirmed, saga.Confirmed)
 		b.reaches(cancelled, saga.Cancelled)
 		b.books(b.db, 1, 70, 0, 30)
@@ -242,34 +182,11 @@ func TestOlderVersionDecidesWhatTheNewerOneBegan(t *testing.T) {
 	})
 }
 
-// bulkCredit keeps the items that it was called with in bulk.
-type bulkCredit struct {
-	kept[holdV2]
-	items []tcc.Item[holdV2]
-}
-
-func (c *bulkCredit) TryAll(_ context.Context, _ *gorm.DB, items []tcc.Item[holdV2]) ([]error, error) {
-	c.items = items
-	return nil, nil
-}
-
-func (c *bulkCredit) ConfirmAll(_ context.Context, _ *gorm.DB, items []tcc.Item[holdV2]) error {
-	c.items = items
-	return nil
-}
-
-func (c *bulkCredit) Deliver(context.Context, holdV2) (any, error) { return nil, nil }
-
-func (c *bulkCredit) DeliverAll(_ context.Context, items []tcc.Item[holdV2]) ([]any, []error) {
-	c.items = items
-	return make([]any, len(items)), nil
-}
-
 // In bulk, as one by one, a branch gets the payload of its own version.
 func TestVersionsInBulk(t *testing.T) {
 	t.Parallel()
 	c, b := catcher{}, &bulkCredit{}
-	must(t, tcc.Register(c, b, tcc.Upgrade("credit.hold", upgradeHold), tcc.Alias[holdV2]("credit.hold.v3")))
+	sagatest.Must(t, tcc.Register(c, b, tcc.Upgrade("credit.hold", upgradeHold), tcc.Alias[holdV2]("credit.hold.v3")))
 	for kind, payload := range map[string]string{
 		"credit.hold":    `{"Account":1,"Cents":7}`,
 		"credit.hold.v2": `{"Account":1,"Amount":{"Cents":7}}`,
@@ -285,12 +202,12 @@ func TestVersionsInBulk(t *testing.T) {
 		}
 		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
 			_, err := c[kind].Shape().(saga.Local).WorkBatch(t.Context(), noDatabase(t), op, calls)
-			must(t, err)
+			sagatest.Must(t, err)
 			check(string(op))
 		}
 		c[kind].Shape().(saga.Local).EffectBatches[barrier.Confirm](t.Context(), calls)
 		check("delivery")
-		must(t, c.callStored(t, kind, payload))
+		sagatest.Must(t, c.callStored(t, kind, payload))
 		if b.in != (holdV2{1, amount{7}}) {
 			t.Errorf("Confirm of %s got %+v", kind, b.in)
 		}
@@ -300,7 +217,7 @@ func TestVersionsInBulk(t *testing.T) {
 func TestVersionsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	c := catcher{}
-	must(t, tcc.Register(c, &kept[holdV2]{}, tcc.Upgrade("credit.hold", upgradeHold), tcc.AllowUnknownFields[holdV2]()))
+	sagatest.Must(t, tcc.Register(c, &kept[holdV2]{}, tcc.Upgrade("credit.hold", upgradeHold), tcc.AllowUnknownFields[holdV2]()))
 	for _, test := range []struct{ kind, payload, says string }{
 		{"credit.hold", `{"Account":1,"Cents":7,"New":1}`, `"New" is not in the type`}, // what Old lacks is lost in every case
 		{"credit.hold", `{"Account":0,"Cents":7}`, "upgrading the stored payload of credit.hold, g/07, to tcc_test.holdV2: no account"},
@@ -341,20 +258,14 @@ func TestRegisterRefusesOptionsThatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, test.err, test.says)
 		}
 	}
-	orch, err := embedded.Open(t.Context(), sqltest.Open(t, "sqlite"), quick)
-	must(t, err)
-	must(t, tcc.Register(orch, &kept[hold]{}))
+	orch := sagatest.Open(t, sqltest.Open(t, "sqlite"), quick)
+	sagatest.Must(t, tcc.Register(orch, &kept[hold]{}))
 	if err := tcc.Register(orch, b, tcc.Upgrade("credit.hold", upgradeHold)); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "credit.hold is registered") && !strings.Contains(err.Error(), "already") {
 		t.Errorf("a kind that is another branch's: %v", err)
 	}
 	c := catcher{}
-	must(t, tcc.RegisterRemote(c, remote{}, tcc.Alias[hold]("credit.reserve")))
+	sagatest.Must(t, tcc.RegisterRemote(c, remote{}, tcc.Alias[hold]("credit.reserve")))
 	if c["credit.hold"].Shape() == nil || c["credit.reserve"].Shape() == nil {
 		t.Errorf("registered: %v", c)
 	}
 }
-
-// remote is a service elsewhere.
-type remote struct{}
-
-func (remote) Call(context.Context, saga.Call) error { return nil }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -58,7 +59,7 @@ func TestOneBadMessageOfMany(t *testing.T) {
 		}
 		items[2].In.Subject = "elsewhere"
 		var failures []error
-		must(t, db.Transaction(func(tx *gorm.DB) (err error) {
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) (err error) {
 			failures, err = b.publisher.TryAll(t.Context(), tx, items)
 			return err
 		}))
@@ -82,7 +83,7 @@ func TestOneBadMessageOfMany(t *testing.T) {
 		if err := confirm(items); err == nil {
 			t.Error("confirmed what was not delivered")
 		}
-		must(t, confirm(items[3:]))
+		sagatest.Must(t, confirm(items[3:]))
 		if err := confirm(items[3:]); err == nil || !strings.Contains(err.Error(), "not prepared") {
 			t.Errorf("confirmed twice: %v", err)
 		}
@@ -95,7 +96,7 @@ func TestOneOfManyRefusedByTheStream(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	items := b.prepared(5, func(i int) string { return strings.Repeat("x", 1+i/2%2*4000) }) // the third and the fourth are long
 	_, err := b.js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: b.name, Subjects: []string{b.name + ".>"}, MaxMsgSize: 2000})
-	must(t, err)
+	sagatest.Must(t, err)
 	_, failures := b.publisher.DeliverAll(t.Context(), items)
 	for i, failure := range failures {
 		if long := i/2 == 1; (failure != nil) != long || long && !strings.Contains(failure.Error(), "message size exceeds maximum") {
@@ -112,10 +113,10 @@ func TestManyMessagesWithoutAnAnswer(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	items := b.prepared(5, func(int) string { return "x" })
 	publisher, err := message.NewPublisher(t.Context(), b.db, wrap(b.js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}, AckTimeout: 50 * time.Millisecond})
-	must(t, err)
-	must(t, b.js.DeleteStream(t.Context(), b.name))
+	sagatest.Must(t, err)
+	sagatest.Must(t, b.js.DeleteStream(t.Context(), b.name))
 	silent, err := b.js.Conn().SubscribeSync(b.name + ".>")
-	must(t, err)
+	sagatest.Must(t, err)
 	_, failures := publisher.DeliverAll(t.Context(), items)
 	for i, failure := range failures {
 		if !errors.Is(failure, context.DeadlineExceeded) {
@@ -132,10 +133,10 @@ func (b *bench) prepared(n int, data func(i int) string) []tcc.Item[message.Publ
 	b.t.Helper()
 	items := make([]tcc.Item[message.Publish], n)
 	for i := range items {
-		items[i].Context, items[i].GID, items[i].BranchID = b.t.Context(), newGID(), "01"
+		items[i].Context, items[i].GID, items[i].BranchID = b.t.Context(), sagatest.GID(), "01"
 		items[i].In = b.publish("a", data(i))
 	}
-	must(b.t, b.db.Transaction(func(tx *gorm.DB) error {
+	sagatest.Must(b.t, b.db.Transaction(func(tx *gorm.DB) error {
 		failures, err := b.publisher.TryAll(b.t.Context(), tx, items)
 		return errors.Join(err, errors.Join(failures...))
 	}))

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message"
 	seam "github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -36,15 +37,15 @@ func TestInboxIsCleaned(t *testing.T) {
 		b := newBench(t, db)
 		past, now := longAgo(db)
 		insert := func(consumer, stream, id string, sequence int, at string) {
-			must(t, db.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, sequence, handled_at) VALUES (?, ?, ?, ?, "+at+")", consumer, stream, id, sequence).Error)
+			sagatest.Must(t, db.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, sequence, handled_at) VALUES (?, ?, ?, ?, "+at+")", consumer, stream, id, sequence).Error)
 		}
 		for range 3 {
 			b.send("a", "x", nil)
 		}
 		stream, err := b.js.Stream(t.Context(), b.name)
-		must(t, err)
-		must(t, stream.DeleteMsg(t.Context(), 1))
-		must(t, db.Transaction(func(tx *gorm.DB) error {
+		sagatest.Must(t, err)
+		sagatest.Must(t, stream.DeleteMsg(t.Context(), 1))
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			for i := range 1100 { // more than two pages
 				if err := tx.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, sequence, handled_at) VALUES (?, ?, ?, 1, "+past+")", "worker", b.name, fmt.Sprintf("m%04d", i)).Error; err != nil {
 					return err
@@ -58,9 +59,9 @@ func TestInboxIsCleaned(t *testing.T) {
 		insert("somebody-else", b.name, "m0001", 1, past)
 		insert("worker", "another-stream", "m0002", 1, past)
 		b.consume(message.ConsumerConfig{Start: seam.Start{New: true}}, func(context.Context, *gorm.DB, message.Received) error { return nil })
-		eventually(t, "the old ones are gone", func() bool {
+		sagatest.Eventually(t, "the old ones are gone", func() bool {
 			var left []string
-			must(t, db.Raw("SELECT message_id FROM saga_inbox ORDER BY message_id").Scan(&left).Error)
+			sagatest.Must(t, db.Raw("SELECT message_id FROM saga_inbox ORDER BY message_id").Scan(&left).Error)
 			return slices.Equal(left, []string{"m0001", "m0002", "m0500-young", "m0501-stays"})
 		})
 	})
@@ -72,32 +73,32 @@ func TestOneProcessCleans(t *testing.T) {
 	db := sqltest.Open(t, "postgres")
 	b := newBench(t, db)
 	_, now := longAgo(db)
-	must(t, db.Exec("INSERT INTO saga_inbox_cleaning (consumer, stream, after_id, next_at) VALUES ('worker', ?, 'm1', "+now+" + INTERVAL '1 hour')", b.name).Error)
+	sagatest.Must(t, db.Exec("INSERT INTO saga_inbox_cleaning (consumer, stream, after_id, next_at) VALUES ('worker', ?, 'm1', "+now+" + INTERVAL '1 hour')", b.name).Error)
 	past, _ := longAgo(db)
 	for _, id := range []string{"m0", "m2"} {
-		must(t, db.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, handled_at) VALUES ('worker', ?, ?, "+past+")", b.name, id).Error)
+		sagatest.Must(t, db.Exec("INSERT INTO saga_inbox (consumer, stream, message_id, handled_at) VALUES ('worker', ?, ?, "+past+")", b.name, id).Error)
 	}
 	left := func() (ids []string) {
-		must(t, db.Raw("SELECT message_id FROM saga_inbox ORDER BY message_id").Scan(&ids).Error)
+		sagatest.Must(t, db.Raw("SELECT message_id FROM saga_inbox ORDER BY message_id").Scan(&ids).Error)
 		return ids
 	}
 	run := func() {
 		c := b.consume(message.ConsumerConfig{}, func(context.Context, *gorm.DB, message.Received) error { return nil })
 		b.send("a", "x", nil)
 		b.settled("worker")
-		must(t, c.Stop(t.Context()))
+		sagatest.Must(t, c.Stop(t.Context()))
 	}
 	run()
 	if ids := left(); !slices.Contains(ids, "m2") {
 		t.Errorf("cleaned in another one's turn: %v", ids)
 	}
-	must(t, db.Exec("UPDATE saga_inbox_cleaning SET next_at = "+now).Error)
+	sagatest.Must(t, db.Exec("UPDATE saga_inbox_cleaning SET next_at = "+now).Error)
 	c := b.consume(message.ConsumerConfig{}, func(context.Context, *gorm.DB, message.Received) error { return nil })
-	eventually(t, "the page behind the last is cleaned", func() bool { return !slices.Contains(left(), "m2") })
+	sagatest.Eventually(t, "the page behind the last is cleaned", func() bool { return !slices.Contains(left(), "m2") })
 	if ids := left(); !slices.Contains(ids, "m0") {
 		t.Errorf("it began at the start again: %v", ids)
 	}
-	must(t, c.Stop(t.Context()))
+	sagatest.Must(t, c.Stop(t.Context()))
 }
 
 // A message that was handled before the inbox knew streams is handled no more.
@@ -106,7 +107,7 @@ func TestInboxOfVersion1(t *testing.T) {
 		b := newBench(t, db)
 		_, now := longAgo(db)
 		for _, id := range []string{"named", b.name + "/2"} {
-			must(t, db.Exec("INSERT INTO saga_inbox (consumer, message_id, handled_at) VALUES ('worker', ?, "+now+")", id).Error)
+			sagatest.Must(t, db.Exec("INSERT INTO saga_inbox (consumer, message_id, handled_at) VALUES ('worker', ?, "+now+")", id).Error)
 		}
 		b.send("a", "1", nats.Header{message.HeaderID: {"named"}})
 		b.send("a", "2", nil)
@@ -135,23 +136,18 @@ func TestOutboxElsewhereIsCleaned(t *testing.T) {
 func outboxIsCleaned(t *testing.T, db, outbox *gorm.DB) {
 	js := connect(t)
 	stream := newStream(t, js)
-	orch, err := embedded.Open(t.Context(), db, embedded.Config{Poll: 20 * time.Millisecond, CallTimeout: time.Second, Retention: 2 * time.Second, Logger: quiet})
-	must(t, err)
+	orch := sagatest.Open(t, db, embedded.Config{CallTimeout: time.Second, Retention: 2 * time.Second})
 	publisher, err := message.NewPublisher(t.Context(), outbox, wrap(js), message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
-	must(t, err)
-	must(t, tcc.Register(orch, publisher))
-	running, stop := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- orch.Run(running) }()
+	sagatest.Must(t, err)
+	sagatest.Must(t, tcc.Register(orch, publisher))
+	sagatest.Run(t, orch)
 	_, err = tcc.Execute(t.Context(), orch, "order-1", message.Publish{Subject: stream + ".a", Data: []byte("x")})
-	must(t, err)
+	sagatest.Must(t, err)
 	past, _ := longAgo(db)
-	must(t, db.Exec("UPDATE saga_transactions SET deadline_at = "+past+", finished_at = "+past).Error)
-	eventually(t, "the outbox is empty", func() bool {
+	sagatest.Must(t, db.Exec("UPDATE saga_transactions SET deadline_at = "+past+", finished_at = "+past).Error)
+	sagatest.Eventually(t, "the outbox is empty", func() bool {
 		var n int
-		must(t, outbox.Raw("SELECT COUNT(*) FROM saga_outbox").Scan(&n).Error)
+		sagatest.Must(t, outbox.Raw("SELECT COUNT(*) FROM saga_outbox").Scan(&n).Error)
 		return n == 0
 	})
-	stop()
-	must(t, <-ended)
 }

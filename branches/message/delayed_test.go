@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -29,19 +30,19 @@ func TestDelayedMessage(t *testing.T) {
 		if rows := b.outboxRows(gid); rows[0].State != "delayed" || rows[1].State != "published" {
 			t.Errorf("outbox %+v", rows)
 		}
-		must(t, b.publisher.Stop(t.Context()))
-		must(t, b.outbox.Transaction(func(tx *gorm.DB) error { return b.publisher.Clean(t.Context(), tx, []string{gid}) }))
+		sagatest.Must(t, b.publisher.Stop(t.Context()))
+		sagatest.Must(t, b.outbox.Transaction(func(tx *gorm.DB) error { return b.publisher.Clean(t.Context(), tx, []string{gid}) }))
 		past, _ := longAgo(b.outbox)
-		exec(t, b.outbox, "UPDATE saga_outbox_delayed SET due_at = "+past+" WHERE gid = ?", gid)
+		sqltest.Exec(t, b.outbox, "UPDATE saga_outbox_delayed SET due_at = "+past+" WHERE gid = ?", gid)
 		b.holds(b.name, 1)
 
 		// Several instances start.
 		for range 3 {
 			publisher, err := message.NewPublisher(t.Context(), b.outbox, wrap(b.js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}})
-			must(t, err)
+			sagatest.Must(t, err)
 			t.Cleanup(func() { publisher.Stop(t.Context()) })
 		}
-		eventually(t, "it is published", func() bool { return b.delayed() == 0 })
+		sagatest.Eventually(t, "it is published", func() bool { return b.delayed() == 0 })
 		b.holds(b.name, 2)
 		if msg := read(t, b.js, b.name, 2); string(msg.Data) != "1" || msg.Header.Get(message.HeaderID) != id || msg.Header.Get("X-Tag") != "one" {
 			t.Errorf("%v: %s", msg.Header, msg.Data)
@@ -51,7 +52,7 @@ func TestDelayedMessage(t *testing.T) {
 
 func (b *bench) delayed() (n int) {
 	b.t.Helper()
-	must(b.t, b.outbox.Raw("SELECT COUNT(*) FROM saga_outbox_delayed").Scan(&n).Error)
+	sagatest.Must(b.t, b.outbox.Raw("SELECT COUNT(*) FROM saga_outbox_delayed").Scan(&n).Error)
 	return n
 }
 
@@ -64,13 +65,13 @@ func TestDelayedMessageInAnOutage(t *testing.T) {
 		in := b.publish("later", "1")
 		in.After = time.Millisecond
 		gid := b.execute(in) // needs no broker
-		eventually(t, "a failed attempt", func() bool {
+		sagatest.Eventually(t, "a failed attempt", func() bool {
 			var failures int
-			must(t, db.Raw("SELECT COALESCE(MAX(failures), 0) FROM saga_outbox_delayed").Scan(&failures).Error)
+			sagatest.Must(t, db.Raw("SELECT COALESCE(MAX(failures), 0) FROM saga_outbox_delayed").Scan(&failures).Error)
 			return failures > 0
 		})
 		broker.start()
-		eventually(t, "it is published", func() bool { return b.outboxRows(gid)[0].State == "published" })
+		sagatest.Eventually(t, "it is published", func() bool { return b.outboxRows(gid)[0].State == "published" })
 		b.holds(b.name, 1)
 		if row := b.outboxRows(gid)[0]; row.Sequence != 1 || row.Stream != b.name || !row.Published || b.delayed() != 0 {
 			t.Errorf("%+v", row)
@@ -84,7 +85,7 @@ func TestDelayedAndCancelled(t *testing.T) {
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	in := b.publish("later", "1")
 	in.After = time.Hour
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(t.Context(), b.orch, gid, in, phones(11))
 	if !errors.Is(err, saga.ErrCancelled) || b.delayed() != 0 {
 		t.Errorf("%v, %d, %+v", err, b.delayed(), b.outboxRows(gid))
@@ -98,7 +99,7 @@ func TestDelayedRefusals(t *testing.T) {
 		"between 0 and ten years": {Subject: b.name + ".a", After: -1},
 		"has no order":            {Subject: b.name + ".a", After: time.Second, Key: "x"},
 	} {
-		_, err := tcc.Execute(t.Context(), b.orch, newGID(), in)
+		_, err := tcc.Execute(t.Context(), b.orch, sagatest.GID(), in)
 		if !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %q", err, says)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -22,20 +23,17 @@ func TestBacklogOfAnOutage(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		broker := newBroker(t)
 		b := newBenchOn(t, db, db, connectTo(t, broker.server.ClientURL()))
-		orch, err := embedded.Open(t.Context(), db, embedded.Config{Poll: 20 * time.Millisecond, MinBackoff: time.Hour, MaxBackoff: time.Hour, Logger: quiet,
+		orch := sagatest.Open(t, db, embedded.Config{MinBackoff: time.Hour, MaxBackoff: time.Hour,
 			KindLimits: map[string]embedded.Limits{message.DefaultKind: {Rate: 1.0 / 3600, Failures: 5, Cooldown: time.Hour}}})
-		must(t, err)
-		must(t, tcc.Register(orch, b.publisher))
-		ended := make(chan error, 1)
-		go func() { ended <- orch.Run(t.Context()) }()
-		t.Cleanup(func() { <-ended })
+		sagatest.Must(t, tcc.Register(orch, b.publisher))
+		sagatest.Run(t, orch)
 		broker.stop()
 		const callers, each = 20, 20
 		var all sync.WaitGroup
 		for range callers {
 			all.Go(func() {
 				for i := range each {
-					outcome, err := tcc.Execute(t.Context(), orch, newGID(), b.publish("a", fmt.Sprint(i)))
+					outcome, err := tcc.Execute(t.Context(), orch, sagatest.GID(), b.publish("a", fmt.Sprint(i)))
 					if err != nil || outcome.State != saga.Confirming {
 						t.Errorf("%+v, %v", outcome, err)
 					}
@@ -44,11 +42,11 @@ func TestBacklogOfAnOutage(t *testing.T) {
 		}
 		all.Wait()
 		broker.start()
-		eventually(t, "one is published", func() bool {
-			outcome, err := tcc.Execute(t.Context(), orch, newGID(), b.publish("b", "first"))
+		sagatest.Eventually(t, "one is published", func() bool {
+			outcome, err := tcc.Execute(t.Context(), orch, sagatest.GID(), b.publish("b", "first"))
 			return err == nil && outcome.State == saga.Confirmed
 		})
-		eventually(t, "all are finished", func() bool {
+		sagatest.Eventually(t, "all are finished", func() bool {
 			left, err := orch.List(t.Context(), saga.Filter{Unfinished: true})
 			return err == nil && len(left) == 0
 		})

@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc/tcctest"
 )
@@ -18,7 +19,7 @@ func TestExercise(t *testing.T) {
 		js := connect(t)
 		stream := newStream(t, js)
 		publisher, err := message.NewPublisher(t.Context(), db, wrap(js), message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
-		must(t, err)
+		sagatest.Must(t, err)
 		type state struct{ Prepared, Published, Streamed int64 }
 		tcctest.Exercise(t, db, publisher, tcctest.Case[message.Publish]{
 			Name:    "a message",

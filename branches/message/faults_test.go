@@ -20,6 +20,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	seam "github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
@@ -54,13 +55,13 @@ func TestStreamMadeAgain(t *testing.T) {
 		b.send("a", "old", nil)
 		b.send("a", "named", nats.Header{message.HeaderID: {"m"}})
 		seen.reaches(t, 2)
-		must(t, b.js.DeleteStream(t.Context(), b.name))
-		eventually(t, "the consumer says that it waits", func() bool {
+		sagatest.Must(t, b.js.DeleteStream(t.Context(), b.name))
+		sagatest.Eventually(t, "the consumer says that it waits", func() bool {
 			s := c.State(t.Context())
 			return s.Status == message.WaitingForBroker && errors.Is(s.LastError, seam.ErrNotFound)
 		})
 		_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: b.name, Subjects: []string{b.name + ".>"}})
-		must(t, err)
+		sagatest.Must(t, err)
 		b.send("a", "new", nil)
 		b.send("a", "named", nats.Header{message.HeaderID: {"m"}}) // the same message, published again
 		entries := seen.reaches(t, 3)
@@ -81,7 +82,7 @@ func TestConnectionClosedForGood(t *testing.T) {
 	js := connect(t)
 	c, err := message.Consume(t.Context(), b.db, wrap(js), message.ConsumerConfig{Stream: b.name, Name: "worker", Logger: quiet},
 		func(context.Context, *gorm.DB, message.Received) error { return nil })
-	must(t, err)
+	sagatest.Must(t, err)
 	if err := c.Err(); err != nil {
 		t.Errorf("while it runs: %v", err)
 	}
@@ -93,7 +94,7 @@ func TestConnectionClosedForGood(t *testing.T) {
 	if s := c.State(t.Context()); s.Status != message.Stopped || s.LastError == nil {
 		t.Errorf("the state is %+v", s)
 	}
-	must(t, c.Stop(t.Context()))
+	sagatest.Must(t, c.Stop(t.Context()))
 }
 
 // A handler that ends its goroutine has failed, and nothing more.
@@ -161,23 +162,23 @@ func TestDatabaseAway(t *testing.T) {
 	}()
 	<-started
 	p.set(true)
-	eventually(t, "the consumer waits for the database", func() bool { return c.State(t.Context()).Status == message.WaitingForDatabase })
+	sagatest.Eventually(t, "the consumer waits for the database", func() bool { return c.State(t.Context()).Status == message.WaitingForDatabase })
 	during := calls.Load()
 	for range 20 { // it goes on waiting, which takes a while to see
-		eventually(t, "another look", func() bool { return c.State(t.Context()).Status == message.WaitingForDatabase })
+		sagatest.Eventually(t, "another look", func() bool { return c.State(t.Context()).Status == message.WaitingForDatabase })
 	}
 	if calls.Load() > during+50 {
 		t.Errorf("%d calls without a database", calls.Load()-during)
 	}
 	p.set(false)
-	eventually(t, "all are handled", func() bool {
+	sagatest.Eventually(t, "all are handled", func() bool {
 		var n int64
 		return direct.Raw("SELECT COUNT(DISTINCT id) FROM effects").Scan(&n).Error == nil && n == messages
 	})
 	b.settled("worker")
 	var n, attempts int64
-	must(t, direct.Raw("SELECT COUNT(*) FROM effects").Scan(&n).Error)
-	must(t, direct.Raw("SELECT COALESCE(SUM(attempts), 0) FROM saga_inbox").Scan(&attempts).Error)
+	sagatest.Must(t, direct.Raw("SELECT COUNT(*) FROM effects").Scan(&n).Error)
+	sagatest.Must(t, direct.Raw("SELECT COALESCE(SUM(attempts), 0) FROM saga_inbox").Scan(&attempts).Error)
 	if n != messages || attempts != 0 || count(t, b.js, b.name+"_dead") != 0 {
 		t.Errorf("%d effects, %d attempts, %d dead letters", n, attempts, count(t, b.js, b.name+"_dead"))
 	}
@@ -206,7 +207,7 @@ func TestDatabaseHangs(t *testing.T) {
 		b.send("a", "x", nats.Header{message.HeaderID: {fmt.Sprint("m", i)}})
 	}
 	// Once the consumer has noted why it goes no further, it is too late to count.
-	eventually(t, "the time of the handler is over", func() bool { return c.State(t.Context()).LastError != nil })
+	sagatest.Eventually(t, "the time of the handler is over", func() bool { return c.State(t.Context()).LastError != nil })
 	p.gate.Unlock()
 	b.settled("worker")
 	b.db = direct
@@ -247,8 +248,8 @@ func TestSwallowedDeadlock(t *testing.T) {
 	db := sqltest.Open(t, "mysql")
 	b := newBench(t, db)
 	b.effects()
-	exec(t, db, "CREATE TABLE things (id INT PRIMARY KEY, n INT NOT NULL)")
-	exec(t, db, "INSERT INTO things VALUES (1, 0), (2, 0)")
+	sqltest.Exec(t, db, "CREATE TABLE things (id INT PRIMARY KEY, n INT NOT NULL)")
+	sqltest.Exec(t, db, "INSERT INTO things VALUES (1, 0), (2, 0)")
 	var runs atomic.Int64
 	b.consume(message.ConsumerConfig{}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
 		if err := effect(tx, "worker", m.ID); err != nil {
@@ -272,13 +273,13 @@ func TestSwallowedDeadlock(t *testing.T) {
 // loseDeadlock lets tx lose a deadlock, and keeps the error to itself.
 func loseDeadlock(t *testing.T, db, tx *gorm.DB) {
 	t.Helper()
-	must(t, tx.Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error)
+	sagatest.Must(t, tx.Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error)
 	other := db.Begin()
 	defer other.Rollback()
 	for i := range 20 { // it has done more, and so MySQL lets it win
-		must(t, other.Exec("INSERT INTO things VALUES (?, 0)", 100+i).Error)
+		sagatest.Must(t, other.Exec("INSERT INTO things VALUES (?, 0)", 100+i).Error)
 	}
-	must(t, other.Exec("UPDATE things SET n = n + 1 WHERE id = 2").Error)
+	sagatest.Must(t, other.Exec("UPDATE things SET n = n + 1 WHERE id = 2").Error)
 	met := make(chan error, 1)
 	go func() { met <- other.Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error }()
 	if err := tx.Exec("UPDATE things SET n = n + 1 WHERE id = 2").Error; err == nil {
@@ -300,7 +301,7 @@ func TestHandlerKillsTheProcess(t *testing.T) {
 			t.Parallel()
 			database := sqltest.Create(t, dialect)
 			db := sqltest.Connect(t, database, &gorm.Config{})
-			must(t, schema.Migrate(t.Context(), db))
+			sagatest.Must(t, schema.Migrate(t.Context(), db))
 			b := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), connect(t))
 			b.db = db
 			for i := range 5 {
@@ -323,7 +324,7 @@ func TestHandlerKillsTheProcess(t *testing.T) {
 				}
 			}
 			text, err := os.ReadFile(calls)
-			must(t, err)
+			sagatest.Must(t, err)
 			if n := strings.Count(string(text), "bad"); n != 3 {
 				t.Errorf("handled %d times", n)
 			}
@@ -332,8 +333,8 @@ func TestHandlerKillsTheProcess(t *testing.T) {
 				t.Errorf("letters %+v", letters)
 			}
 			var attempts, handled int64
-			must(t, db.Raw("SELECT COALESCE(SUM(attempts), 0) FROM saga_inbox WHERE message_id <> 'bad'").Scan(&attempts).Error)
-			must(t, db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE handled_at IS NOT NULL").Scan(&handled).Error)
+			sagatest.Must(t, db.Raw("SELECT COALESCE(SUM(attempts), 0) FROM saga_inbox WHERE message_id <> 'bad'").Scan(&attempts).Error)
+			sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE handled_at IS NOT NULL").Scan(&handled).Error)
 			if attempts != 0 || handled != 10 {
 				t.Errorf("%d attempts of others, %d handled", attempts, handled)
 			}
@@ -344,7 +345,7 @@ func TestHandlerKillsTheProcess(t *testing.T) {
 func child(t *testing.T, run string, environment ...string) *osexec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
-	must(t, err)
+	sagatest.Must(t, err)
 	command := osexec.CommandContext(t.Context(), self, run, "-test.timeout=60s")
 	command.Env = append(os.Environ(), environment...)
 	return command
@@ -367,10 +368,10 @@ func killedProcess(t *testing.T, stream string) {
 			os.Exit(7)
 			return nil
 		})
-	must(t, err)
-	eventually(t, "all is settled", func() bool {
+	sagatest.Must(t, err)
+	sagatest.Eventually(t, "all is settled", func() bool {
 		info, err := js.Consumer(t.Context(), stream, "worker")
 		return err == nil && info.CachedInfo().AckFloor.Stream == 11
 	})
-	must(t, c.Stop(t.Context()))
+	sagatest.Must(t, c.Stop(t.Context()))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message"
 	seam "github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -22,9 +23,9 @@ func TestTheSameGIDTwice(t *testing.T) {
 		b := newBench(t, db)
 		foreign := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), b.js)
 		publisher, err := message.NewPublisher(t.Context(), foreign.db, wrap(b.js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}, Kind: "message.shared"})
-		must(t, err)
+		sagatest.Must(t, err)
 		t.Cleanup(func() { publisher.Stop(t.Context()) })
-		must(t, tcc.Register(foreign.orch, publisher))
+		sagatest.Must(t, tcc.Register(foreign.orch, publisher))
 
 		in := b.publish("placed", "same")
 		outcome, err := tcc.Execute(t.Context(), b.orch, "order-1001", in)
@@ -41,10 +42,10 @@ func TestTheSameGIDTwice(t *testing.T) {
 
 		// As the retention leaves it.
 		for _, table := range []string{"saga_transactions", "saga_branches", "saga_barrier", "saga_outbox"} {
-			exec(t, db, "DELETE FROM "+table+" WHERE gid = 'order-1001'")
+			sqltest.Exec(t, db, "DELETE FROM "+table+" WHERE gid = 'order-1001'")
 		}
 		_, err = tcc.Execute(t.Context(), b.orch, "order-1001", in)
-		must(t, err)
+		sagatest.Must(t, err)
 		b.holds(b.name, 3)
 		ids := map[string]bool{}
 		for sequence := uint64(1); sequence <= 3; sequence++ {
@@ -61,9 +62,9 @@ func TestTheSameGIDTwice(t *testing.T) {
 func TestAnotherMessageUnderItsID(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
-	tx, err := tcc.Begin(t.Context(), b.orch, newGID())
-	must(t, err)
-	must(t, tx.Try(t.Context(), b.publish("a", "ours")))
+	tx, err := tcc.Begin(t.Context(), b.orch, sagatest.GID())
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(t.Context(), b.publish("a", "ours")))
 	id := b.id(tx.GID(), "01")
 	b.send("a", "theirs", nats.Header{"Nats-Msg-Id": {id}})
 	outcome, err := tx.Confirm(t.Context())
@@ -71,7 +72,7 @@ func TestAnotherMessageUnderItsID(t *testing.T) {
 		t.Fatalf("%+v, %v", outcome, err)
 	}
 	found, err := b.orch.Lookup(t.Context(), tx.GID())
-	must(t, err)
+	sagatest.Must(t, err)
 	if !strings.Contains(found.Attention, "conflict") || !strings.Contains(found.Attention, "another message under this id") {
 		t.Errorf("attention %q", found.Attention)
 	}
@@ -83,9 +84,9 @@ func TestSeveralPublishers(t *testing.T) {
 	outboxes(t, func(t *testing.T, b *bench) {
 		audit := newStream(t, b.js)
 		publisher, err := message.NewPublisher(t.Context(), b.outbox, wrap(b.js), message.Config{Stream: audit, Subjects: []string{audit + ".>"}, Kind: "message.audit"})
-		must(t, err)
+		sagatest.Must(t, err)
 		t.Cleanup(func() { publisher.Stop(t.Context()) })
-		must(t, tcc.Register(b.orch, publisher))
+		sagatest.Must(t, tcc.Register(b.orch, publisher))
 		gid := b.execute(b.publish("placed", "1"), message.Publish{Subject: audit + ".placed", Data: []byte("2"), Kind: "message.audit"})
 		b.holds(b.name, 1)
 		b.holds(audit, 1)
@@ -94,7 +95,7 @@ func TestSeveralPublishers(t *testing.T) {
 			t.Errorf("%+v", rows)
 		}
 		found, err := b.orch.Lookup(t.Context(), gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if found.Branches[0].Kind != message.DefaultKind || found.Branches[1].Kind != "message.audit" {
 			t.Errorf("%+v", found.Branches)
 		}
@@ -110,7 +111,7 @@ func TestUnsafeStream(t *testing.T) {
 	js := connect(t)
 	name := newStream(t, js)
 	_, err := js.Conn().Request("$JS.API.STREAM.CREATE."+name, []byte(`{"name":"`+name+`","subjects":["`+name+`.>"],"no_ack":true,"storage":"file","retention":"limits","num_replicas":1}`), 5e9)
-	must(t, err)
+	sagatest.Must(t, err)
 	_, err = message.NewPublisher(t.Context(), sqltest.Open(t, "sqlite"), wrap(js), message.Config{Stream: name, Subjects: []string{name + ".>"}})
 	if !errors.Is(err, seam.ErrUnsafe) || !strings.Contains(err.Error(), "no_ack") {
 		t.Error(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -23,7 +24,7 @@ func FuzzPublish(f *testing.F) {
 	f.Fuzz(func(t *testing.T, last, header, value string, data []byte) {
 		b := *b
 		b.t = t
-		gid := newGID()
+		gid := sagatest.GID()
 		payload := message.Publish{Subject: b.name + "." + last, Data: data, Headers: map[string][]string{header: {value}}}
 		_, err := tcc.Execute(t.Context(), b.orch, gid, payload)
 		if err != nil {

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -100,23 +100,29 @@ func TestDeadLetterAndResend(t *testing.T) {
 func TestDeadLetterOfOtherFailures(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
+	type fault string // what the handler does, as the data of the message
+	const panics, timesOut, isLate fault = "panic", "timeout", "late"
 	b.consume(message.ConsumerConfig{Attempts: 2, Timeout: 500 * time.Millisecond}, func(ctx context.Context, _ *gorm.DB, m message.Received) error {
-		switch string(m.Data) {
-		case "panic":
+		switch fault(m.Data) {
+		case panics:
 			panic("on purpose")
-		case "late":
+		case isLate:
 			<-ctx.Done()
 			return nil
+		default:
+			<-ctx.Done()
+			return ctx.Err()
 		}
-		<-ctx.Done()
-		return ctx.Err()
 	})
-	for i, c := range []struct{ data, says string }{{"panic", "panic: on purpose"}, {"timeout", "deadline exceeded"}, {"late", "deadline exceeded"}} {
-		b.send("a", c.data, nil)
-		eventually(t, "the dead letter of a "+c.data, func() bool { return count(t, b.js, b.name+"_dead") == uint64(i+1) })
+	for i, c := range []struct {
+		fault fault
+		says  string
+	}{{panics, "panic: on purpose"}, {timesOut, "deadline exceeded"}, {isLate, "deadline exceeded"}} {
+		b.send("a", string(c.fault), nil)
+		sagatest.Eventually(t, "the dead letter of a "+string(c.fault), func() bool { return count(t, b.js, b.name+"_dead") == uint64(i+1) })
 		letter := read(t, b.js, b.name+"_dead", uint64(i+1))
 		if reason := letter.Header.Get(message.HeaderReason); !strings.Contains(reason, c.says) || letter.Header.Get(message.HeaderAttempts) != "2" {
-			t.Errorf("%s: %v", c.data, letter.Header)
+			t.Errorf("%s: %v", c.fault, letter.Header)
 		}
 	}
 	b.settled("worker")
@@ -190,7 +196,7 @@ func TestDeadLetterTwice(t *testing.T) {
 		})
 		b.send("a", "x", nats.Header{message.HeaderID: {"m"}})
 		for i := range 3 {
-			eventually(t, "the letter", func() bool { return len(b.buried(message.LetterFilter{})) == 1 })
+			sagatest.Eventually(t, "the letter", func() bool { return len(b.buried(message.LetterFilter{})) == 1 })
 			if n := len(seen.all()); n != 2*(i+1) {
 				t.Errorf("%d calls after round %d", n, i+1)
 			}
@@ -268,140 +274,16 @@ func TestLettersAreListedLookedAtAndDeleted(t *testing.T) {
 	}
 }
 
-// A message of the size that the broker takes just so becomes a letter without its
-// data, which are read from its stream, and is not handled again and again.
-func TestDeadLetterOfLargestMessage(t *testing.T) {
-	t.Parallel()
-	db := sqltest.Open(t, "sqlite")
-	b := newBench(t, db)
-	most := int(b.js.Conn().MaxPayload()) - 200
-	data := strings.Repeat("x", most)
-	var broken atomic.Bool
-	broken.Store(true)
-	var seen journal
-	b.consume(message.ConsumerConfig{Attempts: 2}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
-		seen.note(m)
-		if broken.Load() {
-			return errors.New("on purpose")
-		}
-		return nil
-	})
-	b.send("a", data, nats.Header{"X-Tag": {"t"}})
-	b.send("b", data, nats.Header{"X-Tag": {"gone"}})
-	b.settled("worker")
-	letters := b.buried(message.LetterFilter{})
-	if len(letters) != 2 || len(seen.all()) != 4 || !letters[0].WithoutData {
-		t.Fatalf("%d calls, %d letters", len(seen.all()), len(letters))
-	}
-	l, err := b.letters().Get(t.Context(), letters[0].Number)
-	if err != nil || len(l.Message.Data) != most || len(l.Message.Headers["X-Tag"]) != 1 {
-		t.Errorf("%d bytes, %v", len(l.Message.Data), err)
-	}
-	stream, err := b.js.Stream(t.Context(), b.name)
-	must(t, err)
-	must(t, stream.DeleteMsg(t.Context(), letters[1].Message.Sequence))
-	broken.Store(false)
-	if sent := b.resend(); sent != 2 {
-		t.Errorf("resent %d", sent)
-	}
-	m := seen.reaches(t, 5)[4]
-	if len(m.Data) != most || m.Subject != b.name+"."+string("ab"[m.Sequence-1]) || m.Headers["X-Tag"][0] != "t" {
-		t.Errorf("resent %d bytes on %s, %v", len(m.Data), m.Subject, m.Headers)
-	}
-	// That whose data are gone is a letter again, and says so.
-	eventually(t, "the letter without data is back", func() bool {
-		return len(b.buried(message.LetterFilter{Reason: "does not have message 2 any more"})) == 1
-	})
-}
-
-// Of a stream that removes what is acknowledged, a message that is too large for a
-// letter stays where it is.
-func TestLargestMessageOfWorkQueue(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "sqlite"))
-	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: b.name + "q", Subjects: []string{b.name + "q.>"}, Retention: jetstream.WorkQueuePolicy})
-	must(t, err)
-	t.Cleanup(func() {
-		for _, name := range []string{"q", "q_dead"} {
-			must(t, b.js.DeleteStream(context.Background(), b.name+name))
-		}
-	})
-	var seen journal
-	c, err := message.Consume(t.Context(), b.db, wrap(b.js), message.ConsumerConfig{Stream: b.name + "q", Name: "worker", Attempts: 2, Logger: quiet,
-		MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond}, func(_ context.Context, _ *gorm.DB, m message.Received) error {
-		seen.note(m)
-		return errors.New("on purpose")
-	})
-	must(t, err)
-	defer c.Stop(t.Context())
-	_, err = b.js.Publish(t.Context(), b.name+"q.a", []byte(strings.Repeat("x", int(b.js.Conn().MaxPayload())-200)))
-	must(t, err)
-	eventually(t, "the consumer says why", func() bool {
-		last := c.State(t.Context()).LastError
-		return last != nil && strings.Contains(last.Error(), "stays there")
-	})
-	if got := count(t, b.js, b.name+"q"); got != 1 || len(seen.all()) != 2 {
-		t.Errorf("the stream has %d messages, and the handler was called %d times", got, len(seen.all()))
-	}
-}
-
 // The stream of the dead letters is as safe as the source, and comes back when
 // somebody has deleted it.
 func TestDeadLetterStreamComesBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, sqltest.Open(t, "sqlite"))
 	b.consume(message.ConsumerConfig{Attempts: 1}, func(context.Context, *gorm.DB, message.Received) error { return errors.New("on purpose") })
-	must(t, b.js.DeleteStream(t.Context(), b.name+"_dead"))
+	sagatest.Must(t, b.js.DeleteStream(t.Context(), b.name+"_dead"))
 	b.send("a", "x", nil)
 	b.settled("worker")
 	if letters := b.buried(message.LetterFilter{}); len(letters) != 1 {
 		t.Errorf("letters %+v", letters)
 	}
-}
-
-// resettled waits until the consumer has acknowledged what was sent to it again from
-// the dead letters.
-func (b *bench) resettled(consumer string) {
-	b.t.Helper()
-	eventually(b.t, consumer+" has acknowledged what was sent again", func() bool {
-		s, err := b.js.Stream(b.t.Context(), b.name+"_dead")
-		if err != nil {
-			return false
-		}
-		info, err := s.Info(b.t.Context(), jetstream.WithSubjectFilter("dead."+b.name+".again."+consumer+".>"))
-		return err == nil && len(info.State.Subjects) == 0
-	})
-}
-
-// letters are the dead letters of the bench's stream.
-func (b *bench) letters() *message.DeadLetters {
-	b.t.Helper()
-	d, err := message.NewDeadLetters(b.db, wrap(b.js), b.name, "")
-	must(b.t, err)
-	return d
-}
-
-// buried lists the dead letters.
-func (b *bench) buried(filter message.LetterFilter) []message.Letter {
-	b.t.Helper()
-	letters, err := b.letters().List(b.t.Context(), filter)
-	must(b.t, err)
-	return letters
-}
-
-var operator = message.By{Who: "ann", Why: "mended"}
-
-// resend sends all dead letters again.
-func (b *bench) resend() int {
-	b.t.Helper()
-	sent, err := b.letters().Resend(b.t.Context(), operator, numbers(b.buried(message.LetterFilter{}))...)
-	must(b.t, err)
-	return sent
-}
-
-func numbers(letters []message.Letter) (all []uint64) {
-	for _, l := range letters {
-		all = append(all, l.Number)
-	}
-	return all
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -25,13 +26,13 @@ import (
 func (b *bench) stored(last string) (data []string) {
 	b.t.Helper()
 	s, err := b.js.Stream(b.t.Context(), b.name)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	for next := uint64(1); ; next++ {
 		msg, err := s.GetMsg(b.t.Context(), next, jetstream.WithGetMsgSubject(b.name+"."+last))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return data
 		}
-		must(b.t, err)
+		sagatest.Must(b.t, err)
 		data, next = append(data, string(msg.Data)), msg.Sequence
 	}
 }
@@ -45,7 +46,7 @@ func TestOrderOfThePlan(t *testing.T) {
 		for range callers {
 			all.Go(func() {
 				for range each {
-					gid := newGID()
+					gid := sagatest.GID()
 					var plan []tcc.Payload
 					for part := range parts {
 						plan = append(plan, b.publish("a", fmt.Sprint(gid, " ", part)))
@@ -62,7 +63,7 @@ func TestOrderOfThePlan(t *testing.T) {
 			var gid string
 			var part int
 			_, err := fmt.Sscan(data, &gid, &part)
-			must(t, err)
+			sagatest.Must(t, err)
 			if part != next[gid] {
 				t.Errorf("message %d of %s came as number %d", part, gid, next[gid])
 			}
@@ -92,9 +93,9 @@ func TestOrderOfTheDecisions(t *testing.T) {
 				b := newBenchOn(t, db, db, connectTo(t, broker.server.ClientURL()))
 				var open []*tcc.Transaction
 				for i := range 5 {
-					tx, err := tcc.Begin(t.Context(), b.orch, newGID())
-					must(t, err)
-					must(t, tx.Try(t.Context(), b.withKey("order-1", fmt.Sprint(i))))
+					tx, err := tcc.Begin(t.Context(), b.orch, sagatest.GID())
+					sagatest.Must(t, err)
+					sagatest.Must(t, tx.Try(t.Context(), b.withKey("order-1", fmt.Sprint(i))))
 					open = append(open, tx)
 				}
 				if outage {
@@ -102,10 +103,10 @@ func TestOrderOfTheDecisions(t *testing.T) {
 				}
 				for _, i := range []int{3, 1, 4, 0} {
 					_, err := open[i].Confirm(t.Context())
-					must(t, err)
+					sagatest.Must(t, err)
 				}
 				_, err := open[2].Cancel(t.Context(), "on purpose")
-				must(t, err)
+				sagatest.Must(t, err)
 				if outage {
 					broker.start()
 				}
@@ -116,7 +117,7 @@ func TestOrderOfTheDecisions(t *testing.T) {
 					t.Errorf("stored %v", got)
 				}
 				var left int
-				must(t, db.Raw("SELECT COUNT(*) FROM saga_outbox_order").Scan(&left).Error)
+				sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM saga_outbox_order").Scan(&left).Error)
 				if left != 0 {
 					t.Errorf("%d messages still wait for each other", left)
 				}
@@ -140,7 +141,7 @@ func TestOrderAcrossAnOutage(t *testing.T) {
 					for i := from; i < to; i++ {
 						// One caller for each key, by turns at both instances.
 						orch := []*embedded.Engine{b.orch, other}[i%2]
-						_, err := tcc.Execute(t.Context(), orch, newGID(), b.withKey(fmt.Sprint("key-", key), fmt.Sprint(key, " ", i)))
+						_, err := tcc.Execute(t.Context(), orch, sagatest.GID(), b.withKey(fmt.Sprint("key-", key), fmt.Sprint(key, " ", i)))
 						if err != nil {
 							t.Error(err)
 						}
@@ -156,7 +157,7 @@ func TestOrderAcrossAnOutage(t *testing.T) {
 		other = b.orch
 		broker.start()
 		send(2*each, 3*each)
-		eventually(t, "all are finished", func() bool {
+		sagatest.Eventually(t, "all are finished", func() bool {
 			left, err := b.orch.List(t.Context(), saga.Filter{Unfinished: true})
 			return err == nil && len(left) == 0
 		})
@@ -164,7 +165,7 @@ func TestOrderAcrossAnOutage(t *testing.T) {
 		for _, data := range b.stored("k") {
 			var key, i int
 			_, err := fmt.Sscan(data, &key, &i)
-			must(t, err)
+			sagatest.Must(t, err)
 			if next[key] != i {
 				t.Fatalf("key %d: message %d came as number %d", key, i, next[key])
 			}
@@ -177,12 +178,10 @@ func TestOrderAcrossAnOutage(t *testing.T) {
 // another opens a second instance on the bench's database.
 func (b *bench) another(js jetstream.JetStream) (orch *embedded.Engine, stop func()) {
 	b.t.Helper()
-	orch, err := embedded.Open(b.t.Context(), b.db, embedded.Config{Lease: time.Second, Poll: 20 * time.Millisecond,
-		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Logger: quiet})
-	must(b.t, err)
+	orch = sagatest.Open(b.t, b.db, embedded.Config{Lease: time.Second})
 	publisher, err := message.NewPublisher(b.t.Context(), b.outbox, wrap(js), message.Config{Stream: b.name, Subjects: []string{b.name + ".>"}, Logger: quiet})
-	must(b.t, err)
-	must(b.t, tcc.Register(orch, publisher))
+	sagatest.Must(b.t, err)
+	sagatest.Must(b.t, tcc.Register(orch, publisher))
 	ended := make(chan error, 1)
 	go func() { ended <- orch.Run(context.WithoutCancel(b.t.Context())) }()
 	return orch, func() {
@@ -199,26 +198,26 @@ func (b *bench) another(js jetstream.JetStream) (orch *embedded.Engine, stop fun
 func TestBehindAMessageThatFails(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db)
-		first, err := tcc.Begin(t.Context(), b.orch, newGID())
-		must(t, err)
-		must(t, first.Try(t.Context(), b.withKey("x", "1")))
-		exec(t, db, "UPDATE saga_outbox SET subject = 'unheard.of' WHERE gid = ?", first.GID())
+		first, err := tcc.Begin(t.Context(), b.orch, sagatest.GID())
+		sagatest.Must(t, err)
+		sagatest.Must(t, first.Try(t.Context(), b.withKey("x", "1")))
+		sqltest.Exec(t, db, "UPDATE saga_outbox SET subject = 'unheard.of' WHERE gid = ?", first.GID())
 		outcome, err := first.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
-		second := newGID()
+		second := sagatest.GID()
 		outcome, err = tcc.Execute(t.Context(), b.orch, second, b.withKey("x", "2"))
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
 		b.execute(b.withKey("y", "3")) // another key goes on
 		found, err := b.orch.Lookup(t.Context(), second)
-		must(t, err)
+		sagatest.Must(t, err)
 		if attempts := found.Branches[0].Attempts; len(attempts) == 0 || !strings.Contains(attempts[0].Error, "the earlier message "+first.GID()+"/01/") {
 			t.Errorf("attempts %+v", attempts)
 		}
-		exec(t, db, "UPDATE saga_outbox SET subject = ? WHERE gid = ?", b.name+".k", first.GID())
+		sqltest.Exec(t, db, "UPDATE saga_outbox SET subject = ? WHERE gid = ?", b.name+".k", first.GID())
 		b.reaches(second, saga.Confirmed)
 		b.reaches(first.GID(), saga.Confirmed)
 		if got := b.stored("k"); !slices.Equal(got, []string{"3", "1", "2"}) {
@@ -231,7 +230,7 @@ func TestBehindAMessageThatFails(t *testing.T) {
 func TestKeyNeedsTheEnginesDatabase(t *testing.T) {
 	t.Parallel()
 	b := newBenchOn(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), connect(t))
-	_, err := tcc.Execute(t.Context(), b.orch, newGID(), b.withKey("x", "1"))
+	_, err := tcc.Execute(t.Context(), b.orch, sagatest.GID(), b.withKey("x", "1"))
 	if !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), "give NewPublisher the engine's database") {
 		t.Error(err)
 	}

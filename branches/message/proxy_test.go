@@ -8,6 +8,7 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
@@ -39,7 +40,7 @@ func (p *proxy) forward(to, from net.Conn) {
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	sagatest.Must(t, err)
 	p := &proxy{listener: listener, target: target}
 	t.Cleanup(func() { listener.Close(); p.set(true) })
 	go func() {
@@ -78,9 +79,9 @@ func throughProxy(t *testing.T) (direct, cuttable *gorm.DB, p *proxy) {
 	t.Helper()
 	database := sqltest.Create(t, "mysql")
 	direct = sqltest.Connect(t, database, &gorm.Config{})
-	must(t, schema.Migrate(t.Context(), direct))
+	sagatest.Must(t, schema.Migrate(t.Context(), direct))
 	config, err := mysqldriver.ParseDSN(database.DSN)
-	must(t, err)
+	sagatest.Must(t, err)
 	p = newProxy(t, config.Addr)
 	config.Addr = p.listener.Addr().String()
 	return direct, sqltest.Connect(t, sqltest.Database{Dialect: "mysql", DSN: config.FormatDSN()}, &gorm.Config{}), p

@@ -1,7 +1,6 @@
 package message_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -42,11 +40,11 @@ func TestPublishedAfterTheDecision(t *testing.T) {
 		in := b.publish("placed", `{"order": 1}`)
 		in.Headers = map[string][]string{"Content-Type": {"application/json"}, "x-Tag": {"one", "two: <2>"}, "X-Text": {"größe 漢字"}}
 
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, tx.Try(t.Context(), phones(1)))
-		must(t, tx.Try(t.Context(), in))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), phones(1)))
+		sagatest.Must(t, tx.Try(t.Context(), in))
 		want := []outboxRow{{BranchID: "02", State: "prepared", Subject: in.Subject}}
 		if got := b.outboxRows(gid); !slices.Equal(got, want) {
 			t.Errorf("outbox before the decision: %+v", got)
@@ -113,7 +111,7 @@ func TestPublishAsJSON(t *testing.T) {
 			t.Errorf("%s, %v, want %s", text, err, c.want)
 		}
 		var out message.Publish
-		must(t, json.Unmarshal(text, &out))
+		sagatest.Must(t, json.Unmarshal(text, &out))
 		if out.Subject != c.in.Subject || string(out.Data) != string(c.in.Data) || !maps.EqualFunc(out.Headers, c.in.Headers, slices.Equal) {
 			t.Errorf("%s came back as %+v", text, out)
 		}
@@ -130,7 +128,7 @@ func TestRejectedLeavesNothing(t *testing.T) {
 			"stock first":   {phones(11), b.publish("placed", "1")},
 			"two messages":  {b.publish("placed", "1"), phones(1), b.publish("placed", "2"), phones(10)},
 		} {
-			gid := newGID()
+			gid := sagatest.GID()
 			outcome, err := tcc.Execute(t.Context(), b.orch, gid, plan...)
 			if !errors.Is(err, saga.ErrCancelled) || outcome.State != saga.Cancelled {
 				t.Errorf("%s: %+v, %v", name, outcome, err)
@@ -150,11 +148,11 @@ func TestRejectedLeavesNothing(t *testing.T) {
 
 func TestCancelDiscards(t *testing.T) {
 	outboxes(t, func(t *testing.T, b *bench) {
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, tx.Try(t.Context(), b.publish("placed", "1")))
-		must(t, tx.Try(t.Context(), b.publish("placed", "2")))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), b.publish("placed", "1")))
+		sagatest.Must(t, tx.Try(t.Context(), b.publish("placed", "2")))
 		outcome, err := tx.Cancel(t.Context(), "the customer left")
 		if err != nil || outcome.State != saga.Cancelled {
 			t.Fatalf("%+v, %v", outcome, err)
@@ -213,7 +211,7 @@ func TestBadMessageIsRejected(t *testing.T) {
 		"too large": {b.publish("a", strings.Repeat("x", most-2000)), fmt.Sprintf("the broker takes %d", most-4096)},
 	}
 	for name, c := range cases {
-		gid := newGID()
+		gid := sagatest.GID()
 		outcome, err := tcc.Execute(t.Context(), b.orch, gid, phones(1), c.in)
 		if !errors.Is(err, message.ErrInvalid) || !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %+v, %v, want %q", name, outcome, err, c.says)
@@ -223,31 +221,6 @@ func TestBadMessageIsRejected(t *testing.T) {
 		}
 	}
 	b.holds(b.name, 0)
-}
-
-// What Try takes, the broker and the tables take as well, with the longest gid
-// and headers that there can be.
-func TestLargestMessage(t *testing.T) {
-	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		b := newBench(t, db)
-		headers := map[string][]string{}
-		size := 0
-		for i := range 40 {
-			name := fmt.Sprintf("X-%d", i)
-			headers[name] = []string{strings.Repeat("x", 1000)}
-			size += len(name) + 1000 + 4
-		}
-		data := strings.Repeat("x", int(b.js.Conn().MaxPayload())-4096-size)
-		gid := strings.Repeat("g", 128)
-		outcome, err := tcc.Execute(t.Context(), b.orch, gid,
-			message.Publish{Subject: b.name + "." + strings.Repeat("s", 254-len(b.name)), Data: []byte(data), Headers: headers})
-		if err != nil || outcome.State != saga.Confirmed {
-			t.Fatalf("%+v, %v", outcome, err)
-		}
-		if got := len(read(t, b.js, b.name, 1).Data); got != len(data) {
-			t.Errorf("%d bytes came, %d were sent", got, len(data))
-		}
-	})
 }
 
 // again puts a confirmed transaction with one message back to where it was when
@@ -262,31 +235,9 @@ func (b *bench) again(gid string) {
 		"UPDATE saga_branches SET done_at = NULL WHERE gid = ?",
 		"UPDATE saga_transactions SET state = 'confirming', finished_at = NULL, due_at = " + past[b.db.Dialector.Name()] + " WHERE gid = ?",
 	} {
-		exec(b.t, b.db, statement, gid)
+		sqltest.Exec(b.t, b.db, statement, gid)
 	}
 	b.reaches(gid, saga.Confirmed)
-}
-
-// A stream may take less than the broker does.
-func TestMessageTooLargeForItsStream(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "sqlite"))
-	name := b.name + "_small"
-	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, MaxMsgSize: 4096})
-	must(t, err)
-	t.Cleanup(func() { b.js.DeleteStream(context.Background(), name) })
-	publisher, err := message.NewPublisher(t.Context(), b.db, wrap(b.js), message.Config{Stream: name, Subjects: []string{name + ".>"}})
-	must(t, err)
-	orch, err := embedded.Open(t.Context(), b.db, embedded.Config{Logger: quiet})
-	must(t, err)
-	must(t, tcc.Register(orch, publisher))
-	for size, want := range map[int]error{3000: nil, 3500: saga.ErrCancelled} {
-		payload := message.Publish{Subject: name + ".a", Data: bytes.Repeat([]byte("x"), size)}
-		if _, err := tcc.Execute(t.Context(), orch, fmt.Sprintf("%s-%d", name, size), payload); !errors.Is(err, want) || want == nil && err != nil {
-			t.Errorf("%d bytes: %v", size, err)
-		}
-	}
-	must(t, orch.Stop(t.Context()))
 }
 
 func TestRepeatedPublishIsDroppedByTheBroker(t *testing.T) {
@@ -308,15 +259,15 @@ func TestRepeatedPublishIsHandledOnce(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db)
 		b.effects()
-		must(t, b.js.DeleteStream(t.Context(), b.name))
+		sagatest.Must(t, b.js.DeleteStream(t.Context(), b.name))
 		_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: b.name, Subjects: []string{b.name + ".>"},
 			Duplicates: 100 * time.Millisecond}) // the shortest that there is
-		must(t, err)
+		sagatest.Must(t, err)
 		b.consume(message.ConsumerConfig{}, func(_ context.Context, tx *gorm.DB, m message.Received) error {
 			return effect(tx, "worker", m.ID)
 		})
 		gid := b.execute(b.publish("placed", "1"))
-		eventually(t, "the message is in the stream twice", func() bool {
+		sagatest.Eventually(t, "the message is in the stream twice", func() bool {
 			b.again(gid)
 			return count(t, b.js, b.name) > 1
 		})
@@ -338,15 +289,15 @@ func TestBrokerDownAtConfirm(t *testing.T) {
 	db := sqltest.Open(t, "sqlite")
 	b := newBenchOn(t, db, db, js)
 	broker.stop()
-	eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
+	sagatest.Eventually(t, "the connection is lost", func() bool { return !js.Conn().IsConnected() })
 
-	gid := newGID()
+	gid := sagatest.GID()
 	outcome, err := tcc.Execute(t.Context(), b.orch, gid, phones(1), b.publish("placed", "1"))
 	if err != nil || outcome.State != saga.Confirming {
 		t.Fatalf("%+v, %v", outcome, err)
 	}
 	var found *saga.Transaction
-	eventually(t, "some failed attempts", func() bool {
+	sagatest.Eventually(t, "some failed attempts", func() bool {
 		found, err = b.orch.Lookup(t.Context(), gid)
 		return err == nil && found.Failures > 2
 	})
@@ -376,105 +327,19 @@ func TestOutboxChangedByHand(t *testing.T) {
 		"UPDATE saga_outbox SET headers = 'not JSON' WHERE gid = ?":   "decoding the headers",
 		"UPDATE saga_outbox SET subject = 'unheard.of' WHERE gid = ?": "publishing on unheard.of",
 	} {
-		gid := newGID()
+		gid := sagatest.GID()
 		tx, err := tcc.Begin(t.Context(), b.orch, gid)
-		must(t, err)
-		must(t, tx.Try(t.Context(), b.publish("placed", "1")))
-		exec(t, b.db, statement, gid)
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(t.Context(), b.publish("placed", "1")))
+		sqltest.Exec(t, b.db, statement, gid)
 		outcome, err := tx.Confirm(t.Context())
 		if err != nil || outcome.State != saga.Confirming {
 			t.Errorf("%s: %+v, %v", statement, outcome, err)
 		}
 		found, err := b.orch.Lookup(t.Context(), gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if attempts := found.Branches[0].Attempts; len(attempts) == 0 || !strings.Contains(attempts[0].Error, says) {
 			t.Errorf("%s: attempts %+v, want %q", statement, attempts, says)
 		}
-	}
-}
-
-func TestNewPublisherCreatesOrChecksTheStream(t *testing.T) {
-	t.Parallel()
-	js, db := connect(t), sqltest.Open(t, "sqlite")
-	ctx := t.Context()
-	create := func(name string, subjects ...string) error {
-		_, err := message.NewPublisher(ctx, db, wrap(js), message.Config{Stream: name, Subjects: subjects})
-		return err
-	}
-	name := newStream(t, js)
-	must(t, create(name, name+".a.*", name+".b.>"))
-	stream, err := js.Stream(ctx, name)
-	must(t, err)
-	config := stream.CachedInfo().Config
-	if !slices.Equal(config.Subjects, []string{name + ".a.*", name + ".b.>"}) || config.Storage != jetstream.FileStorage || config.Replicas != 1 {
-		t.Errorf("created %+v", config)
-	}
-
-	// One that is there is taken as it is.
-	config.Description = "untouched"
-	_, err = js.UpdateStream(ctx, config)
-	must(t, err)
-	for subject, carried := range map[string]bool{
-		name + ".a.x": true, name + ".a.*": true, name + ".b.x": true, name + ".b.x.y": true, name + ".b.*": true,
-		name + ".b.>": true, name + ".b.*.y": true,
-		name + ".a": false, name + ".a.x.y": false, name + ".a.>": false, name + ".b": false, name + ".>": false,
-		name + ".*.x": false, name: false, ">": false, "*": false,
-	} {
-		err := create(name, name+".a.1", subject)
-		if carried && err != nil || !carried && (!errors.Is(err, message.ErrInvalid) || !strings.Contains(err.Error(), "it carries")) {
-			t.Errorf("%s: %v", subject, err)
-		}
-	}
-	stream, err = js.Stream(ctx, name)
-	must(t, err)
-	if got := stream.CachedInfo().Config; got.Description != "untouched" || !slices.Equal(got.Subjects, config.Subjects) {
-		t.Errorf("changed to %+v", got)
-	}
-	if err := create(newStream(t, js), name+".b.x"); err == nil || !strings.Contains(err.Error(), "overlap") {
-		t.Errorf("a subject of another stream: %v", err)
-	}
-
-	// Many processes start at once, and all find the stream.
-	name = newStream(t, js)
-	errs := make(chan error)
-	for range 8 {
-		go func() { errs <- create(name, name+".>") }()
-	}
-	for range 8 {
-		if err := <-errs; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func TestNewPublisherRefusesBadInput(t *testing.T) {
-	t.Parallel()
-	js, db := connect(t), sqltest.Open(t, "sqlite")
-	for name, c := range map[string]struct {
-		db     *gorm.DB
-		js     jetstream.JetStream
-		config message.Config
-	}{
-		"no database": {nil, js, message.Config{Stream: "s", Subjects: []string{"s.>"}}},
-		"no broker":   {db, nil, message.Config{Stream: "s", Subjects: []string{"s.>"}}},
-		"no stream":   {db, js, message.Config{Subjects: []string{"s.>"}}},
-		"no subjects": {db, js, message.Config{Stream: "s"}},
-	} {
-		if _, err := message.NewPublisher(t.Context(), c.db, wrap(c.js), c.config); !errors.Is(err, message.ErrInvalid) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := message.NewPublisher(t.Context(), db, wrap(js), message.Config{Stream: "a.b", Subjects: []string{"s.>"}}); err == nil {
-		t.Error("a stream's name with a dot was taken")
-	}
-
-	broker := newBroker(t)
-	down := connectTo(t, broker.server.ClientURL())
-	broker.stop()
-	eventually(t, "the connection is lost", func() bool { return down.Conn().Status() == nats.RECONNECTING })
-	down.Conn().Close()
-	if _, err := message.NewPublisher(t.Context(), db, wrap(down), message.Config{Stream: "s", Subjects: []string{"s.>"}}); err == nil ||
-		!strings.Contains(err.Error(), "is the NATS server running") {
-		t.Errorf("without a broker: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message"
 	seam "github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -24,7 +25,7 @@ func TestOperatorsTuningIsKept(t *testing.T) {
 	b.send("a", "old", nil)
 	_, err := b.js.CreateConsumer(t.Context(), b.name, jetstream.ConsumerConfig{Durable: "worker", Description: "ask ann", AckPolicy: jetstream.AckExplicitPolicy,
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckWait: 17 * time.Second, MaxAckPending: 3, MaxDeliver: 4, FilterSubject: b.name + ".*"})
-	must(t, err)
+	sagatest.Must(t, err)
 	var seen journal
 	note := func(_ context.Context, _ *gorm.DB, m message.Received) error {
 		seen.note(m)
@@ -35,10 +36,10 @@ func TestOperatorsTuningIsKept(t *testing.T) {
 	if m := seen.reaches(t, 1)[0]; string(m.Data) != "new" {
 		t.Errorf("handled %s", m.Data)
 	}
-	must(t, c.Stop(t.Context()))
+	sagatest.Must(t, c.Stop(t.Context()))
 	kept := func() jetstream.ConsumerConfig {
 		consumer, err := b.js.Consumer(t.Context(), b.name, "worker")
-		must(t, err)
+		sagatest.Must(t, err)
 		return consumer.CachedInfo().Config
 	}
 	if k := kept(); k.Description != "ask ann" || k.AckWait != 17*time.Second || k.MaxAckPending != 3 || k.FilterSubject != b.name+".*" || k.MaxDeliver != -1 {
@@ -46,12 +47,12 @@ func TestOperatorsTuningIsKept(t *testing.T) {
 	}
 	// A program that asks for something gets it.
 	c = b.consume(message.ConsumerConfig{AckWait: 9 * time.Second, MaxAckPending: 7, Description: "ask bob", Subjects: []string{b.name + ".a", b.name + ".b"}}, note)
-	must(t, c.Stop(t.Context()))
+	sagatest.Must(t, c.Stop(t.Context()))
 	if k := kept(); k.Description != "ask bob" || k.AckWait != 9*time.Second || k.MaxAckPending != 7 || len(k.FilterSubjects) != 2 || k.DeliverPolicy != jetstream.DeliverNewPolicy {
 		t.Errorf("the consumer is %+v", k)
 	}
 	_, err = b.js.CreateConsumer(t.Context(), b.name, jetstream.ConsumerConfig{Durable: "careless", AckPolicy: jetstream.AckNonePolicy})
-	must(t, err)
+	sagatest.Must(t, err)
 	_, err = message.Consume(t.Context(), b.db, wrap(b.js), message.ConsumerConfig{Stream: b.name, Name: "careless"}, note)
 	if !errors.Is(err, seam.ErrUnsafe) || !strings.Contains(err.Error(), "AckPolicy") {
 		t.Errorf("a consumer without acknowledgements: %v", err)

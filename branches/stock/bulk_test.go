@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -22,7 +23,7 @@ func TestAllAtOnceIsOneAfterTheOther(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s := stock.New(db)
 		for i := range 4 {
-			must(t, s.Put(t.Context(), fmt.Sprint("sku-", i), int64(5*i)))
+			sagatest.Must(t, s.Put(t.Context(), fmt.Sprint("sku-", i), int64(5*i)))
 		}
 		for seed := range uint64(80) {
 			random := rand.New(rand.NewPCG(seed, 0))
@@ -39,7 +40,7 @@ func TestAllAtOnceIsOneAfterTheOther(t *testing.T) {
 			var atOnce, oneByOne []string
 			err := db.Transaction(func(tx *gorm.DB) error {
 				failures, err := s.TryAll(t.Context(), tx, locks)
-				must(t, err)
+				sagatest.Must(t, err)
 				var locked []tcc.Item[stock.Lock]
 				for i, failure := range failures {
 					atOnce = append(atOnce, fmt.Sprint(failure))
@@ -48,7 +49,7 @@ func TestAllAtOnceIsOneAfterTheOther(t *testing.T) {
 					}
 				}
 				atOnce = append(atOnce, levels(t, tx))
-				must(t, s.ConfirmAll(t.Context(), tx, locked))
+				sagatest.Must(t, s.ConfirmAll(t.Context(), tx, locked))
 				atOnce = append(atOnce, levels(t, tx))
 				return errBack
 			})
@@ -58,18 +59,18 @@ func TestAllAtOnceIsOneAfterTheOther(t *testing.T) {
 			err = db.Transaction(func(tx *gorm.DB) error {
 				var locked []tcc.Item[stock.Lock]
 				for _, lock := range locks {
-					must(t, tx.SavePoint("s").Error)
+					sagatest.Must(t, tx.SavePoint("s").Error)
 					err := s.Try(t.Context(), tx, lock.In)
 					oneByOne = append(oneByOne, fmt.Sprint(err))
 					if err == nil {
 						locked = append(locked, lock)
 					} else {
-						must(t, tx.RollbackTo("s").Error)
+						sagatest.Must(t, tx.RollbackTo("s").Error)
 					}
 				}
 				oneByOne = append(oneByOne, levels(t, tx))
 				for _, lock := range locked {
-					must(t, s.Confirm(t.Context(), tx, lock.In))
+					sagatest.Must(t, s.Confirm(t.Context(), tx, lock.In))
 				}
 				oneByOne = append(oneByOne, levels(t, tx))
 				return errBack
@@ -90,6 +91,6 @@ func levels(t *testing.T, tx *gorm.DB) string {
 		SKU                     string `gorm:"column:sku"`
 		Available, Locked, Sold int64
 	}
-	must(t, tx.Raw("SELECT sku, available, locked, sold FROM saga_stock ORDER BY sku").Scan(&rows).Error)
+	sagatest.Must(t, tx.Raw("SELECT sku, available, locked, sold FROM saga_stock ORDER BY sku").Scan(&rows).Error)
 	return fmt.Sprint(rows)
 }

@@ -1,17 +1,13 @@
 package stock_test
 
 import (
-	"context"
-	"fmt"
-	"log/slog"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -29,33 +25,20 @@ func newShop(t testing.TB, db *gorm.DB, articles map[string]int64, options ...st
 	t.Helper()
 	s := &shop{t: t, db: db, stock: stock.New(db, options...)}
 	for sku, pieces := range articles {
-		must(t, s.stock.Put(t.Context(), sku, pieces))
+		sagatest.Must(t, s.stock.Put(t.Context(), sku, pieces))
 	}
-	orch, err := embedded.Open(t.Context(), db, embedded.Config{Poll: 20 * time.Millisecond,
-		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	must(t, err)
-	must(t, tcc.Register(orch, s.stock))
-	s.orch = orch
-	ended := make(chan error, 1)
-	running := context.WithoutCancel(t.Context())
-	go func() { ended <- orch.Run(running) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := orch.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-		<-ended
-	})
+	s.orch = sagatest.Open(t, db, embedded.Config{})
+	sagatest.Must(t, tcc.Register(s.orch, s.stock))
+	sagatest.Run(t, s.orch)
 	return s
 }
 
 // begin locks in an open transaction.
 func (s *shop) begin(lock stock.Lock) *tcc.Transaction {
 	s.t.Helper()
-	tx, err := tcc.Begin(s.t.Context(), s.orch, newGID())
-	must(s.t, err)
-	must(s.t, tx.Try(s.t.Context(), lock))
+	tx, err := tcc.Begin(s.t.Context(), s.orch, sagatest.GID())
+	sagatest.Must(s.t, err)
+	sagatest.Must(s.t, tx.Try(s.t.Context(), lock))
 	return tx
 }
 
@@ -63,7 +46,7 @@ func (s *shop) begin(lock stock.Lock) *tcc.Transaction {
 func (s *shop) holds(sku string, available, locked, sold int64) {
 	s.t.Helper()
 	level, err := s.stock.Get(s.t.Context(), sku)
-	must(s.t, err)
+	sagatest.Must(s.t, err)
 	if want := (stock.Level{SKU: sku, Available: available, Locked: locked, Sold: sold}); level != want {
 		s.t.Errorf("the stock is %+v, want %+v", level, want)
 	}
@@ -77,36 +60,3 @@ func lock(items ...any) stock.Lock {
 	}
 	return l
 }
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually polls a condition: the end of something that other goroutines and
-// the database do is not to be had otherwise from outside.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	until(t, what, 10*time.Millisecond, condition)
-}
-
-// until polls every so often.
-func until(t testing.TB, what string, every time.Duration, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	limit := time.After(20 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-var gids atomic.Int64
-
-func newGID() string { return fmt.Sprintf("t-%d", gids.Add(1)) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -25,7 +26,7 @@ var clerk = saga.Operator{Who: "ann", Why: "two are broken"}
 func (s *shop) hold(gid, sku string) stock.Hold {
 	s.t.Helper()
 	holds, err := s.stock.Holds(s.t.Context(), stock.HoldFilter{GID: gid, SKU: sku}, stock.Hold{}, 10)
-	must(s.t, err)
+	sagatest.Must(s.t, err)
 	if len(holds) != 1 {
 		s.t.Fatalf("the holds of %s on %s are %+v", gid, sku, holds)
 	}
@@ -48,18 +49,18 @@ func TestHolds(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s := newShop(t, db, map[string]int64{"a": 10, "b": 10}, stock.KeepHolds(0))
 		open := s.begin(lock("a", 1, "b", 2, "a", 2))
-		sold := newGID()
+		sold := sagatest.GID()
 		_, err := tcc.Execute(t.Context(), s.orch, sold, lock("a", 1))
-		must(t, err)
+		sagatest.Must(t, err)
 		gone := s.begin(lock("a", 4))
 		_, err = gone.Cancel(t.Context(), "")
-		must(t, err)
-		_, err = tcc.Execute(t.Context(), s.orch, newGID(), lock("a", 1, "b", 100)) // rejected
+		sagatest.Must(t, err)
+		_, err = tcc.Execute(t.Context(), s.orch, sagatest.GID(), lock("a", 1, "b", 100)) // rejected
 		if err == nil {
 			t.Fatal("there is no such stock")
 		}
 		holds, err := s.stock.Holds(t.Context(), stock.HoldFilter{SKU: "a", Open: true}, stock.Hold{}, 10)
-		must(t, err)
+		sagatest.Must(t, err)
 		if len(holds) != 1 || holds[0].GID != open.GID() || holds[0].BranchID != "01" || holds[0].Locked != 3 || !holds[0].EndedAt.IsZero() || time.Since(holds[0].LockedAt).Abs() > time.Hour {
 			t.Errorf("who holds a: %+v", holds)
 		}
@@ -71,7 +72,7 @@ func TestHolds(t *testing.T) {
 		var all []stock.Hold
 		for after := (stock.Hold{}); ; after = all[len(all)-1] {
 			page, err := s.stock.Holds(t.Context(), stock.HoldFilter{}, after, 1)
-			must(t, err)
+			sagatest.Must(t, err)
 			if len(page) == 0 {
 				break
 			}
@@ -92,14 +93,14 @@ func TestAdjustAndReturn(t *testing.T) {
 		tx := s.begin(lock("a", 5, "b", 2))
 		gid := tx.GID()
 		for range 2 { // the same again is no change
-			must(t, s.stock.Adjust(ctx, db, gid, "01", "a", 3, clerk))
-			must(t, s.stock.Adjust(ctx, db, gid, "01", "b", 0, clerk))
+			sagatest.Must(t, s.stock.Adjust(ctx, db, gid, "01", "a", 3, clerk))
+			sagatest.Must(t, s.stock.Adjust(ctx, db, gid, "01", "b", 0, clerk))
 			s.holds("a", 7, 3, 0)
 			s.holds("b", 10, 0, 0)
 		}
 		// In a transaction of the caller, with whatever else is done there.
 		if err := db.Transaction(func(tx *gorm.DB) error {
-			must(t, s.stock.Adjust(ctx, tx, gid, "01", "a", 1, clerk))
+			sagatest.Must(t, s.stock.Adjust(ctx, tx, gid, "01", "a", 1, clerk))
 			return errBack
 		}); !errors.Is(err, errBack) {
 			t.Fatal(err)
@@ -121,24 +122,24 @@ func TestAdjustAndReturn(t *testing.T) {
 		refused(stock.ErrNoHold, s.stock.Adjust(ctx, db, gid, "01", "A", 2, clerk))
 		refused(stock.ErrNoHold, s.stock.Return(ctx, db, gid, "01", "a", 1, clerk)) // not sold yet
 		_, err := tx.Confirm(ctx)
-		must(t, err)
-		eventually(t, "it is sold", func() bool { return !s.hold(gid, "a").EndedAt.IsZero() })
+		sagatest.Must(t, err)
+		sagatest.Eventually(t, "it is sold", func() bool { return !s.hold(gid, "a").EndedAt.IsZero() })
 		s.holds("a", 7, 0, 3)
 		s.holds("b", 10, 0, 0)
 		s.pieces(gid, "a", 5, 0, 3, 0)
 		s.pieces(gid, "b", 2, 0, 0, 0)
 		refused(stock.ErrNoHold, s.stock.Adjust(ctx, db, gid, "01", "a", 1, clerk))
 		for range 2 {
-			must(t, s.stock.Return(ctx, db, gid, "01", "a", 2, clerk))
+			sagatest.Must(t, s.stock.Return(ctx, db, gid, "01", "a", 2, clerk))
 			s.holds("a", 9, 0, 1)
 		}
 		refused(stock.ErrInvalid, s.stock.Return(ctx, db, gid, "01", "a", 1, clerk))
 		refused(stock.ErrInvalid, s.stock.Return(ctx, db, gid, "01", "a", 4, clerk))
-		must(t, s.stock.Return(ctx, db, gid, "01", "a", 3, clerk))
+		sagatest.Must(t, s.stock.Return(ctx, db, gid, "01", "a", 3, clerk))
 		s.holds("a", 10, 0, 0)
 		s.pieces(gid, "a", 5, 0, 3, 3)
 		acts, err := s.stock.Acts(ctx, gid, "01", "a")
-		must(t, err)
+		sagatest.Must(t, err)
 		var did []string
 		for _, a := range acts {
 			did = append(did, fmt.Sprint(a.Number, a.Act, a.Pieces, a.Who, a.Why, a.At.IsZero()))
@@ -147,9 +148,9 @@ func TestAdjustAndReturn(t *testing.T) {
 			t.Errorf("the acts are %q, want %q", did, want)
 		}
 		cancelled := s.begin(lock("b", 5))
-		must(t, s.stock.Adjust(ctx, db, cancelled.GID(), "01", "b", 4, clerk))
+		sagatest.Must(t, s.stock.Adjust(ctx, db, cancelled.GID(), "01", "b", 4, clerk))
 		_, err = cancelled.Cancel(ctx, "")
-		must(t, err)
+		sagatest.Must(t, err)
 		s.holds("b", 10, 0, 0)
 		refused(stock.ErrNoHold, s.stock.Return(ctx, db, cancelled.GID(), "01", "b", 1, clerk))
 	})
@@ -167,7 +168,7 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		try := func(by *stock.Stock) tcc.Item[stock.Lock] {
 			n++
 			item := tcc.Item[stock.Lock]{BatchCall: saga.BatchCall{Call: saga.Call{GID: fmt.Sprint("x-", n), BranchID: "01"}}, In: lock("a", 3, "b", 2)}
-			must(t, db.Transaction(func(tx *gorm.DB) error {
+			sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 				failures, err := by.TryAll(ctx, tx, []tcc.Item[stock.Lock]{item})
 				return errors.Join(append(failures, err)...)
 			}))
@@ -177,12 +178,12 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		for _, by := range []*stock.Stock{with, without, with} {
 			mixed = append(mixed, try(by))
 		}
-		must(t, with.Adjust(ctx, db, "x-3", "01", "a", 1, clerk))
+		sagatest.Must(t, with.Adjust(ctx, db, "x-3", "01", "a", 1, clerk))
 		s.holds("a", 973, 27, 0)
 		if err := db.Transaction(func(tx *gorm.DB) error { return without.ConfirmAll(ctx, tx, mixed) }); err == nil {
 			t.Error("what was adjusted away was sold")
 		}
-		must(t, db.Transaction(func(tx *gorm.DB) error { return with.ConfirmAll(ctx, tx, mixed) }))
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error { return with.ConfirmAll(ctx, tx, mixed) }))
 		s.holds("a", 973, 20, 7)
 		s.holds("b", 974, 20, 6)
 		s.pieces("x-3", "a", 3, 0, 1, 0)
@@ -190,19 +191,19 @@ func TestHoldsOfOtherInstances(t *testing.T) {
 		// One by one, by an engine whose stock keeps no holds.
 		plain := newShop(t, db, nil)
 		tx := s.begin(lock("a", 5, "b", 1))
-		must(t, with.Adjust(ctx, db, tx.GID(), "01", "a", 2, clerk))
+		sagatest.Must(t, with.Adjust(ctx, db, tx.GID(), "01", "a", 2, clerk))
 		back, err := tcc.Join(ctx, plain.orch, tx.GID())
-		must(t, err)
+		sagatest.Must(t, err)
 		_, err = back.Confirm(ctx)
-		must(t, err)
-		eventually(t, "it is sold", func() bool { return !s.hold(tx.GID(), "b").EndedAt.IsZero() })
+		sagatest.Must(t, err)
+		sagatest.Eventually(t, "it is sold", func() bool { return !s.hold(tx.GID(), "b").EndedAt.IsZero() })
 		s.holds("a", 971, 20, 9)
 		s.pieces(tx.GID(), "a", 5, 0, 2, 0)
 		old := plain.begin(lock("a", 1))
 		back, err = tcc.Join(ctx, s.orch, old.GID())
-		must(t, err)
+		sagatest.Must(t, err)
 		_, err = back.Cancel(ctx, "")
-		must(t, err)
+		sagatest.Must(t, err)
 		s.holds("a", 971, 20, 9)
 	})
 }
@@ -226,7 +227,7 @@ func TestConcurrentAdministration(t *testing.T) {
 		for worker := range 6 {
 			wg.Go(func() {
 				for i := range 15 {
-					gid := newGID()
+					gid := sagatest.GID()
 					switch worker % 3 {
 					case 0:
 						_, err := tcc.Execute(ctx, s.orch, gid, lock("b", 1+rand.IntN(3), "a", 1+rand.IntN(3)))
@@ -265,12 +266,12 @@ func TestConcurrentAdministration(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		eventually(t, "no transaction is under way", func() bool {
+		sagatest.Eventually(t, "no transaction is under way", func() bool {
 			open, err := s.orch.List(ctx, saga.Filter{Unfinished: true})
 			return err == nil && len(open) == 0
 		})
 		holds, err := s.stock.Holds(ctx, stock.HoldFilter{}, stock.Hold{}, 10000)
-		must(t, err)
+		sagatest.Must(t, err)
 		sold := map[string]int64{}
 		for _, h := range holds {
 			sold[h.SKU] += h.Sold - h.Returned
@@ -289,8 +290,8 @@ func TestTake(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s := newShop(t, db, map[string]int64{"a": 10})
 		s.begin(lock("a", 4))
-		must(t, s.stock.Take(t.Context(), "a", 2))
-		must(t, s.stock.Take(t.Context(), "a", 0))
+		sagatest.Must(t, s.stock.Take(t.Context(), "a", 2))
+		sagatest.Must(t, s.stock.Take(t.Context(), "a", 0))
 		s.holds("a", 4, 4, 0)
 		var short *stock.ShortError
 		if err := s.stock.Take(t.Context(), "a", 5); !errors.As(err, &short) || *short != (stock.ShortError{SKU: "a", Wanted: 5, Available: 4}) {
@@ -313,11 +314,11 @@ func TestTake(t *testing.T) {
 func TestHoldsOutliveTheLog(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s := stock.New(db, stock.KeepHolds(24*time.Hour))
-		must(t, s.Put(t.Context(), "a", 100))
+		sagatest.Must(t, s.Put(t.Context(), "a", 100))
 		buy := func(gid string) {
 			t.Helper()
 			items := []tcc.Item[stock.Lock]{{BatchCall: saga.BatchCall{Call: saga.Call{GID: gid, BranchID: "01"}}, In: lock("a", 1)}}
-			must(t, db.Transaction(func(tx *gorm.DB) error {
+			sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 				if _, err := s.TryAll(t.Context(), tx, items); err != nil {
 					return err
 				}
@@ -326,7 +327,7 @@ func TestHoldsOutliveTheLog(t *testing.T) {
 		}
 		gids := func() (all []string) {
 			holds, err := s.Holds(t.Context(), stock.HoldFilter{}, stock.Hold{}, 10)
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, h := range holds {
 				all = append(all, h.GID)
 			}
@@ -334,12 +335,12 @@ func TestHoldsOutliveTheLog(t *testing.T) {
 		}
 		clean := func(s *stock.Stock) {
 			t.Helper()
-			must(t, db.Transaction(func(tx *gorm.DB) error { return s.Clean(t.Context(), tx, []string{"old", "new"}) }))
+			sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error { return s.Clean(t.Context(), tx, []string{"old", "new"}) }))
 		}
 		buy("old")
-		must(t, s.Return(t.Context(), db, "old", "01", "a", 1, clerk))
+		sagatest.Must(t, s.Return(t.Context(), db, "old", "01", "a", 1, clerk))
 		earlier := map[string]string{"mysql": "locked_at - INTERVAL 2 DAY", "postgres": "locked_at - INTERVAL '2 days'", "sqlite": "strftime('%Y-%m-%d %H:%M:%f', locked_at, '-2 days')"}[db.Name()]
-		must(t, db.Exec("UPDATE saga_stock_holds SET ended_at = "+earlier+", locked_at = "+earlier).Error)
+		sagatest.Must(t, db.Exec("UPDATE saga_stock_holds SET ended_at = "+earlier+", locked_at = "+earlier).Error)
 		buy("old")
 		buy("new")
 		clean(stock.New(db))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -31,10 +32,10 @@ func FuzzLock(f *testing.F) {
 			return
 		}
 		before, err := s.stock.Get(t.Context(), sku)
-		must(t, err)
-		_, err = tcc.Execute(t.Context(), s.orch, newGID(), stock.Lock{Items: []stock.Item{{SKU: sku, Quantity: first}, {SKU: sku, Quantity: second}}})
+		sagatest.Must(t, err)
+		_, err = tcc.Execute(t.Context(), s.orch, sagatest.GID(), stock.Lock{Items: []stock.Item{{SKU: sku, Quantity: first}, {SKU: sku, Quantity: second}}})
 		after, getErr := s.stock.Get(t.Context(), sku)
-		must(t, getErr)
+		sagatest.Must(t, getErr)
 		var short *stock.ShortError
 		switch {
 		case err == nil:

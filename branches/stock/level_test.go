@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -20,26 +21,26 @@ func TestPutAndAdd(t *testing.T) {
 		s := newShop(t, db, nil)
 		ctx := t.Context()
 		for range 2 { // the same again is no change, and no error
-			must(t, s.stock.Put(ctx, "a", 10))
+			sagatest.Must(t, s.stock.Put(ctx, "a", 10))
 			s.holds("a", 10, 0, 0)
 		}
-		must(t, s.stock.Add(ctx, "a", 5))
-		must(t, s.stock.Add(ctx, "a", 0))
+		sagatest.Must(t, s.stock.Add(ctx, "a", 5))
+		sagatest.Must(t, s.stock.Add(ctx, "a", 0))
 		s.holds("a", 15, 0, 0)
-		must(t, s.stock.Add(ctx, "b", 7))
+		sagatest.Must(t, s.stock.Add(ctx, "b", 7))
 		s.holds("b", 7, 0, 0)
 
 		// What transactions have is not theirs to change.
-		_, err := tcc.Execute(ctx, s.orch, newGID(), lock("a", 3))
-		must(t, err)
+		_, err := tcc.Execute(ctx, s.orch, sagatest.GID(), lock("a", 3))
+		sagatest.Must(t, err)
 		tx := s.begin(lock("a", 4))
-		must(t, s.stock.Put(ctx, "a", 1))
+		sagatest.Must(t, s.stock.Put(ctx, "a", 1))
 		s.holds("a", 1, 4, 3)
-		must(t, s.stock.Put(ctx, "a", 0))
-		must(t, s.stock.Add(ctx, "a", 2))
+		sagatest.Must(t, s.stock.Put(ctx, "a", 0))
+		sagatest.Must(t, s.stock.Add(ctx, "a", 2))
 		s.holds("a", 2, 4, 3)
 		_, err = tx.Cancel(ctx, "")
-		must(t, err)
+		sagatest.Must(t, err)
 		s.holds("a", 6, 0, 3)
 	})
 }
@@ -79,8 +80,8 @@ func TestBadLevelsAreRefused(t *testing.T) {
 	}
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s := newShop(t, db, map[string]int64{"sold": 2})
-		_, err := tcc.Execute(t.Context(), s.orch, newGID(), lock("sold", 2))
-		must(t, err)
+		_, err := tcc.Execute(t.Context(), s.orch, sagatest.GID(), lock("sold", 2))
+		sagatest.Must(t, err)
 		for name, c := range cases {
 			for _, err := range []error{s.stock.Put(t.Context(), c.sku, c.pieces), s.stock.Add(t.Context(), c.sku, c.pieces)} {
 				if !errors.Is(err, stock.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
@@ -88,7 +89,7 @@ func TestBadLevelsAreRefused(t *testing.T) {
 				}
 			}
 		}
-		must(t, s.stock.Add(t.Context(), "full", stock.MaxLevel))
+		sagatest.Must(t, s.stock.Add(t.Context(), "full", stock.MaxLevel))
 		if err := s.stock.Add(t.Context(), "full", 1); !errors.Is(err, stock.ErrInvalid) {
 			t.Errorf("more than there can be: %v", err)
 		}
@@ -98,7 +99,7 @@ func TestBadLevelsAreRefused(t *testing.T) {
 			}
 		}
 		levels, err := s.stock.List(t.Context(), "", 10)
-		must(t, err)
+		sagatest.Must(t, err)
 		want := []stock.Level{{SKU: "full", Available: stock.MaxLevel}, {SKU: "sold", Sold: 2}}
 		if !slices.Equal(levels, want) {
 			t.Errorf("something was changed: %+v", levels)

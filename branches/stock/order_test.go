@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -24,16 +25,16 @@ func linguistic(t *testing.T, planner string) *gorm.DB {
 	admin := sqltest.Connect(t, database, &gorm.Config{})
 	name := database.DSN[strings.LastIndex(database.DSN, "/")+1:]
 	name = strings.Split(name, "?")[0] + "_icu"
-	must(t, admin.Exec("CREATE DATABASE "+name+" TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'").Error)
+	sagatest.Must(t, admin.Exec("CREATE DATABASE "+name+" TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'").Error)
 	t.Cleanup(func() { admin.Exec("DROP DATABASE " + name + " WITH (FORCE)") })
 	location, err := url.Parse(database.DSN)
-	must(t, err)
+	sagatest.Must(t, err)
 	location.Path = "/" + name
 	location.RawQuery += "&options=" + url.QueryEscape(planner)
 	db := sqltest.Connect(t, sqltest.Database{Dialect: "postgres", DSN: location.String()}, &gorm.Config{})
-	must(t, schema.Migrate(t.Context(), db))
+	sagatest.Must(t, schema.Migrate(t.Context(), db))
 	var first string
-	must(t, db.Raw("SELECT MIN(x) FROM (VALUES ('a'), ('B')) v (x)").Scan(&first).Error)
+	sagatest.Must(t, db.Raw("SELECT MIN(x) FROM (VALUES ('a'), ('B')) v (x)").Scan(&first).Error)
 	if first != "a" {
 		t.Fatalf("the database does not sort as people do: %q is first", first)
 	}
@@ -48,6 +49,22 @@ func waiting(db *gorm.DB) (n int, err error) {
 	}
 	err = db.WithContext(context.Background()).Raw(query).Scan(&n).Error
 	return n, err
+}
+
+// until polls less often than sagatest.Eventually: MySQL keeps the answer to waiting for
+// 100 milliseconds after the last time that it was asked.
+func until(t testing.TB, what string, every time.Duration, condition func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	limit := time.After(20 * time.Second)
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-limit:
+			t.Fatalf("never came: %s", what)
+		}
+	}
 }
 
 // Every operation locks its articles in one order, the bytewise one, whatever the
@@ -67,12 +84,12 @@ func TestOneOrderOfLocks(t *testing.T) {
 			db := open(t)
 			s := stock.New(db)
 			for _, sku := range []string{"a", "B"} { // the rows are in this order, too
-				must(t, s.Put(t.Context(), sku, 1000))
+				sagatest.Must(t, s.Put(t.Context(), sku, 1000))
 			}
 			both := lock("B", 1, "a", 2)
 			many := []tcc.Item[stock.Lock]{{In: both}, {In: lock("a", 1, "B", 1)}}
 			// So much is locked that every operation finds enough.
-			must(t, db.Exec("UPDATE saga_stock SET available = 500, locked = 500").Error)
+			sagatest.Must(t, db.Exec("UPDATE saga_stock SET available = 500, locked = 500").Error)
 			operations := map[string]func(tx *gorm.DB) error{
 				"Try":     func(tx *gorm.DB) error { return s.Try(t.Context(), tx, both) },
 				"Confirm": func(tx *gorm.DB) error { return s.Confirm(t.Context(), tx, both) },
@@ -114,14 +131,14 @@ func meet(t *testing.T, db *gorm.DB, sku string, first, second func(tx *gorm.DB)
 		every = 120 * time.Millisecond // more often, it always says the same
 	}
 	blocker := db.Begin()
-	must(t, blocker.Error)
+	sagatest.Must(t, blocker.Error)
 	defer blocker.Rollback()
-	must(t, blocker.Exec("UPDATE saga_stock SET sold = sold + 1 WHERE sku = ?", sku).Error)
+	sagatest.Must(t, blocker.Exec("UPDATE saga_stock SET sold = sold + 1 WHERE sku = ?", sku).Error)
 	for i, operation := range []func(tx *gorm.DB) error{first, second} {
 		go func() { ended <- db.Transaction(operation) }()
 		until(t, "it waits", every, func() bool { n, err := waiting(db); return err == nil && n > i })
 	}
-	must(t, blocker.Commit().Error)
+	sagatest.Must(t, blocker.Commit().Error)
 	if err := <-ended; err != nil {
 		<-ended
 		return fmt.Errorf("one failed: %w", err)

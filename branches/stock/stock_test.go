@@ -15,6 +15,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -38,9 +39,9 @@ func TestLock(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				s := &shop{t: t, db: db, stock: s.stock, orch: s.orch}
 				reset := func() {
-					must(t, db.Exec("DELETE FROM saga_stock").Error)
+					sagatest.Must(t, db.Exec("DELETE FROM saga_stock").Error)
 					for _, sku := range []string{"a", "b", "é 漢字"} {
-						must(t, s.stock.Put(t.Context(), sku, 10))
+						sagatest.Must(t, s.stock.Put(t.Context(), sku, 10))
 					}
 				}
 				reset()
@@ -66,8 +67,8 @@ func TestLock(t *testing.T) {
 					s.holds(sku, 10, 0, 0)
 				}
 
-				_, err = tcc.Execute(t.Context(), s.orch, newGID(), c.lock)
-				must(t, err)
+				_, err = tcc.Execute(t.Context(), s.orch, sagatest.GID(), c.lock)
+				sagatest.Must(t, err)
 				for sku, l := range c.sold {
 					s.holds(sku, l[0], l[1], l[2])
 				}
@@ -99,26 +100,26 @@ func TestShortStockLocksNothing(t *testing.T) {
 			}
 		}
 		for name, c := range cases {
-			outcome, err := tcc.Execute(t.Context(), s.orch, newGID(), c.lock)
+			outcome, err := tcc.Execute(t.Context(), s.orch, sagatest.GID(), c.lock)
 			var short *stock.ShortError
 			if !errors.Is(err, saga.ErrCancelled) || !errors.As(err, &short) || *short != c.want || outcome.State != saga.Cancelled {
 				t.Errorf("%s: %+v, %v", name, outcome, err)
 			}
 			untouched(name)
 
-			tx, err := tcc.Begin(t.Context(), s.orch, newGID())
-			must(t, err)
-			must(t, tx.Try(t.Context(), lock("a", 1)))
+			tx, err := tcc.Begin(t.Context(), s.orch, sagatest.GID())
+			sagatest.Must(t, err)
+			sagatest.Must(t, tx.Try(t.Context(), lock("a", 1)))
 			if err := tx.Try(t.Context(), c.lock); !errors.As(err, &short) {
 				t.Errorf("%s, open: %v", name, err)
 			}
 			_, err = tx.Cancel(t.Context(), "short")
-			must(t, err)
+			sagatest.Must(t, err)
 			untouched(name)
 		}
 		// What is locked is not available to anybody else.
 		s.begin(lock("a", 8))
-		_, err := tcc.Execute(t.Context(), s.orch, newGID(), lock("a", 3))
+		_, err := tcc.Execute(t.Context(), s.orch, sagatest.GID(), lock("a", 3))
 		if err == nil || !strings.Contains(err.Error(), "stock of a is short: 3 wanted, 2 available") {
 			t.Error(err)
 		}
@@ -129,7 +130,7 @@ func TestUnknownSKU(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s := newShop(t, db, map[string]int64{"a": 10})
 		for _, sku := range []string{"b", "A", "á", "a b"} { // SKUs are compared exactly
-			_, err := tcc.Execute(t.Context(), s.orch, newGID(), lock("a", 1, sku, 1))
+			_, err := tcc.Execute(t.Context(), s.orch, sagatest.GID(), lock("a", 1, sku, 1))
 			if !errors.Is(err, stock.ErrUnknownSKU) || !strings.Contains(err.Error(), sku) {
 				t.Errorf("%q: %v", sku, err)
 			}
@@ -171,7 +172,7 @@ func TestBadLockIsRejected(t *testing.T) {
 	}
 	s := newShop(t, sqltest.Open(t, "sqlite"), map[string]int64{"a": 10, "b": 10})
 	for name, c := range cases {
-		outcome, err := tcc.Execute(t.Context(), s.orch, newGID(), c.lock)
+		outcome, err := tcc.Execute(t.Context(), s.orch, sagatest.GID(), c.lock)
 		if !errors.Is(err, stock.ErrInvalid) || !errors.Is(err, saga.ErrCancelled) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %+v, %v, want %q", name, outcome, err, c.says)
 		}
@@ -190,8 +191,8 @@ func TestLargestLock(t *testing.T) {
 			largest.Items[i] = stock.Item{SKU: sku, Quantity: stock.MaxQuantity}
 		}
 		s := newShop(t, db, map[string]int64{sku: stock.MaxLevel})
-		_, err := tcc.Execute(t.Context(), s.orch, newGID(), largest)
-		must(t, err)
+		_, err := tcc.Execute(t.Context(), s.orch, sagatest.GID(), largest)
+		sagatest.Must(t, err)
 		sum := int64(stock.MaxItems) * stock.MaxQuantity
 		s.holds(sku, stock.MaxLevel-sum, 0, sum)
 	})
@@ -221,19 +222,19 @@ func TestConfirmOfWhatIsNotLocked(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, sqltest.Open(t, "sqlite"), map[string]int64{"a": 10, "b": 10})
 	tx := s.begin(lock("a", 4, "b", 4))
-	must(t, s.db.Exec("UPDATE saga_stock SET locked = 3 WHERE sku = 'b'").Error)
+	sagatest.Must(t, s.db.Exec("UPDATE saga_stock SET locked = 3 WHERE sku = 'b'").Error)
 	outcome, err := tx.Confirm(t.Context())
 	if err != nil || outcome.State != saga.Confirming {
 		t.Fatalf("%+v, %v", outcome, err)
 	}
 	s.holds("a", 6, 4, 0) // all articles of a lock, or none
 	found, err := s.orch.Lookup(t.Context(), tx.GID())
-	must(t, err)
+	sagatest.Must(t, err)
 	if attempts := found.Branches[0].Attempts; len(attempts) == 0 || !strings.Contains(attempts[0].Error, "releasing b: 4 are not locked") {
 		t.Errorf("attempts %+v", attempts)
 	}
-	must(t, s.db.Exec("UPDATE saga_stock SET locked = 4 WHERE sku = 'b'").Error)
-	eventually(t, "it is confirmed", func() bool {
+	sagatest.Must(t, s.db.Exec("UPDATE saga_stock SET locked = 4 WHERE sku = 'b'").Error)
+	sagatest.Eventually(t, "it is confirmed", func() bool {
 		found, err := s.orch.Lookup(t.Context(), tx.GID())
 		return err == nil && found.State == saga.Confirmed
 	})
@@ -263,7 +264,7 @@ func TestNeverOversold(t *testing.T) {
 						order[i] = 1 + rand.Int64N(3)
 						l.Items = append(l.Items, stock.Item{SKU: fmt.Sprintf("article %d", i), Quantity: order[i]})
 					}
-					outcome, err := tcc.Execute(t.Context(), s.orch, newGID(), l)
+					outcome, err := tcc.Execute(t.Context(), s.orch, sagatest.GID(), l)
 					var short *stock.ShortError
 					switch {
 					case err == nil && outcome.State == saga.Confirmed || err == nil && outcome.State == saga.Confirming:
@@ -288,7 +289,7 @@ func TestNeverOversold(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		eventually(t, "no transaction is under way", func() bool {
+		sagatest.Eventually(t, "no transaction is under way", func() bool {
 			open, err := s.orch.List(context.WithoutCancel(t.Context()), saga.Filter{Unfinished: true})
 			return err == nil && len(open) == 0
 		})

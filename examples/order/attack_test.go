@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tccsaga/tccsaga/examples/internal/web"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 // as sends a request with a header of its own.
@@ -197,7 +198,7 @@ func TestConcurrentActs(t *testing.T) {
 	if (done["confirm"]+done["pay"] > 0) == (done["cancel"] > 0) {
 		t.Errorf("done: %v", done)
 	}
-	c.eventually("it is finished", func() bool {
+	sagatest.Eventually(c.t, "it is finished", func() bool {
 		_, level := c.call("GET", "/stock/phone", "")
 		return fmt.Sprint(level["locked"]) == "0"
 	})

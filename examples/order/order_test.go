@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 func init() { gin.SetMode(gin.ReleaseMode) }
@@ -78,7 +80,7 @@ func (c client) stock(available, locked, sold int) {
 // notified waits until the consumer has handled exactly these orders.
 func (c client) notified(orders ...string) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("notifications of %v", orders), func() bool {
+	sagatest.Eventually(c.t, fmt.Sprintf("notifications of %v", orders), func() bool {
 		got := c.notifications()
 		if len(got) != len(orders) {
 			return false
@@ -100,20 +102,6 @@ func (c client) notifications() []Notification {
 		c.t.Fatalf("notifications: %s: %v", text, err)
 	}
 	return got
-}
-
-func (c client) eventually(what string, condition func() bool) {
-	c.t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(40 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			c.t.Fatalf("never came: %s", what)
-		}
-	}
 }
 
 // serve starts the service in this process, on what it runs on by default.
@@ -226,7 +214,7 @@ func TestReservations(t *testing.T) {
 	c.stock(8, 0, 2)
 
 	c.expect("POST", "/reservations", `{"order_id":"4","sku":"phone","quantity":3,"pay_within":"100ms"}`, 201, nil)
-	c.eventually("the stock comes back at the deadline", func() bool {
+	sagatest.Eventually(c.t, "the stock comes back at the deadline", func() bool {
 		_, found := c.call("GET", "/transactions/reservation-4", "")
 		return found["state"] == "cancelled" && found["decided_by"] == "deadline"
 	})
@@ -245,7 +233,7 @@ func TestDeadlineWhileDown(t *testing.T) {
 		c.stock(7, 3, 0)
 	}) // and stops
 	c, _ := serve(t, data)
-	c.eventually("the stock comes back", func() bool {
+	sagatest.Eventually(c.t, "the stock comes back", func() bool {
 		_, found := c.call("GET", "/transactions/reservation-1", "")
 		return found["state"] == "cancelled"
 	})
@@ -273,14 +261,14 @@ func TestFaults(t *testing.T) {
 	}
 	c.expect("POST", "/faults", `{"broker_unreachable":false}`, 200, nil)
 	c.notified("1")
-	c.eventually("it is confirmed", func() bool {
+	sagatest.Eventually(c.t, "it is confirmed", func() bool {
 		status, _ := c.call("POST", "/orders", `{"order_id":"1","sku":"phone","quantity":1}`)
 		return status == 201
 	})
 
 	c.expect("POST", "/faults", `{"fail_confirms":2}`, 200, nil)
 	c.expect("POST", "/orders", `{"order_id":"2","sku":"phone","quantity":1}`, 202, map[string]any{"status": "confirming"})
-	c.eventually("the Confirm succeeds in the end", func() bool {
+	sagatest.Eventually(c.t, "the Confirm succeeds in the end", func() bool {
 		_, found := c.call("GET", "/transactions/order-2", "")
 		return found["state"] == "confirmed"
 	})
@@ -304,7 +292,7 @@ func TestOperators(t *testing.T) {
 	if acts := fmt.Sprint(found["operators"]); strings.Count(acts, "alice") != 3 || !strings.Contains(acts, "the customer called") {
 		t.Errorf("acts: %s", acts)
 	}
-	c.eventually("it is cancelled", func() bool {
+	sagatest.Eventually(c.t, "it is cancelled", func() bool {
 		_, found := c.call("GET", "/transactions/reservation-1", "")
 		return found["state"] == "cancelled"
 	})

@@ -19,6 +19,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
 	"github.com/tccsaga/tccsaga/examples/internal/processtest"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -88,7 +89,7 @@ func (p *placed) place(c client) {
 func (c client) insist(id string, quantity int) int {
 	body := fmt.Sprintf(`{"order_id":%q,"sku":"phone","quantity":%d}`, id, quantity)
 	status := 0
-	c.eventually("an answer for "+id, func() bool {
+	sagatest.Eventually(c.t, "an answer for "+id, func() bool {
 		response, err := http.Post(c.base+"/orders", "application/json", strings.NewReader(body))
 		if err != nil {
 			return false
@@ -128,14 +129,14 @@ func (p *placed) balance(c client) {
 		}
 	}
 	handled := map[string]int{}
-	c.eventually("every confirmed order is handled", func() bool {
+	sagatest.Eventually(c.t, "every confirmed order is handled", func() bool {
 		clear(handled)
 		for _, n := range c.notifications() {
 			handled[n.OrderID]++
 		}
 		return len(handled) >= len(confirmed)
 	})
-	c.eventually("nothing is locked any more", func() bool {
+	sagatest.Eventually(c.t, "nothing is locked any more", func() bool {
 		_, level := c.call("GET", "/stock/phone", "")
 		return fmt.Sprint(level["locked"]) == "0"
 	})
@@ -210,7 +211,7 @@ func TestManyOrdersWithKills(t *testing.T) {
 		}()
 		const kills = 10
 		for n := range kills {
-			c.eventually("some more answers", func() bool { return p.answers.Load() > int64(manyOrders*(n+1)/(kills+2)) })
+			sagatest.Eventually(c.t, "some more answers", func() bool { return p.answers.Load() > int64(manyOrders*(n+1)/(kills+2)) })
 			service.Kill()
 			service.Start()
 		}

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 // A request is under way when the process is told to stop: it is answered, with the
@@ -34,7 +36,7 @@ func TestStopWhileARequestIsUnderWay(t *testing.T) {
 	if err := service.Terminate(); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("no new connections are taken", func() bool {
+	sagatest.Eventually(c.t, "no new connections are taken", func() bool {
 		another, err := net.Dial("tcp", addr)
 		if err == nil {
 			another.Close()

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tccsaga/tccsaga/examples/internal/processtest"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 // The command that starts all three stops the order service before those that it
@@ -60,22 +60,14 @@ func TestLauncherStops(t *testing.T) {
 				signal == syscall.SIGINT && !inOrder(text, "order has stopped", "notification is stopping") {
 				t.Errorf("not in order: %s", text)
 			}
-			limit := time.After(20 * time.Second)
-			tick := time.NewTicker(10 * time.Millisecond)
-			defer tick.Stop()
 			for _, at := range []string{s.orderAt, s.stockAt, s.mailAt} {
-				for {
+				sagatest.Eventually(t, at+" is not served any more", func() bool {
 					conn, err := net.Dial("tcp", strings.TrimPrefix(at, "http://"))
-					if err != nil {
-						break
+					if err == nil {
+						conn.Close()
 					}
-					conn.Close()
-					select {
-					case <-tick.C:
-					case <-limit:
-						t.Fatalf("%s is still served", at)
-					}
-				}
+					return err != nil
+				})
 			}
 		})
 	}

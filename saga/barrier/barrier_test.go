@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -85,9 +86,7 @@ func TestVerdicts(t *testing.T) {
 
 func checkCell(t *testing.T, db *gorm.DB, key barrier.Key, isolation sql.IsolationLevel, op barrier.Op, before string, want barrier.Verdict, after string) {
 	if before != "" {
-		if err := db.Exec("INSERT INTO saga_barrier (gid, branch_id, state, turned_away) VALUES (?, ?, ?, 0)", key.GID, key.BranchID, before).Error; err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, db.Exec("INSERT INTO saga_barrier (gid, branch_id, state, turned_away) VALUES (?, ?, ?, 0)", key.GID, key.BranchID, before).Error)
 	}
 	tx := db.Begin(&sql.TxOptions{Isolation: isolation})
 	defer tx.Rollback()
@@ -119,9 +118,7 @@ func checkCell(t *testing.T, db *gorm.DB, key barrier.Key, isolation sql.Isolati
 func read(t *testing.T, db *gorm.DB, key barrier.Key) (state string, turnedAway int) {
 	t.Helper()
 	rows, err := barrier.Look(t.Context(), db, key.GID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	sagatest.Must(t, err)
 	for _, row := range rows {
 		if row.Key == key {
 			if (row.TurnedAway > 0) == row.TurnedAwayAt.IsZero() {
@@ -141,15 +138,11 @@ func TestTryAgainstCancelInFlight(t *testing.T) {
 		rounds = 50
 	}
 	each(t, func(t *testing.T, db *gorm.DB) {
-		if err := db.Exec("CREATE TABLE effects (gid VARCHAR(64) PRIMARY KEY, tries INT NOT NULL, cancels INT NOT NULL)").Error; err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, db.Exec("CREATE TABLE effects (gid VARCHAR(64) PRIMARY KEY, tries INT NOT NULL, cancels INT NOT NULL)").Error)
 		outcomes := map[string]int{}
 		for round := range rounds {
 			key := barrier.Key{GID: fmt.Sprintf("race-%d", round), BranchID: "01"}
-			if err := db.Exec("INSERT INTO effects VALUES (?, 0, 0)", key.GID).Error; err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, db.Exec("INSERT INTO effects VALUES (?, 0, 0)", key.GID).Error)
 			outcomes[race(t, db, key)]++
 		}
 		t.Logf("outcomes: %v", outcomes)
@@ -177,9 +170,7 @@ func race(t *testing.T, db *gorm.DB, key barrier.Key) string {
 	wg.Wait()
 
 	var effect struct{ Tries, Cancels int }
-	if err := db.Raw("SELECT tries, cancels FROM effects WHERE gid = ?", key.GID).Scan(&effect).Error; err != nil {
-		t.Fatal(err)
-	}
+	sagatest.Must(t, db.Raw("SELECT tries, cancels FROM effects WHERE gid = ?", key.GID).Scan(&effect).Error)
 	state, _ := read(t, db, key)
 	got := fmt.Sprintf("try=%s cancel=%s row=%s tries=%d cancels=%d", tryVerdict, cancelVerdict, state, effect.Tries, effect.Cancels)
 	switch got {
@@ -241,9 +232,7 @@ func TestCallerKeepsItsTransaction(t *testing.T) {
 		if verdict, err := barrier.Call(t.Context(), tx, barrier.Request{Key: key, Op: barrier.Try}); verdict != barrier.Run {
 			t.Fatal(verdict, err)
 		}
-		if err := tx.Rollback().Error; err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, tx.Rollback().Error)
 		if state, _ := read(t, db, key); state != "" {
 			t.Errorf("the row outlived the caller's rollback: %s", state)
 		}

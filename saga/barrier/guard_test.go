@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -53,7 +54,7 @@ func TestMismatch(t *testing.T) {
 			n++
 			gid := fmt.Sprint("old-", n)
 			into(t, db, gid, barrier.StateTried)
-			check(t, db.Exec("UPDATE saga_barrier SET caller = '', kind = '', input = '' WHERE gid = ?", gid).Error)
+			sagatest.Must(t, db.Exec("UPDATE saga_barrier SET caller = '', kind = '', input = '' WHERE gid = ?", gid).Error)
 			other := request(gid, barrier.Confirm)
 			change(&other)
 			if verdict, err := barrier.Do(t.Context(), db, other, nothing); verdict != barrier.Run {
@@ -73,14 +74,14 @@ func into(t *testing.T, db *gorm.DB, gid string, state barrier.State) {
 		barrier.StateSuspended: {barrier.Cancel},
 	}[state] {
 		_, err := barrier.Do(t.Context(), db, request(gid, op), nothing)
-		check(t, err)
+		sagatest.Must(t, err)
 	}
 }
 
 func rowOf(t *testing.T, db *gorm.DB, gid string) barrier.Row {
 	t.Helper()
 	rows, err := barrier.Look(t.Context(), db, gid)
-	check(t, err)
+	sagatest.Must(t, err)
 	if len(rows) != 1 {
 		t.Fatalf("%d rows of %s", len(rows), gid)
 	}
@@ -92,8 +93,8 @@ func rowOf(t *testing.T, db *gorm.DB, gid string) barrier.Row {
 // nothing.
 func TestUnnamed(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		check(t, db.Exec("INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, created_at, deadline_at) VALUES ('here', 'tcc', 'trying', '', '', '', '2020-01-01 00:00:00', '2020-01-01 00:00:00')").Error)
-		check(t, db.Exec("INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES ('here', '02', 'stock', '{}')").Error)
+		sagatest.Must(t, db.Exec("INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, created_at, deadline_at) VALUES ('here', 'tcc', 'trying', '', '', '', '2020-01-01 00:00:00', '2020-01-01 00:00:00')").Error)
+		sagatest.Must(t, db.Exec("INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES ('here', '02', 'stock', '{}')").Error)
 		ways := map[string]func(barrier.Request) (barrier.Verdict, error){
 			"Do": func(r barrier.Request) (barrier.Verdict, error) { return barrier.Do(t.Context(), db, r, nothing) },
 			"Call": func(r barrier.Request) (verdict barrier.Verdict, err error) {
@@ -113,21 +114,14 @@ func TestUnnamed(t *testing.T) {
 			if verdict, err := way(named); verdict != barrier.Run {
 				t.Errorf("%s of one that is named: %q, %v", name, verdict, err)
 			}
-			check(t, db.Exec("DELETE FROM saga_barrier").Error)
+			sagatest.Must(t, db.Exec("DELETE FROM saga_barrier").Error)
 			if verdict, err := way(request("elsewhere", barrier.Try)); verdict != barrier.Run {
 				t.Errorf("%s of a transaction that is not here: %q, %v", name, verdict, err)
 			}
 			if verdict, err := way(request("here", barrier.Cancel)); verdict != barrier.EmptyRollback {
 				t.Errorf("%s with Cancel: %q, %v", name, verdict, err)
 			}
-			check(t, db.Exec("DELETE FROM saga_barrier").Error)
+			sagatest.Must(t, db.Exec("DELETE FROM saga_barrier").Error)
 		}
 	})
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

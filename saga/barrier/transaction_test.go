@@ -11,23 +11,20 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
 func things(t *testing.T, db *gorm.DB) {
 	t.Helper()
 	for _, statement := range []string{"CREATE TABLE things (id INT PRIMARY KEY, n INT NOT NULL)", "INSERT INTO things (id, n) VALUES (1, 0), (2, 0)"} {
-		if err := db.Exec(statement).Error; err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, db.Exec(statement).Error)
 	}
 }
 
 func sum(t *testing.T, db *gorm.DB) (n int) {
 	t.Helper()
-	if err := db.Raw("SELECT COALESCE(SUM(n), 0) FROM things").Scan(&n).Error; err != nil {
-		t.Fatal(err)
-	}
+	sagatest.Must(t, db.Raw("SELECT COALESCE(SUM(n), 0) FROM things").Scan(&n).Error)
 	return n
 }
 
@@ -96,9 +93,7 @@ func TestTransactionsKeepConnections(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		things(t, db)
 		runner, err := barrier.NewTransactions(db, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, err)
 		for range 3 {
 			err := runner.Run(t.Context(), func(tx *gorm.DB) error {
 				if err := add(tx, 1, 1); err != nil || db.Name() != "mysql" {
@@ -116,9 +111,7 @@ func TestTransactionsKeepConnections(t *testing.T) {
 			}
 		}
 		pool, err := db.DB()
-		if err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, err)
 		if kept := pool.Stats().InUse; db.Name() == "mysql" && kept != 1 || db.Name() != "mysql" && kept != 0 {
 			t.Errorf("%d connections are kept", kept)
 		}
@@ -173,9 +166,7 @@ func TestTransactionOfLostDatabase(t *testing.T) {
 		t.Errorf("COMMIT without an answer: %v", err)
 	}
 	pool, err := db.DB()
-	if err != nil {
-		t.Fatal(err)
-	}
+	sagatest.Must(t, err)
 	pool.Close()
 	err = barrier.Transaction(t.Context(), db, func(tx *gorm.DB) error { return nil })
 	if !errors.Is(err, barrier.ErrDatabase) {
@@ -204,9 +195,7 @@ func TestTransactionWhoseCommitIsRefused(t *testing.T) {
 	t.Parallel()
 	db := sqltest.Open(t, "postgres")
 	things(t, db)
-	if err := db.Exec("CREATE TABLE parts (thing INT REFERENCES things (id) DEFERRABLE INITIALLY DEFERRED)").Error; err != nil {
-		t.Fatal(err)
-	}
+	sagatest.Must(t, db.Exec("CREATE TABLE parts (thing INT REFERENCES things (id) DEFERRABLE INITIALLY DEFERRED)").Error)
 	for name, work := range map[string]func(tx *gorm.DB) error{
 		"deferred constraint": func(tx *gorm.DB) error { return tx.Exec("INSERT INTO parts VALUES (99)").Error },
 		"ignored error":       func(tx *gorm.DB) error { _ = tx.Exec("no SQL").Error; return nil },

@@ -2,7 +2,6 @@ package dtm_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,9 +20,11 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/dtm"
 	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -40,23 +41,26 @@ type ring struct{ Times int }
 func (ring) Branch() string { return "bell.ring" }
 
 // bell is the branch, in the table bells.
-type bell struct{ fail func(op string) error }
+type bell struct{ fail func(op barrier.Op) error }
 
-func (b *bell) Try(_ context.Context, tx *gorm.DB, in ring) error { return b.count(tx, "tried", in) }
+func (b *bell) Try(_ context.Context, tx *gorm.DB, in ring) error {
+	return b.count(tx, barrier.Try, in)
+}
 func (b *bell) Confirm(_ context.Context, tx *gorm.DB, in ring) error {
-	return b.count(tx, "confirmed", in)
+	return b.count(tx, barrier.Confirm, in)
 }
 func (b *bell) Cancel(_ context.Context, tx *gorm.DB, in ring) error {
-	return b.count(tx, "cancelled", in)
+	return b.count(tx, barrier.Cancel, in)
 }
 
-func (b *bell) count(tx *gorm.DB, what string, in ring) error {
+func (b *bell) count(tx *gorm.DB, op barrier.Op, in ring) error {
 	if b.fail != nil {
-		if err := b.fail(what); err != nil {
+		if err := b.fail(op); err != nil {
 			return err
 		}
 	}
-	return tx.Exec("UPDATE bells SET "+what+" = "+what+" + ?", in.Times).Error
+	column := map[barrier.Op]string{barrier.Try: "tried", barrier.Confirm: "confirmed", barrier.Cancel: "cancelled"}[op]
+	return tx.Exec("UPDATE bells SET "+column+" = "+column+" + ?", in.Times).Error
 }
 
 // network is what lies before an HTTP server; it can be disturbed.
@@ -122,7 +126,7 @@ type bench struct {
 func newHost(t *testing.T, db *gorm.DB) (*remote.Host, *network) {
 	t.Helper()
 	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{AllowUnsigned: true, Logger: slog.New(slog.DiscardHandler)})
-	must(t, err)
+	sagatest.Must(t, err)
 	return host, newNetwork(t, host)
 }
 
@@ -130,28 +134,28 @@ func newBench(t *testing.T, config dtm.Config) *bench {
 	t.Helper()
 	b := &bench{t: t, server: dtmtest.Start(t), stockDB: sqltest.Open(t, "sqlite"), db: sqltest.Open(t, "sqlite"), bell: &bell{}, available: 100}
 	at, err := url.Parse(b.server.URL)
-	must(t, err)
+	sagatest.Must(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: at.Scheme, Host: at.Host})
 	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	b.toServer = newNetwork(t, proxy)
 	b.hosts[0], b.toStock = newHost(t, b.stockDB)
 	b.hosts[1], b.toUs = newHost(t, b.db)
 	b.shelf = stock.New(b.stockDB)
-	must(t, b.shelf.Put(t.Context(), "phone", b.available))
-	must(t, tcc.Register(b.hosts[0], b.shelf))
-	must(t, b.db.Exec("CREATE TABLE bells (tried INT NOT NULL, confirmed INT NOT NULL, cancelled INT NOT NULL)").Error)
-	must(t, b.db.Exec("INSERT INTO bells VALUES (0, 0, 0)").Error)
+	sagatest.Must(t, b.shelf.Put(t.Context(), "phone", b.available))
+	sagatest.Must(t, tcc.Register(b.hosts[0], b.shelf))
+	sagatest.Must(t, b.db.Exec("CREATE TABLE bells (tried INT NOT NULL, confirmed INT NOT NULL, cancelled INT NOT NULL)").Error)
+	sagatest.Must(t, b.db.Exec("INSERT INTO bells VALUES (0, 0, 0)").Error)
 
 	config.Host, config.HostURL = b.hosts[1], b.toUs.URL+"/branches"
 	if config.RetryInterval == 0 {
 		config.RetryInterval = time.Second
 	}
 	b.engine, err = dtm.Open(t.Context(), b.toServer.URL+at.Path, config)
-	must(t, err)
+	sagatest.Must(t, err)
 	service, err := remote.NewService(b.toStock.URL+"/branches", remote.ServiceConfig{})
-	must(t, err)
-	must(t, tcc.Register(b.engine, b.bell))
-	must(t, tcc.RegisterRemote[stock.Lock](b.engine, service))
+	sagatest.Must(t, err)
+	sagatest.Must(t, tcc.Register(b.engine, b.bell))
+	sagatest.Must(t, tcc.RegisterRemote[stock.Lock](b.engine, service))
 	return b
 }
 
@@ -163,12 +167,12 @@ func phones(n int64) stock.Lock {
 func (b *bench) holds(locked, sold int64, tried, confirmed, cancelled int) {
 	b.t.Helper()
 	level, err := b.shelf.Get(b.t.Context(), "phone")
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	if level.Locked != locked || level.Sold != sold || level.Available != b.available-locked-sold {
 		b.t.Errorf("stock %+v, want %d locked, %d sold", level, locked, sold)
 	}
 	var row struct{ Tried, Confirmed, Cancelled int }
-	must(b.t, b.db.Raw("SELECT tried, confirmed, cancelled FROM bells").Scan(&row).Error)
+	sagatest.Must(b.t, b.db.Raw("SELECT tried, confirmed, cancelled FROM bells").Scan(&row).Error)
 	if row.Tried != tried || row.Confirmed != confirmed || row.Cancelled != cancelled {
 		b.t.Errorf("bells %+v, want %d tried, %d confirmed, %d cancelled", row, tried, confirmed, cancelled)
 	}
@@ -176,36 +180,7 @@ func (b *bench) holds(locked, sold int64, tried, confirmed, cancelled int) {
 
 func (b *bench) reaches(gid string, state saga.State) *saga.Transaction {
 	b.t.Helper()
-	var found *saga.Transaction
-	eventually(b.t, fmt.Sprintf("%s is %s", gid, state), func() bool {
-		var err error
-		found, err = b.engine.Lookup(b.t.Context(), gid)
-		return err == nil && found.State == state
-	})
-	return found
-}
-
-// eventually polls a condition: the end of something that another process does is
-// not to be had otherwise from outside.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(60 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return sagatest.Reach(b.t, b.engine, gid, state)
 }
 
 func long(n int) string { return strings.Repeat("x", n) }

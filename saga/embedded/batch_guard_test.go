@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,65 +15,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-// still is a configuration in which nothing comes due by itself.
-var still = embedded.Config{Lease: time.Hour, Logger: slog.New(slog.DiscardHandler), Poll: 20 * time.Millisecond, MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond}
-
-// run runs an engine until the test ends.
-func (p *pots) run(orch *embedded.Engine) {
-	ended := make(chan error, 1)
-	go func() { ended <- orch.Run(context.WithoutCancel(p.t.Context())) }()
-	p.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		orch.Stop(ctx)
-		<-ended
-	})
-}
-
-// lose lets everybody else believe that an instance has gone, as after a pause
-// longer than its lease, and that one of its transactions is due.
-func (p *pots) lose(orch *embedded.Engine, gid string) {
-	ok(p.db.Exec("UPDATE saga_instances SET lease_until = '2020-01-01 00:00:00' WHERE instance = ?", orch.Instance()).Error)
-	ok(p.db.Exec("UPDATE saga_transactions SET due_at = created_at WHERE gid = ?", gid).Error)
-}
-
-func (p *pots) state(gid string) saga.State {
-	found, err := p.orch.Lookup(p.t.Context(), gid)
-	if errors.Is(err, saga.ErrNotFound) {
-		return ""
-	}
-	ok(err)
-	return found.State
-}
-
-// arrivals executes five transactions whose last commits wait for each other; when
-// four are there, meanwhile is called, and then the fifth comes.
-func (p *pots) finishes(meanwhile func()) (outcomes [5]saga.Outcome) {
-	p.t.Helper()
-	p.orch.GatherFinishes(p.plan("x", take{}, "bulk", "sent"), 5)
-	var callers sync.WaitGroup
-	execute := func(i int) {
-		callers.Go(func() {
-			var err error
-			if outcomes[i], err = p.execute(fmt.Sprint("finish-", i), take{Pot: i, N: 1}, "bulk", "sent"); err != nil {
-				p.t.Errorf("number %d: %v", i, err)
-			}
-		})
-	}
-	for i := range 4 {
-		execute(i)
-	}
-	for i := range 4 {
-		eventually(p.t, "it is decided", func() bool { return p.state(fmt.Sprint("finish-", i)) == saga.Confirming })
-	}
-	meanwhile()
-	execute(4)
-	callers.Wait()
-	return outcomes
-}
 
 // An instance that was paused past its lease writes the last commit of a batch, of
 // which another instance has taken one over: it ends the others, and not that one.
@@ -93,7 +36,7 @@ func TestAStaleArrivalInCompany(t *testing.T) {
 				return send(ctx, call)
 			}}
 		})
-		p.run(other)
+		sagatest.Run(t, other)
 		free := sync.OnceFunc(func() { close(release) })
 		t.Cleanup(free)
 		outcomes := p.finishes(func() {
@@ -110,7 +53,7 @@ func TestAStaleArrivalInCompany(t *testing.T) {
 		}
 		p.books(1, 998, 1, 1) // the Confirm was rolled back with the end
 		free()
-		eventually(t, "the other instance ends it", func() bool { return p.state("finish-1") == saga.Confirmed })
+		sagatest.Eventually(t, "the other instance ends it", func() bool { return p.state("finish-1") == saga.Confirmed })
 		for i := range 5 {
 			p.books(i, 998, 0, 2)
 		}
@@ -123,7 +66,7 @@ func TestAConflictInTheLastCommit(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, embedded.Config{Lease: time.Hour})
 		outcomes := p.finishes(func() {
-			ok(db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'finish-1' AND branch_id = '02'").Error)
+			sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'finish-1' AND branch_id = '02'").Error)
 		})
 		for i, o := range outcomes {
 			if want := map[bool]saga.State{false: saga.Confirmed, true: saga.Confirming}[i == 1]; o.State != want || p.state(o.GID) != want {
@@ -143,8 +86,8 @@ func TestABranchThatIsKnownInCompany(t *testing.T) {
 		for _, n := range []int{1, 3} {
 			name := fmt.Sprint("known-", n)
 			_, err := barrier.Do(t.Context(), db, barrier.Request{Key: barrier.Key{GID: name + "-00", BranchID: "01"}, Op: barrier.Try, Caller: "somebody"}, func(*gorm.DB) error { return nil })
-			ok(err)
-			outcomes, errs := p.executeBatch(name, n, "", nil, "plain")
+			sagatest.Must(t, err)
+			outcomes, errs := p.executeBatch(name, n, fault{}, nil, "plain")
 			for i, o := range outcomes {
 				if i == 0 && (o.State != saga.Cancelled || o.Code != saga.CodeConflict) || i > 0 && o.State != saga.Confirmed {
 					t.Errorf("of %d number %d: %+v, %v", n, i, o, errs[i])
@@ -166,7 +109,7 @@ func TestABatchIsRunAgain(t *testing.T) {
 				b.WorkBatch = func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.BatchCall) ([]error, error) {
 					failures, err := together(ctx, tx, op, calls)
 					if op == barrier.Try && runs.Add(1) == 1 {
-						ok(p.move(tx, barrier.Cancel, take{Pot: 1, N: 1}))
+						err = errors.Join(err, p.move(tx, barrier.Cancel, take{Pot: 1, N: 1}))
 						failures[1] = saga.Reject(errors.New("on purpose"))
 					}
 					return failures, err
@@ -180,7 +123,7 @@ func TestABatchIsRunAgain(t *testing.T) {
 				}
 			}
 		})
-		outcomes, errs := p.executeBatch("again", 5, "", nil, "bulk", "plain")
+		outcomes, errs := p.executeBatch("again", 5, fault{}, nil, "bulk", "plain")
 		for i, o := range outcomes {
 			if o.State != saga.Confirmed || errs[i] != nil {
 				t.Errorf("number %d: %+v, %v", i, o, errs[i])
@@ -242,12 +185,12 @@ func TestRejectionsOneByOne(t *testing.T) {
 				return nil
 			}
 		})
-		_, err := p.execute("first", take{Pot: 19, N: 1, Fault: "sent try"}, "plain", "sent")
+		_, err := p.execute("first", take{Pot: 19, N: 1, Fault: fault{"sent", failingTry}}, "plain", "sent")
 		if !errors.Is(err, saga.ErrCancelled) {
 			t.Fatal(err)
 		}
 		tries.Store(0)
-		outcomes, errs := p.executeBatch("one", 10, "sent try", []int{1, 2, 7}, "plain", "sent")
+		outcomes, errs := p.executeBatch("one", 10, fault{"sent", failingTry}, []int{1, 2, 7}, "plain", "sent")
 		for i, o := range outcomes {
 			switch i {
 			case 1, 2, 7:
@@ -292,7 +235,7 @@ func TestACallThatIgnoresTheEndOfItsBatch(t *testing.T) {
 		told := make(chan struct{})
 		go func() {
 			defer close(told)
-			outcomes, errs := p.executeBatch("slow", 3, "", nil, "plain")
+			outcomes, errs := p.executeBatch("slow", 3, fault{}, nil, "plain")
 			for i, o := range outcomes {
 				if o.State != saga.Confirmed || errs[i] != nil {
 					t.Errorf("number %d: %+v, %v", i, o, errs[i])
@@ -341,7 +284,7 @@ func TestAStatementThatTakesLongInABatch(t *testing.T) {
 			told := make(chan struct{})
 			go func() {
 				defer close(told)
-				outcomes, errs := p.executeBatch("long", 3, "", nil, "plain")
+				outcomes, errs := p.executeBatch("long", 3, fault{}, nil, "plain")
 				for i, o := range outcomes {
 					if o.State != saga.Confirmed || errs[i] != nil {
 						t.Errorf("number %d: %+v, %v", i, o, errs[i])
@@ -374,7 +317,7 @@ func TestATogetherThatDoesNotCountWell(t *testing.T) {
 				}
 			}
 		})
-		outcomes, errs := p.executeBatch("short", 4, "", nil, "bulk")
+		outcomes, errs := p.executeBatch("short", 4, fault{}, nil, "bulk")
 		for i, o := range outcomes {
 			if o.State != saga.Confirmed || errs[i] != nil {
 				t.Errorf("number %d: %+v, %v", i, o, errs[i])

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,52 +12,9 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-var operator = saga.Operator{Who: "alice", Why: "a test"}
-
-// outside is a branch that acts on nothing but a counter of its calls.
-func outside(kind string, act func(saga.Call) error) spec {
-	call := func(_ context.Context, c saga.Call) (any, error) { return nil, act(c) }
-	return spec{Kind: kind, Encode: func(input any) ([]byte, error) { return json.Marshal(input) },
-		Effects: map[barrier.Op]saga.Effect{barrier.Try: call, barrier.Confirm: call, barrier.Cancel: call}}
-}
-
-func age(db *gorm.DB, columns, gid string, d time.Duration) {
-	past := map[string]string{
-		"mysql":    fmt.Sprintf("UTC_TIMESTAMP(6) - INTERVAL %d SECOND", int(d.Seconds())),
-		"postgres": fmt.Sprintf("clock_timestamp() - INTERVAL '%d seconds'", int(d.Seconds())),
-		"sqlite":   fmt.Sprintf("strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-%d seconds')", int(d.Seconds())),
-	}[db.Name()]
-	table := "saga_transactions"
-	for _, column := range []string{"deadline_at", "finished_at"} {
-		if columns == "all" {
-			ok(db.Exec("UPDATE "+table+" SET "+column+" = "+past+" WHERE gid = ?", gid).Error)
-		}
-	}
-	if columns == "barrier" {
-		ok(db.Exec("UPDATE saga_barrier SET confirmed_at = "+past+" WHERE gid = ?", gid).Error)
-	}
-}
-
-func count(db *gorm.DB, table, gid string) (n int) {
-	ok(db.Raw("SELECT COUNT(*) FROM "+table+" WHERE gid = ?", gid).Scan(&n).Error)
-	return n
-}
-
-// away lets the kind "plain" live in another database, with what Clean is to do.
-func (p *pots) away(other *gorm.DB, clean func(tx *gorm.DB, gids []string) error) *embedded.Engine {
-	return p.openWith(still, func(b *spec) {
-		if b.Kind == "plain" {
-			b.Database, b.Work = other, func(context.Context, *gorm.DB, saga.Call) error { return nil }
-			b.Clean = func(_ context.Context, tx *gorm.DB, gids []string) error { return clean(tx, gids) }
-		}
-	})
-}
-
-func noClean(*gorm.DB, []string) error { return nil }
 
 // A finished transaction with a kind that an instance does not know is left to
 // another one, until the kind must be retired.
@@ -66,19 +22,18 @@ func TestCleaningLeavesKindsThatAreUnknown(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, still)
 		_, err := p.execute("known", take{N: 1}, "plain")
-		ok(err)
+		sagatest.Must(t, err)
 		config := still
 		config.Retention = time.Hour
-		stranger, err := embedded.Open(t.Context(), db, config)
-		ok(err)
-		age(db, "all", "known", 90*time.Minute)
-		ok(stranger.CleanGIDs(t.Context(), "known"))
-		if n := count(db, "saga_transactions", "known") + count(db, "saga_barrier", "known"); n != 2 {
+		stranger := sagatest.Open(t, db, config)
+		ageTransaction(t, db, "known", 90*time.Minute)
+		sagatest.Must(t, stranger.CleanGIDs(t.Context(), "known"))
+		if n := count(t, db, "saga_transactions", "known") + count(t, db, "saga_barrier", "known"); n != 2 {
 			t.Errorf("after once and a half of the retention %d rows are left", n)
 		}
-		age(db, "all", "known", 150*time.Minute)
-		ok(stranger.CleanGIDs(t.Context(), "known"))
-		if n := count(db, "saga_transactions", "known") + count(db, "saga_barrier", "known"); n != 0 {
+		ageTransaction(t, db, "known", 150*time.Minute)
+		sagatest.Must(t, stranger.CleanGIDs(t.Context(), "known"))
+		if n := count(t, db, "saga_transactions", "known") + count(t, db, "saga_barrier", "known"); n != 0 {
 			t.Errorf("after more than twice the retention %d rows are left", n)
 		}
 	})
@@ -90,27 +45,29 @@ func TestAGIDThatIsUsedAgainWhileCleaning(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, still)
 		other := sqltest.Open(t, "sqlite")
-		again := func() {
+		again := func(*gorm.DB, []string) error {
 			for _, table := range []string{"saga_transactions", "saga_branches", "saga_barrier"} {
-				ok(db.Exec("DELETE FROM " + table + " WHERE gid = 'used'").Error)
+				if err := db.Exec("DELETE FROM " + table + " WHERE gid = 'used'").Error; err != nil {
+					return err
+				}
 			}
 			_, err := p.execute("used", take{N: 1}, "bulk")
-			ok(err)
+			return err
 		}
-		cleaner := p.away(other, func(*gorm.DB, []string) error { again(); return nil })
+		cleaner := p.away(other, again)
 		_, err := cleaner.Execute(t.Context(), p.plan("used", take{N: 1}, "plain", "bulk"))
-		ok(err)
-		age(other, "barrier", "used", 365*24*time.Hour)
-		ok(cleaner.CleanGIDs(t.Context(), "used")) // as a replica that lags behind names it
-		if n := count(other, "saga_barrier", "used"); n != 1 {
+		sagatest.Must(t, err)
+		ageBarrier(t, other, "used", 365*24*time.Hour)
+		sagatest.Must(t, cleaner.CleanGIDs(t.Context(), "used")) // as a replica that lags behind names it
+		if n := count(t, other, "saga_barrier", "used"); n != 1 {
 			t.Errorf("%d barrier rows are left elsewhere of a transaction that is not old", n)
 		}
-		age(db, "all", "used", 365*24*time.Hour)
-		ok(cleaner.CleanGIDs(t.Context(), "used"))
-		if n := count(db, "saga_transactions", "used"); n != 1 {
+		ageTransaction(t, db, "used", 365*24*time.Hour)
+		sagatest.Must(t, cleaner.CleanGIDs(t.Context(), "used"))
+		if n := count(t, db, "saga_transactions", "used"); n != 1 {
 			t.Errorf("%d rows are left of a transaction that has begun meanwhile", n)
 		}
-		if n := count(db, "saga_barrier", "used"); n != 1 {
+		if n := count(t, db, "saga_barrier", "used"); n != 1 {
 			t.Errorf("%d barrier rows are left of it", n)
 		}
 	})
@@ -124,16 +81,16 @@ func TestCleaningLeavesWhatIsUnderWayElsewhere(t *testing.T) {
 		cleaner := p.away(other, noClean)
 		for _, gid := range []string{"final", "tried"} {
 			_, err := cleaner.Execute(t.Context(), p.plan(gid, take{N: 1}, "plain", "bulk"))
-			ok(err)
-			age(db, "all", gid, 365*24*time.Hour)
-			age(other, "barrier", gid, 365*24*time.Hour)
+			sagatest.Must(t, err)
+			ageTransaction(t, db, gid, 365*24*time.Hour)
+			ageBarrier(t, other, gid, 365*24*time.Hour)
 		}
-		ok(other.Exec("UPDATE saga_barrier SET state = 'tried' WHERE gid = 'tried'").Error)
-		ok(cleaner.CleanGIDs(t.Context(), "final", "tried"))
-		if n := count(db, "saga_transactions", "final") + count(other, "saga_barrier", "final"); n != 0 {
+		sagatest.Must(t, other.Exec("UPDATE saga_barrier SET state = 'tried' WHERE gid = 'tried'").Error)
+		sagatest.Must(t, cleaner.CleanGIDs(t.Context(), "final", "tried"))
+		if n := count(t, db, "saga_transactions", "final") + count(t, other, "saga_barrier", "final"); n != 0 {
 			t.Errorf("%d rows are left of what is final", n)
 		}
-		if here, there := count(db, "saga_transactions", "tried"), count(other, "saga_barrier", "tried"); here != 1 || there != 1 {
+		if here, there := count(t, db, "saga_transactions", "tried"), count(t, other, "saga_barrier", "tried"); here != 1 || there != 1 {
 			t.Errorf("of what is not final are left %d rows here and %d there", here, there)
 		}
 	})
@@ -147,14 +104,14 @@ func TestCleaningGoesOnWithoutAKindThatFails(t *testing.T) {
 		cleaner := p.away(other, func(*gorm.DB, []string) error { return errors.New("on purpose") })
 		for gid, kinds := range map[string][]string{"bad": {"plain", "bulk"}, "good": {"bulk"}} {
 			_, err := cleaner.Execute(t.Context(), p.plan(gid, take{N: 1}, kinds...))
-			ok(err)
-			age(db, "all", gid, 365*24*time.Hour)
-			age(other, "barrier", gid, 365*24*time.Hour)
+			sagatest.Must(t, err)
+			ageTransaction(t, db, gid, 365*24*time.Hour)
+			ageBarrier(t, other, gid, 365*24*time.Hour)
 		}
 		if err := cleaner.CleanGIDs(t.Context(), "bad", "good"); err == nil {
 			t.Error("no error")
 		}
-		if bad, good := count(db, "saga_transactions", "bad"), count(db, "saga_transactions", "good"); bad != 1 || good != 0 {
+		if bad, good := count(t, db, "saga_transactions", "bad"), count(t, db, "saga_transactions", "good"); bad != 1 || good != 0 {
 			t.Errorf("%d rows are left of the bad one, %d of the good one", bad, good)
 		}
 	})
@@ -165,16 +122,16 @@ func TestCleaningGoesOnWithoutAKindThatFails(t *testing.T) {
 func TestAPlanWithoutBranchesIsNotFinished(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, still)
-		_, err := p.execute("bare", take{N: 1, Fault: "sent send"}, "sent")
-		ok(err)
-		ok(db.Exec("DELETE FROM saga_branches WHERE gid = 'bare'").Error)
-		p.run(p.orch)
+		_, err := p.execute("bare", take{N: 1, Fault: fault{"sent", failingSend}}, "sent")
+		sagatest.Must(t, err)
+		sagatest.Must(t, db.Exec("DELETE FROM saga_branches WHERE gid = 'bare'").Error)
+		sagatest.Run(t, p.orch)
 		var epoch int64
-		eventually(t, "it was taken over again and again", func() bool {
+		sagatest.Eventually(t, "it was taken over again and again", func() bool {
 			// It may lose a deadlock with a claim; the next one does not.
 			db.Exec("UPDATE saga_transactions SET due_at = created_at WHERE gid = 'bare' AND due_at IS NOT NULL")
 			found, err := p.orch.Lookup(t.Context(), "bare")
-			ok(err)
+			sagatest.Must(t, err)
 			epoch = found.Epoch
 			return epoch > 3 || found.State.Finished()
 		})
@@ -190,22 +147,21 @@ func TestADecisionIsHandedOver(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, still)
 		for _, how := range []string{"confirm", "deadline"} {
-			ok(p.orch.Begin(t.Context(), saga.Opening{GID: how}))
-			ok(p.orch.Try(t.Context(), how, "01", saga.Step{Kind: "plain", Input: take{N: 1}}))
+			sagatest.Must(t, p.orch.Begin(t.Context(), saga.Opening{GID: how}))
+			sagatest.Must(t, p.orch.Try(t.Context(), how, "01", saga.Step{Kind: "plain", Input: take{N: 1}}))
 		}
-		stranger, err := embedded.Open(t.Context(), db, still)
-		ok(err)
-		ok(stranger.Pause(t.Context(), "confirm", operator))
+		stranger := sagatest.Open(t, db, still)
+		sagatest.Must(t, stranger.Pause(t.Context(), "confirm", operator))
 		outcome, err := stranger.Confirm(t.Context(), "confirm", saga.Options{})
 		if err != nil || outcome.State != saga.Confirming {
 			t.Fatalf("%+v, %v", outcome, err)
 		}
-		p.run(stranger)
-		ok(db.Exec("UPDATE saga_transactions SET deadline_at = created_at, due_at = created_at WHERE gid = 'deadline'").Error)
-		eventually(t, "the deadline is met", func() bool { return p.state("deadline") == saga.Cancelling })
-		ok(stranger.Resume(t.Context(), "confirm", operator))
-		p.run(p.orch)
-		eventually(t, "another instance drives them", func() bool {
+		sagatest.Run(t, stranger)
+		sagatest.Must(t, db.Exec("UPDATE saga_transactions SET deadline_at = created_at, due_at = created_at WHERE gid = 'deadline'").Error)
+		sagatest.Eventually(t, "the deadline is met", func() bool { return p.state("deadline") == saga.Cancelling })
+		sagatest.Must(t, stranger.Resume(t.Context(), "confirm", operator))
+		sagatest.Run(t, p.orch)
+		sagatest.Eventually(t, "another instance drives them", func() bool {
 			return p.state("confirm") == saga.Confirmed && p.state("deadline") == saga.Cancelled
 		})
 		p.books(0, 999, 0, 1)
@@ -221,14 +177,14 @@ func TestResolveIsRefused(t *testing.T) {
 			if err := p.orch.Resolve(t.Context(), gid, branch, saga.Confirmed, operator); !errors.Is(err, saga.ErrRefused) {
 				t.Errorf("%s: %v", what, err)
 			}
-			if n := count(db, "saga_acts", gid); n != 0 {
+			if n := count(t, db, "saga_acts", gid); n != 0 {
 				t.Errorf("%s: %d acts are recorded", what, n)
 			}
 		}
 		open := func(gid string) {
-			ok(p.orch.Begin(t.Context(), saga.Opening{GID: gid}))
-			ok(p.orch.Try(t.Context(), gid, "01", saga.Step{Kind: "plain", Input: take{N: 1}}))
-			ok(p.orch.Try(t.Context(), gid, "02", saga.Step{Kind: "sent", Input: take{N: 1, Fault: "sent send"}}))
+			sagatest.Must(t, p.orch.Begin(t.Context(), saga.Opening{GID: gid}))
+			sagatest.Must(t, p.orch.Try(t.Context(), gid, "01", saga.Step{Kind: "plain", Input: take{N: 1}}))
+			sagatest.Must(t, p.orch.Try(t.Context(), gid, "02", saga.Step{Kind: "sent", Input: take{N: 1, Fault: fault{"sent", failingSend}}}))
 		}
 		confirm := func(gid string) {
 			outcome, err := p.orch.Confirm(t.Context(), gid, saga.Options{})
@@ -237,26 +193,26 @@ func TestResolveIsRefused(t *testing.T) {
 			}
 		}
 		open("undecided")
-		ok(db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'undecided' AND branch_id = '02'").Error)
+		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'undecided' AND branch_id = '02'").Error)
 		refused("an undecided one", "undecided", "02")
 		open("failing")
 		confirm("failing")
 		refused("one whose call can succeed", "failing", "02")
-		ok(db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'failing' AND branch_id = '02'").Error)
+		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'failing' AND branch_id = '02'").Error)
 		refused("one whose last call has only failed", "failing", "02")
 		refused("a branch that is done", "failing", "01")
 		refused("a branch that it has not", "failing", "07")
 
 		open("conflict")
-		ok(db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'conflict' AND branch_id = '02'").Error)
+		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'conflict' AND branch_id = '02'").Error)
 		confirm("conflict")
-		ok(db.Exec("UPDATE saga_barrier SET state = 'tried' WHERE gid = 'conflict' AND branch_id = '02'").Error)
+		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'tried' WHERE gid = 'conflict' AND branch_id = '02'").Error)
 		refused("a conflict that is mended", "conflict", "02")
-		ok(db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'conflict' AND branch_id = '02'").Error)
-		ok(p.orch.Resolve(t.Context(), "conflict", "02", saga.Cancelled, operator))
-		p.run(p.orch)
-		eventually(t, "it ends without that branch", func() bool { return p.state("conflict") == saga.Confirmed })
-		if n := count(db, "saga_acts", "conflict"); n != 1 {
+		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'conflict' AND branch_id = '02'").Error)
+		sagatest.Must(t, p.orch.Resolve(t.Context(), "conflict", "02", saga.Cancelled, operator))
+		sagatest.Run(t, p.orch)
+		sagatest.Eventually(t, "it ends without that branch", func() bool { return p.state("conflict") == saga.Confirmed })
+		if n := count(t, db, "saga_acts", "conflict"); n != 1 {
 			t.Errorf("%d acts are recorded", n)
 		}
 		p.faulty.Store(false)
@@ -269,11 +225,11 @@ func TestOutsideOfAnotherTransaction(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, still)
 		var calls atomic.Int64
-		ok(register(p.orch, outside("out", func(saga.Call) error { calls.Add(1); return nil })))
-		ok(p.orch.Begin(t.Context(), saga.Opening{GID: "shared"}))
-		ok(db.Exec("INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES ('shared', '01', 'out', '{}')").Error)
+		sagatest.Must(t, register(p.orch, outside("out", func(saga.Call) error { calls.Add(1); return nil })))
+		sagatest.Must(t, p.orch.Begin(t.Context(), saga.Opening{GID: "shared"}))
+		sagatest.Must(t, db.Exec("INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES ('shared', '01', 'out', '{}')").Error)
 		_, err := barrier.Do(t.Context(), db, barrier.Request{Key: barrier.Key{GID: "shared", BranchID: "01"}, Op: barrier.Try, Caller: "somebody", Kind: "out", Input: []byte("{}")}, func(*gorm.DB) error { return nil })
-		ok(err)
+		sagatest.Must(t, err)
 		if outcome, err := p.orch.Cancel(t.Context(), "shared", "on purpose"); err != nil || outcome.State != saga.Cancelling {
 			t.Errorf("%+v, %v", outcome, err)
 		}
@@ -290,7 +246,7 @@ func TestOutsideOfAnotherTransaction(t *testing.T) {
 // and the write of its row: Cancel begins anew, and makes its outside part too.
 func TestATrySlipsInBetween(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"here", "apart"} {
+	for kind, apart := range map[string]bool{"here": false, "apart": true} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, "postgres") // whose locking read does not see a row that is being inserted
@@ -300,39 +256,39 @@ func TestATrySlipsInBetween(t *testing.T) {
 				Effects: map[barrier.Op]saga.Effect{
 					barrier.Cancel: func(context.Context, saga.Call) (any, error) { cancels.Add(1); return nil, nil }}}
 			there := db
-			if kind == "apart" {
+			if apart {
 				there = sqltest.Open(t, "postgres")
-				ok(there.Exec("CREATE TABLE pots (id INT PRIMARY KEY, free INT NOT NULL, held INT NOT NULL, sold INT NOT NULL)").Error)
-				ok(there.Exec("INSERT INTO pots VALUES (0, 1000, 0, 0)").Error)
+				sagatest.Must(t, there.Exec("CREATE TABLE pots (id INT PRIMARY KEY, free INT NOT NULL, held INT NOT NULL, sold INT NOT NULL)").Error)
+				sagatest.Must(t, there.Exec("INSERT INTO pots VALUES (0, 1000, 0, 0)").Error)
 				branch.Database = there
 			}
-			ok(register(p.orch, branch))
-			ok(p.orch.Begin(t.Context(), saga.Opening{GID: "slips"}))
+			sagatest.Must(t, register(p.orch, branch))
+			sagatest.Must(t, p.orch.Begin(t.Context(), saga.Opening{GID: "slips"}))
 			payload, err := json.Marshal(take{N: 1})
-			ok(err)
-			ok(db.Exec("INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES ('slips', '01', ?, ?)", kind, string(payload)).Error)
+			sagatest.Must(t, err)
+			sagatest.Must(t, db.Exec("INSERT INTO saga_branches (gid, branch_id, kind, payload) VALUES ('slips', '01', ?, ?)", kind, string(payload)).Error)
 			var logID string
-			ok(db.Raw("SELECT log_id FROM saga_schema").Scan(&logID).Error)
+			sagatest.Must(t, db.Raw("SELECT log_id FROM saga_schema").Scan(&logID).Error)
 
 			trying := there.Begin()
 			defer trying.Rollback()
 			_, err = barrier.Call(t.Context(), trying, barrier.Request{Key: barrier.Key{GID: "slips", BranchID: "01"}, Op: barrier.Try, Caller: logID, Kind: kind, Input: payload})
-			ok(err)
-			ok(p.move(trying, barrier.Try, take{N: 1}))
+			sagatest.Must(t, err)
+			sagatest.Must(t, p.move(trying, barrier.Try, take{N: 1}))
 			cancelled := make(chan error, 1)
 			go func() {
 				_, err := p.orch.Cancel(t.Context(), "slips", "on purpose")
 				cancelled <- err
 			}()
-			eventually(t, "Cancel waits for the row", func() bool {
+			sagatest.Eventually(t, "Cancel waits for the row", func() bool {
 				var n int
-				ok(there.Raw("SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&n).Error)
+				sagatest.Must(t, there.Raw("SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&n).Error)
 				return n > 0
 			})
-			ok(trying.Commit().Error)
-			ok(<-cancelled)
-			p.run(p.orch)
-			eventually(t, "it is cancelled", func() bool { return p.state("slips") == saga.Cancelled })
+			sagatest.Must(t, trying.Commit().Error)
+			sagatest.Must(t, <-cancelled)
+			sagatest.Run(t, p.orch)
+			sagatest.Eventually(t, "it is cancelled", func() bool { return p.state("slips") == saga.Cancelled })
 			if n := cancels.Load(); n != 1 {
 				t.Errorf("the outside part of Cancel was made %d times", n)
 			}

@@ -8,122 +8,19 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"gorm.io/driver/mysql"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/schema"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-// server makes connections to a database, and disturbs them.
-type server struct {
-	driver driver.Driver
-	dsn    string
-
-	readOnly atomic.Bool                 // new connections are of a server that takes no writes
-	commit   atomic.Pointer[commitFault] // of the next COMMIT
-}
-
-// commitFault is an answer to a COMMIT, which is made, or not.
-type commitFault struct {
-	err  error
-	made bool
-}
-
-// sqlState is an error of PostgreSQL.
-type sqlState string
-
-func (s sqlState) Error() string    { return "on purpose: SQLSTATE " + string(s) }
-func (s sqlState) SQLState() string { return string(s) }
-
-func (s *server) Driver() driver.Driver { return s.driver }
-
-func (s *server) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := s.driver.Open(s.dsn)
-	if err != nil {
-		return nil, err
-	}
-	c := &disturbed{able: conn.(able), server: s}
-	if s.readOnly.Load() {
-		statement := "SET SESSION TRANSACTION READ ONLY"
-		if strings.HasPrefix(s.dsn, "postgres") {
-			statement = "SET default_transaction_read_only = on"
-		}
-		_, err = c.ExecContext(ctx, statement, nil)
-	}
-	return c, err
-}
-
-// able is what the connections of both drivers can do.
-type able interface {
-	driver.Conn
-	driver.ConnBeginTx
-	driver.ConnPrepareContext
-	driver.ExecerContext
-	driver.QueryerContext
-	driver.NamedValueChecker
-	driver.SessionResetter
-}
-
-type disturbed struct {
-	able
-	server *server
-}
-
-func (c *disturbed) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.able.BeginTx(ctx, options)
-	return disturbedTx{tx, c.server}, err
-}
-
-type disturbedTx struct {
-	driver.Tx
-	server *server
-}
-
-func (t disturbedTx) Commit() error {
-	fault := t.server.commit.Swap(nil)
-	switch {
-	case fault == nil:
-		return t.Tx.Commit()
-	case fault.made:
-		return errors.Join(t.Tx.Commit(), fault.err)
-	default:
-		return errors.Join(t.Tx.Rollback(), fault.err)
-	}
-}
-
-func newServer(t *testing.T, dialect string, config *gorm.Config) (*server, *gorm.DB) {
-	t.Helper()
-	database := sqltest.Create(t, dialect)
-	ok(schema.Migrate(t.Context(), sqltest.Connect(t, database, &gorm.Config{})))
-	plain, err := sql.Open(map[string]string{"mysql": "mysql", "postgres": "pgx"}[dialect], database.DSN)
-	ok(err)
-	s := &server{driver: plain.Driver(), dsn: database.DSN}
-	ok(plain.Close())
-	pool := sql.OpenDB(s)
-	pool.SetMaxOpenConns(10)
-	pool.SetMaxIdleConns(10)
-	t.Cleanup(func() { pool.Close() })
-	var dialector gorm.Dialector = mysql.New(mysql.Config{Conn: pool})
-	if dialect == "postgres" {
-		dialector = postgres.New(postgres.Config{Conn: pool})
-	}
-	config.Logger = logger.Discard
-	db, err := gorm.Open(dialector, config)
-	ok(err)
-	return s, db
-}
 
 // A COMMIT that the server answers with "I do not know", or with a shutdown, is
 // unknown until it is certain: what is told is what happened, whether it was made
@@ -162,8 +59,8 @@ func TestADeferredConstraint(t *testing.T) {
 		t.Run(fmt.Sprintf("translate=%t", translate), func(t *testing.T) {
 			t.Parallel()
 			_, db := newServer(t, "postgres", &gorm.Config{TranslateError: translate})
-			ok(db.Exec("CREATE TABLE parents (id INT PRIMARY KEY)").Error)
-			ok(db.Exec("CREATE TABLE children (id INT, parent INT REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)").Error)
+			sagatest.Must(t, db.Exec("CREATE TABLE parents (id INT PRIMARY KEY)").Error)
+			sagatest.Must(t, db.Exec("CREATE TABLE children (id INT, parent INT REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)").Error)
 			var tries atomic.Int64
 			violating := func(op barrier.Op) func(context.Context, *gorm.DB, saga.Call) error {
 				return func(_ context.Context, tx *gorm.DB, call saga.Call) error {
@@ -187,18 +84,24 @@ func TestADeferredConstraint(t *testing.T) {
 				t.Errorf("%d Trys", n)
 			}
 			_, err = orch.Execute(t.Context(), planOf("confirm", "good", "confirm"))
-			ok(err)
-			eventually(t, "attempts are in the log", func() bool {
+			sagatest.Must(t, err)
+			sagatest.Eventually(t, "attempts are in the log", func() bool {
 				found, err := orch.Lookup(t.Context(), "confirm")
-				ok(err)
+				sagatest.Must(t, err)
 				return len(found.Branches[1].Attempts) > 1
 			})
-			ok(db.Exec("INSERT INTO parents VALUES (1)").Error)
+			sagatest.Must(t, db.Exec("INSERT INTO parents VALUES (1)").Error)
 			if state := ends(t, orch, "confirm"); state != saga.Confirmed {
 				t.Errorf("it is %s", state)
 			}
 		})
 	}
+}
+
+// failingMember is the member of a batch whose Try fails.
+type failingMember struct {
+	err   error
+	tries atomic.Int64
 }
 
 // A network error of a branch's own is no fault of the database: its Try is called
@@ -207,15 +110,14 @@ func TestANetworkErrorOfABranch(t *testing.T) {
 	t.Parallel()
 	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		var fail atomic.Value
-		calls := sync.Map{}
+		var failing sync.Map // by gid: *failingMember
 		inside := func(_ context.Context, _ *gorm.DB, call saga.Call) error {
-			n, _ := calls.LoadOrStore(call.GID+string(call.Op), new(atomic.Int64))
-			n.(*atomic.Int64).Add(1)
-			if strings.HasSuffix(call.GID, "fails") && call.Op == barrier.Try {
-				return fmt.Errorf("asking elsewhere: %w", fail.Load().(error))
+			member, fails := failing.Load(call.GID)
+			if !fails || call.Op != barrier.Try {
+				return nil
 			}
-			return nil
+			member.(*failingMember).tries.Add(1)
+			return fmt.Errorf("asking elsewhere: %w", member.(*failingMember).err)
 		}
 		together := func(ctx context.Context, tx *gorm.DB, _ barrier.Op, all []saga.BatchCall) ([]error, error) {
 			failures := make([]error, len(all))
@@ -226,20 +128,20 @@ func TestANetworkErrorOfABranch(t *testing.T) {
 		}
 		orch := opened(t, db, embedded.Config{}, spec{Kind: "plain", Work: inside}, spec{Kind: "bulk", Work: inside, WorkBatch: together})
 		for n, foreign := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, refused} {
-			fail = atomic.Value{}
-			fail.Store(fmt.Errorf("on purpose: %w", foreign))
 			for _, kind := range []string{"plain", "bulk"} {
 				for _, members := range []int{1, 10} {
 					name := fmt.Sprintf("%d-%s-%d", n, kind, members)
 					if members > 1 {
 						orch.GatherDecisions(planOf("x", kind), members)
 					}
+					bad := &failingMember{err: fmt.Errorf("on purpose: %w", foreign)}
 					var callers sync.WaitGroup
 					for i := range members {
 						callers.Go(func() {
 							gid, want := fmt.Sprintf("%s-%d", name, i), saga.Confirmed
 							if i == members/2 {
-								gid, want = name+"-fails", saga.Cancelled
+								want = saga.Cancelled
+								failing.Store(gid, bad)
 							}
 							outcome, err := orch.Execute(t.Context(), planOf(gid, kind))
 							if outcome.State != want {
@@ -248,8 +150,7 @@ func TestANetworkErrorOfABranch(t *testing.T) {
 						})
 					}
 					callers.Wait()
-					tries, _ := calls.Load(name + "-failstry")
-					if got := tries.(*atomic.Int64).Load(); got > min(2, int64(members)) {
+					if got := bad.tries.Load(); got > min(2, int64(members)) {
 						t.Errorf("%s: the Try that fails was called %d times", name, got)
 					}
 				}
@@ -269,9 +170,9 @@ func TestConnectionsToAServerThatIsReadOnly(t *testing.T) {
 			c := newCareless(t, db, "", 0)
 			orch := opened(t, db, embedded.Config{Lease: 600 * time.Millisecond}, spec{Kind: "a", Work: c.inside})
 			_, err := orch.Execute(t.Context(), planOf("before", "a"))
-			ok(err)
+			sagatest.Must(t, err)
 			pool, err := db.DB()
-			ok(err)
+			sagatest.Must(t, err)
 			pool.SetMaxOpenConns(9) // no other is left but the heartbeat's
 			s.readOnly.Store(true)
 			pool.SetMaxIdleConns(0)  // the connections to the old server end,
@@ -279,11 +180,11 @@ func TestConnectionsToAServerThatIsReadOnly(t *testing.T) {
 			var conns []*sql.Conn
 			for range 8 { // the heartbeat has one of its own
 				conn, err := pool.Conn(t.Context())
-				ok(err)
+				sagatest.Must(t, err)
 				conns = append(conns, conn)
 			}
 			for _, conn := range conns {
-				ok(conn.Close())
+				sagatest.Must(t, conn.Close())
 			}
 			s.readOnly.Store(false)
 			var callers sync.WaitGroup
@@ -317,18 +218,18 @@ func TestTheHeartbeatLeavesAServerThatIsReadOnly(t *testing.T) {
 			t.Parallel()
 			s, db := newServer(t, dialect, &gorm.Config{})
 			pool, err := db.DB()
-			ok(err)
+			sagatest.Must(t, err)
 			s.readOnly.Store(true)
 			pool.SetMaxIdleConns(0)
 			pool.SetMaxIdleConns(10)
 			var conns []*sql.Conn
 			for range 10 {
 				conn, err := pool.Conn(t.Context())
-				ok(err)
+				sagatest.Must(t, err)
 				conns = append(conns, conn)
 			}
 			for _, conn := range conns {
-				ok(conn.Close())
+				sagatest.Must(t, conn.Close())
 			}
 			if _, err := embedded.Open(t.Context(), db, embedded.Config{}); err == nil {
 				t.Error("an engine has opened on a server that is read-only")
@@ -338,7 +239,7 @@ func TestTheHeartbeatLeavesAServerThatIsReadOnly(t *testing.T) {
 			for range 12 {
 				var orch *embedded.Engine
 				if orch, err = embedded.Open(t.Context(), db, embedded.Config{}); err == nil {
-					ok(orch.Stop(t.Context()))
+					sagatest.Must(t, orch.Stop(t.Context()))
 					break
 				}
 			}

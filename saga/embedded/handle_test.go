@@ -8,54 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/glebarez/sqlite"
-	"gorm.io/driver/mysql"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
-	naming "gorm.io/gorm/schema"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-// Thing is a row of a branch that keeps its tables under a prefix.
-type Thing struct {
-	GID    string `gorm:"column:gid"`
-	Op     string
-	Tenant string
-}
-
-// ownHandle returns another handle on the pool of db, as a user sets it up: with a
-// table prefix, a callback and a setting.
-func ownHandle(t *testing.T, db *gorm.DB, creates *atomic.Int64) *gorm.DB {
-	t.Helper()
-	pool, err := db.DB()
-	ok(err)
-	prefix := "app_"
-	var dialector gorm.Dialector = &sqlite.Dialector{Conn: pool}
-	switch db.Name() {
-	case "mysql":
-		dialector = mysql.New(mysql.Config{Conn: pool})
-	case "postgres":
-		prefix = "app." // a schema
-		ok(db.Exec("CREATE SCHEMA app").Error)
-		dialector = postgres.New(postgres.Config{Conn: pool})
-	}
-	own, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard, NamingStrategy: naming.NamingStrategy{TablePrefix: prefix}})
-	ok(err)
-	ok(own.AutoMigrate(&Thing{}))
-	ok(own.Callback().Create().Before("gorm:create").Register("test:tenant", func(tx *gorm.DB) {
-		creates.Add(1)
-		if tenant, set := tx.Get("tenant"); set {
-			tx.Statement.SetColumn("Tenant", tenant, true)
-		}
-	}))
-	return own.Set("tenant", "acme").Session(&gorm.Session{})
-}
 
 // A branch's own handle on the engine's pool is the one that its methods, its bulk
 // methods and its Clean get.
@@ -82,10 +43,12 @@ func TestABranchsOwnHandle(t *testing.T) {
 		}
 		orch := opened(t, db, embedded.Config{CallTimeout: 500 * time.Millisecond, Retention: time.Second}, branch, bulk)
 		host, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 500 * time.Millisecond})
-		ok(err)
-		ok(register(host, branch))
+		sagatest.Must(t, err)
+		sagatest.Must(t, register(host, branch))
 		things := func(gid string) (n int64) {
-			ok(own.Session(&gorm.Session{}).Model(&Thing{}).Where("gid = ? AND tenant = 'acme'", gid).Count(&n).Error)
+			if err := own.Session(&gorm.Session{}).Model(&Thing{}).Where("gid = ? AND tenant = 'acme'", gid).Count(&n).Error; err != nil {
+				t.Error(err)
+			}
 			return n
 		}
 		check := func(gid string) {
@@ -97,7 +60,7 @@ func TestABranchsOwnHandle(t *testing.T) {
 		plan := planOf("alone", "own")
 		plan.Timeout = time.Hour // it is not cleaned
 		_, err = orch.Execute(t.Context(), plan)
-		ok(err)
+		sagatest.Must(t, err)
 		check("alone")
 		for _, kind := range []string{"own", "bulk"} {
 			orch.GatherDecisions(planOf("x", kind), 6)
@@ -116,21 +79,21 @@ func TestABranchsOwnHandle(t *testing.T) {
 			callers.Wait()
 		}
 		for _, gid := range []string{"open", "hosted"} {
-			ok(orch.Begin(t.Context(), saga.Opening{GID: "open-" + gid, Timeout: time.Hour}))
+			sagatest.Must(t, orch.Begin(t.Context(), saga.Opening{GID: "open-" + gid, Timeout: time.Hour}))
 		}
-		ok(orch.Try(t.Context(), "open-open", "01", saga.Step{Kind: "own"}))
+		sagatest.Must(t, orch.Try(t.Context(), "open-open", "01", saga.Step{Kind: "own"}))
 		_, err = orch.Cancel(t.Context(), "open-open", "on purpose")
-		ok(err)
+		sagatest.Must(t, err)
 		ends(t, orch, "open-open")
 		check("open-open")
 		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
 			call := saga.Call{GID: "hosted", BranchID: "01", Kind: "own", Op: op, Payload: []byte("{}")}
-			ok(host.Call(t.Context(), call))
+			sagatest.Must(t, host.Call(t.Context(), call))
 		}
 		check("hosted")
-		eventually(t, "the participant cleans", func() bool {
+		sagatest.Eventually(t, "the participant cleans", func() bool {
 			_, err := host.Clean(t.Context(), time.Second)
-			ok(err)
+			sagatest.Must(t, err)
 			return things("hosted") == 0
 		})
 
@@ -140,7 +103,7 @@ func TestABranchsOwnHandle(t *testing.T) {
 		if outcome.State != saga.Confirmed {
 			t.Fatal(outcome, err)
 		}
-		eventually(t, "the engine cleans", func() bool { return things("old") == 0 })
+		sagatest.Eventually(t, "the engine cleans", func() bool { return things("old") == 0 })
 		check("alone")
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
@@ -30,13 +31,13 @@ func TestOpenRefusesAHalfMigratedDatabase(t *testing.T) {
 			if err := open(); !errors.Is(err, schema.ErrNotMigrated) {
 				t.Errorf("an empty database: %v", err)
 			}
-			ok(schema.Migrate(t.Context(), db))
-			ok(open())
-			ok(db.Exec("UPDATE saga_schema SET complete = 0").Error)
+			sagatest.Must(t, schema.Migrate(t.Context(), db))
+			sagatest.Must(t, open())
+			sagatest.Must(t, db.Exec("UPDATE saga_schema SET complete = 0").Error)
 			if err := open(); !errors.Is(err, schema.ErrNotMigrated) {
 				t.Errorf("a migration that was broken off: %v", err)
 			}
-			ok(db.Exec("UPDATE saga_schema SET version = version + 1").Error)
+			sagatest.Must(t, db.Exec("UPDATE saga_schema SET version = version + 1").Error)
 			if err := open(); !errors.Is(err, schema.ErrNewer) {
 				t.Errorf("a newer schema: %v", err)
 			}
@@ -74,8 +75,7 @@ func TestOpenRefusesBadConfig(t *testing.T) {
 
 func TestRegisterRefusesABranchThatCannotWork(t *testing.T) {
 	t.Parallel()
-	orch, err := embedded.Open(t.Context(), sqltest.Open(t, "sqlite"), embedded.Config{})
-	ok(err)
+	orch := sagatest.Open(t, sqltest.Open(t, "sqlite"), embedded.Config{})
 	encode := func(any) ([]byte, error) { return nil, nil }
 	inside := func(context.Context, *gorm.DB, saga.Call) error { return nil }
 	outside := func(context.Context, saga.Call) (any, error) { return nil, nil }
@@ -93,17 +93,17 @@ func TestRegisterRefusesABranchThatCannotWork(t *testing.T) {
 			t.Errorf("%v, want %q", err, says)
 		}
 	}
-	ok(orch.Stop(t.Context()))
+	sagatest.Must(t, orch.Stop(t.Context()))
 }
 
 func TestRunOnce(t *testing.T) {
 	t.Parallel()
-	orch, err := embedded.Open(t.Context(), sqltest.Open(t, "sqlite"), embedded.Config{})
-	ok(err)
+	orch := sagatest.Open(t, sqltest.Open(t, "sqlite"), embedded.Config{})
 	ctx, stop := context.WithCancel(t.Context())
 	first, second := make(chan error), make(chan error)
 	go func() { first <- orch.Run(ctx) }()
 	go func() { second <- orch.Run(ctx) }()
+	var err error
 	select { // whichever came later is refused at once; the other runs
 	case err = <-first:
 		first = second
@@ -113,6 +113,6 @@ func TestRunOnce(t *testing.T) {
 		t.Errorf("Run twice: %v", err)
 	}
 	stop()
-	ok(<-first)
-	ok(orch.Stop(t.Context()))
+	sagatest.Must(t, <-first)
+	sagatest.Must(t, orch.Stop(t.Context()))
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,59 +13,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-// hanging is a branch one of whose transactions hangs in a call, whatever its
-// context says, until the gate is open.
-type hanging struct {
-	*careless
-	gid   string
-	at    barrier.Op
-	gate  chan struct{}
-	begun chan struct{}
-	once  sync.Once
-	hangs atomic.Int64 // calls that hang now
-}
-
-func newHanging(t *testing.T, db *gorm.DB, at barrier.Op) *hanging {
-	return &hanging{careless: newCareless(t, db, "", 0), gid: "hung", at: at, gate: make(chan struct{}), begun: make(chan struct{})}
-}
-
-func (h *hanging) hang(call saga.Call) {
-	if strings.HasPrefix(call.GID, h.gid) && call.Op == h.at {
-		h.hangs.Add(1)
-		defer h.hangs.Add(-1)
-		h.once.Do(func() { close(h.begun) })
-		<-h.gate
-	}
-}
-
-func (h *hanging) inside(ctx context.Context, tx *gorm.DB, call saga.Call) error {
-	err := h.note(tx, call, 1)
-	h.hang(call)
-	return errors.Join(err, h.note(tx, call, 2))
-}
-
-func (h *hanging) together(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.BatchCall) ([]error, error) {
-	for _, call := range calls {
-		if err := h.inside(ctx, tx, call.Call); err != nil {
-			return nil, err
-		}
-	}
-	return nil, nil
-}
-
-func (h *hanging) outside(_ context.Context, call saga.Call) (any, error) {
-	h.hang(call)
-	return nil, nil
-}
-
-// Call makes it a service elsewhere.
-func (h *hanging) Call(_ context.Context, call saga.Call) error {
-	h.hang(call)
-	return nil
-}
 
 // A call that hangs, and ignores its context, keeps nobody waiting: those who go
 // with it, those with little time, and its own caller. When it returns at last,
@@ -77,45 +25,48 @@ func TestACallThatHangsKeepsNobody(t *testing.T) {
 	all := func(h *hanging) map[barrier.Op]saga.Effect {
 		return map[barrier.Op]saga.Effect{barrier.Try: h.outside, barrier.Confirm: h.outside, barrier.Cancel: h.outside}
 	}
-	kinds := map[string]func(h *hanging, home *gorm.DB) spec{
-		"plain": func(h *hanging, _ *gorm.DB) spec { return spec{Work: h.inside} },
-		"bulk": func(h *hanging, _ *gorm.DB) spec {
-			return spec{Work: h.inside, WorkBatch: h.together}
-		},
-		"sent": func(h *hanging, _ *gorm.DB) spec {
-			return spec{Work: h.inside, Effects: map[barrier.Op]saga.Effect{barrier.Confirm: h.outside}}
-		},
-		"outside": func(h *hanging, _ *gorm.DB) spec { return spec{Effects: all(h)} },
-		"away":    func(h *hanging, _ *gorm.DB) spec { return spec{Work: h.inside, Database: h.db} },
-		"remote":  func(h *hanging, _ *gorm.DB) spec { return spec{Remote: h} },
+	type kind struct {
+		name   string
+		branch func(h *hanging) spec
+		away   bool // in a database of its own
+		traced bool // by rows in its database
 	}
+	plain := kind{name: "plain", traced: true, branch: func(h *hanging) spec { return spec{Work: h.inside} }}
+	bulk := kind{name: "bulk", traced: true, branch: func(h *hanging) spec { return spec{Work: h.inside, WorkBatch: h.together} }}
+	sent := kind{name: "sent", traced: true, branch: func(h *hanging) spec {
+		return spec{Work: h.inside, Effects: map[barrier.Op]saga.Effect{barrier.Confirm: h.outside}}
+	}}
+	outside := kind{name: "outside", branch: func(h *hanging) spec { return spec{Effects: all(h)} }}
+	away := kind{name: "away", traced: true, away: true, branch: func(h *hanging) spec { return spec{Work: h.inside, Database: h.db} }}
+	elsewhere := kind{name: "remote", branch: func(h *hanging) spec { return spec{Remote: h} }}
 	cases := []struct {
-		kind, dialect string
-		at            barrier.Op
+		kind    kind
+		dialect string
+		at      barrier.Op
 	}{
-		{"plain", "mysql", barrier.Try}, {"plain", "postgres", barrier.Try}, {"plain", "mysql", barrier.Confirm},
-		{"bulk", "mysql", barrier.Try}, {"bulk", "postgres", barrier.Try}, {"bulk", "postgres", barrier.Confirm},
-		{"sent", "mysql", barrier.Confirm}, {"outside", "postgres", barrier.Try}, {"outside", "mysql", barrier.Confirm},
-		{"away", "mysql", barrier.Try}, {"remote", "postgres", barrier.Try}, {"remote", "mysql", barrier.Confirm},
+		{plain, "mysql", barrier.Try}, {plain, "postgres", barrier.Try}, {plain, "mysql", barrier.Confirm},
+		{bulk, "mysql", barrier.Try}, {bulk, "postgres", barrier.Try}, {bulk, "postgres", barrier.Confirm},
+		{sent, "mysql", barrier.Confirm}, {outside, "postgres", barrier.Try}, {outside, "mysql", barrier.Confirm},
+		{away, "mysql", barrier.Try}, {elsewhere, "postgres", barrier.Try}, {elsewhere, "mysql", barrier.Confirm},
 	}
 	for _, c := range cases {
-		t.Run(fmt.Sprintf("%s/%s/%s", c.kind, c.dialect, c.at), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/%s/%s", c.kind.name, c.dialect, c.at), func(t *testing.T) {
 			t.Parallel()
 			home := sqltest.Open(t, c.dialect)
 			db := home
-			if c.kind == "away" {
+			if c.kind.away {
 				db = sqltest.Open(t, c.dialect)
 			}
 			h := newHanging(t, db, c.at)
-			hung := kinds[c.kind](h, home)
+			hung := c.kind.branch(h)
 			hung.Kind = "hangs"
 			orch := opened(t, home, embedded.Config{CallTimeout: 2 * time.Second}, hung)
-			hangs(t, orch, h, home, c.kind == "outside" || c.kind == "remote")
+			hangs(t, orch, h, home, c.kind.traced)
 		})
 	}
 }
 
-func hangs(t *testing.T, orch *embedded.Engine, h *hanging, home *gorm.DB, elsewhere bool) {
+func hangs(t *testing.T, orch *embedded.Engine, h *hanging, home *gorm.DB, traced bool) {
 	const others = 6
 	plan := planOf("x", "hangs")
 	if orch.SharesAtAll(plan) {
@@ -176,18 +127,18 @@ func hangs(t *testing.T, orch *embedded.Engine, h *hanging, home *gorm.DB, elsew
 			said == saga.Confirming && outcome.State != saga.Confirmed || !outcome.State.Finished() {
 			t.Errorf("%s was told %q, and is %+v, %v", gid, said, outcome, err)
 		}
-		if !elsewhere && outcome.State.Finished() {
+		if traced && outcome.State.Finished() {
 			h.check(home, gid, outcome.State, 1)
 		}
 	}
-	eventually(t, "the call has returned", func() bool { return h.hangs.Load() == 0 })
+	sagatest.Eventually(t, "the call has returned", func() bool { return h.hangs.Load() == 0 })
 	if err := orch.Stop(ctx); err != nil {
 		t.Errorf("something is under way: %v", err)
 	}
 	for _, db := range []*gorm.DB{home, h.db} {
 		pool, err := db.DB()
-		ok(err)
-		eventually(t, "the connections are given back", func() bool { return pool.Stats().InUse == 0 })
+		sagatest.Must(t, err)
+		sagatest.Eventually(t, "the connections are given back", func() bool { return pool.Stats().InUse == 0 })
 	}
 }
 
@@ -206,13 +157,15 @@ func TestAHastyCallerIsAnswered(t *testing.T) {
 	var callers sync.WaitGroup
 	for _, kind := range []string{"plain", "outside", "away", "remote"} {
 		for _, open := range []bool{false, true} {
+			gid := fmt.Sprintf("hasty-%s-%t", kind, open)
+			if open {
+				sagatest.Must(t, orch.Begin(t.Context(), saga.Opening{GID: gid}))
+			}
 			callers.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 				defer cancel()
-				gid := fmt.Sprintf("hasty-%s-%t", kind, open)
 				var err error
 				if open {
-					ok(orch.Begin(t.Context(), saga.Opening{GID: gid}))
 					err = orch.Try(ctx, gid, "01", saga.Step{Kind: kind})
 				} else {
 					_, err = orch.Execute(ctx, planOf(gid, kind))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 // A kind that is paused at one instance stops at the others within Config.Poll,
@@ -43,7 +44,7 @@ func TestAPausedKindStopsUnderLoad(t *testing.T) {
 				})
 			}
 			<-running
-			ok(operator.PauseKind(t.Context(), "a", saga.Operator{Who: "test", Why: "on purpose"}))
+			sagatest.Must(t, operator.PauseKind(t.Context(), "a", saga.Operator{Who: "test", Why: "on purpose"}))
 			began := time.Now()
 			callers.Wait()
 			if took := time.Since(began); took > 3*time.Second { // Poll is 20 ms; the rest is for a busy machine

@@ -17,50 +17,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/schema"
-	"github.com/tccsaga/tccsaga/sql/sqltest"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
-
-// resolver sends reads that are not in a transaction to another pool, as
-// gorm.io/plugin/dbresolver does.
-type resolver struct{ reads gorm.ConnPool }
-
-func (resolver) Name() string { return "resolver" }
-
-func (r resolver) Initialize(db *gorm.DB) error {
-	choose := func(db *gorm.DB) {
-		_, inTx := db.Statement.ConnPool.(gorm.TxCommitter)
-		query := strings.ToLower(strings.TrimSpace(db.Statement.SQL.String()))
-		if !inTx && (query == "" || strings.HasPrefix(query, "select")) {
-			db.Statement.ConnPool = r.reads
-		}
-	}
-	return errors.Join(db.Callback().Query().Before("*").Register("resolve:query", choose),
-		db.Callback().Row().Before("*").Register("resolve:row", choose))
-}
-
-// configured returns a migrated database with a handle as a user may have it. It
-// has at most so many connections; 0 is no limit. The other handle has its own pool.
-func configured(t *testing.T, dialect string, config gorm.Config, resolved bool, connections int) (db, plain *gorm.DB) {
-	t.Helper()
-	database := sqltest.Create(t, dialect)
-	plain = sqltest.Connect(t, database, &gorm.Config{})
-	ok(schema.Migrate(t.Context(), plain))
-	db = sqltest.Connect(t, database, &config)
-	if resolved {
-		reads, err := plain.DB()
-		ok(err)
-		ok(db.Use(resolver{reads}))
-	}
-	pool, err := db.DB()
-	ok(err)
-	pool.SetMaxOpenConns(connections)
-	pool.SetMaxIdleConns(connections)
-	if connections == 0 {
-		pool.SetMaxIdleConns(2) // the default
-	}
-	return db, plain
-}
 
 // Under load every execution ends, with every configuration of gorm and pools of
 // every size, though a call outside of the database fails every other time.
@@ -96,7 +54,7 @@ func loaded(t *testing.T, db *gorm.DB) {
 	const callers, each = 200, 1
 	var sends atomic.Int64
 	p := newPots(t, db, embedded.Config{})
-	ok(register(p.orch, spec{Kind: "outside", Encode: encode, Effects: map[barrier.Op]saga.Effect{
+	sagatest.Must(t, register(p.orch, spec{Kind: "outside", Encode: encode, Effects: map[barrier.Op]saga.Effect{
 		barrier.Try: sending, barrier.Cancel: sending,
 		barrier.Confirm: func(context.Context, saga.Call) (any, error) {
 			if sends.Add(1)%2 == 0 {
@@ -123,27 +81,11 @@ func loaded(t *testing.T, db *gorm.DB) {
 		})
 	}
 	wg.Wait()
-	eventually(t, "all end", func() bool {
+	sagatest.Eventually(t, "all end", func() bool {
 		var left int64
-		ok(db.Raw("SELECT COUNT(*) FROM saga_transactions WHERE state <> 'confirmed'").Scan(&left).Error)
+		sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM saga_transactions WHERE state <> 'confirmed'").Scan(&left).Error)
 		return left == 0
 	})
-}
-
-// counted counts the records of a logger that have a text.
-type counted struct {
-	slog.Handler
-	text string
-	n    *atomic.Int64
-}
-
-func (c counted) Enabled(context.Context, slog.Level) bool { return true }
-
-func (c counted) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, c.text) {
-		c.n.Add(1)
-	}
-	return nil
 }
 
 // Many kinds of slow branches, and many callers of each, leave connections for the
@@ -186,7 +128,7 @@ func TestSlowKindsLeaveConnections(t *testing.T) {
 			longest, queries := time.Duration(0), 0
 			for over := false; !over; queries++ {
 				began := time.Now()
-				ok(db.Exec("SELECT 1").Error)
+				sagatest.Must(t, db.Exec("SELECT 1").Error)
 				longest = max(longest, time.Since(began))
 				select {
 				case <-ended:
@@ -222,10 +164,10 @@ func TestConnectionsStayAsTheyAre(t *testing.T) {
 					return nil
 				}
 				p := newPots(t, db, embedded.Config{CallTimeout: 300 * time.Millisecond})
-				ok(register(p.orch, spec{Kind: "waits", Work: waits, Encode: encode}))
+				sagatest.Must(t, register(p.orch, spec{Kind: "waits", Work: waits, Encode: encode}))
 				holder := plain.Begin()
 				defer holder.Rollback()
-				ok(holder.Exec("UPDATE pots SET free = free - 1 WHERE id = 4").Error)
+				sagatest.Must(t, holder.Exec("UPDATE pots SET free = free - 1 WHERE id = 4").Error)
 				var executing sync.WaitGroup
 				for i := range 40 {
 					executing.Go(func() {
@@ -248,24 +190,11 @@ func TestConnectionsStayAsTheyAre(t *testing.T) {
 					default:
 					}
 				}
-				ok(p.orch.Stop(t.Context())) // the heartbeat has a connection of its own until then
+				sagatest.Must(t, p.orch.Stop(t.Context())) // the heartbeat has a connection of its own until then
 				if err := unlimited(db); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 	}
-}
-
-// unchanged checks one connection of the pool.
-func unchanged(db *gorm.DB) error {
-	query, want := "SELECT CONCAT(@@innodb_lock_wait_timeout = @@global.innodb_lock_wait_timeout, @@tx_isolation)", "1REPEATABLE-READ"
-	if db.Name() == "postgres" {
-		query, want = "SELECT current_setting('lock_timeout') || current_setting('transaction_isolation')", "0read committed"
-	}
-	var got string
-	if err := db.Raw(query).Scan(&got).Error; err != nil || got != want {
-		return fmt.Errorf("a connection has %q, want %q: %v", got, want, err)
-	}
-	return nil
 }

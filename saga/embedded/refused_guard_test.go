@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -29,7 +30,7 @@ func TestARefusedMemberLeavesNoBarrierRow(t *testing.T) {
 		}
 		callers.Wait()
 		var gids []string
-		ok(db.Raw("SELECT gid FROM saga_barrier ORDER BY gid").Scan(&gids).Error)
+		sagatest.Must(t, db.Raw("SELECT gid FROM saga_barrier ORDER BY gid").Scan(&gids).Error)
 		if fmt.Sprint(gids) != "[m-0 m-2]" {
 			t.Errorf("barrier rows of %v", gids)
 		}

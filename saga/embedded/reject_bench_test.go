@@ -14,6 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -40,20 +41,20 @@ type order struct {
 }
 
 func benchmarkRejections(b *testing.B, db *gorm.DB, percent int64, kinds []string) {
-	ok(db.Exec("CREATE TABLE articles (id INT PRIMARY KEY, free INT NOT NULL, held INT NOT NULL)").Error)
-	ok(db.Exec("CREATE TABLE notes (gid VARCHAR(64) PRIMARY KEY, state VARCHAR(16))").Error)
+	sagatest.Must(b, db.Exec("CREATE TABLE articles (id INT PRIMARY KEY, free INT NOT NULL, held INT NOT NULL)").Error)
+	sagatest.Must(b, db.Exec("CREATE TABLE notes (gid VARCHAR(64) PRIMARY KEY, state VARCHAR(16))").Error)
 	for id := range 200 {
-		ok(db.Exec("INSERT INTO articles VALUES (?, ?, 0)", id, map[bool]int{true: 1 << 30}[id < 100]).Error)
-	}
-	read := func(call saga.Call) (o order) {
-		ok(json.Unmarshal(call.Payload, &o))
-		return o
+		sagatest.Must(b, db.Exec("INSERT INTO articles VALUES (?, ?, 0)", id, map[bool]int{true: 1 << 30}[id < 100]).Error)
 	}
 	lock := func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
-		if call.Op != barrier.Try {
-			return tx.Exec("UPDATE articles SET held = held - 1 WHERE id = ?", read(call).Article).Error
+		var o order
+		if err := json.Unmarshal(call.Payload, &o); err != nil {
+			return err
 		}
-		result := tx.Exec("UPDATE articles SET free = free - 1, held = held + 1 WHERE id = ? AND free > 0", read(call).Article)
+		if call.Op != barrier.Try {
+			return tx.Exec("UPDATE articles SET held = held - 1 WHERE id = ?", o.Article).Error
+		}
+		result := tx.Exec("UPDATE articles SET free = free - 1, held = held + 1 WHERE id = ? AND free > 0", o.Article)
 		if result.Error == nil && result.RowsAffected == 0 {
 			return saga.Reject(errors.New("sold out"))
 		}
@@ -76,11 +77,11 @@ func benchmarkRejections(b *testing.B, db *gorm.DB, percent int64, kinds []strin
 		return tx.Exec("UPDATE notes SET state = ? WHERE gid = ?", string(call.Op), call.GID).Error
 	}
 	orch, err := embedded.Open(b.Context(), db, embedded.Config{Logger: slog.New(slog.DiscardHandler), Retention: embedded.Forever})
-	ok(err)
+	sagatest.Must(b, err)
 	asJSON := func(input any) ([]byte, error) { return json.Marshal(input) }
 	for _, branch := range []spec{{Kind: "lock", Work: lock}, {Kind: "bulk", Work: lock, WorkBatch: locks}, {Kind: "note", Work: note}} {
 		branch.Encode = asJSON
-		ok(register(orch, branch))
+		sagatest.Must(b, register(orch, branch))
 	}
 	go orch.Run(b.Context())
 	defer orch.Stop(context.WithoutCancel(b.Context()))

@@ -11,8 +11,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/participant"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -21,21 +21,20 @@ import (
 func TestAnExecutionThatWasTakenOver(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, still)
-		other, err := embedded.Open(t.Context(), db, still)
-		ok(err)
+		other := sagatest.Open(t, db, still)
 		tried, cancelling := make(chan struct{}), make(chan struct{})
 		tryEnds, cancelEnds := make(chan struct{}), make(chan struct{})
 		free := sync.OnceFunc(func() { close(cancelEnds) })
 		t.Cleanup(free)
 		var cancels atomic.Int64
 		count := func(saga.Call) error { cancels.Add(1); return nil }
-		ok(register(p.orch, outside("first", func(call saga.Call) error {
+		sagatest.Must(t, register(p.orch, outside("first", func(call saga.Call) error {
 			if call.Op == barrier.Cancel {
 				return count(call)
 			}
 			return nil
 		})))
-		ok(register(p.orch, spec{Kind: "second", Encode: func(any) ([]byte, error) { return []byte("{}"), nil }, Remote: remote(func(call saga.Call) error {
+		sagatest.Must(t, register(p.orch, spec{Kind: "second", Encode: func(any) ([]byte, error) { return []byte("{}"), nil }, Remote: remote(func(call saga.Call) error {
 			if call.Op == barrier.Cancel {
 				return count(call)
 			}
@@ -43,8 +42,8 @@ func TestAnExecutionThatWasTakenOver(t *testing.T) {
 			<-tryEnds
 			return errors.New("on purpose")
 		})}))
-		ok(register(other, outside("first", func(saga.Call) error { close(cancelling); <-cancelEnds; return nil })))
-		ok(register(other, spec{Kind: "second", Encode: func(any) ([]byte, error) { return []byte("{}"), nil }, Remote: remote(func(saga.Call) error { return nil })}))
+		sagatest.Must(t, register(other, outside("first", func(saga.Call) error { close(cancelling); <-cancelEnds; return nil })))
+		sagatest.Must(t, register(other, spec{Kind: "second", Encode: func(any) ([]byte, error) { return []byte("{}"), nil }, Remote: remote(func(saga.Call) error { return nil })}))
 		told := make(chan error, 1)
 		go func() {
 			_, err := p.execute("taken", take{}, "first", "second")
@@ -52,7 +51,7 @@ func TestAnExecutionThatWasTakenOver(t *testing.T) {
 		}()
 		<-tried
 		p.lose(p.orch, "taken")
-		p.run(other)
+		sagatest.Run(t, other)
 		<-cancelling
 		close(tryEnds)
 		if err := <-told; !errors.Is(err, saga.ErrCancelled) {
@@ -62,7 +61,7 @@ func TestAnExecutionThatWasTakenOver(t *testing.T) {
 			t.Errorf("the instance that has lost it has called Cancel %d times", n)
 		}
 		free()
-		eventually(t, "the other instance ends it", func() bool { return p.state("taken") == saga.Cancelled })
+		sagatest.Eventually(t, "the other instance ends it", func() bool { return p.state("taken") == saga.Cancelled })
 	})
 }
 
@@ -73,13 +72,13 @@ func TestRepeatsAfterTheDecision(t *testing.T) {
 		p := idlePots(t, db, still)
 		step := saga.Step{Kind: "plain", Input: take{N: 1}}
 		for _, gid := range []string{"confirmed", "cancelled"} {
-			ok(p.orch.Begin(t.Context(), saga.Opening{GID: gid}))
-			ok(p.orch.Try(t.Context(), gid, "01", step))
+			sagatest.Must(t, p.orch.Begin(t.Context(), saga.Opening{GID: gid}))
+			sagatest.Must(t, p.orch.Try(t.Context(), gid, "01", step))
 		}
 		_, err := p.orch.Confirm(t.Context(), "confirmed", saga.Options{})
-		ok(err)
+		sagatest.Must(t, err)
 		_, err = p.orch.Cancel(t.Context(), "cancelled", "on purpose")
-		ok(err)
+		sagatest.Must(t, err)
 		for _, c := range []struct {
 			what, gid, branch string
 			step              saga.Step
@@ -105,15 +104,15 @@ func TestRepeatsAfterTheDecision(t *testing.T) {
 func TestACallFromElsewhereIsNobodyElses(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		p := idlePots(t, db, still)
-		ok(p.orch.Begin(t.Context(), saga.Opening{GID: "ours"}))
-		ok(p.orch.Try(t.Context(), "ours", "01", saga.Step{Kind: "plain", Input: take{N: 1}}))
+		sagatest.Must(t, p.orch.Begin(t.Context(), saga.Opening{GID: "ours"}))
+		sagatest.Must(t, p.orch.Try(t.Context(), "ours", "01", saga.Step{Kind: "plain", Input: take{N: 1}}))
 		host, err := participant.New(t.Context(), db, participant.Config{})
-		ok(err)
-		ok(register(host, spec{Kind: "plain", Encode: func(any) ([]byte, error) { return nil, nil }, Work: p.inside}))
+		sagatest.Must(t, err)
+		sagatest.Must(t, register(host, spec{Kind: "plain", Encode: func(any) ([]byte, error) { return nil, nil }, Work: p.inside}))
 		var logID string
-		ok(db.Raw("SELECT log_id FROM saga_schema").Scan(&logID).Error)
+		sagatest.Must(t, db.Raw("SELECT log_id FROM saga_schema").Scan(&logID).Error)
 		payload, err := json.Marshal(take{N: 1})
-		ok(err)
+		sagatest.Must(t, err)
 		for _, op := range []barrier.Op{barrier.Confirm, barrier.Cancel} {
 			err = host.Call(t.Context(), saga.Call{GID: "ours", BranchID: "01", Kind: "plain", Op: op, Caller: logID, Payload: payload})
 			if !errors.Is(err, barrier.ErrConflict) {

@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -19,23 +20,22 @@ import (
 func TestWithin(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		ctx := t.Context()
-		orch, err := embedded.Open(ctx, db, embedded.Config{})
-		ok(err)
+		orch := sagatest.Open(t, db, embedded.Config{})
 		release := make(chan struct{})
 		free := sync.OnceFunc(func() { close(release) })
 		ours, theirs := orch.Within("ours"), orch.Within("theirs")
-		ok(register(ours, spec{Kind: "slow", Encode: func(any) ([]byte, error) { return []byte("{}"), nil }, Remote: remote(func(call saga.Call) error {
+		sagatest.Must(t, register(ours, spec{Kind: "slow", Encode: func(any) ([]byte, error) { return []byte("{}"), nil }, Remote: remote(func(call saga.Call) error {
 			if call.Op != barrier.Try {
 				<-release
 			}
 			return nil
 		})}))
-		t.Cleanup(func() { free(); ok(orch.Stop(context.WithoutCancel(ctx))) })
+		t.Cleanup(func() { free(); sagatest.Must(t, orch.Stop(context.WithoutCancel(ctx))) })
 		step := saga.Step{Kind: "slow"}
 		for _, gid := range []string{"confirm", "cancel"} {
-			ok(ours.Begin(ctx, saga.Opening{GID: gid}))
-			ok(ours.Begin(ctx, saga.Opening{GID: gid, Pattern: "ours"}))
-			ok(ours.Try(ctx, gid, "01", step))
+			sagatest.Must(t, ours.Begin(ctx, saga.Opening{GID: gid}))
+			sagatest.Must(t, ours.Begin(ctx, saga.Opening{GID: gid, Pattern: "ours"}))
+			sagatest.Must(t, ours.Try(ctx, gid, "01", step))
 			for what, err := range map[string]error{
 				"try again":      theirs.Try(ctx, gid, "01", step),
 				"another branch": theirs.Try(ctx, gid, "02", step),
@@ -80,10 +80,3 @@ func TestWithin(t *testing.T) {
 		}
 	})
 }
-
-// remote is a service elsewhere.
-type remote func(saga.Call) error
-
-func (r remote) Call(_ context.Context, call saga.Call) error { return r(call) }
-
-func second[T any](_ T, err error) error { return err }

@@ -23,6 +23,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -148,7 +149,7 @@ func TestChangedAnswers(t *testing.T) {
 			w.Write(recorded.Body.Bytes())
 		})
 		service := newService(t, th.url(), config)
-		must(t, service.Call(t.Context(), try("g")))
+		sagatest.Must(t, service.Call(t.Context(), try("g")))
 		isFault(t, name, service.Call(t.Context(), try("g")), th.url())
 	}
 
@@ -178,9 +179,9 @@ func TestCompressedAnswers(t *testing.T) {
 		packed.Close()
 	})
 	service := newService(t, th.url(), remote.ServiceConfig{Keys: keys("a")})
-	must(t, service.Call(t.Context(), try(newGID())))
+	sagatest.Must(t, service.Call(t.Context(), try(sagatest.GID())))
 	zeros = 100 << 20
-	isFault(t, "a bomb", service.Call(t.Context(), try(newGID())), th.url())
+	isFault(t, "a bomb", service.Call(t.Context(), try(sagatest.GID())), th.url())
 }
 
 // An answer that does not come to its end is none, and the timeout holds.
@@ -264,36 +265,36 @@ func TestPlainDTM(t *testing.T) {
 func TestHostShowsNoInternals(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		op     string
+		op     barrier.Op
 		err    error
 		status int
 		says   string
 	}{
-		"SQL":             {"try", fmt.Errorf("Error 1146 (42S02): Table 'shop.seats' on 10.0.0.7:3306 does not exist"), 500, "the call failed"},
-		"a rejected step": {"confirm", tcc.Reject(errors.New("inside 10.0.0.7")), 500, "the call failed"},
-		"not yet":         {"try", fmt.Errorf("10.0.0.7 warms up: %w", saga.ErrOngoing), 425, "not at its end"},
-		"too slow":        {"try", fmt.Errorf("10.0.0.7: %w", context.DeadlineExceeded), 503, "took too long"},
-		"bad input":       {"try", fmt.Errorf("10.0.0.7: %w", saga.ErrInvalid), 400, "the call failed"},
-		"meant for all":   {"try", publicError{}, 500, "the printer is out of paper"},
+		"SQL":             {barrier.Try, fmt.Errorf("Error 1146 (42S02): Table 'shop.seats' on 10.0.0.7:3306 does not exist"), 500, "the call failed"},
+		"a rejected step": {barrier.Confirm, tcc.Reject(errors.New("inside 10.0.0.7")), 500, "the call failed"},
+		"not yet":         {barrier.Try, fmt.Errorf("10.0.0.7 warms up: %w", saga.ErrOngoing), 425, "not at its end"},
+		"too slow":        {barrier.Try, fmt.Errorf("10.0.0.7: %w", context.DeadlineExceeded), 503, "took too long"},
+		"bad input":       {barrier.Try, fmt.Errorf("10.0.0.7: %w", saga.ErrInvalid), 400, "the call failed"},
+		"meant for all":   {barrier.Try, publicError{}, 500, "the printer is out of paper"},
 	} {
 		var log safeBuffer
 		th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
 		th.seats.fail = func(op barrier.Op) error {
-			if string(op) != c.op {
+			if op != c.op {
 				return nil
 			}
 			return c.err
 		}
-		gid := newGID()
-		if c.op == "confirm" {
-			must(t, newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(gid)))
+		gid := sagatest.GID()
+		if c.op == barrier.Confirm {
+			sagatest.Must(t, newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(gid)))
 		}
 		status, text := send(t, request(t, th.url(), gid, c.op, two))
 		var reply struct {
 			Message string
 			ErrorID string `json:"error_id"`
 		}
-		must(t, json.Unmarshal([]byte(text), &reply))
+		sagatest.Must(t, json.Unmarshal([]byte(text), &reply))
 		if status != c.status || !strings.Contains(reply.Message, c.says) || strings.Contains(text, "10.0.0.7") || strings.Contains(text, "42S02") {
 			t.Errorf("%s: %d %s", name, status, text)
 		}
@@ -304,11 +305,11 @@ func TestHostShowsNoInternals(t *testing.T) {
 	// A panic too, and a statement that the database refuses.
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	th.seats.fail = func(barrier.Op) error { panic("index out of range at 10.0.0.7") }
-	if status, text := send(t, request(t, th.url(), newGID(), "try", two)); status != 500 || strings.Contains(text, "10.0.0.7") {
+	if status, text := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != 500 || strings.Contains(text, "10.0.0.7") {
 		t.Errorf("a panic: %d %s", status, text)
 	}
-	exec(t, th.db, "DROP TABLE things")
-	if status, text := send(t, request(t, th.url(), newGID(), "try", two)); status != 500 || strings.Contains(text, "things") {
+	sqltest.Exec(t, th.db, "DROP TABLE things")
+	if status, text := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != 500 || strings.Contains(text, "things") {
 		t.Errorf("no table: %d %s", status, text)
 	}
 }
@@ -333,7 +334,7 @@ func TestRejectionCode(t *testing.T) {
 	// For a DTM server, its words are in no code either.
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	th.seats.fail = func(barrier.Op) error { return saga.RejectCode("ONGOING", errors.New("no")) }
-	if status, text := send(t, request(t, th.url(), newGID(), "try", two)); status != 409 || strings.Contains(text, "ONGOING") {
+	if status, text := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != 409 || strings.Contains(text, "ONGOING") {
 		t.Errorf("%d %s", status, text)
 	}
 }
@@ -344,22 +345,22 @@ func TestCallerIsNamed(t *testing.T) {
 	for name, config := range map[string]remote.ServiceConfig{"signed": {Keys: keys("a")}, "unsigned": {}} {
 		th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: config.Keys})
 		var got []string
-		must(t, th.host.Register(saga.NewLocal("spy", func(any) ([]byte, error) { return nil, nil }, saga.Local{
+		sagatest.Must(t, th.host.Register(saga.NewLocal("spy", func(any) ([]byte, error) { return nil, nil }, saga.Local{
 			Work: func(_ context.Context, _ *gorm.DB, call saga.Call) error {
 				got = append(got, call.Caller)
 				return nil
 			}})))
 		service := newService(t, th.url(), config)
 		for _, caller := range []string{"log-7f", strings.Repeat("c", 127), "a&op=cancel;+%20", ""} {
-			call := try(newGID())
+			call := try(sagatest.GID())
 			call.Kind, call.Caller = "spy", caller
-			must(t, service.Call(t.Context(), call))
+			sagatest.Must(t, service.Call(t.Context(), call))
 			if got[len(got)-1] != caller {
 				t.Errorf("%s: %q came as %q", name, caller, got[len(got)-1])
 			}
 		}
 		for _, caller := range []string{"a b", strings.Repeat("c", 128), "ü", "a\nb"} {
-			call := try(newGID())
+			call := try(sagatest.GID())
 			call.Kind, call.Caller = "spy", caller
 			isFault(t, caller, service.Call(t.Context(), call), th.url())
 		}

@@ -13,9 +13,9 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -25,19 +25,19 @@ func TestClean(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		ctx := t.Context()
 		th := newTheatre(t, db, remote.HostConfig{CallTimeout: 5 * time.Second})
-		calls := func(gid string, ops ...string) {
+		calls := func(gid string, ops ...barrier.Op) {
 			for _, op := range ops {
 				if status, text := send(t, request(t, th.url(), gid, op, two)); status != 200 {
 					t.Fatal(status, text)
 				}
 			}
 		}
-		calls("confirmed", "try", "confirm")
-		calls("cancelled", "try", "cancel")
-		calls("suspended", "cancel")
-		calls("tried", "try")
+		calls("confirmed", barrier.Try, barrier.Confirm)
+		calls("cancelled", barrier.Try, barrier.Cancel)
+		calls("suspended", barrier.Cancel)
+		calls("tried", barrier.Try)
 		// Several branches, of which one is still to be confirmed.
-		must(t, db.Transaction(func(tx *gorm.DB) error {
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			for i := range 5000 {
 				key := barrier.Key{GID: fmt.Sprintf("many-%04d", i/3), BranchID: saga.BranchID(i%3 + 1)}
 				op := barrier.Cancel
@@ -51,13 +51,12 @@ func TestClean(t *testing.T) {
 			return nil
 		}))
 		// In the log of an orchestrator that lives in the same database.
-		orch, err := embedded.Open(ctx, db, quick)
-		must(t, err)
-		must(t, tcc.Register(orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
+		orch := sagatest.Open(t, db, quick)
+		sagatest.Must(t, tcc.Register(orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
 		if _, err := tcc.Execute(ctx, orch, "own", meal{1}); err != nil {
 			t.Fatal(err)
 		}
-		must(t, orch.Stop(ctx))
+		sagatest.Must(t, orch.Stop(ctx))
 
 		if n, err := th.host.Clean(ctx, time.Hour); n != 0 || err != nil {
 			t.Errorf("nothing is an hour old: %d, %v", n, err)
@@ -67,7 +66,7 @@ func TestClean(t *testing.T) {
 		}
 		quicker := newCleaner(t, db)
 		keep := &keeper{}
-		must(t, tcc.Register(quicker, keep))
+		sagatest.Must(t, tcc.Register(quicker, keep))
 		if n, err := quicker.Clean(ctx, 2*time.Millisecond); n != 3+1666 || err != nil {
 			t.Errorf("removed %d, %v", n, err)
 		}
@@ -75,7 +74,7 @@ func TestClean(t *testing.T) {
 			t.Errorf("the branch has cleaned %d", len(keep.cleaned))
 		}
 		var left []string
-		must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
+		sagatest.Must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
 		if want := []string{"many-0666", "own", "tried"}; !slices.Equal(left, want) {
 			t.Errorf("left %v, want %v", left, want)
 		}
@@ -86,7 +85,7 @@ func TestClean(t *testing.T) {
 func newCleaner(t *testing.T, db *gorm.DB) *remote.Host {
 	t.Helper()
 	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{AllowUnsigned: true, CallTimeout: time.Millisecond})
-	must(t, err)
+	sagatest.Must(t, err)
 	return host
 }
 
@@ -110,7 +109,7 @@ func (k *keeper) Clean(_ context.Context, tx *gorm.DB, gids []string) error {
 // fill writes rows of one transaction, cancelled long ago but for those in tried.
 func fill(t *testing.T, db *gorm.DB, gid string, rows int, tried ...int) {
 	t.Helper()
-	must(t, db.Transaction(func(tx *gorm.DB) error {
+	sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 		for i := range rows {
 			op := barrier.Cancel
 			if slices.Contains(tried, i) {
@@ -126,7 +125,7 @@ func fill(t *testing.T, db *gorm.DB, gid string, rows int, tried ...int) {
 
 func gidsLeft(t *testing.T, db *gorm.DB) (left []string) {
 	t.Helper()
-	must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
+	sagatest.Must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
 	return left
 }
 
@@ -163,12 +162,12 @@ func TestCleanLooksAgain(t *testing.T) {
 			_, err := barrier.Call(ctx, tx, barrier.Request{Key: barrier.Key{GID: "a", BranchID: "late"}, Op: barrier.Try})
 			return err
 		}}
-		must(t, tcc.Register(cleaner, keep))
+		sagatest.Must(t, tcc.Register(cleaner, keep))
 		if _, err := cleaner.Clean(ctx, 2*time.Millisecond); err != nil {
 			t.Error(err)
 		}
 		rows, err := barrier.Look(ctx, db, "a")
-		must(t, err)
+		sagatest.Must(t, err)
 		if len(rows) != 1 || rows[0].State != barrier.StateTried {
 			t.Errorf("the row that came in between: %+v", rows)
 		}
@@ -176,15 +175,15 @@ func TestCleanLooksAgain(t *testing.T) {
 		// A transaction that the first look returned and that was used since is not old.
 		fill(t, db, "c", 2)
 		gids, _, err := barrierrows.Old(ctx, db, barrierrows.Cursor{}, 0)
-		must(t, err)
+		sagatest.Must(t, err)
 		if !slices.Equal(gids, []string{"c"}) {
 			t.Fatalf("old: %v", gids)
 		}
-		must(t, db.Transaction(func(tx *gorm.DB) error {
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			_, err := barrier.Call(ctx, tx, barrier.Request{Key: barrier.Key{GID: "c", BranchID: "late"}, Op: barrier.Try})
 			return err
 		}))
-		must(t, db.Transaction(func(tx *gorm.DB) error {
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			again, _, err := barrierrows.LockOld(ctx, tx, gids, 0)
 			if len(again) != 0 {
 				t.Errorf("still old: %v", again)
@@ -204,7 +203,7 @@ func TestCleanLocks(t *testing.T) {
 			return barrier.Do(ctx, db, barrier.Request{Key: barrier.Key{GID: "a", BranchID: "00000"}, Op: barrier.Cancel}, func(*gorm.DB) error { return nil })
 		}
 		called := make(chan barrier.Verdict, 1)
-		must(t, db.Transaction(func(tx *gorm.DB) error {
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			gids, _, err := barrierrows.LockOld(ctx, tx, []string{"a"}, 0)
 			if err != nil || len(gids) != 1 {
 				t.Fatalf("%v, %v", gids, err)
@@ -252,7 +251,7 @@ func TestCleanGoesOn(t *testing.T) {
 		}
 		return nil
 	}}
-	must(t, tcc.Register(cleaner, keep))
+	sagatest.Must(t, tcc.Register(cleaner, keep))
 	n, err := cleaner.Clean(t.Context(), 2*time.Millisecond)
 	if n != 200 || err == nil {
 		t.Errorf("removed %d, %v", n, err)
@@ -285,9 +284,9 @@ func TestReplayAfterClean(t *testing.T) {
 
 	now := time.Now()
 	th.host.SetClock(func() time.Time { return now })
-	gid := newGID()
+	gid := sagatest.GID()
 	// Signed by a clock that is as far ahead as it may be, and captured.
-	captured := request(t, th.url(), gid, "try", two)
+	captured := request(t, th.url(), gid, barrier.Try, two)
 	keys("a")[0].Sign(captured, "theatre", []byte(two), now.Add(30*time.Second))
 	replay := func() int {
 		body(two)(captured)
@@ -297,14 +296,14 @@ func TestReplayAfterClean(t *testing.T) {
 	if status := replay(); status != 200 {
 		t.Fatal(status)
 	}
-	cancel := request(t, th.url(), gid, "cancel", two)
+	cancel := request(t, th.url(), gid, barrier.Cancel, two)
 	keys("a")[0].Sign(cancel, "theatre", []byte(two), now)
 	if status, text := send(t, cancel); status != 200 {
 		t.Fatal(status, text)
 	}
 	// Time passes: in the database, and on the clock of the host, which is slow.
 	old := now.UTC().Add(-atLeast - time.Minute).Format("2006-01-02 15:04:05.000")
-	exec(t, db, "UPDATE saga_barrier SET tried_at = ?, cancelled_at = ?", old, old)
+	sqltest.Exec(t, db, "UPDATE saga_barrier SET tried_at = ?, cancelled_at = ?", old, old)
 	if n, err := th.host.Clean(t.Context(), atLeast); n != 1 || err != nil {
 		t.Fatalf("removed %d, %v", n, err)
 	}
@@ -323,7 +322,7 @@ func TestCleanSharedPool(t *testing.T) {
 	fill(t, db, "a", 1)
 	cleaner := newCleaner(t, db)
 	keep := &keeper{reserving: reserving[seats]{db: db.Session(&gorm.Session{NewDB: true})}}
-	must(t, tcc.Register(cleaner, keep))
+	sagatest.Must(t, tcc.Register(cleaner, keep))
 	if n, err := cleaner.Clean(t.Context(), 2*time.Millisecond); n != 1 || err != nil || !slices.Equal(keep.cleaned, []string{"a"}) {
 		t.Errorf("removed %d, %v; the branch has cleaned %v", n, err, keep.cleaned)
 	}

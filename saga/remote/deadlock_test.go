@@ -10,6 +10,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -71,18 +72,18 @@ func TestADeadlockThatAHostedBranchIgnores(t *testing.T) {
 		t.Run(string(op), func(t *testing.T) {
 			t.Parallel()
 			th := newTheatre(t, sqltest.Open(t, "mysql"), remote.HostConfig{})
-			exec(t, th.db, "CREATE TABLE tallies (id INT PRIMARY KEY, n INT NOT NULL)")
-			exec(t, th.db, "INSERT INTO tallies VALUES (1, 0), (2, 0)")
+			sqltest.Exec(t, th.db, "CREATE TABLE tallies (id INT PRIMARY KEY, n INT NOT NULL)")
+			sqltest.Exec(t, th.db, "INSERT INTO tallies VALUES (1, 0), (2, 0)")
 			c := &careless{reserving: reserving[stalls]{db: th.db, read: func(p stalls) (int, int) { return 1, p.Number }}, t: t}
-			must(t, tcc.Register(th.host, c))
+			sagatest.Must(t, tcc.Register(th.host, c))
 			service := newService(t, th.url(), remote.ServiceConfig{})
 			a := newAgency(t, service)
-			must(t, tcc.RegisterRemote[stalls](a.orch, service))
+			sagatest.Must(t, tcc.RegisterRemote[stalls](a.orch, service))
 			c.armed.Store(&op)
-			gid := newGID()
+			gid := sagatest.GID()
 			tx, err := tcc.Begin(t.Context(), a.orch, gid)
-			must(t, err)
-			must(t, tx.Try(t.Context(), stalls{5}))
+			sagatest.Must(t, err)
+			sagatest.Must(t, tx.Try(t.Context(), stalls{5}))
 			state, barred := saga.Confirmed, "confirmed"
 			if op == barrier.Cancel {
 				state, barred = saga.Cancelled, "cancelled"
@@ -90,7 +91,7 @@ func TestADeadlockThatAHostedBranchIgnores(t *testing.T) {
 			} else {
 				_, err = tx.Confirm(t.Context())
 			}
-			must(t, err)
+			sagatest.Must(t, err)
 			a.reaches(gid, state)
 			if state == saga.Confirmed {
 				th.holds(95, 0, 5)
@@ -98,7 +99,7 @@ func TestADeadlockThatAHostedBranchIgnores(t *testing.T) {
 				th.holds(100, 0, 0)
 			}
 			var row string
-			must(t, th.db.Raw("SELECT state FROM saga_barrier WHERE gid = ?", gid).Scan(&row).Error)
+			sagatest.Must(t, th.db.Raw("SELECT state FROM saga_barrier WHERE gid = ?", gid).Scan(&row).Error)
 			if row != barred || c.lost != 1 {
 				t.Errorf("the barrier says %q after %d deadlocks, want %q after 1", row, c.lost, barred)
 			}

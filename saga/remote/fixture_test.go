@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -70,8 +70,8 @@ func (r *reserving[P]) after(op barrier.Op, err error) error {
 
 func newTable(t *testing.T, db *gorm.DB) *gorm.DB {
 	t.Helper()
-	exec(t, db, "CREATE TABLE things (id INT PRIMARY KEY, unused INT NOT NULL, held INT NOT NULL, used INT NOT NULL)")
-	exec(t, db, "INSERT INTO things VALUES (0, 100, 0, 0), (1, 100, 0, 0)")
+	sqltest.Exec(t, db, "CREATE TABLE things (id INT PRIMARY KEY, unused INT NOT NULL, held INT NOT NULL, used INT NOT NULL)")
+	sqltest.Exec(t, db, "INSERT INTO things VALUES (0, 100, 0, 0), (1, 100, 0, 0)")
 	return db
 }
 
@@ -94,9 +94,9 @@ func newTheatre(t *testing.T, db *gorm.DB, config remote.HostConfig) *theatre {
 	}
 	config.Name, config.AllowUnsigned = "theatre", len(config.Keys) == 0
 	host, err := remote.NewHost(t.Context(), newTable(t, db), config)
-	must(t, err)
+	sagatest.Must(t, err)
 	th := &theatre{t: t, db: db, host: host, seats: &reserving[seats]{read: func(p seats) (int, int) { return p.Row, p.Number }}}
-	must(t, tcc.Register(host, th.seats))
+	sagatest.Must(t, tcc.Register(host, th.seats))
 	mux := http.NewServeMux()
 	mux.Handle("/branches/", host)
 	th.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -131,18 +131,14 @@ func (th *theatre) holds(unused, held, used int) {
 func books(t *testing.T, db *gorm.DB, unused, held, used int) {
 	t.Helper()
 	var row struct{ Unused, Held, Used int }
-	must(t, db.Raw("SELECT unused, held, used FROM things WHERE id = 1").Scan(&row).Error)
+	sagatest.Must(t, db.Raw("SELECT unused, held, used FROM things WHERE id = 1").Scan(&row).Error)
 	if row.Unused != unused || row.Held != held || row.Used != used {
 		t.Errorf("unused %d, held %d, used %d; want %d, %d, %d", row.Unused, row.Held, row.Used, unused, held, used)
 	}
 }
 
-// quick keeps tests short: leases, polls and retries of milliseconds.
-var quick = embedded.Config{
-	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
-	MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Retention: embedded.Forever,
-	Logger: slog.New(slog.DiscardHandler),
-}
+// quick has a short lease, so that another instance soon takes over.
+var quick = embedded.Config{Lease: 400 * time.Millisecond, CallTimeout: 5 * time.Second, Retention: embedded.Forever}
 
 // agency is a service that sells seats of the theatre with meals and cabs of its
 // own.
@@ -155,20 +151,11 @@ type agency struct {
 func newAgency(t *testing.T, service *remote.Service) *agency {
 	t.Helper()
 	a := &agency{t: t, db: newTable(t, sqltest.Open(t, "sqlite")), cabs: newTable(t, sqltest.Open(t, "sqlite"))}
-	var err error
-	a.orch, err = embedded.Open(t.Context(), a.db, quick)
-	must(t, err)
-	must(t, tcc.RegisterRemote[seats](a.orch, service))
-	must(t, tcc.Register(a.orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
-	must(t, tcc.Register(a.orch, &reserving[cab]{db: a.cabs, read: func(p cab) (int, int) { return 1, p.Number }}))
-	ended := make(chan error, 1)
-	go func() { ended <- a.orch.Run(context.WithoutCancel(t.Context())) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		a.orch.Stop(ctx)
-		<-ended
-	})
+	a.orch = sagatest.Open(t, a.db, quick)
+	sagatest.Must(t, tcc.RegisterRemote[seats](a.orch, service))
+	sagatest.Must(t, tcc.Register(a.orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
+	sagatest.Must(t, tcc.Register(a.orch, &reserving[cab]{db: a.cabs, read: func(p cab) (int, int) { return 1, p.Number }}))
+	sagatest.Run(t, a.orch)
 	return a
 }
 
@@ -177,49 +164,11 @@ func newService(t *testing.T, url string, config remote.ServiceConfig) *remote.S
 	t.Helper()
 	config.Name = "theatre"
 	service, err := remote.NewService(url, config)
-	must(t, err)
+	sagatest.Must(t, err)
 	return service
 }
 
 func (a *agency) reaches(gid string, state saga.State) *saga.Transaction {
 	a.t.Helper()
-	var found *saga.Transaction
-	eventually(a.t, fmt.Sprintf("%s is %s", gid, state), func() bool {
-		var err error
-		found, err = a.orch.Lookup(a.t.Context(), gid)
-		return err == nil && found.State == state
-	})
-	return found
+	return sagatest.Reach(a.t, a.orch, gid, state)
 }
-
-// eventually polls a condition: the end of something that other goroutines and
-// the database do is not to be had otherwise from outside.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(20 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-func exec(t *testing.T, db *gorm.DB, statement string, arguments ...any) {
-	t.Helper()
-	must(t, db.Exec(statement, arguments...).Error)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-var gids atomic.Int64
-
-func newGID() string { return fmt.Sprintf("t-%d", gids.Add(1)) }

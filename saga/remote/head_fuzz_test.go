@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -28,9 +29,7 @@ func FuzzHead(f *testing.F) {
 	}
 	db := sqltest.Open(f, "sqlite")
 	host, err := remote.NewHost(f.Context(), db, remote.HostConfig{Name: "theatre", Keys: keys("a"), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		f.Fatal(err)
-	}
+	sagatest.Must(f, err)
 	host.SetClock(func() time.Time { return now })
 	f.Fuzz(func(t *testing.T, target, header, request string) {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(two))

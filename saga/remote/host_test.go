@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -19,28 +17,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// request is a branch call by hand.
-func request(t *testing.T, base, gid, op string, body string) *http.Request {
-	t.Helper()
-	query := url.Values{"gid": {gid}, "trans_type": {"tcc"}, "branch_id": {"01"}, "op": {op}}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/seats.reserve?"+query.Encode(), strings.NewReader(body))
-	must(t, err)
-	return r
-}
-
-func send(t *testing.T, r *http.Request) (status int, body string) {
-	t.Helper()
-	reply, err := http.DefaultClient.Do(r)
-	must(t, err)
-	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	must(t, err)
-	return reply.StatusCode, string(text)
-}
 
 const two = `{"Row":1,"Number":2}`
 
@@ -49,28 +29,28 @@ const two = `{"Row":1,"Number":2}`
 func TestEveryOrder(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		th := newTheatre(t, db, remote.HostConfig{})
-		ops := []string{"try", "confirm", "cancel"}
+		ops := []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel}
 		held, used := 0, 0
 		for n := range 27 {
-			gid := newGID()
-			var trace []string
-			state := ""
-			for _, op := range []string{ops[n/9], ops[n/3%3], ops[n%3]} {
+			gid := sagatest.GID()
+			var trace []barrier.Op
+			var state barrier.State // empty for no row
+			for _, op := range []barrier.Op{ops[n/9], ops[n/3%3], ops[n%3]} {
 				want := http.StatusOK
 				switch {
-				case op == "try" && state == "":
-					state, held = "tried", held+2
-				case op == "try" && (state == "suspended" || state == "cancelled"):
+				case op == barrier.Try && state == "":
+					state, held = barrier.StateTried, held+2
+				case op == barrier.Try && (state == barrier.StateSuspended || state == barrier.StateCancelled):
 					want = http.StatusConflict
-				case op == "confirm" && state == "tried":
-					state, held, used = "confirmed", held-2, used+2
-				case op == "confirm" && state != "confirmed":
+				case op == barrier.Confirm && state == barrier.StateTried:
+					state, held, used = barrier.StateConfirmed, held-2, used+2
+				case op == barrier.Confirm && state != barrier.StateConfirmed:
 					want = http.StatusInternalServerError
-				case op == "cancel" && state == "":
-					state = "suspended"
-				case op == "cancel" && state == "tried":
-					state, held = "cancelled", held-2
-				case op == "cancel" && state == "confirmed":
+				case op == barrier.Cancel && state == "":
+					state = barrier.StateSuspended
+				case op == barrier.Cancel && state == barrier.StateTried:
+					state, held = barrier.StateCancelled, held-2
+				case op == barrier.Cancel && state == barrier.StateConfirmed:
 					want = http.StatusInternalServerError
 				}
 				trace = append(trace, op)
@@ -79,8 +59,8 @@ func TestEveryOrder(t *testing.T) {
 				}
 			}
 			rows, err := th.host.Barrier(t.Context(), gid)
-			must(t, err)
-			if state == "" && len(rows) != 0 || state != "" && (len(rows) != 1 || string(rows[0].State) != state) {
+			sagatest.Must(t, err)
+			if state == "" && len(rows) != 0 || state != "" && (len(rows) != 1 || rows[0].State != state) {
 				t.Errorf("%v: barrier %+v, want %s", trace, rows, state)
 			}
 		}
@@ -129,27 +109,13 @@ func TestRefusedRequests(t *testing.T) {
 		"caller of spaces":  {set("caller", "a b"), 400, "printable ASCII"},
 		"half a request id": {func(r *http.Request) { r.Header.Set("Tccsaga-Request", "abc") }, 400, "hexadecimal"},
 	} {
-		r := request(t, th.url(), newGID(), "try", two)
+		r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 		c.change(r)
 		if status, body := send(t, r); status != c.status || !strings.Contains(body, c.says) {
 			t.Errorf("%s: %d %s, want %d with %q", name, status, body, c.status, c.says)
 		}
 	}
 	th.holds(100, 0, 0)
-}
-
-func set(name, value string) func(r *http.Request) {
-	return func(r *http.Request) {
-		query := r.URL.Query()
-		query.Set(name, value)
-		r.URL.RawQuery = query.Encode()
-	}
-}
-
-func body(text string) func(r *http.Request) {
-	return func(r *http.Request) {
-		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
-	}
 }
 
 func TestBadConfigurations(t *testing.T) {
@@ -192,7 +158,7 @@ func TestBadConfigurations(t *testing.T) {
 		}
 	}
 	host, err := remote.NewHost(t.Context(), db, remote.HostConfig{AllowUnsigned: true})
-	must(t, err)
+	sagatest.Must(t, err)
 	if err := tcc.RegisterRemote[seats](host, newService(t, "http://stock", remote.ServiceConfig{})); !errors.Is(err, saga.ErrInvalid) {
 		t.Errorf("a remote branch at a host: %v", err)
 	}
@@ -211,23 +177,24 @@ func TestAnswersHoldNoWordsOfDTM(t *testing.T) {
 		}
 		return tcc.Reject(fmt.Errorf("the printer says FAILURE, %s is ONGOING %s", op, strings.Repeat("ü\x00", 2000)))
 	}
-	gid := newGID()
+	gid := sagatest.GID()
 	for _, c := range []struct {
-		op, body string
-		status   int
-		result   string
+		op     barrier.Op
+		body   string
+		status int
+		result string
 	}{
-		{"try", `{"Row":1,"Number":101}`, 409, "FAILURE"},
-		{"try", two, 200, "SUCCESS"},
-		{"confirm", two, 500, ""},
-		{"cancel", two, 500, ""},
+		{barrier.Try, `{"Row":1,"Number":101}`, 409, "FAILURE"},
+		{barrier.Try, two, 200, "SUCCESS"},
+		{barrier.Confirm, two, 500, ""},
+		{barrier.Cancel, two, 500, ""},
 	} {
 		status, text := send(t, request(t, th.url(), gid, c.op, c.body))
 		var reply struct {
 			Result  string `json:"dtm_result"`
 			Message string
 		}
-		must(t, json.Unmarshal([]byte(text), &reply))
+		sagatest.Must(t, json.Unmarshal([]byte(text), &reply))
 		if status != c.status || reply.Result != c.result || strings.Contains(reply.Message, "FAILURE") || strings.Contains(reply.Message, "ONGOING") {
 			t.Errorf("%s: %d %s", c.op, status, text)
 		}
@@ -248,11 +215,11 @@ func TestOngoing(t *testing.T) {
 		}
 		return nil
 	}
-	gid := newGID()
+	gid := sagatest.GID()
 	for _, c := range []struct {
-		op     string
+		op     barrier.Op
 		status int
-	}{{"try", 200}, {"confirm", 425}, {"confirm", 425}, {"confirm", 200}, {"confirm", 200}} {
+	}{{barrier.Try, 200}, {barrier.Confirm, 425}, {barrier.Confirm, 425}, {barrier.Confirm, 200}, {barrier.Confirm, 200}} {
 		if status, text := send(t, request(t, th.url(), gid, c.op, two)); status != c.status {
 			t.Errorf("%s: %d %s, want %d", c.op, status, text, c.status)
 		}
@@ -264,17 +231,17 @@ func TestOngoing(t *testing.T) {
 func TestExternalBranchBehindAHost(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
-	must(t, tcc.RegisterExternal(th.host, printer{}))
-	call := func(op string) int {
+	sagatest.Must(t, tcc.RegisterExternal(th.host, printer{}))
+	call := func(op barrier.Op) int {
 		r := request(t, th.url(), "external", op, `{}`)
 		r.URL.Path = "/branches/ticket.print"
 		status, _ := send(t, r)
 		return status
 	}
 	for _, c := range []struct {
-		op     string
+		op     barrier.Op
 		status int
-	}{{"try", 200}, {"try", 425}, {"confirm", 200}, {"confirm", 200}, {"cancel", 500}} {
+	}{{barrier.Try, 200}, {barrier.Try, 425}, {barrier.Confirm, 200}, {barrier.Confirm, 200}, {barrier.Cancel, 500}} {
 		if status := call(c.op); status != c.status {
 			t.Errorf("%s: %d, want %d", c.op, status, c.status)
 		}
@@ -303,7 +270,7 @@ func TestMountedOnGin(t *testing.T) {
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		a := newAgency(t, newService(t, server.URL+"/api/branches", remote.ServiceConfig{Keys: keys("a")}))
-		if outcome, err := tcc.Execute(t.Context(), a.orch, newGID(), seats{Row: 1, Number: 1}); err != nil || outcome.State != saga.Confirmed {
+		if outcome, err := tcc.Execute(t.Context(), a.orch, sagatest.GID(), seats{Row: 1, Number: 1}); err != nil || outcome.State != saga.Confirmed {
 			t.Errorf("%s: %+v, %v", name, outcome, err)
 		}
 	}

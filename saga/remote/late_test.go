@@ -1,11 +1,8 @@
 package remote_test
 
 import (
-	"context"
 	"errors"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,69 +11,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// card is the payload of a branch without a database that a service hosts.
-type card struct{ Cents int }
-
-func (card) Branch() string { return "card.hold" }
-
-// cards is the gateway of the service. A Try waits for the gate; a deaf one also when
-// its context has ended, and of a stray one the request arrives then.
-type cards struct {
-	deaf, stray bool
-	called      chan struct{}
-	gate        chan struct{}
-	freed       chan struct{}
-	arrivals    sync.WaitGroup
-	once        sync.Once
-
-	mu    sync.Mutex
-	calls []string
-}
-
-func newCards() *cards {
-	return &cards{called: make(chan struct{}), gate: make(chan struct{}), freed: make(chan struct{})}
-}
-
-func (c *cards) effect(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls = append(c.calls, name)
-	if name == "free" && slices.Index(c.calls, "free") == len(c.calls)-1 {
-		close(c.freed)
-	}
-}
-
-func (c *cards) so() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return strings.Join(c.calls, " ")
-}
-
-func (c *cards) Try(ctx context.Context, _ card) error {
-	c.once.Do(func() { close(c.called) })
-	if c.deaf {
-		<-c.gate
-		c.effect("held")
-		return nil
-	}
-	select {
-	case <-c.gate:
-		c.effect("held")
-		return nil
-	case <-ctx.Done():
-	}
-	if c.stray {
-		c.arrivals.Go(func() { <-c.gate; c.effect("held") })
-	}
-	return ctx.Err()
-}
-
-func (c *cards) Confirm(context.Context, card) error { c.effect("used"); return nil }
-func (c *cards) Cancel(context.Context, card) error  { c.effect("free"); return nil }
 
 // A branch without a database that a service hosts is cancelled when its Try has
 // ended, and once more if that returned or may arrive after it.
@@ -96,20 +34,20 @@ func TestHostedExternalIsCancelledAfterItsTry(t *testing.T) {
 			th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{CallTimeout: c.timeout})
 			gateway := newCards()
 			gateway.deaf, gateway.stray = c.deaf, c.stray
-			must(t, tcc.RegisterExternal(th.host, gateway))
+			sagatest.Must(t, tcc.RegisterExternal(th.host, gateway))
 			service := newService(t, th.url(), remote.ServiceConfig{Timeout: c.timeout})
 			a := newAgency(t, service)
-			must(t, tcc.RegisterRemote[card](a.orch, service))
-			tx, err := tcc.Begin(t.Context(), a.orch, newGID())
-			must(t, err)
-			must(t, tx.Try(t.Context(), meal{1}))
+			sagatest.Must(t, tcc.RegisterRemote[card](a.orch, service))
+			tx, err := tcc.Begin(t.Context(), a.orch, sagatest.GID())
+			sagatest.Must(t, err)
+			sagatest.Must(t, tx.Try(t.Context(), meal{1}))
 			told := make(chan error, 1)
 			go func() { told <- tx.Try(t.Context(), card{100}) }()
 			<-gateway.called
 			if c.cancel {
 				_, err := a.orch.Cancel(t.Context(), tx.GID(), "never mind")
-				must(t, err)
-				eventually(t, "a Cancel that was put off", func() bool {
+				sagatest.Must(t, err)
+				sagatest.Eventually(t, "a Cancel that was put off", func() bool {
 					found, err := a.orch.Lookup(t.Context(), tx.GID())
 					return err == nil && found.Failures > 0
 				})
@@ -125,13 +63,13 @@ func TestHostedExternalIsCancelledAfterItsTry(t *testing.T) {
 					t.Error("the caller of the Try was told of a success")
 				}
 				_, err := a.orch.Cancel(t.Context(), tx.GID(), "it failed")
-				must(t, err)
+				sagatest.Must(t, err)
 				<-gateway.freed
 				close(gateway.gate)
 			}
 			a.reaches(tx.GID(), saga.Cancelled)
 			gateway.arrivals.Wait()
-			eventually(t, "the gateway saw "+c.want, func() bool { return gateway.so() == c.want })
+			sagatest.Eventually(t, "the gateway saw "+c.want, func() bool { return gateway.so() == c.want })
 			books(t, a.db, 100, 0, 0)
 		})
 	}
@@ -148,19 +86,19 @@ func TestResolveOfARemoteBranch(t *testing.T) {
 			sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 				th := newTheatre(t, db, remote.HostConfig{})
 				a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
-				tx, err := tcc.Begin(t.Context(), a.orch, newGID())
-				must(t, err)
-				must(t, tx.Try(t.Context(), meal{1}))
-				must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
-				exec(t, th.db, change, tx.GID())
+				tx, err := tcc.Begin(t.Context(), a.orch, sagatest.GID())
+				sagatest.Must(t, err)
+				sagatest.Must(t, tx.Try(t.Context(), meal{1}))
+				sagatest.Must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
+				sqltest.Exec(t, th.db, change, tx.GID())
 				_, err = tx.Confirm(t.Context())
-				must(t, err)
-				eventually(t, "attention", func() bool {
+				sagatest.Must(t, err)
+				sagatest.Eventually(t, "attention", func() bool {
 					found, err := a.orch.Lookup(t.Context(), tx.GID())
 					return err == nil && strings.HasPrefix(found.Attention, "conflict: branch 02")
 				})
 				by := saga.Operator{Who: "bob", Why: "the seats were booked by telephone"}
-				must(t, a.orch.Resolve(t.Context(), tx.GID(), "02", saga.Confirmed, by))
+				sagatest.Must(t, a.orch.Resolve(t.Context(), tx.GID(), "02", saga.Confirmed, by))
 				found := a.reaches(tx.GID(), saga.Confirmed)
 				if last := found.Acts[len(found.Acts)-1]; found.Attention != "" || last.Operator != by || last.Believed != saga.Confirmed || last.BranchID != "02" {
 					t.Errorf("%+v", found)
@@ -183,10 +121,10 @@ func TestResolveOfAServiceThatIsDown(t *testing.T) {
 		}
 		return nil
 	}
-	gid := newGID()
+	gid := sagatest.GID()
 	_, err := tcc.Execute(t.Context(), a.orch, gid, seats{Row: 1, Number: 1})
-	must(t, err)
-	eventually(t, "a failure", func() bool { return a.reaches(gid, saga.Confirming).Failures > 0 })
+	sagatest.Must(t, err)
+	sagatest.Eventually(t, "a failure", func() bool { return a.reaches(gid, saga.Confirming).Failures > 0 })
 	if err := a.orch.Resolve(t.Context(), gid, "01", saga.Confirmed, saga.Operator{Who: "bob", Why: "impatience"}); !errors.Is(err, saga.ErrRefused) {
 		t.Errorf("%v", err)
 	}

@@ -1,14 +1,12 @@
 package remote_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,48 +15,9 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-// openRequest sends the head of a request and the beginning of its body, and leaves the
-// rest out.
-func openRequest(t *testing.T, th *theatre, sign func(r *http.Request, body []byte), framing string, beginning []byte, length int) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", th.server.Listener.Addr().String())
-	must(t, err)
-	t.Cleanup(func() { c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	r := request(t, th.url(), newGID(), "try", "")
-	if sign != nil {
-		sign(r, make([]byte, length))
-	}
-	var head strings.Builder
-	fmt.Fprintf(&head, "POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n", r.URL.RequestURI(), framing)
-	must(t, r.Header.Write(&head))
-	head.WriteString("\r\n")
-	_, err = io.WriteString(c, head.String())
-	must(t, err)
-	_, err = c.Write(beginning) // the host may have answered and closed by then
-	if err != nil && len(beginning) < 1000 {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func answerOf(t *testing.T, c net.Conn) *http.Response {
-	t.Helper()
-	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
-	must(t, err)
-	return answer
-}
-
-// closes waits for the end of a connection.
-func closes(t *testing.T, c net.Conn) {
-	t.Helper()
-	if _, err := io.Copy(io.Discard, c); err != nil && strings.Contains(err.Error(), "timeout") {
-		t.Errorf("the connection was kept: %v", err)
-	}
-}
 
 // Unsigned requests are refused on their heads: the body is neither waited for
 // nor kept.
@@ -105,14 +64,7 @@ func TestUnsignedBodiesAreNotRead(t *testing.T) {
 	if kept := heap() - before; kept > 50<<20 {
 		t.Errorf("%d MB are kept of 100 unsigned bodies of 1 MiB", kept>>20)
 	}
-	must(t, newService(t, th.url(), remote.ServiceConfig{Keys: keys("a")}).Call(t.Context(), try(newGID())))
-}
-
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
+	sagatest.Must(t, newService(t, th.url(), remote.ServiceConfig{Keys: keys("a")}).Call(t.Context(), try(sagatest.GID())))
 }
 
 // A body that does not come is not waited for for ever; the call that follows a
@@ -120,9 +72,9 @@ func heap() int64 {
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	gin.SetMode(gin.TestMode)
-	for _, mounted := range []string{"net/http", "gin"} {
+	for mounted, behindGin := range map[string]bool{"net/http": false, "gin": true} {
 		th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{ReadTimeout: 200 * time.Millisecond})
-		if mounted == "gin" {
+		if behindGin {
 			router := gin.New()
 			router.POST("/branches/:kind", gin.WrapH(th.host))
 			th.disturbed(func(w http.ResponseWriter, r *http.Request, _ http.Handler) { router.ServeHTTP(w, r) })
@@ -137,7 +89,7 @@ func TestSlowBodies(t *testing.T) {
 			<-time.After(400 * time.Millisecond)
 			return nil
 		}
-		must(t, newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(newGID())))
+		sagatest.Must(t, newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(sagatest.GID())))
 	}
 }
 
@@ -160,10 +112,10 @@ func TestReadTimeoutOfServer(t *testing.T) {
 func TestNoSmuggling(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a")})
-	inner := request(t, th.url(), newGID(), "try", two)
+	inner := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	keys("a")[0].Sign(inner, "theatre", []byte(two), time.Now())
 	var captured strings.Builder
-	must(t, inner.Write(&captured))
+	sagatest.Must(t, inner.Write(&captured))
 	for name, framing := range map[string]string{
 		"as a body": fmt.Sprintf("Content-Length: %d", captured.Len()), "as a chunk": "Transfer-Encoding: chunked",
 		"two framings": fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked", captured.Len()),
@@ -197,50 +149,34 @@ func TestMaxConcurrent(t *testing.T) {
 	slow := make(chan error, 2)
 	for range 2 {
 		go func() {
-			call := try(newGID())
+			call := try(sagatest.GID())
 			call.BranchID = "02"
 			slow <- service.Call(t.Context(), call)
 		}()
 		<-entered
 	}
-	r := request(t, th.url(), newGID(), "try", two)
+	r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	keys("a")[0].Sign(r, "theatre", []byte(two), time.Now())
 	reply, err := http.DefaultClient.Do(r)
-	must(t, err)
+	sagatest.Must(t, err)
 	text, err := io.ReadAll(reply.Body)
-	must(t, err)
+	sagatest.Must(t, err)
 	reply.Body.Close()
 	if reply.StatusCode != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %v %s", reply.StatusCode, reply.Header, text)
 	}
-	isFault(t, "busy", service.Call(t.Context(), try(newGID())), th.url())
-	if status, _ := send(t, request(t, th.url(), newGID(), "try", two)); status != http.StatusUnauthorized {
+	isFault(t, "busy", service.Call(t.Context(), try(sagatest.GID())), th.url())
+	if status, _ := send(t, request(t, th.url(), sagatest.GID(), barrier.Try, two)); status != http.StatusUnauthorized {
 		t.Errorf("an unsigned request to a busy host: %d", status)
 	}
 	// One that waits gets the place of one that leaves.
 	th.host.SetQueue(20 * time.Second)
 	waiting := make(chan error, 1)
-	go func() { waiting <- service.Call(t.Context(), try(newGID())) }()
+	go func() { waiting <- service.Call(t.Context(), try(sagatest.GID())) }()
 	close(leave)
 	for _, c := range []chan error{slow, slow, waiting} {
-		must(t, <-c)
+		sagatest.Must(t, <-c)
 	}
-}
-
-// slowBody says when it is read, and waits.
-type slowBody struct {
-	io.ReadCloser
-	entered chan<- struct{}
-	leave   <-chan struct{}
-}
-
-func (b *slowBody) Read(p []byte) (int, error) {
-	if b.entered != nil {
-		b.entered <- struct{}{}
-		b.entered = nil
-	}
-	<-b.leave
-	return b.ReadCloser.Read(p)
 }
 
 // Over HTTP/2, a refused request ends its own stream and not the connection.
@@ -259,26 +195,26 @@ func TestHTTP2(t *testing.T) {
 	t.Cleanup(server.Close)
 	client := server.Client()
 	service := newService(t, server.URL+"/branches", remote.ServiceConfig{Keys: keys("a"), Client: client})
-	must(t, service.Call(t.Context(), try(newGID())))
+	sagatest.Must(t, service.Call(t.Context(), try(sagatest.GID())))
 	for name, c := range map[string]struct {
 		sign   bool
 		status int
 	}{"unsigned": {false, http.StatusUnauthorized}, "slow": {true, http.StatusRequestTimeout}} {
 		reading, writing := io.Pipe() // a body that does not come
-		r := request(t, server.URL+"/branches", newGID(), "try", two)
+		r := request(t, server.URL+"/branches", sagatest.GID(), barrier.Try, two)
 		if c.sign {
 			keys("a")[0].Sign(r, "theatre", []byte(two), time.Now())
 		}
 		r.Body, r.ContentLength = reading, -1
 		reply, err := client.Do(r)
-		must(t, err)
+		sagatest.Must(t, err)
 		reply.Body.Close()
 		writing.Close()
 		if reply.ProtoMajor != 2 || reply.StatusCode != c.status {
 			t.Errorf("%s: %s %s", name, reply.Proto, reply.Status)
 		}
 	}
-	must(t, service.Call(t.Context(), try(newGID())))
+	sagatest.Must(t, service.Call(t.Context(), try(sagatest.GID())))
 	if n := len(connections); n != 1 {
 		t.Errorf("%d connections", n)
 	}
@@ -292,12 +228,12 @@ func TestLogLinesAreShort(t *testing.T) {
 	db := sqltest.Open(t, "sqlite")
 	newHost := func() *remote.Host {
 		host, err := remote.NewHost(t.Context(), db, remote.HostConfig{Name: "theatre", Keys: keys("a"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		must(t, err)
+		sagatest.Must(t, err)
 		return host
 	}
 	host := newHost()
 	serve := func(change func(r *http.Request)) int {
-		r := request(t, "http://x/branches", newGID(), "try", two)
+		r := request(t, "http://x/branches", sagatest.GID(), barrier.Try, two)
 		r.RequestURI = r.URL.RequestURI()
 		change(r)
 		w := httptest.NewRecorder()

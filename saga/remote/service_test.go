@@ -18,6 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -28,7 +29,7 @@ func TestMixedPlan(t *testing.T) {
 		a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{Keys: keys("a")}))
 		ctx := t.Context()
 
-		gid := newGID()
+		gid := sagatest.GID()
 		outcome, err := tcc.Execute(ctx, a.orch, gid, seats{Row: 1, Number: 2}, meal{2}, cab{2}, seats{Row: 1, Number: 1})
 		if err != nil || outcome.State != saga.Confirmed {
 			t.Fatalf("%+v, %v", outcome, err)
@@ -37,24 +38,24 @@ func TestMixedPlan(t *testing.T) {
 		books(t, a.db, 98, 0, 2)
 		books(t, a.cabs, 98, 0, 2)
 		found, err := a.orch.Lookup(ctx, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if len(found.Branches) != 4 || found.Branches[0].BarrierError == "" || found.Branches[1].Barrier == nil || found.Branches[2].Barrier == nil {
 			t.Errorf("branches %+v", found.Branches)
 		}
 		rows, err := th.host.Barrier(ctx, gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if len(rows) != 2 || rows[0].State != barrier.StateConfirmed || rows[1].State != barrier.StateConfirmed {
 			t.Errorf("barrier there: %+v", rows)
 		}
 
 		// The theatre says no, with a reason; the meal was not even tried.
-		outcome, err = tcc.Execute(ctx, a.orch, newGID(), cab{1}, seats{Row: 1, Number: 1}, seats{Row: 1, Number: 98}, meal{1})
+		outcome, err = tcc.Execute(ctx, a.orch, sagatest.GID(), cab{1}, seats{Row: 1, Number: 1}, seats{Row: 1, Number: 98}, meal{1})
 		var rejection *saga.Rejection
 		if !errors.Is(err, saga.ErrCancelled) || !errors.As(err, &rejection) || !strings.Contains(outcome.Reason, "row 1 is short") {
 			t.Errorf("%+v, %v", outcome, err)
 		}
 		// The agency says no, after the theatre has reserved.
-		outcome, err = tcc.Execute(ctx, a.orch, newGID(), seats{Row: 1, Number: 1}, cab{1}, meal{99})
+		outcome, err = tcc.Execute(ctx, a.orch, sagatest.GID(), seats{Row: 1, Number: 1}, cab{1}, meal{99})
 		if !errors.Is(err, saga.ErrCancelled) || outcome.State != saga.Cancelled {
 			t.Errorf("%+v, %v", outcome, err)
 		}
@@ -63,17 +64,17 @@ func TestMixedPlan(t *testing.T) {
 		books(t, a.cabs, 98, 0, 2)
 
 		// Open transactions too.
-		tx, err := tcc.Begin(ctx, a.orch, newGID())
-		must(t, err)
-		must(t, tx.Try(ctx, seats{Row: 1, Number: 5}))
-		must(t, tx.Try(ctx, meal{5}))
+		tx, err := tcc.Begin(ctx, a.orch, sagatest.GID())
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(ctx, seats{Row: 1, Number: 5}))
+		sagatest.Must(t, tx.Try(ctx, meal{5}))
 		th.holds(92, 5, 3)
 		if outcome, err := tx.Confirm(ctx); err != nil || outcome.State != saga.Confirmed {
 			t.Errorf("%+v, %v", outcome, err)
 		}
-		tx, err = tcc.Begin(ctx, a.orch, newGID())
-		must(t, err)
-		must(t, tx.Try(ctx, seats{Row: 1, Number: 5}))
+		tx, err = tcc.Begin(ctx, a.orch, sagatest.GID())
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(ctx, seats{Row: 1, Number: 5}))
 		if outcome, err := tx.Cancel(ctx, "no time"); err != nil || outcome.State != saga.Cancelled {
 			t.Errorf("%+v, %v", outcome, err)
 		}
@@ -89,22 +90,22 @@ func TestLostReplies(t *testing.T) {
 		a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
 		used := 0
 		for _, c := range []struct {
-			op        string
+			op        barrier.Op
 			lost      int64 // replies of it, of one transaction
 			confirmed bool
 		}{
-			{"try", 1, true}, {"try", 2, true}, {"try", 3, false},
-			{"confirm", 1, true}, {"confirm", 5, true},
+			{barrier.Try, 1, true}, {barrier.Try, 2, true}, {barrier.Try, 3, false},
+			{barrier.Confirm, 1, true}, {barrier.Confirm, 5, true},
 		} {
 			var lost atomic.Int64
 			th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-				if r.URL.Query().Get("op") == c.op && lost.Add(1) <= c.lost {
+				if barrier.Op(r.URL.Query().Get("op")) == c.op && lost.Add(1) <= c.lost {
 					next.ServeHTTP(httptest.NewRecorder(), r)
 					panic(http.ErrAbortHandler)
 				}
 				next.ServeHTTP(w, r)
 			})
-			gid := newGID()
+			gid := sagatest.GID()
 			_, err := tcc.Execute(t.Context(), a.orch, gid, seats{Row: 1, Number: 1}, meal{1})
 			if c.confirmed {
 				used++
@@ -130,8 +131,8 @@ func TestCancelOvertakesTry(t *testing.T) {
 		th := newTheatre(t, db, remote.HostConfig{})
 		cancelled, late := make(chan struct{}), make(chan int, 10)
 		th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-			switch r.URL.Query().Get("op") {
-			case "try":
+			switch barrier.Op(r.URL.Query().Get("op")) {
+			case barrier.Try:
 				// The request that is held up does not end with its caller.
 				kept := r.Clone(context.WithoutCancel(r.Context()))
 				body := new(strings.Builder)
@@ -154,13 +155,13 @@ func TestCancelOvertakesTry(t *testing.T) {
 				}()
 				<-r.Context().Done()
 				panic(http.ErrAbortHandler)
-			case "cancel":
+			case barrier.Cancel:
 				next.ServeHTTP(w, r)
 				close(cancelled)
 			}
 		})
 		a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{Timeout: 300 * time.Millisecond}))
-		gid := newGID()
+		gid := sagatest.GID()
 		_, err := tcc.Execute(t.Context(), a.orch, gid, seats{Row: 1, Number: 1})
 		if !errors.Is(err, saga.ErrCancelled) {
 			t.Fatalf("%v", err)
@@ -172,7 +173,7 @@ func TestCancelOvertakesTry(t *testing.T) {
 		}
 		th.holds(100, 0, 0)
 		rows, err := th.host.Barrier(t.Context(), gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		if len(rows) != 1 || rows[0].State != barrier.StateSuspended || rows[0].TurnedAway != 3 {
 			t.Errorf("barrier %+v", rows)
 		}
@@ -184,9 +185,9 @@ func TestServiceDown(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
-	tx, err := tcc.Begin(t.Context(), a.orch, newGID())
-	must(t, err)
-	must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
+	tx, err := tcc.Begin(t.Context(), a.orch, sagatest.GID())
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
 
 	th.disturbed(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		http.Error(w, "no healthy upstream", http.StatusServiceUnavailable)
@@ -211,14 +212,14 @@ func TestConflictRaisesAttention(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{})
 	a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{}))
-	tx, err := tcc.Begin(t.Context(), a.orch, newGID())
-	must(t, err)
-	must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
-	exec(t, th.db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?", tx.GID())
+	tx, err := tcc.Begin(t.Context(), a.orch, sagatest.GID())
+	sagatest.Must(t, err)
+	sagatest.Must(t, tx.Try(t.Context(), seats{Row: 1, Number: 1}))
+	sqltest.Exec(t, th.db, "UPDATE saga_barrier SET state = 'cancelled' WHERE gid = ?", tx.GID())
 	if _, err := tx.Confirm(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "attention", func() bool {
+	sagatest.Eventually(t, "attention", func() bool {
 		found, err := a.orch.Lookup(t.Context(), tx.GID())
 		return err == nil && found.State == saga.Confirming && strings.Contains(found.Attention, "contradict")
 	})
@@ -247,7 +248,7 @@ func TestOnlyRegisteredHostsAreCalled(t *testing.T) {
 		}
 		return where, nil
 	}})
-	must(t, service.Call(t.Context(), call))
+	sagatest.Must(t, service.Call(t.Context(), call))
 	for address, says := range map[string]string{elsewhere.URL: "not among the Hosts", "": "the registry is down", "gopher://x": "http://"} {
 		where = address
 		if err := service.Call(t.Context(), call); err == nil || !strings.Contains(err.Error(), says) {
@@ -270,7 +271,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	}}
 	a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{Client: &http.Client{Transport: transport}}))
 	for range 20 {
-		if _, err := tcc.Execute(t.Context(), a.orch, newGID(), seats{Row: 1, Number: 1}); err != nil {
+		if _, err := tcc.Execute(t.Context(), a.orch, sagatest.GID(), seats{Row: 1, Number: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -295,6 +296,6 @@ func TestMutualTLS(t *testing.T) {
 	}
 	with := &http.Client{Transport: without.Transport.(*http.Transport).Clone()}
 	with.Transport.(*http.Transport).TLSClientConfig.Certificates = server.TLS.Certificates
-	must(t, newService(t, server.URL, remote.ServiceConfig{Client: with}).Call(t.Context(), call))
+	sagatest.Must(t, newService(t, server.URL, remote.ServiceConfig{Client: with}).Call(t.Context(), call))
 	th.holds(98, 2, 0)
 }

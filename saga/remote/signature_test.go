@@ -3,7 +3,6 @@ package remote_test
 import (
 	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
 	"encoding/gob"
 	"encoding/json"
 	"errors"
@@ -18,43 +17,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
-
-// keys returns keys whose secrets follow from their ids.
-func keys(ids ...string) []remote.Key {
-	var all []remote.Key
-	for _, id := range ids {
-		secret := sha256.Sum256([]byte(id))
-		key, err := remote.NewKey(id, secret[:])
-		if err != nil {
-			panic(err)
-		}
-		all = append(all, key)
-	}
-	return all
-}
-
-// another returns a key with the same id and another secret.
-func another(t *testing.T, id string) remote.Key {
-	t.Helper()
-	key, err := remote.NewKey(id, []byte("another secret of at least 32 bytes"))
-	must(t, err)
-	return key
-}
-
-// try is a call to the theatre.
-func try(gid string) saga.Call {
-	return saga.Call{GID: gid, BranchID: "01", Kind: "seats.reserve", Op: barrier.Try, Payload: []byte(two)}
-}
-
-func chunked(text string) func(r *http.Request) {
-	return func(r *http.Request) {
-		body(text)(r)
-		r.ContentLength = -1
-	}
-}
 
 func TestSignatures(t *testing.T) {
 	t.Parallel()
@@ -117,7 +83,7 @@ func TestSignatures(t *testing.T) {
 			r.URL.RawQuery = strings.Join(parts, "&")
 		}, status: 200},
 	} {
-		r := request(t, th.url(), newGID(), "try", two)
+		r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 		c.key.Sign(r, "theatre", []byte(two), now.Add(c.off))
 		if c.change != nil {
 			c.change(r)
@@ -129,7 +95,7 @@ func TestSignatures(t *testing.T) {
 	th.holds(88, 12, 0) // six of them
 
 	// A signed request that comes again does nothing.
-	r := request(t, th.url(), newGID(), "try", two)
+	r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	a.Sign(r, "theatre", []byte(two), now)
 	for range 3 {
 		body(two)(r)
@@ -147,13 +113,13 @@ func TestKeyRotation(t *testing.T) {
 	th := newTheatre(t, db, remote.HostConfig{Keys: keys("old", "new")})
 	for _, signing := range [][]remote.Key{keys("old"), keys("new", "old"), keys("new")} {
 		a := newAgency(t, newService(t, th.url(), remote.ServiceConfig{Keys: signing}))
-		outcome, err := tcc.Execute(t.Context(), a.orch, newGID(), seats{Row: 1, Number: 1})
+		outcome, err := tcc.Execute(t.Context(), a.orch, sagatest.GID(), seats{Row: 1, Number: 1})
 		if err != nil || outcome.State != saga.Confirmed {
 			t.Errorf("signed with %s: %+v, %v", signing[0], outcome, err)
 		}
 	}
 	th.holds(97, 0, 3)
-	if err := newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(newGID())); err == nil || !strings.Contains(err.Error(), "signature") {
+	if err := newService(t, th.url(), remote.ServiceConfig{}).Call(t.Context(), try(sagatest.GID())); err == nil || !strings.Contains(err.Error(), "signature") {
 		t.Errorf("unsigned: %v", err)
 	}
 	th.holds(97, 0, 3)
@@ -164,7 +130,7 @@ func TestKeysShowNoSecret(t *testing.T) {
 	t.Parallel()
 	secret := []byte("0123456789-secret-secret-0123456789")
 	key, err := remote.NewKey("a", secret)
-	must(t, err)
+	sagatest.Must(t, err)
 	nested := struct {
 		Key    remote.Key
 		Many   []remote.Key
@@ -203,7 +169,7 @@ func TestKeysShowNoSecret(t *testing.T) {
 	}
 	clear(secret) // the key has a copy
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: []remote.Key{key}})
-	must(t, newService(t, th.url(), remote.ServiceConfig{Keys: []remote.Key{key}}).Call(t.Context(), try(newGID())))
+	sagatest.Must(t, newService(t, th.url(), remote.ServiceConfig{Keys: []remote.Key{key}}).Call(t.Context(), try(sagatest.GID())))
 }
 
 func TestBadKeys(t *testing.T) {
@@ -226,7 +192,7 @@ func TestBadKeys(t *testing.T) {
 func TestReplayToAnotherService(t *testing.T) {
 	t.Parallel()
 	th := newTheatre(t, sqltest.Open(t, "sqlite"), remote.HostConfig{Keys: keys("a")})
-	r := request(t, th.url(), newGID(), "try", two)
+	r := request(t, th.url(), sagatest.GID(), barrier.Try, two)
 	keys("a")[0].Sign(r, "opera", []byte(two), time.Now())
 	if status, text := send(t, r); status != http.StatusUnauthorized || strings.Contains(text, "opera") {
 		t.Errorf("%d %s", status, text)
@@ -249,7 +215,7 @@ func TestClocksDiffer(t *testing.T) {
 		{-31 * time.Second, false}, {-30 * time.Second, true}, {0, true}, {270 * time.Second, true}, {271 * time.Second, false}, {-1e6 * time.Hour, false}, {1e6 * time.Hour, false},
 	} {
 		th.host.SetClock(func() time.Time { return now.Add(c.host) })
-		if err := service.Call(t.Context(), try(newGID())); (err == nil) != c.good {
+		if err := service.Call(t.Context(), try(sagatest.GID())); (err == nil) != c.good {
 			t.Errorf("the host is ahead by %s: %v", c.host, err)
 		}
 	}

@@ -141,3 +141,11 @@ func server(t testing.TB, variable string) string {
 	}
 	return address
 }
+
+// Exec executes a statement, and ends the test if it fails.
+func Exec(t testing.TB, db *gorm.DB, statement string, arguments ...any) {
+	t.Helper()
+	if err := db.Exec(statement, arguments...).Error; err != nil {
+		t.Fatal(err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 // newCluster starts three servers and returns the address of one.
@@ -18,9 +19,9 @@ func newCluster(t *testing.T) (url string) {
 	var ports []int
 	for range 3 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
+		sagatest.Must(t, err)
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		must(t, l.Close())
+		sagatest.Must(t, l.Close())
 	}
 	var servers []*server.Server
 	for i, port := range ports {
@@ -31,12 +32,12 @@ func newCluster(t *testing.T) (url string) {
 		s, err := server.NewServer(&server.Options{ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
 			JetStream: true, StoreDir: t.TempDir(), Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port},
 			Routes: server.RoutesFromStr(routes[:len(routes)-1])})
-		must(t, err)
+		sagatest.Must(t, err)
 		s.Start()
 		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 		servers = append(servers, s)
 	}
-	eventually(t, "the cluster has a leader", func() bool {
+	sagatest.Eventually(t, "the cluster has a leader", func() bool {
 		for _, s := range servers {
 			if s.JetStreamIsLeader() && s.JetStreamIsCurrent() && len(s.JetStreamClusterPeers()) == 3 {
 				return true
@@ -58,14 +59,14 @@ func TestLeaderChanges(t *testing.T) {
 	defer cancel()
 	const name = "LEADERS"
 	s, err := b.OpenStream(ctx, broker.StreamConfig{Name: name, Subjects: []string{name + ".*"}, Replicas: 3})
-	must(t, err)
+	sagatest.Must(t, err)
 	if s.Info().Replicas != 3 {
 		t.Fatalf("%+v", s.Info())
 	}
 	sent := 0
 	for range 10 {
 		_, err := conn.Request("$JS.API.STREAM.LEADER.STEPDOWN."+name, nil, 5*time.Second)
-		must(t, err)
+		sagatest.Must(t, err)
 		var batch []broker.Message
 		for range 50 {
 			batch = append(batch, broker.Message{ID: fmt.Sprint(sent), Subject: name + ".a", Data: fmt.Append(nil, sent)})
@@ -76,7 +77,7 @@ func TestLeaderChanges(t *testing.T) {
 		s.Publish(short, batch)
 		stop()
 		for open := batch; len(open) > 0; {
-			must(t, ctx.Err())
+			sagatest.Must(t, ctx.Err())
 			var left []broker.Message
 			for i, r := range s.Publish(ctx, open) {
 				if r.Err != nil {
@@ -86,7 +87,7 @@ func TestLeaderChanges(t *testing.T) {
 			open = left
 		}
 	}
-	eventually(t, "nothing waits", func() bool { return b.Pending() == 0 })
+	sagatest.Eventually(t, "nothing waits", func() bool { return b.Pending() == 0 })
 	ids := map[string]bool{}
 	all := stored(t, js, name)
 	for _, m := range all {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 // connect returns a connection to the shared server.
@@ -34,7 +35,7 @@ func connect(t testing.TB) *nats.Conn {
 func connectTo(t testing.TB, url string) *nats.Conn {
 	t.Helper()
 	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
-	must(t, err)
+	sagatest.Must(t, err)
 	t.Cleanup(conn.Close)
 	return conn
 }
@@ -42,7 +43,7 @@ func connectTo(t testing.TB, url string) *nats.Conn {
 func newBroker(t testing.TB, conn *nats.Conn) *natsjs.Broker {
 	t.Helper()
 	b, err := natsjs.New(conn, natsjs.Config{})
-	must(t, err)
+	sagatest.Must(t, err)
 	return b
 }
 
@@ -50,7 +51,7 @@ func newBroker(t testing.TB, conn *nats.Conn) *natsjs.Broker {
 func own(t testing.TB, conn *nats.Conn) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(conn)
-	must(t, err)
+	sagatest.Must(t, err)
 	return js
 }
 
@@ -72,13 +73,13 @@ func newName(t testing.TB, js jetstream.JetStream) string {
 func stored(t testing.TB, js jetstream.JetStream, name string) (all []broker.Stored) {
 	t.Helper()
 	s, err := js.Stream(t.Context(), name)
-	must(t, err)
+	sagatest.Must(t, err)
 	for next := uint64(1); ; {
 		msg, err := s.GetMsg(t.Context(), next, jetstream.WithGetMsgSubject(">"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return all
 		}
-		must(t, err)
+		sagatest.Must(t, err)
 		all = append(all, broker.Stored{Sequence: msg.Sequence, Time: msg.Time, Message: broker.Message{
 			ID: msg.Header.Get(jetstream.MsgIDHeader), Subject: msg.Subject, Headers: msg.Header, Data: msg.Data}})
 		next = msg.Sequence + 1
@@ -104,7 +105,7 @@ func newServer(t testing.TB) *embedded {
 func (e *embedded) start() {
 	options := e.options
 	s, err := server.NewServer(&options)
-	must(e.t, err)
+	sagatest.Must(e.t, err)
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		e.t.Fatal("the embedded server did not start")
@@ -115,25 +116,4 @@ func (e *embedded) start() {
 func (e *embedded) stop() {
 	e.server.Shutdown()
 	e.server.WaitForShutdown()
-}
-
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(30 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/branches/message/broker/brokertest"
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 // harness is for a server at an address.
@@ -48,7 +49,7 @@ func TestPublishingOnAnOldServer(t *testing.T) {
 	js := own(t, connectTo(t, url))
 	name := newName(t, js)
 	s, err := newBroker(t, js.Conn()).OpenStream(t.Context(), broker.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
-	must(t, err)
+	sagatest.Must(t, err)
 	err = s.Check(broker.Message{ID: "x", Subject: name + ".a", Headers: map[string][]string{"Nats-TTL": {"1h"}}})
 	if !errors.Is(err, broker.ErrInvalid) || !strings.Contains(err.Error(), "needs NATS 2.11") {
 		t.Error(err)
@@ -83,9 +84,9 @@ func TestStreamsThatCannotKeepThePromise(t *testing.T) {
 			name := newName(t, js)
 			c.config.Name, c.config.Subjects = name, []string{name + ".>"}
 			_, err := js.CreateStream(t.Context(), c.config)
-			must(t, err)
+			sagatest.Must(t, err)
 			if c.prepare != nil {
-				must(t, c.prepare(name))
+				sagatest.Must(t, c.prepare(name))
 			}
 			setting := strings.TrimSpace(setting)
 			s, err := b.OpenStream(t.Context(), broker.StreamConfig{Name: name, Subjects: []string{name + ".>"}, RetryFor: 2 * time.Minute})
@@ -99,7 +100,7 @@ func TestStreamsThatCannotKeepThePromise(t *testing.T) {
 			}
 			// A consumer may read it all the same.
 			_, err = b.OpenStream(t.Context(), broker.StreamConfig{Name: name})
-			must(t, err)
+			sagatest.Must(t, err)
 		})
 	}
 }
@@ -111,7 +112,7 @@ func TestHeadersOfNATS(t *testing.T) {
 	b := newBroker(t, js.Conn())
 	plain, ttl := newName(t, js), newName(t, js)
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: ttl, Subjects: []string{ttl + ".>"}, AllowMsgTTL: true})
-	must(t, err)
+	sagatest.Must(t, err)
 	for _, c := range []struct{ stream, header, value, says string }{
 		{plain, "Nats-TTL", "1h", "allow_msg_ttl off"},
 		{ttl, "Nats-TTL", "1h", ""},
@@ -132,14 +133,14 @@ func TestHeadersOfNATS(t *testing.T) {
 		{plain, "Nats-Anything", "x", "reserved"},
 	} {
 		s, err := b.OpenStream(t.Context(), broker.StreamConfig{Name: c.stream, Subjects: []string{c.stream + ".>"}})
-		must(t, err)
+		sagatest.Must(t, err)
 		m := broker.Message{ID: c.header + c.value, Subject: c.stream + ".a", Headers: map[string][]string{c.header: {c.value}}}
 		err = s.Check(m)
 		if c.says != "" && (!errors.Is(err, broker.ErrInvalid) || !strings.Contains(err.Error(), c.says)) || c.says == "" && err != nil {
 			t.Errorf("%s: %s: %v, want %q", c.header, c.value, err, c.says)
 		}
 		if c.says == "" {
-			must(t, s.Publish(t.Context(), []broker.Message{m})[0].Err)
+			sagatest.Must(t, s.Publish(t.Context(), []broker.Message{m})[0].Err)
 		}
 	}
 }
@@ -150,15 +151,15 @@ func TestNothingKeepsWaiting(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(4))
-	must(t, err)
+	sagatest.Must(t, err)
 	name := newName(t, js)
 	b, err := natsjs.New(conn, natsjs.Config{AckTimeout: 50 * time.Millisecond})
-	must(t, err)
+	sagatest.Must(t, err)
 	s, err := b.OpenStream(t.Context(), broker.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
-	must(t, err)
-	must(t, js.DeleteStream(t.Context(), name))
+	sagatest.Must(t, err)
+	sagatest.Must(t, js.DeleteStream(t.Context(), name))
 	silent, err := conn.SubscribeSync(name + ".>")
-	must(t, err)
+	sagatest.Must(t, err)
 	messages := make([]broker.Message, 500)
 	for i := range messages {
 		messages[i] = broker.Message{ID: fmt.Sprint(i), Subject: name + ".a"}
@@ -170,15 +171,15 @@ func TestNothingKeepsWaiting(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "nothing waits", func() bool { return b.Pending() == 0 })
+	sagatest.Eventually(t, "nothing waits", func() bool { return b.Pending() == 0 })
 	if n := js.PublishAsyncPending(); n != 0 {
 		t.Errorf("%d wait in the user's context", n)
 	}
-	must(t, silent.Unsubscribe())
+	sagatest.Must(t, silent.Unsubscribe())
 	_, err = b.OpenStream(t.Context(), broker.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
-	must(t, err)
+	sagatest.Must(t, err)
 	future, err := js.PublishAsync(name+".a", nil)
-	must(t, err)
+	sagatest.Must(t, err)
 	select {
 	case <-future.Ok():
 	case err := <-future.Err():

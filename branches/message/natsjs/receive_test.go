@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/branches/message/broker/brokertest"
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
 func TestReceiving(t *testing.T) {
@@ -28,9 +29,7 @@ func TestReceiving(t *testing.T) {
 			t.Skip(text)
 		}
 		conn, err := nats.Connect(url, nats.MaxReconnects(-1))
-		if err != nil {
-			t.Fatal(err)
-		}
+		sagatest.Must(t, err)
 		t.Cleanup(conn.Close)
 		return conn
 	}
@@ -38,21 +37,15 @@ func TestReceiving(t *testing.T) {
 		Broker: func(t *testing.T) (broker.Broker, func()) {
 			conn := connect(t)
 			b, err := natsjs.New(conn, natsjs.Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			return b, conn.Close
 		},
 		Stream: func(t *testing.T) (string, func()) {
 			js, err := jetstream.New(connect(t))
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			name := "t" + strings.ReplaceAll(uuid.NewString(), "-", "")
 			_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			remove := func() {
 				if err := js.DeleteStream(context.Background(), name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 					t.Error(err)
@@ -73,24 +66,24 @@ func TestInterruptions(t *testing.T) {
 	b := newBroker(t, conn)
 	const name = "INTERRUPTED"
 	_, err := b.OpenStream(t.Context(), broker.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
-	must(t, err)
+	sagatest.Must(t, err)
 	s, err := b.Subscribe(t.Context(), broker.SubscriptionConfig{Stream: name, Name: "worker"})
-	must(t, err)
+	sagatest.Must(t, err)
 	js := own(t, conn)
 	for round := range 3 {
 		_, err := js.Publish(t.Context(), name+".a", []byte{byte(round)})
-		must(t, err)
-		eventually(t, "the message comes", func() bool {
+		sagatest.Must(t, err)
+		sagatest.Eventually(t, "the message comes", func() bool {
 			got, err := s.Fetch(t.Context(), 1)
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, d := range got {
-				must(t, d.Ack())
+				sagatest.Must(t, d.Ack())
 			}
 			return len(got) > 0
 		})
 		e.stop()
 		e.start()
-		eventually(t, "the connection is back", func() bool { return conn.Stats().Reconnects > uint64(round) && conn.IsConnected() })
+		sagatest.Eventually(t, "the connection is back", func() bool { return conn.Stats().Reconnects > uint64(round) && conn.IsConnected() })
 		if _, err := s.Fetch(t.Context(), 1); !errors.Is(err, broker.ErrRepeat) {
 			t.Fatalf("round %d: %v", round, err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -61,7 +62,7 @@ func TestAnswersOfBranches(t *testing.T) {
 		b.says(200, "SUCCESS")(b.post("submit", `{"gid":"`+gid+`","trans_type":"tcc"}`))
 		b.reaches(gid, "succeed")
 		found, err := b.orch.Lookup(t.Context(), gid)
-		must(t, err)
+		sagatest.Must(t, err)
 		attempts := found.Branches[0].Attempts
 		if c.says == "" && len(attempts) > 0 || c.says != "" && (len(attempts) != 1 || !strings.Contains(attempts[0].Error, c.says)) {
 			t.Errorf("%s: %.300v, want %q", c.name, attempts, c.says)
@@ -78,9 +79,9 @@ func TestAConflict(t *testing.T) {
 	b.says(200, "SUCCESS")(b.post("prepare", `{"gid":"a","trans_type":"tcc"}`))
 	b.says(200, "SUCCESS")(b.post("registerBranch", b.registration("a", "01", at.URL+"/x")))
 	b.says(200, "SUCCESS")(b.post("submit", `{"gid":"a","trans_type":"tcc"}`))
-	eventually(t, "it is raised to attention", func() bool {
+	sagatest.Eventually(t, "it is raised to attention", func() bool {
 		found, err := b.orch.Lookup(t.Context(), "a")
-		must(t, err)
+		sagatest.Must(t, err)
 		return strings.Contains(found.Attention, "it is cancelled")
 	})
 }
@@ -136,7 +137,7 @@ func TestURLsOfBranches(t *testing.T) {
 	} {
 		b.says(200, "SUCCESS")(register(address, ""))
 		found, err := b.orch.Lookup(t.Context(), "u")
-		must(t, err)
+		sagatest.Must(t, err)
 		if got := found.Branches[n-1].Kind; got != kind {
 			t.Errorf("%q: %s, want %s", address, got, kind)
 		}

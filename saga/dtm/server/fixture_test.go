@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -20,14 +19,12 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
-// quick keeps tests short: leases, polls and retries of milliseconds.
-var quick = embedded.Config{
-	Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
-	MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-}
+// quick has a short lease, so that another instance soon takes over.
+var quick = embedded.Config{Lease: 400 * time.Millisecond, CallTimeout: 5 * time.Second}
 
 // transfer is the payload of the branches, as a user of DTM writes it.
 type transfer struct {
@@ -60,13 +57,13 @@ func newBankOn(t *testing.T, db *gorm.DB, on func(*embedded.Engine) server.Engin
 	accounts := sqltest.Open(t, "mysql")
 	var err error
 	b.pool, err = accounts.DB()
-	must(t, err)
+	sagatest.Must(t, err)
 	for _, statement := range []string{
 		"CREATE TABLE barrier (id BIGINT PRIMARY KEY AUTO_INCREMENT, trans_type VARCHAR(45), gid VARCHAR(128), branch_id VARCHAR(128), op VARCHAR(45), barrier_id VARCHAR(45), reason VARCHAR(45), UNIQUE KEY (gid, branch_id, op, barrier_id))",
 		"CREATE TABLE accounts (id VARCHAR(10) PRIMARY KEY, balance INT NOT NULL, trading INT NOT NULL)",
 		"INSERT INTO accounts VALUES ('out', 100, 0), ('in', 0, 0)",
 	} {
-		must(t, accounts.Exec(statement).Error)
+		sagatest.Must(t, accounts.Exec(statement).Error)
 	}
 	b.busi = httptest.NewServer(b.routes())
 	t.Cleanup(b.busi.Close)
@@ -74,20 +71,12 @@ func newBankOn(t *testing.T, db *gorm.DB, on func(*embedded.Engine) server.Engin
 	for _, change := range change {
 		change(&config, &engine)
 	}
-	b.orch, err = embedded.Open(t.Context(), db, engine)
-	must(t, err)
+	b.orch = sagatest.Open(t, db, engine)
 	api, err := server.New(on(b.orch), config)
-	must(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- b.orch.Run(context.WithoutCancel(t.Context())) }()
+	sagatest.Must(t, err)
+	sagatest.Run(t, b.orch)
 	b.api = httptest.NewServer(api)
-	t.Cleanup(func() {
-		b.api.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		b.orch.Stop(ctx)
-		<-ended
-	})
+	t.Cleanup(b.api.Close)
 	return b
 }
 
@@ -206,7 +195,7 @@ func (b *bank) books(out, in int) {
 	type account struct{ balance, trading int }
 	var got [2]account
 	for i, id := range []string{"out", "in"} {
-		must(b.t, b.pool.QueryRow("SELECT balance, trading FROM accounts WHERE id = ?", id).Scan(&got[i].balance, &got[i].trading))
+		sagatest.Must(b.t, b.pool.QueryRow("SELECT balance, trading FROM accounts WHERE id = ?", id).Scan(&got[i].balance, &got[i].trading))
 	}
 	if want := [2]account{{out, 0}, {in, 0}}; got != want {
 		b.t.Errorf("balance and trading %v, want %v", got, want)
@@ -215,7 +204,7 @@ func (b *bank) books(out, in int) {
 
 func (b *bank) reaches(gid, status string) {
 	b.t.Helper()
-	eventually(b.t, gid+" is "+status, func() bool { return b.query(gid).Transaction.Status == status })
+	sagatest.Eventually(b.t, gid+" is "+status, func() bool { return b.query(gid).Transaction.Status == status })
 }
 
 // patient ends what would never end, if a bound does not hold.
@@ -235,13 +224,13 @@ func (b *bank) get(path string) (status int, text string) {
 func (b *bank) send(method, path, body string, header http.Header) (status int, text string) {
 	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), method, b.dtm()+"/"+path, strings.NewReader(body))
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	r.Header = header
 	reply, err := patient.Do(r)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	defer reply.Body.Close()
 	all, err := io.ReadAll(reply.Body)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	return reply.StatusCode, string(all)
 }
 
@@ -285,32 +274,9 @@ type queried struct {
 func (b *bank) query(gid string) (q queried) {
 	b.t.Helper()
 	reply, err := dtmcli.GetRestyClient().R().SetResult(&q).Get(b.dtm() + "/query?gid=" + gid)
-	must(b.t, err)
+	sagatest.Must(b.t, err)
 	if reply.StatusCode() != http.StatusOK {
 		b.t.Fatalf("query: %s", reply)
 	}
 	return q
-}
-
-// eventually polls a condition: the end of something that other goroutines and
-// the database do is not to be had otherwise from outside.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(20 * time.Second)
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

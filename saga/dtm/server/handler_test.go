@@ -21,6 +21,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -89,9 +90,9 @@ func TestRequestsAreRefused(t *testing.T) {
 		b.says(200, "SUCCESS")(b.send("POST", "prepare", body, header))
 	}
 	r, err := http.NewRequestWithContext(t.Context(), "PUT", b.dtm()+"/submit", nil)
-	must(t, err)
+	sagatest.Must(t, err)
 	reply, err := http.DefaultClient.Do(r)
-	must(t, err)
+	sagatest.Must(t, err)
 	reply.Body.Close()
 	if got := reply.Header.Get("Allow"); got != "POST" {
 		t.Errorf("Allow: %q", got)
@@ -103,7 +104,7 @@ func TestWorkflowsAreRefusedClearly(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, sqltest.Open(t, "sqlite"))
 	workflow.InitHTTP(b.dtm(), b.busi.URL+"/workflow")
-	must(t, workflow.Register("order", func(*workflow.Workflow, []byte) error { return nil }))
+	sagatest.Must(t, workflow.Register("order", func(*workflow.Workflow, []byte) error { return nil }))
 	err := workflow.Execute("order", "w", nil)
 	if err == nil || !strings.Contains(err.Error(), "the endpoint /api/dtmsvr/prepareWorkflow is not served") {
 		t.Errorf("%v", err)
@@ -149,7 +150,7 @@ func TestABodyInPieces(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, sqltest.Open(t, "sqlite"))
 	connection, err := net.Dial("tcp", strings.TrimPrefix(b.api.URL, "http://"))
-	must(t, err)
+	sagatest.Must(t, err)
 	defer connection.Close()
 	for i := range 3 {
 		body := fmt.Sprintf(`{"gid":"a%d","trans_type":"tcc"}`, i)
@@ -172,7 +173,7 @@ func TestLargeBodies(t *testing.T) {
 	large := `{"gid":"` + strings.Repeat("x", 2<<20) + `"}`
 	b.says(413, "too large")(b.post("prepare", large))
 	r, err := http.NewRequestWithContext(t.Context(), "POST", b.dtm()+"/prepare", io.MultiReader(strings.NewReader(large))) // of unknown length
-	must(t, err)
+	sagatest.Must(t, err)
 	r.Header.Set("Content-Type", "application/json")
 	reply, err := http.DefaultClient.Do(r)
 	if err == nil { // or the connection was closed while it was sent
@@ -194,12 +195,12 @@ func TestSlowReaders(t *testing.T) {
 		b.says(200, "SUCCESS")(b.post("registerBranch", fmt.Sprintf(`{"gid":"a","trans_type":"tcc","branch_id":%q,"data":%q}`, saga.BranchID(i+1), strings.Repeat("x", 60000))))
 	}
 	connection, err := net.Dial("tcp", strings.TrimPrefix(b.api.URL, "http://"))
-	must(t, err)
+	sagatest.Must(t, err)
 	defer connection.Close()
-	must(t, connection.(*net.TCPConn).SetReadBuffer(1024))
+	sagatest.Must(t, connection.(*net.TCPConn).SetReadBuffer(1024))
 	_, err = io.WriteString(connection, strings.Repeat("GET /api/dtmsvr/query?gid=a HTTP/1.1\r\nHost: a\r\n\r\n", 30))
-	must(t, err)
-	eventually(t, "it is thrown out", func() bool {
+	sagatest.Must(t, err)
+	sagatest.Eventually(t, "it is thrown out", func() bool {
 		_, err := io.WriteString(connection, "\r\n")
 		return err != nil
 	})
@@ -233,7 +234,7 @@ func TestInternalErrorsStayInside(t *testing.T) {
 		config.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})
 	b.open("a", "/in/confirm")
-	must(t, db.Exec("ALTER TABLE saga_transactions RENAME TO hidden").Error)
+	sagatest.Must(t, db.Exec("ALTER TABLE saga_transactions RENAME TO hidden").Error)
 	id := regexp.MustCompile(`under error ([0-9a-f]{8})"`)
 	for _, send := range []func() (int, string){
 		func() (int, string) { return b.post("prepare", `{"gid":"b","trans_type":"tcc"}`) },
@@ -252,7 +253,7 @@ func TestInternalErrorsStayInside(t *testing.T) {
 			t.Errorf("the log does not have %s: %s", found[1], log.String())
 		}
 	}
-	must(t, db.Exec("ALTER TABLE hidden RENAME TO saga_transactions").Error)
+	sagatest.Must(t, db.Exec("ALTER TABLE hidden RENAME TO saga_transactions").Error)
 	// No request makes the log long.
 	before := len(log.String())
 	b.get(strings.Repeat("x", 100_000))
@@ -267,7 +268,7 @@ func TestInternalErrorsStayInside(t *testing.T) {
 func TestAStoppedEngine(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, sqltest.Open(t, "sqlite"))
-	must(t, b.orch.Stop(context.WithoutCancel(t.Context())))
+	sagatest.Must(t, b.orch.Stop(context.WithoutCancel(t.Context())))
 	b.says(503, "stopping")(b.post("prepare", `{"gid":"a","trans_type":"tcc"}`))
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -23,8 +24,8 @@ import (
 func (b *bank) shelf() *stock.Stock {
 	b.t.Helper()
 	shelf := stock.New(b.db)
-	must(b.t, shelf.Put(b.t.Context(), "phone", 10))
-	must(b.t, tcc.Register(b.orch, shelf))
+	sagatest.Must(b.t, shelf.Put(b.t.Context(), "phone", 10))
+	sagatest.Must(b.t, tcc.Register(b.orch, shelf))
 	return shelf
 }
 
@@ -37,8 +38,8 @@ func TestNativeTransactionsAreNotFound(t *testing.T) {
 		b := newBank(t, db)
 		shelf, ctx := b.shelf(), t.Context()
 		tx, err := tcc.Begin(ctx, b.orch, "unpaid")
-		must(t, err)
-		must(t, tx.Try(ctx, phones(3)))
+		sagatest.Must(t, err)
+		sagatest.Must(t, tx.Try(ctx, phones(3)))
 		if _, err := tcc.Execute(ctx, b.orch, "executed", phones(1)); err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +54,7 @@ func TestNativeTransactionsAreNotFound(t *testing.T) {
 			b.says(200, `{"transaction":null,"branches":[]}`)(b.get("query?gid=" + gid))
 		}
 		found, err := b.orch.Lookup(ctx, "unpaid")
-		must(t, err)
+		sagatest.Must(t, err)
 		if level, err := shelf.Get(ctx, "phone"); err != nil || found.State != saga.Trying || len(found.Branches) != 1 || level.Locked != 3 || level.Sold != 1 {
 			t.Errorf("%+v, %+v, %v", found, level, err)
 		}
@@ -88,7 +89,7 @@ func TestPrefixOfGIDs(t *testing.T) {
 	b.says(400, `does not begin with \"dtm-\"`)(b.post("prepare", `{"gid":"order-1","trans_type":"tcc"}`))
 	b.says(400, "does not begin")(b.get("query?gid=order-1"))
 	gid := dtmcli.MustGenGid(b.dtm())
-	must(t, b.transfer(gid, transfer{Amount: 30}, func(t *dtmcli.Tcc) { t.WaitResult = true }))
+	sagatest.Must(t, b.transfer(gid, transfer{Amount: 30}, func(t *dtmcli.Tcc) { t.WaitResult = true }))
 	b.books(70, 30)
 }
 
@@ -127,12 +128,12 @@ func TestAGIDThatIsReusedInBetween(t *testing.T) {
 			b = newBankOn(t, sqltest.Open(t, "sqlite"), func(orch *embedded.Engine) server.Engine {
 				return between{orch, func() {
 					if armed.CompareAndSwap(true, false) {
-						must(t, second(b.orch.Cancel(context.WithoutCancel(t.Context()), "again", "")))
-						eventually(t, "it is removed", func() bool {
+						sagatest.Must(t, second(b.orch.Cancel(context.WithoutCancel(t.Context()), "again", "")))
+						sagatest.Eventually(t, "it is removed", func() bool {
 							_, err := b.orch.Lookup(t.Context(), "again")
 							return errors.Is(err, saga.ErrNotFound)
 						})
-						must(t, second(tcc.Begin(t.Context(), b.orch, "again")))
+						sagatest.Must(t, second(tcc.Begin(t.Context(), b.orch, "again")))
 					}
 				}}
 			}, func(_ *server.Config, engine *embedded.Config) {
@@ -173,11 +174,11 @@ func TestAHostThatIsDownHoldsUpNoOther(t *testing.T) {
 	for _, gid := range []string{"a1", "a2", "a3", "a4", "a5"} {
 		submit(gid, down)
 	}
-	eventually(t, "the circuit is open", func() bool {
+	sagatest.Eventually(t, "the circuit is open", func() bool {
 		held := 0
 		for _, gid := range []string{"a1", "a2", "a3", "a4", "a5"} {
 			found, err := b.orch.Lookup(t.Context(), gid)
-			must(t, err)
+			sagatest.Must(t, err)
 			if found.Failures > 0 {
 				held++
 			}

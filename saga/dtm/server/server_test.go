@@ -14,8 +14,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
-	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/remote"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -26,7 +26,7 @@ func TestDocumentedFlows(t *testing.T) {
 		wait := func(t *dtmcli.Tcc) { t.WaitResult = true }
 
 		gid := dtmcli.MustGenGid(b.dtm())
-		must(t, b.transfer(gid, transfer{Amount: 30}, nil))
+		sagatest.Must(t, b.transfer(gid, transfer{Amount: 30}, nil))
 		b.reaches(gid, dtmcli.StatusSucceed)
 		b.books(70, 30)
 		if q := b.query(gid); len(q.Branches) != 4 || q.Branches[0].BranchID != "01" || q.Branches[0].Op != "cancel" || q.Branches[0].Status != "prepared" ||
@@ -34,7 +34,7 @@ func TestDocumentedFlows(t *testing.T) {
 			t.Errorf("%+v", q)
 		}
 
-		must(t, b.transfer("waits", transfer{Amount: 30}, wait))
+		sagatest.Must(t, b.transfer("waits", transfer{Amount: 30}, wait))
 		b.books(40, 60)
 		if q := b.query("waits"); q.Transaction.Status != dtmcli.StatusSucceed {
 			t.Errorf("%+v", q)
@@ -55,7 +55,7 @@ func TestDocumentedFlows(t *testing.T) {
 		b.reaches("short", dtmcli.StatusFailed)
 		b.books(40, 60)
 
-		must(t, b.through("nested", transfer{Amount: 10}, "/in/nested", wait))
+		sagatest.Must(t, b.through("nested", transfer{Amount: 10}, "/in/nested", wait))
 		b.books(30, 70)
 		if q := b.query("nested"); len(q.Branches) != 6 || q.Branches[4].BranchID != "0201" {
 			t.Errorf("%+v", q)
@@ -130,16 +130,15 @@ func TestHostedBranch(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		stocks := sqltest.Open(t, "sqlite")
 		host, err := remote.NewHost(t.Context(), stocks, remote.HostConfig{AllowUnsigned: true})
-		must(t, err)
+		sagatest.Must(t, err)
 		shelf := stock.New(stocks)
-		must(t, shelf.Put(t.Context(), "phone", 10))
-		must(t, tcc.Register(host, shelf))
+		sagatest.Must(t, shelf.Put(t.Context(), "phone", 10))
+		sagatest.Must(t, tcc.Register(host, shelf))
 		hosts := httptest.NewServer(host)
 		t.Cleanup(hosts.Close)
-		orch, err := embedded.Open(t.Context(), db, quick)
-		must(t, err)
+		orch := sagatest.Open(t, db, quick)
 		api, err := server.New(orch, server.Config{Hosts: []string{strings.TrimPrefix(hosts.URL, "http://")}})
-		must(t, err)
+		sagatest.Must(t, err)
 		served := httptest.NewServer(api)
 		t.Cleanup(served.Close)
 		at := hosts.URL + "/stock.lock"
@@ -149,15 +148,15 @@ func TestHostedBranch(t *testing.T) {
 					return t.CallBranch(stock.Lock{Items: []stock.Item{{SKU: "phone", Quantity: n}}}, at, at, at)
 				})
 		}
-		must(t, order("a", 3))
+		sagatest.Must(t, order("a", 3))
 		if err := order("b", 8); !errors.Is(err, dtmcli.ErrFailure) {
 			t.Errorf("%v", err)
 		}
 		level, err := shelf.Get(t.Context(), "phone")
-		must(t, err)
+		sagatest.Must(t, err)
 		if level.Available != 7 || level.Locked != 0 || level.Sold != 3 {
 			t.Errorf("%+v", level)
 		}
-		must(t, orch.Stop(t.Context()))
+		sagatest.Must(t, orch.Stop(t.Context()))
 	})
 }

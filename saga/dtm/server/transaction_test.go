@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -71,7 +72,7 @@ func TestWaitingHoldsUpNobody(t *testing.T) {
 	waiting.Go(func() { b.says(200, "SUCCESS")(b.post("submit", `{"gid":"a","trans_type":"tcc","wait_result":true}`)) })
 	<-called
 	b.says(200, "submitted")(b.get("query?gid=a"))
-	eventually(t, "no other can wait", func() bool {
+	sagatest.Eventually(t, "no other can wait", func() bool {
 		status, text := b.post("submit", `{"gid":"b","trans_type":"tcc","wait_result":true}`)
 		return status == 425 && strings.Contains(text, "too many")
 	})
@@ -136,7 +137,7 @@ func TestBoundsOfAQuery(t *testing.T) {
 		}
 		Without int `json:"branches_without_data"`
 	}
-	must(t, json.Unmarshal([]byte(text), &got))
+	sagatest.Must(t, json.Unmarshal([]byte(text), &got))
 	if status != 200 || len(text) > 1<<20+64<<10 || len(got.Branches) != 40 || got.Without != 15 ||
 		string(got.Branches[0].Data) != data || got.Branches[39].Data != nil {
 		t.Errorf("%d, %d bytes, %d branches, %d without data", status, len(text), len(got.Branches), got.Without)

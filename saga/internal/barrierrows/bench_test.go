@@ -8,6 +8,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -47,8 +48,6 @@ func benchmarkBarrier(b *testing.B, db *gorm.DB, batch int) {
 			}
 			return barrierrows.ConfirmAll(ctx, tx, "", []string{"01"}, gids)
 		})
-		if err != nil {
-			b.Fatal(err)
-		}
+		sagatest.Must(b, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -31,7 +32,7 @@ func TestOld(t *testing.T) {
 			return fmt.Sprintf("('%s', '%05d', '%s', %s, %s)", gid, i, state, confirmed, cancelled)
 		}
 		var want []string
-		check(t, db.Transaction(func(tx *gorm.DB) error {
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			for i, c := range []struct {
 				rows  int
 				other int // the row that is different; -1 for none
@@ -65,14 +66,14 @@ func TestOld(t *testing.T) {
 		var old, all []string
 		for at := (barrierrows.Cursor{}); !at.Done(); {
 			gids, next, err := barrierrows.Old(ctx, db, at, time.Hour)
-			check(t, err)
+			sagatest.Must(t, err)
 			old, at = append(old, gids...), next
 		}
 		if !slices.Equal(old, want) {
 			t.Errorf("old %v, want %v", old, want)
 		}
-		check(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&all).Error)
-		check(t, db.Transaction(func(tx *gorm.DB) error {
+		sagatest.Must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&all).Error)
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
 			locked, _, err := barrierrows.LockOld(ctx, tx, append(all, "none"), time.Hour)
 			if !slices.Equal(locked, want) {
 				t.Errorf("old and locked %v, want %v", locked, want)
@@ -83,7 +84,7 @@ func TestOld(t *testing.T) {
 			return err
 		}))
 		var left []string
-		check(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
+		sagatest.Must(t, db.Raw("SELECT DISTINCT gid FROM saga_barrier ORDER BY gid").Scan(&left).Error)
 		if len(left)+len(want) != len(all) || slices.ContainsFunc(want, func(gid string) bool { return slices.Contains(left, gid) }) {
 			t.Errorf("left %v of %v", left, all)
 		}

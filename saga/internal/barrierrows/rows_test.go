@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -35,25 +36,18 @@ func into(t *testing.T, db *gorm.DB, gid string, state barrier.State) {
 		barrier.StateSuspended: {barrier.Cancel},
 	}[state] {
 		_, err := barrier.Do(t.Context(), db, request(gid, op), nothing)
-		check(t, err)
+		sagatest.Must(t, err)
 	}
 }
 
 func rowOf(t *testing.T, db *gorm.DB, gid string) barrier.Row {
 	t.Helper()
 	rows, err := barrier.Look(t.Context(), db, gid)
-	check(t, err)
+	sagatest.Must(t, err)
 	if len(rows) != 1 {
 		t.Fatalf("%d rows of %s", len(rows), gid)
 	}
 	return rows[0]
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func nothing(*gorm.DB) error { return nil }
@@ -83,7 +77,7 @@ func TestConfirmAll(t *testing.T) {
 				t.Errorf("%s is %s", gid, row.State)
 			}
 		}
-		check(t, confirm("log-1", "a", "b"))
+		sagatest.Must(t, confirm("log-1", "a", "b"))
 		for gid, want := range map[string]barrier.State{"a": barrier.StateConfirmed, "b": barrier.StateConfirmed, "c": barrier.StateTried, "cancelled": barrier.StateCancelled} {
 			if row := rowOf(t, db, gid); row.State != want {
 				t.Errorf("%s is %s, want %s", gid, row.State, want)
@@ -134,10 +128,10 @@ func TestCallUnderWay(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		into(t, db, "g", barrier.StateTried)
 		key := request("g", barrier.Try).Key
-		check(t, inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.Mark(t.Context(), tx, key, barrier.Try, "me#1", time.Hour) }))
+		sagatest.Must(t, inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.Mark(t.Context(), tx, key, barrier.Try, "me#1", time.Hour) }))
 		end := func(by string) {
 			t.Helper()
-			check(t, inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.Unmark(t.Context(), tx, key, by) }))
+			sagatest.Must(t, inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.Unmark(t.Context(), tx, key, by) }))
 		}
 		end("me#2")
 		row := rowOf(t, db, "g")
@@ -160,7 +154,7 @@ func TestLookLocked(t *testing.T) {
 			into(t, db, "g", barrier.StateTried)
 			holder := db.Begin()
 			_, err := barrier.Call(t.Context(), holder, request("g", barrier.Confirm))
-			check(t, err)
+			sagatest.Must(t, err)
 			seen := make(chan *barrier.Row, 1)
 			go func() {
 				var row *barrier.Row
@@ -173,7 +167,7 @@ func TestLookLocked(t *testing.T) {
 				seen <- row
 			}()
 			waits(t, db)
-			check(t, holder.Commit().Error)
+			sagatest.Must(t, holder.Commit().Error)
 			if row := <-seen; row == nil || row.State != barrier.StateConfirmed {
 				t.Errorf("seen %+v", row)
 			}
@@ -191,7 +185,7 @@ func waits(t *testing.T, db *gorm.DB) {
 	}[db.Name()]
 	for range 300 {
 		var n int
-		check(t, db.Raw(query).Scan(&n).Error)
+		sagatest.Must(t, db.Raw(query).Scan(&n).Error)
 		if n > 0 {
 			return
 		}
@@ -204,14 +198,14 @@ func TestRemoveOldLeavesWhatIsNew(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		long := "2020-01-01 00:00:00"
 		for branch, state := range map[string]barrier.State{"01": barrier.StateTried, "02": barrier.StateConfirmed, "03": barrier.StateCancelled, "04": "newer"} {
-			check(t, db.Exec("INSERT INTO saga_barrier (gid, branch_id, state, confirmed_at, cancelled_at) VALUES ('g', ?, ?, ?, ?)", branch, state, long, long).Error)
+			sagatest.Must(t, db.Exec("INSERT INTO saga_barrier (gid, branch_id, state, confirmed_at, cancelled_at) VALUES ('g', ?, ?, ?, ?)", branch, state, long, long).Error)
 		}
 		into(t, db, "h", barrier.StateConfirmed) // just now
-		check(t, inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.RemoveOld(t.Context(), tx, []string{"g", "h"}, time.Hour) }))
+		sagatest.Must(t, inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.RemoveOld(t.Context(), tx, []string{"g", "h"}, time.Hour) }))
 		var left []string
 		for _, gid := range []string{"g", "h"} {
 			rows, err := barrier.Look(t.Context(), db, gid)
-			check(t, err)
+			sagatest.Must(t, err)
 			for _, row := range rows {
 				left = append(left, row.Key.String())
 			}

@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -23,9 +24,7 @@ func BenchmarkInsertAndFinish(b *testing.B) {
 				}
 				return log.FinishAll(b.Context(), tx, 1, gids)
 			})
-			if err != nil {
-				b.Fatal(err)
-			}
+			sagatest.Must(b, err)
 		}
 	})
 }
@@ -36,9 +35,7 @@ func BenchmarkClaim(b *testing.B) {
 		b.StopTimer()
 		for n := 0; n < b.N; n += 500 {
 			starts, _ := starts(b, n, 500, 0)
-			if err := db.Transaction(func(tx *gorm.DB) error { return log.Insert(b.Context(), tx, starts...) }); err != nil {
-				b.Fatal(err)
-			}
+			sagatest.Must(b, db.Transaction(func(tx *gorm.DB) error { return log.Insert(b.Context(), tx, starts...) }))
 		}
 		b.StartTimer()
 		for n := 0; n < b.N; n += batch {
@@ -57,9 +54,7 @@ func eachSize(b *testing.B, benchmark func(b *testing.B, db *gorm.DB, log *txlog
 			b.Run(fmt.Sprintf("%s/batch=%d", dialect, batch), func(b *testing.B) {
 				db := sqltest.Open(b, dialect)
 				log, err := txlog.New(db)
-				if err != nil {
-					b.Fatal(err)
-				}
+				sagatest.Must(b, err)
 				b.ReportAllocs()
 				b.ResetTimer()
 				benchmark(b, db, log, batch)

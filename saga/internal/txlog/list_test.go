@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -29,17 +30,13 @@ func TestListsUseTheIndex(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, dialect)
 			log, err := txlog.New(db)
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			rows := []string{
 				insert(c.numbers(finished), "CONCAT('a-', n)", "confirmed", "NULL", "''"),
 				insert(c.numbers(open), "CONCAT('b-', n)", "confirming", "'2020-01-01'", "CASE WHEN n % 10 = 0 THEN 'a conflict' ELSE '' END"),
 			}
 			for _, statement := range append(rows, c.analyze) {
-				if err := db.Exec(statement).Error; err != nil {
-					t.Fatal(err)
-				}
+				sagatest.Must(t, db.Exec(statement).Error)
 			}
 			for name, f := range map[string]struct {
 				txlog.Filter
@@ -51,9 +48,7 @@ func TestListsUseTheIndex(t *testing.T) {
 			} {
 				query, arguments := log.ListQuery(f.Filter)
 				var plan []map[string]any
-				if err := db.Raw(c.explain+query, arguments...).Scan(&plan).Error; err != nil {
-					t.Fatal(err)
-				}
+				sagatest.Must(t, db.Raw(c.explain+query, arguments...).Scan(&plan).Error)
 				if text := fmt.Sprint(plan); !strings.Contains(text, "saga_transactions_due") || strings.Contains(text, `"key": "PRIMARY"`) {
 					t.Errorf("%s: %s", name, text)
 				}

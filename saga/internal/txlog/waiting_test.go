@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -25,27 +26,19 @@ func TestLookingForDueWorkBesideManyThatWait(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, dialect)
 			log, err := txlog.New(db)
-			if err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, err)
 			b := bench{t, db, log}
-			if err := log.Renew(t.Context(), txlog.Instance{ID: "other"}, time.Hour); err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, log.Renew(t.Context(), txlog.Instance{ID: "other"}, time.Hour))
 			series, hour := fmt.Sprintf("seq_1_to_%d", waiting), "UTC_TIMESTAMP(6) + INTERVAL 1 HOUR"
 			if dialect == "postgres" {
 				series, hour = fmt.Sprintf("generate_series(1, %d) seq", waiting), "clock_timestamp() + INTERVAL '1 hour'"
 			}
 			fill := "INSERT INTO saga_transactions (gid, pattern, state, digest, reason, decided_by, attention, owner, epoch, failures, created_at, deadline_at, due_at) " +
 				"SELECT CONCAT('waits-', seq), 'tcc', 'trying', '', '', '', '', '', 1, 0, " + hour + ", " + hour + ", " + hour + " FROM " + series
-			if err := db.Exec(fill).Error; err != nil {
-				t.Fatal(err)
-			}
+			sagatest.Must(t, db.Exec(fill).Error)
 			for _, analyzed := range []bool{false, true} {
 				if analyzed {
-					if err := db.Exec(map[string]string{"mysql": "ANALYZE TABLE saga_transactions", "postgres": "ANALYZE saga_transactions"}[dialect]).Error; err != nil {
-						t.Fatal(err)
-					}
+					sagatest.Must(t, db.Exec(map[string]string{"mysql": "ANALYZE TABLE saga_transactions", "postgres": "ANALYZE saga_transactions"}[dialect]).Error)
 				}
 				if passed := b.looked(dialect); passed > 100 {
 					t.Errorf("analyzed %t: looking for due work passed %d rows or pages of %d", analyzed, passed, waiting)
@@ -63,9 +56,7 @@ func (b bench) looked(dialect string) (passed int) {
 	query := b.log.CandidatesQuery()
 	if dialect == "postgres" {
 		var lines []string
-		if err := b.db.Raw("EXPLAIN (ANALYZE, BUFFERS) " + inline(query, "0::bigint", "0::bigint", "''", "'me'", "1000")).Scan(&lines).Error; err != nil {
-			b.Fatal(err)
-		}
+		sagatest.Must(b, b.db.Raw("EXPLAIN (ANALYZE, BUFFERS) "+inline(query, "0::bigint", "0::bigint", "''", "'me'", "1000")).Scan(&lines).Error)
 		plan := strings.Join(lines, "\n")
 		if !strings.Contains(plan, "Index Cond: ((due_at >=") || strings.Contains(plan, "Seq Scan on saga_transactions") {
 			b.Errorf("the plan has no index condition on both sides:\n%s", plan)
@@ -107,9 +98,7 @@ func (b bench) looked(dialect string) (passed int) {
 		}
 		return nil
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	sagatest.Must(b, err)
 	return passed
 }
 
@@ -129,9 +118,7 @@ func inline(query string, values ...string) string {
 func (b bench) claimsOne() {
 	b.Helper()
 	start := txlog.Start{GID: "due", State: txlog.Trying, Deadline: time.Hour}
-	if err := b.db.Transaction(func(tx *gorm.DB) error { return b.log.Insert(b.Context(), tx, start) }); err != nil {
-		b.Fatal(err)
-	}
+	sagatest.Must(b, b.db.Transaction(func(tx *gorm.DB) error { return b.log.Insert(b.Context(), tx, start) }))
 	claims, err := b.log.Claim(b.Context(), txlog.Claim{Instance: "me", Page: 1000, Limit: 10, Bytes: 1 << 20, Due: time.Hour,
 		Busy: func(string) bool { return false }, Knows: func(string) bool { return true }})
 	if err != nil || len(claims.Claimed) != 1 || claims.Claimed[0].GID != "due" {

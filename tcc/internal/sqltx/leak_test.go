@@ -3,13 +3,14 @@ package sqltx_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc/internal/sqltx"
 )
@@ -33,28 +34,20 @@ func TestNothingIsLeftAfterTheContext(t *testing.T) {
 			watched := tx.Session(&gorm.Session{NewDB: true, Context: ctx})
 			watched.Statement.ConnPool = &pool{ConnPool: tx.Statement.ConnPool, TxCommitter: tx.Statement.ConnPool.(gorm.TxCommitter)}
 			through, err := sqltx.Of(watched)
-			must(t, err)
+			sagatest.Must(t, err)
 			var n int
-			must(t, through.QueryRow("SELECT 1").Scan(&n))
+			sagatest.Must(t, through.QueryRow("SELECT 1").Scan(&n))
 			rows, err := through.Query("SELECT 1")
-			must(t, err)
+			sagatest.Must(t, err)
 			rows.Next() // and it is never closed
 		}
 	}
 	tx = db.Begin()
-	must(t, tx.Error)
+	sagatest.Must(t, tx.Error)
 	defer tx.Rollback()
 	before := serving()
 	within(100)
-	ticker, limit := time.NewTicker(5*time.Millisecond), time.After(10*time.Second)
-	defer ticker.Stop()
-	for serving() > before {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("%d goroutines before, %d after", before, serving())
-		}
-	}
+	sagatest.Eventually(t, fmt.Sprintf("no more goroutines than the %d before", before), func() bool { return serving() <= before })
 }
 
 // BenchmarkStatement compares one statement on a connection of the driver with one
@@ -66,9 +59,7 @@ func BenchmarkStatement(b *testing.B) {
 		watched.Statement.ConnPool = w.pool
 		one := func(b *testing.B, tx *sql.Tx) {
 			var n int
-			if err := tx.QueryRow("SELECT 1").Scan(&n); err != nil {
-				b.Fatal(err)
-			}
+			sagatest.Must(b, tx.QueryRow("SELECT 1").Scan(&n))
 		}
 		b.Run(dialect+"/driver", func(b *testing.B) {
 			b.ReportAllocs()
@@ -87,9 +78,7 @@ func BenchmarkStatement(b *testing.B) {
 			for b.Loop() {
 				ctx, end := context.WithCancel(b.Context())
 				tx, err := sqltx.Of(watched.WithContext(ctx))
-				if err != nil {
-					b.Fatal(err)
-				}
+				sagatest.Must(b, err)
 				one(b, tx)
 				end()
 			}

@@ -13,6 +13,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc/internal/sqltx"
 )
@@ -74,7 +75,7 @@ func newWorld(t testing.TB, dialect string, prepare bool) *world {
 		database.DSN += "?parseTime=true"
 	}
 	w := &world{db: sqltest.Connect(t, database, &gorm.Config{PrepareStmt: prepare}), dialect: dialect}
-	must(t, w.db.Exec(tables[dialect]).Error)
+	sagatest.Must(t, w.db.Exec(tables[dialect]).Error)
 	w.begin(t)
 	return w
 }
@@ -84,7 +85,7 @@ func (w *world) begin(t testing.TB) {
 	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
 	w.tx, w.end = w.db.WithContext(context.WithoutCancel(ctx)).Begin(), end
-	must(t, w.tx.Error)
+	sagatest.Must(t, w.tx.Error)
 	tx := w.tx
 	t.Cleanup(func() { end(); tx.Rollback() })
 	inner := w.tx.Statement.ConnPool
@@ -93,9 +94,9 @@ func (w *world) begin(t testing.TB) {
 	watched.Statement.ConnPool = w.pool
 	var err error
 	w.direct, err = sqltx.Of(w.tx)
-	must(t, err)
+	sagatest.Must(t, err)
 	w.through, err = sqltx.Of(watched)
-	must(t, err)
+	sagatest.Must(t, err)
 }
 
 // sql writes a query with question marks for the dialect.
@@ -104,13 +105,6 @@ func (w *world) sql(query string) string {
 		query = strings.Replace(query, "?", fmt.Sprintf("$%d", i), 1)
 	}
 	return query
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 type (
@@ -145,20 +139,20 @@ const insert = "INSERT INTO kinds (i, f, s, b, t, d, o) VALUES (?, ?, ?, ?, ?, ?
 func read(t *testing.T, tx *sql.Tx, query string, arguments ...any) [][]any {
 	t.Helper()
 	rows, err := tx.QueryContext(t.Context(), query, arguments...)
-	must(t, err)
+	sagatest.Must(t, err)
 	defer rows.Close()
 	columns, err := rows.Columns()
-	must(t, err)
+	sagatest.Must(t, err)
 	var all [][]any
 	for rows.Next() {
 		values, scan := make([]any, len(columns)), make([]any, len(columns))
 		for i := range values {
 			scan[i] = &values[i]
 		}
-		must(t, rows.Scan(scan...))
+		sagatest.Must(t, rows.Scan(scan...))
 		all = append(all, values)
 	}
-	must(t, rows.Err())
+	sagatest.Must(t, rows.Err())
 	return all
 }
 
@@ -205,12 +199,12 @@ func TestValuesPassThroughUnchanged(t *testing.T) {
 			n uint16
 		}
 		rows, err := w.through.Query("SELECT " + columns + " FROM kinds ORDER BY id")
-		must(t, err)
+		sagatest.Must(t, err)
 		defer rows.Close()
 		for rows.Next() {
-			must(t, rows.Scan(&into.i, &into.f, &into.s, &into.b, &into.t, &into.d, &into.o, &into.n))
+			sagatest.Must(t, rows.Scan(&into.i, &into.f, &into.s, &into.b, &into.t, &into.d, &into.o, &into.n))
 		}
-		must(t, rows.Err())
+		sagatest.Must(t, rows.Err())
 		if into.i.V != math.MaxInt32 || into.f != nil || into.s.String != "ü'\"\\" || into.b != nil || into.t.Valid || into.d != nil || into.o != nil || into.n != 7 {
 			t.Errorf("the last row: %+v", into)
 		}
@@ -221,13 +215,13 @@ func TestColumnsPassThroughUnchanged(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		_, err := w.direct.Exec(w.sql(insert), lines()[0]...)
-		must(t, err)
+		sagatest.Must(t, err)
 		describe := func(tx *sql.Tx) (all []string) {
 			rows, err := tx.Query("SELECT id, i, f, s, b, t, d, o, n FROM kinds")
-			must(t, err)
+			sagatest.Must(t, err)
 			defer rows.Close()
 			types, err := rows.ColumnTypes()
-			must(t, err)
+			sagatest.Must(t, err)
 			for _, c := range types {
 				nullable, knowsNull := c.Nullable()
 				length, hasLength := c.Length()

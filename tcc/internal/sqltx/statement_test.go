@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
+	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc/internal/sqltx"
 )
@@ -22,18 +23,18 @@ func TestStatementsOfAllSorts(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		tx := w.through
 		prepared, err := tx.Prepare(w.sql("INSERT INTO kinds (i, s) VALUES (?, ?)"))
-		must(t, err)
+		sagatest.Must(t, err)
 		const many = 300
 		for i := range many {
 			result, err := prepared.Exec(i, fmt.Sprint("row ", i))
-			must(t, err)
+			sagatest.Must(t, err)
 			if id, err := result.LastInsertId(); w.dialect != "postgres" && (err != nil || id != int64(i+1)) {
 				t.Fatalf("LastInsertId: %d, %v", id, err)
 			} else if w.dialect == "postgres" && err == nil {
 				t.Fatal("the driver for PostgreSQL knows no LastInsertId")
 			}
 		}
-		must(t, prepared.Close())
+		sagatest.Must(t, prepared.Close())
 		if w.pool.statements != many {
 			t.Errorf("the pool got %d statements", w.pool.statements)
 		}
@@ -41,14 +42,14 @@ func TestStatementsOfAllSorts(t *testing.T) {
 			t.Errorf("%d rows: %v", len(all), all)
 		}
 		query, err := tx.PrepareContext(t.Context(), w.sql("SELECT s FROM kinds WHERE i = ?"))
-		must(t, err)
+		sagatest.Must(t, err)
 		var text string
-		must(t, query.QueryRow(7).Scan(&text))
+		sagatest.Must(t, query.QueryRow(7).Scan(&text))
 		if text != "row 7" {
 			t.Errorf("read %q", text)
 		}
 		result, err := tx.Exec(w.sql("UPDATE kinds SET s = ? WHERE i < ?"), "changed", 10)
-		must(t, err)
+		sagatest.Must(t, err)
 		if n, err := result.RowsAffected(); n != 10 || err != nil {
 			t.Errorf("RowsAffected: %d, %v", n, err)
 		}
@@ -57,18 +58,18 @@ func TestStatementsOfAllSorts(t *testing.T) {
 		}
 		// A row that is not read to its end does not keep the connection.
 		rows, err := tx.Query("SELECT s FROM kinds")
-		must(t, err)
+		sagatest.Must(t, err)
 		rows.Next()
-		must(t, rows.Close())
+		sagatest.Must(t, rows.Close())
 		switch w.dialect {
 		case "postgres":
 			var n int
-			must(t, tx.QueryRow("SELECT COUNT(*) FROM kinds WHERE i = ANY($1)", []int64{1, 2, 3}).Scan(&n))
+			sagatest.Must(t, tx.QueryRow("SELECT COUNT(*) FROM kinds WHERE i = ANY($1)", []int64{1, 2, 3}).Scan(&n))
 			if n != 3 {
 				t.Errorf("%d rows for an array", n)
 			}
 		case "sqlite":
-			must(t, tx.QueryRow("SELECT s FROM kinds WHERE i = :i", sql.Named("i", 20)).Scan(&text))
+			sagatest.Must(t, tx.QueryRow("SELECT s FROM kinds WHERE i = :i", sql.Named("i", 20)).Scan(&text))
 			if text != "row 20" {
 				t.Errorf("read %q by a named argument", text)
 			}
@@ -84,21 +85,21 @@ func TestResultSets(t *testing.T) {
 	w := &world{db: sqltest.Connect(t, database, &gorm.Config{}), dialect: "mysql"}
 	w.begin(t)
 	rows, err := w.through.Query("SELECT 1; SELECT 2, 'b'")
-	must(t, err)
+	sagatest.Must(t, err)
 	defer rows.Close()
 	var a int
 	var b string
 	for rows.Next() {
-		must(t, rows.Scan(&a))
+		sagatest.Must(t, rows.Scan(&a))
 	}
 	if !rows.NextResultSet() || !rows.Next() {
 		t.Fatalf("the second result set: %v", rows.Err())
 	}
-	must(t, rows.Scan(&a, &b))
+	sagatest.Must(t, rows.Scan(&a, &b))
 	if a != 2 || b != "b" || rows.Next() || rows.NextResultSet() {
 		t.Errorf("%d, %q, or more", a, b)
 	}
-	must(t, rows.Err())
+	sagatest.Must(t, rows.Err())
 }
 
 // code is what the server called an error.
@@ -121,7 +122,7 @@ func TestErrorsOfTheServerAreKept(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		_, err := w.through.Exec("INSERT INTO kinds (id, n) VALUES (1, 1)")
-		must(t, err)
+		sagatest.Must(t, err)
 		_, err = w.through.Exec("INSERT INTO kinds (id, n) VALUES (1, 1)")
 		if want := map[string]string{"mysql": "1062", "postgres": "23505", "sqlite": "1555"}[w.dialect]; code(err) != want {
 			t.Errorf("a duplicate: %v", err)
@@ -137,7 +138,7 @@ func TestErrorsOfTheServerAreKept(t *testing.T) {
 			w.begin(t)
 		}
 		prepared, err := w.through.Prepare("SELECT nothing FROM kinds")
-		must(t, err)
+		sagatest.Must(t, err)
 		if err := prepared.QueryRow().Scan(new(int)); code(err) != map[string]string{"mysql": "1054", "postgres": "42703", "sqlite": "1"}[w.dialect] {
 			t.Errorf("an unknown column in a prepared statement: %v", err)
 		}
@@ -152,7 +153,7 @@ func TestDeadlocksAreKept(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, dialect, false)
 			w.tx.Rollback()
-			must(t, w.db.Exec("INSERT INTO kinds (id) VALUES (1), (2)").Error)
+			sagatest.Must(t, w.db.Exec("INSERT INTO kinds (id) VALUES (1), (2)").Error)
 			w.begin(t)
 			first := w.through
 			w.begin(t)
@@ -161,8 +162,8 @@ func TestDeadlocksAreKept(t *testing.T) {
 				_, err := tx.Exec(w.sql("UPDATE kinds SET i = 1 WHERE id = ?"), id)
 				return err
 			}
-			must(t, lock(first, 1))
-			must(t, lock(second, 2))
+			sagatest.Must(t, lock(first, 1))
+			sagatest.Must(t, lock(second, 2))
 			told := make(chan error, 2)
 			go func() { told <- lock(first, 2) }()
 			go func() { told <- lock(second, 1) }()
@@ -177,15 +178,15 @@ func TestEndOfTheTransaction(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		_, err := w.through.Exec("INSERT INTO kinds (i) VALUES (1)")
-		must(t, err)
+		sagatest.Must(t, err)
 		for what, end := range map[string]func() error{"Commit": w.through.Commit, "Rollback": w.through.Rollback} {
 			if err := end(); err == nil || !strings.Contains(err.Error(), what) && !errors.Is(err, sql.ErrTxDone) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		must(t, w.tx.Commit().Error)
+		sagatest.Must(t, w.tx.Commit().Error)
 		var n int
-		must(t, w.db.Raw("SELECT COUNT(*) FROM kinds").Scan(&n).Error)
+		sagatest.Must(t, w.db.Raw("SELECT COUNT(*) FROM kinds").Scan(&n).Error)
 		if n != 1 {
 			t.Errorf("%d rows are committed", n)
 		}
@@ -206,11 +207,11 @@ func TestContextsEndStatements(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, dialect, false)
 			w.tx.Rollback()
-			must(t, w.db.Exec("INSERT INTO kinds (id) VALUES (1)").Error)
+			sagatest.Must(t, w.db.Exec("INSERT INTO kinds (id) VALUES (1)").Error)
 			w.begin(t)
 			const lock = "UPDATE kinds SET i = 1 WHERE id = 1"
 			_, err := w.direct.Exec(lock)
-			must(t, err)
+			sagatest.Must(t, err)
 			for name, act := range map[string]func(tx *sql.Tx, end func()) error{
 				"its own": func(tx *sql.Tx, _ func()) error {
 					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

@@ -39,6 +39,7 @@ type server struct {
 type commitFault struct {
 	err  error
 	made bool
+	then func() // called before the answer, if it is not nil
 }
 
 // sqlState is an error of PostgreSQL.
@@ -93,14 +94,18 @@ type disturbedTx struct {
 
 func (t disturbedTx) Commit() error {
 	fault := t.server.commit.Swap(nil)
-	switch {
-	case fault == nil:
+	if fault == nil {
 		return t.Tx.Commit()
-	case fault.made:
-		return errors.Join(t.Tx.Commit(), fault.err)
-	default:
-		return errors.Join(t.Tx.Rollback(), fault.err)
 	}
+	end := t.Tx.Rollback
+	if fault.made {
+		end = t.Tx.Commit
+	}
+	err := end()
+	if fault.then != nil {
+		fault.then()
+	}
+	return errors.Join(err, fault.err)
 }
 
 func newServer(t *testing.T, dialect string, config *gorm.Config) (*server, *gorm.DB) {
@@ -140,7 +145,7 @@ func TestACommitOfWhichTheServerDoesNotKnow(t *testing.T) {
 				for _, made := range []bool{false, true} {
 					for nth := range 3 {
 						gid := fmt.Sprintf("%t-%d", made, nth)
-						s.commit.Store(&commitFault{state, made}) // some other COMMIT of the engine may take it
+						s.commit.Store(&commitFault{err: state, made: made}) // some other COMMIT of the engine may take it
 						outcome, err := orch.Execute(t.Context(), planOf(gid, "a"))
 						if outcome.State != saga.Confirmed && outcome.State != saga.Confirming {
 							t.Errorf("%s: %+v, %v", gid, outcome, err)

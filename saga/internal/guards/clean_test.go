@@ -110,13 +110,33 @@ var cleanGuards = []guard{
 		why: "a kind of branch whose Clean fails keeps everything from being removed",
 	},
 	{
+		name: "clean-broken-off", file: "saga/internal/clean/removal.go",
+		text: `		if err != nil {
+			return failed, err
+		}
+		// As long`,
+		with: `		if err != nil {
+			continue
+		}
+		// As long`,
+		pkg: "saga/embedded", run: "^TestCleaningGoesOnWithoutAKindThatFails$/^sqlite$",
+		why: "the log no longer names what could not be removed from another database",
+	},
+	{
+		name: "clean-again", file: "saga/internal/call/clean.go",
+		text: `if !b.Cleaning.CompareAndSwap(false, true) {`,
+		with: `if false {`,
+		pkg:  "saga/embedded", run: "^TestACleanThatHangsIsCalledOnce$",
+		why: "a Clean that hangs is called again and again",
+	},
+	{
 		name: "participant-look", file: "saga/internal/clean/hosted.go",
 		text: `		gids, _, err := barrierrows.LockOld(ctx, tx, batch, r.age)
 `,
 		with: `		gids, err := batch, error(nil)
 `,
-		pkg: "saga/remote", run: "^TestClean",
-		why: "a participant removes rows that are young or not final",
+		pkg: "saga/remote", run: "^TestCleanLooksAtEachBatch$/^sqlite$",
+		why: "a participant cleans a transaction that is in use again",
 	},
 	{
 		name: "participant-in-use", file: "saga/internal/clean/hosted.go",
@@ -124,6 +144,21 @@ var cleanGuards = []guard{
 		with: `func(gid string) bool { return false && inUse[gid] ||`,
 		pkg:  "saga/remote", run: "^TestClean",
 		why: "a participant removes rows that an engine in the same database still needs",
+	},
+	{
+		name: "participant-own", file: "saga/internal/clean/hosted.go",
+		text: `func(gid string) bool { return !ofKind(kinds[gid], b.Kind) }`,
+		with: `func(gid string) bool { return false && !ofKind(kinds[gid], b.Kind) }`,
+		pkg:  "saga/remote", run: "^TestCleanByKind$/^sqlite$",
+		why: "a branch is told to clean what is of another kind",
+	},
+	{
+		name: "participant-failed", file: "saga/internal/clean/hosted.go",
+		text: `				r.failed[b.Kind] = true
+`,
+		with: ``,
+		pkg:  "saga/remote", run: "^TestCleanGoesOn$",
+		why: "a kind whose Clean fails keeps the others from being removed",
 	},
 	{
 		name: "participant-age", file: "saga/participant/participant.go",

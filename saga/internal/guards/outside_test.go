@@ -23,13 +23,13 @@ var outsideGuards = []guard{
 			return err
 		}
 `,
-		pkg: "tcc", run: "^TestBeginAndTryAreRepeatable$/^sqlite$",
+		pkg: "saga/remote", run: "^TestExternalBranchBehindAHost$",
 		why: "a Try whose outcome is unknown is made a second time",
 	},
 	{
 		name: "cancel-waits", file: "saga/internal/call/external.go",
-		text: `case unclear && row.UnderWay.Left > 0 && row.State == barrier.StateTried:`,
-		with: `case false:`,
+		text: `unclear := unclearTry(row, call.Op)`,
+		with: `unclear := false`,
 		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
 		why: "a Cancel overtakes a Try that is under way",
 	},
@@ -39,7 +39,7 @@ var outsideGuards = []guard{
 		return look,`,
 		with: `	case false:
 		return look,`,
-		pkg: "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
+		pkg: "tcc", run: "^TestSecondCancelKeepsItsTime$",
 		why: "the second Cancel comes at once, before a Try that arrives late",
 	},
 	{
@@ -72,7 +72,7 @@ var outsideGuards = []guard{
 	}
 `,
 		with: ``,
-		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
+		pkg:  "tcc", run: "^TestCancelWaitsForATryThatWasGivenUp$",
 		why: "a Cancel comes while a Try that was given up is still at work",
 	},
 	{
@@ -97,14 +97,14 @@ var outsideGuards = []guard{
 		// Its time`,
 		with: `	case false && !noted:
 		// Its time`,
-		pkg: "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
-		why: "a Try that returns after its Cancel stays reserved",
+		pkg: "tcc", run: "^TestTryThatReturnsAfterAPause$",
+		why: "a Try that returns after its Cancel stays reserved until its time is over",
 	},
 	{
 		name: "try-late", file: "saga/internal/call/external.go",
 		text: `if err != nil || row != nil && row.State != barrier.StateCancelled {`,
 		with: `if true {`,
-		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
+		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsTransaction$",
 		why: "a Try that returns after its Cancel stays reserved",
 	},
 	{

@@ -87,8 +87,8 @@ var batchGuards = []guard{
 	}
 `,
 		with: ``,
-		pkg:  "saga/embedded", run: "^TestAFailureInCompany$/^sqlite$",
-		why: "the log says confirmed of what was refused",
+		pkg:  "saga/embedded", run: "^TestRejectionsShareACommit$",
+		why: "each rejection dissolves its batch, because the log has the transaction already",
 	},
 	{
 		name: "refused-fresh", file: "saga/internal/decide/batch.go",
@@ -148,8 +148,8 @@ var batchGuards = []guard{
 			return nil, failureOf(barrier.Try, going, failures)
 `,
 		with: ``,
-		pkg:  "saga/embedded", run: "^TestAFailureInCompany$/^sqlite$",
-		why: "the earlier branches of a member that is refused stay reserved",
+		pkg:  "saga/embedded", run: "^TestRejectionsShareACommit$",
+		why: "a member whose later Try has failed is confirmed",
 	},
 	{
 		name: "watch-abort", file: "saga/internal/call/watch.go",

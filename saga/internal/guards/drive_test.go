@@ -73,13 +73,6 @@ var driveGuards = []guard{
 		why: "the effect of a Confirm is made on what another engine has reserved",
 	},
 	{
-		name: "note-in-log", file: "saga/internal/drive/commit.go",
-		text: `if one.look.By != "" {`,
-		with: `if false {`,
-		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
-		why: "a Cancel that has to come once more is forgotten",
-	},
-	{
 		name: "presume-failed", file: "saga/internal/recovery/recovery.go",
 		text: `			r.InFlight.Release(entry)
 			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction", err)
@@ -99,13 +92,9 @@ var driveGuards = []guard{
 	},
 	{
 		name: "recovery-bytes", file: "saga/internal/recovery/claim.go",
-		text: `	if room <= 0 {
-		return false // likewise
-	}
-`,
-		with: `	room = int64(2 * r.MaxBytes)
-`,
-		pkg: "tcc", run: "^TestRecoveryKeepsTheHeapSmall$/^postgres$",
+		text: `Bytes: int(room)`,
+		with: `Bytes: 1 << 40`,
+		pkg:  "tcc", run: "^TestRecoveryKeepsTheHeapSmall$/^postgres$",
 		why: "recovery reads more into memory than it is allowed",
 	},
 	{

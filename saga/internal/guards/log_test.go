@@ -18,8 +18,8 @@ var logGuards = []guard{
 	},
 	{
 		name: "decide-in-time", file: "saga/internal/txlog/queries.go",
-		text: `d.SQL(decide + `,
-		with: `d.SQL(decide) + d.SQL(` + "``" + `[:0] + `,
+		text: "d.SQL(decide + ` AND deadline_at > {now}`)",
+		with: `d.SQL(decide)`,
 		pkg:  "saga/internal/txlog", run: "^TestConfirmNeedsTheDeadlineAhead$/^sqlite$",
 		why: "a transaction is confirmed after its deadline",
 	},

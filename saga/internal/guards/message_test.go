@@ -29,8 +29,17 @@ var messageGuards = []guard{
 		name: "attempts", file: "branches/message/work.go",
 		text: `if e.attempts >= c.config.Attempts || isPermanent(failure) {`,
 		with: `if isPermanent(failure) {`,
-		pkg:  "branches/message", run: "^TestDeadLetterOfOtherFailures$",
-		why: "a message that no handler can handle is handled for ever",
+		pkg:  "branches/message", run: "^TestLastAttemptOfAKey$",
+		why: "a message with a key that no handler can handle is handled for ever, and holds up its key",
+	},
+	{
+		name: "attempts-claimed", file: "branches/message/claim.go",
+		text: `	case r.Attempts >= c.config.Attempts:
+		return buryIt, nil
+`,
+		with: ``,
+		pkg:  "branches/message", run: "^TestHandlerKillsTheProcess$/^sqlite$",
+		why: "a message whose attempts are used up is handled once more, by each process",
 	},
 	{
 		name: "attempt-killed", file: "branches/message/inbox.go",

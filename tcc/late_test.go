@@ -61,6 +61,11 @@ func TestCancelWaitsForTheEndOfATry(t *testing.T) {
 				}
 				l.told <- saga.ErrCancelled
 				l.ends("held free")
+				for _, a := range l.reaches(l.gid, saga.Cancelled).Branches[1].Attempts {
+					if a.Operation == barrier.Cancel {
+						t.Errorf("the wait counts as a failure: %+v", a)
+					}
+				}
 			})
 		})
 	}
@@ -101,6 +106,96 @@ func TestTryThatReturnsAfterItsCancel(t *testing.T) {
 			l.books(l.db, 1, 100, 0, 0)
 		})
 	}
+}
+
+// A caller goes, and its Try, which does not notice that, is given up and still at work:
+// Cancel waits for its end.
+func TestCancelWaitsForATryThatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	l := newLate(t, sqltest.Open(t, "sqlite"), deaf, time.Minute)
+	ctx, leave := context.WithCancel(t.Context())
+	l.execute(ctx, l.orch, saga.Options{})
+	leave()
+	<-l.told
+	began := int64(0)
+	sagatest.Eventually(t, "two rounds of calls", func() bool {
+		found, err := l.orch.Lookup(t.Context(), l.gid)
+		sagatest.Must(t, err)
+		if began == 0 && found.State == saga.Cancelling {
+			began = found.Epoch
+		}
+		return began > 0 && found.Epoch > began+1
+	})
+	if got := l.gateway.so(); got != "" {
+		t.Errorf("while the Try is at work: %s", got)
+	}
+	close(l.gateway.gate)
+	l.reaches(l.gid, saga.Cancelled)
+	if got := l.gateway.so(); got != "held free" {
+		t.Errorf("the gateway saw %s", got)
+	}
+}
+
+// A Try that reserves after both Cancels, when its transaction is finished, is cancelled
+// once more.
+func TestTryThatReturnsAfterItsTransaction(t *testing.T) {
+	t.Parallel()
+	l := newLate(t, sqltest.Open(t, "sqlite"), deaf, time.Second)
+	l.execute(t.Context(), l.orch, saga.Options{})
+	if err := <-l.told; err == nil {
+		t.Error("the caller was told of a success")
+	}
+	l.reaches(l.gid, saga.Cancelled)
+	close(l.gateway.gate)
+	sagatest.Eventually(t, "one more Cancel", func() bool { return strings.HasSuffix(l.gateway.so(), "free held free") })
+}
+
+// A process is paused during a Try, and its Cancel comes meanwhile, when the time of the Try
+// is over. The Try that returns then is cancelled at once.
+func TestTryThatReturnsAfterAPause(t *testing.T) {
+	t.Parallel()
+	l := newLate(t, sqltest.Open(t, "sqlite"), patiently, time.Minute)
+	l.execute(t.Context(), l.orch, saga.Options{})
+	sqltest.Exec(t, l.db, "UPDATE saga_barrier SET call_until = call_since WHERE gid = ? AND branch_id = '02'", l.gid)
+	_, err := l.orch.Decide(t.Context(), l.gid, saga.Cancelling, alice)
+	sagatest.Must(t, err)
+	<-l.gateway.freed
+	sagatest.Eventually(t, "the Cancel is noted", func() bool {
+		found, err := l.orch.Lookup(t.Context(), l.gid)
+		sagatest.Must(t, err)
+		return found.Branches[1].Barrier.State == barrier.StateCancelled
+	})
+	close(l.gateway.gate)
+	sagatest.Eventually(t, "one more Cancel, before its time", func() bool { return l.gateway.so() == "free held free" })
+}
+
+// The second Cancel, for a Try that may arrive late, comes when the time for that is over,
+// also if an operator makes the transaction due before.
+func TestSecondCancelKeepsItsTime(t *testing.T) {
+	t.Parallel()
+	l := newLate(t, sqltest.Open(t, "sqlite"), patiently, time.Minute)
+	l.execute(t.Context(), l.orch, saga.Options{})
+	sqltest.Exec(t, l.db, "UPDATE saga_barrier SET call_until = call_since WHERE gid = ? AND branch_id = '02'", l.gid)
+	_, err := l.orch.Decide(t.Context(), l.gid, saga.Cancelling, alice)
+	sagatest.Must(t, err)
+	<-l.gateway.freed
+	began := int64(0)
+	sagatest.Eventually(t, "two more rounds of calls", func() bool {
+		found, err := l.orch.Lookup(t.Context(), l.gid)
+		sagatest.Must(t, err)
+		if found.Branches[1].Barrier.State != barrier.StateCancelled {
+			return false
+		}
+		if began == 0 {
+			began = found.Epoch
+		}
+		sagatest.Must(t, l.orch.Retry(t.Context(), l.gid, alice))
+		return found.Epoch > began+2
+	})
+	if got := l.gateway.so(); got != "free" {
+		t.Errorf("the gateway saw %s", got)
+	}
+	close(l.gateway.gate)
 }
 
 // A request that was given up and arrives after Cancel is freed by one more Cancel.

@@ -19,38 +19,42 @@ import (
 // A clean stop gives back what waits: the next process gets it at once, and no
 // attempt is spent.
 func TestCleanStopGivesBack(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, sqltest.Open(t, "mysql"))
-	b.effects()
-	const messages, restarts = 600, 12
-	for i := range messages {
-		b.send("a", "x", nats.Header{message.HeaderID: {fmt.Sprint("m", i)}})
-	}
-	var calls, again atomic.Int64
-	handle := func(_ context.Context, tx *gorm.DB, m message.Received) error {
-		calls.Add(1)
-		if m.Attempt > 1 {
-			again.Add(1)
-		}
-		return effect(tx, "worker", m.ID)
-	}
-	// What is not given back would come again after the test has given up.
-	config := message.ConsumerConfig{Workers: 2, AckWait: time.Minute}
-	for range restarts {
-		before := calls.Load()
-		c := b.consume(config, handle)
-		sagatest.Eventually(t, "some calls", func() bool { return calls.Load() > before+20 || calls.Load() >= messages })
-		sagatest.Must(t, c.Stop(t.Context()))
-	}
-	b.consume(config, handle)
-	b.settled("worker")
-	if calls.Load() != messages || again.Load() != 0 {
-		t.Errorf("%d calls, %d after an attempt", calls.Load(), again.Load())
-	}
-	var attempts int64
-	sagatest.Must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE attempts > 0 OR begun_by <> ''").Scan(&attempts).Error)
-	if attempts != 0 {
-		t.Errorf("%d rows have an attempt", attempts)
+	for name, batch := range map[string]int{"alone": 1, "together": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, sqltest.Open(t, "mysql"))
+			b.effects()
+			const messages, restarts = 600, 12
+			for i := range messages {
+				b.send("a", "x", nats.Header{message.HeaderID: {fmt.Sprint("m", i)}})
+			}
+			var calls, again atomic.Int64
+			handle := func(_ context.Context, tx *gorm.DB, m message.Received) error {
+				calls.Add(1)
+				if m.Attempt > 1 {
+					again.Add(1)
+				}
+				return effect(tx, "worker", m.ID)
+			}
+			// What is not given back would come again after the test has given up.
+			config := message.ConsumerConfig{Workers: 2, Batch: batch, AckWait: time.Minute}
+			for range restarts {
+				before := calls.Load()
+				c := b.consume(config, handle)
+				sagatest.Eventually(t, "some calls", func() bool { return calls.Load() > before+20 || calls.Load() >= messages })
+				sagatest.Must(t, c.Stop(t.Context()))
+			}
+			b.consume(config, handle)
+			b.settled("worker")
+			if calls.Load() != messages || again.Load() != 0 {
+				t.Errorf("%d calls, %d after an attempt", calls.Load(), again.Load())
+			}
+			var attempts int64
+			sagatest.Must(t, b.db.Raw("SELECT COUNT(*) FROM saga_inbox WHERE attempts > 0 OR begun_by <> ''").Scan(&attempts).Error)
+			if attempts != 0 {
+				t.Errorf("%d rows have an attempt", attempts)
+			}
+		})
 	}
 }
 

@@ -117,6 +117,38 @@ func TestCleaningGoesOnWithoutAKindThatFails(t *testing.T) {
 	})
 }
 
+// A Clean that does not return is not called again until it has.
+func TestACleanThatHangsIsCalledOnce(t *testing.T) {
+	t.Parallel()
+	db := sqltest.Open(t, "sqlite")
+	p := idlePots(t, db, still)
+	var calls atomic.Int64
+	release := make(chan struct{})
+	hasty := still
+	hasty.CallTimeout = 50 * time.Millisecond
+	cleaner := p.openWith(hasty, func(b *spec) {
+		if b.Kind == "plain" {
+			b.Clean = func(context.Context, *gorm.DB, []string) error { calls.Add(1); <-release; return nil }
+		}
+	})
+	_, err := cleaner.Execute(t.Context(), p.plan("kept", take{N: 1}, "plain"))
+	sagatest.Must(t, err)
+	ageTransaction(t, db, "kept", 365*24*time.Hour)
+	for range 2 {
+		if err := cleaner.CleanGIDs(t.Context(), "kept"); err == nil {
+			t.Error("no error")
+		}
+	}
+	if n := calls.Load(); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+	close(release)
+	sagatest.Eventually(t, "it is cleaned", func() bool { return cleaner.CleanGIDs(t.Context(), "kept") == nil })
+	if n := count(t, db, "saga_transactions", "kept"); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+}
+
 // A transaction that was begun with branches, and whose branches cannot be found, is
 // not finished without them.
 func TestAPlanWithoutBranchesIsNotFinished(t *testing.T) {
@@ -210,8 +242,18 @@ func TestResolveIsRefused(t *testing.T) {
 		refused("a conflict that is mended", "conflict", "02")
 		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'conflict' AND branch_id = '02'").Error)
 		sagatest.Must(t, p.orch.Resolve(t.Context(), "conflict", "02", saga.Cancelled, operator))
+		open("mended")
+		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'cancelled' WHERE gid = 'mended' AND branch_id = '01'").Error)
+		confirm("mended")
+		sagatest.Must(t, db.Exec("UPDATE saga_barrier SET state = 'tried' WHERE gid = 'mended' AND branch_id = '01'").Error)
 		sagatest.Run(t, p.orch)
 		sagatest.Eventually(t, "it ends without that branch", func() bool { return p.state("conflict") == saga.Confirmed })
+		sagatest.Eventually(t, "the mended branch is done", func() bool {
+			found, err := p.orch.Lookup(t.Context(), "mended")
+			sagatest.Must(t, err)
+			return !found.Branches[0].DoneAt.IsZero()
+		})
+		refused("a branch that is done after a conflict", "mended", "01")
 		if n := count(t, db, "saga_acts", "conflict"); n != 1 {
 			t.Errorf("%d acts are recorded", n)
 		}

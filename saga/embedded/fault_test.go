@@ -37,7 +37,7 @@ func TestACommitOfWhichTheServerDoesNotKnow(t *testing.T) {
 				for _, made := range []bool{false, true} {
 					for nth := range 3 {
 						gid := fmt.Sprintf("%t-%d", made, nth)
-						s.commit.Store(&commitFault{state, made}) // some other COMMIT of the engine may take it
+						s.commit.Store(&commitFault{err: state, made: made}) // some other COMMIT of the engine may take it
 						outcome, err := orch.Execute(t.Context(), planOf(gid, "a"))
 						if outcome.State != saga.Confirmed && outcome.State != saga.Confirming {
 							t.Errorf("%s: %+v, %v", gid, outcome, err)

@@ -41,6 +41,7 @@ type faultKind string
 
 const (
 	failingTry               = faultKind(barrier.Try)     // Try returns an error
+	failingInBatch faultKind = "batch"                    // Try fails only in a batch
 	failingConfirm           = faultKind(barrier.Confirm) // Confirm returns an error
 	panicking      faultKind = "panic"                    // Try panics
 	slow           faultKind = "slow"                     // Try takes long

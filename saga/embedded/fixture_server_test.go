@@ -32,6 +32,7 @@ type server struct {
 type commitFault struct {
 	err  error
 	made bool
+	then func() // called before the answer, if it is not nil
 }
 
 // sqlState is an error of PostgreSQL.
@@ -108,12 +109,16 @@ type disturbedTx struct {
 
 func (t disturbedTx) Commit() error {
 	fault := t.server.commit.Swap(nil)
-	switch {
-	case fault == nil:
+	if fault == nil {
 		return t.Tx.Commit()
-	case fault.made:
-		return errors.Join(t.Tx.Commit(), fault.err)
-	default:
-		return errors.Join(t.Tx.Rollback(), fault.err)
 	}
+	end := t.Tx.Rollback
+	if fault.made {
+		end = t.Tx.Commit
+	}
+	err := end()
+	if fault.then != nil {
+		fault.then()
+	}
+	return errors.Join(err, fault.err)
 }

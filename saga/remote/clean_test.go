@@ -193,6 +193,74 @@ func TestCleanLooksAgain(t *testing.T) {
 	})
 }
 
+// otherKeeper is a keeper of another kind.
+type otherKeeper struct {
+	reserving[meal]
+	cleaned []string
+}
+
+func (k *otherKeeper) Clean(_ context.Context, _ *gorm.DB, gids []string) error {
+	k.cleaned = append(k.cleaned, gids...)
+	return nil
+}
+
+// A branch is told to clean what is of its kind, or of no kind that is known.
+func TestCleanByKind(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		newTable(t, db)
+		for gid, kind := range map[string]string{"a": seats{}.Branch(), "b": meal{}.Branch(), "c": ""} {
+			fill(t, db, gid, 1)
+			sagatest.Must(t, db.Exec("UPDATE saga_barrier SET kind = ? WHERE gid = ?", kind, gid).Error)
+		}
+		cleaner, one, other := newCleaner(t, db), &keeper{}, &otherKeeper{}
+		sagatest.Must(t, tcc.Register(cleaner, one))
+		sagatest.Must(t, tcc.Register(cleaner, other))
+		if removed, err := cleaner.Clean(t.Context(), 2*time.Millisecond); err != nil || removed != 3 {
+			t.Errorf("%d removed, %v", removed, err)
+		}
+		slices.Sort(one.cleaned)
+		slices.Sort(other.cleaned)
+		if !slices.Equal(one.cleaned, []string{"a", "c"}) || !slices.Equal(other.cleaned, []string{"b", "c"}) {
+			t.Errorf("cleaned %v and %v", one.cleaned, other.cleaned)
+		}
+	})
+}
+
+// A transaction is used again while the batch before its own is removed: it is looked at
+// once more, and left as it is.
+func TestCleanLooksAtEachBatch(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		ctx := t.Context()
+		newTable(t, db)
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
+			for i := range 500 { // a batch
+				if _, err := barrier.Call(ctx, tx, barrier.Request{Key: barrier.Key{GID: fmt.Sprintf("a-%03d", i), BranchID: "01"}, Op: barrier.Cancel}); err != nil {
+					return err
+				}
+			}
+			return tx.Exec("UPDATE saga_barrier SET cancelled_at = '2020-01-01 00:00:00.000'").Error
+		}))
+		fill(t, db, "b", 1)
+		cleaner := newCleaner(t, db)
+		keep := &keeper{before: func(tx *gorm.DB, gids []string) error {
+			if slices.Contains(gids, "b") {
+				return nil
+			}
+			_, err := barrier.Call(ctx, tx, barrier.Request{Key: barrier.Key{GID: "b", BranchID: "late"}, Op: barrier.Try})
+			return err
+		}}
+		sagatest.Must(t, tcc.Register(cleaner, keep))
+		if _, err := cleaner.Clean(ctx, 2*time.Millisecond); err != nil {
+			t.Error(err)
+		}
+		rows, err := barrier.Look(ctx, db, "b")
+		sagatest.Must(t, err)
+		if len(rows) != 2 || slices.Contains(keep.cleaned, "b") {
+			t.Errorf("rows %+v; cleaned is %t", rows, slices.Contains(keep.cleaned, "b"))
+		}
+	})
+}
+
 // The rows are locked from the second look to the end, and a call waits for them.
 func TestCleanLocks(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {

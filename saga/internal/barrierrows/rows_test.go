@@ -120,6 +120,15 @@ func TestMismatchInBulk(t *testing.T) {
 		if row := rowOf(t, db, "a"); row.State != barrier.StateTried {
 			t.Errorf("a is %s", row.State)
 		}
+		if err := run(func(ctx context.Context, tx *gorm.DB) error {
+			tried, err := barrierrows.TriedAll(ctx, tx, []barrier.Request{request("b", "log-1"), request("a", "log-1"), request("c", "log-1")})
+			if !slices.Equal(tried, []bool{false, true, false}) {
+				t.Errorf("TriedAll: %v", tried)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

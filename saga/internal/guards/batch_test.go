@@ -3,7 +3,7 @@ package guards
 // batchGuards keep the members of a shared commit from harming each other.
 var batchGuards = []guard{
 	{
-		name: "finish-all-count", file: "saga/internal/txlog/log.go",
+		name: "finish-all-count", file: "saga/internal/txlog/end.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
 		pkg:  "saga/internal/txlog", run: "^TestFinishAll$/^sqlite$", short: true,
@@ -24,156 +24,156 @@ var batchGuards = []guard{
 		why: "a confirmed transaction becomes cancelled",
 	},
 	{
-		name: "finish-all-count-engine", file: "saga/internal/txlog/log.go",
+		name: "finish-all-count-engine", file: "saga/internal/txlog/end.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
-		pkg:  "saga", run: "^TestAStaleArrivalInCompany$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestAStaleArrivalInCompany$/^sqlite$",
 		why: "an engine that was paused past its lease reports the end of what another one drives",
 	},
 	{
-		name: "confirm-all-count", file: "saga/barrier/all.go",
+		name: "confirm-all-count", file: "saga/internal/barrierrows/joint.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
-		pkg:  "saga/barrier", run: "^TestConfirmAll$/^sqlite$", short: true,
+		pkg:  "saga/internal/barrierrows", run: "^TestConfirmAll$/^sqlite$", short: true,
 		why: "the Confirm of a branch that is not tried, or confirmed already, runs",
 	},
 	{
-		name: "confirm-all-count-engine", file: "saga/barrier/all.go",
+		name: "confirm-all-count-engine", file: "saga/internal/barrierrows/joint.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
-		pkg:  "saga", run: "^TestAConflictInTheLastCommit$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestAConflictInTheLastCommit$/^sqlite$",
 		why: "a Confirm runs whose branch is cancelled, and the transaction ends as confirmed",
 	},
 	{
-		name: "confirm-all-state", file: "saga/barrier/queries.go",
+		name: "confirm-all-state", file: "saga/internal/barrierrows/queries.go",
 		text: `WHERE state = 'tried' AND caller IN (?, '') AND branch_id IN`,
 		with: `WHERE caller IN (?, '') AND branch_id IN`,
-		pkg:  "saga/barrier", run: "^TestConfirmAll$/^sqlite$",
+		pkg:  "saga/internal/barrierrows", run: "^TestConfirmAll$/^sqlite$",
 		why: "a cancelled branch is confirmed",
 	},
 	{
-		name: "confirm-all-caller", file: "saga/barrier/queries.go",
+		name: "confirm-all-caller", file: "saga/internal/barrierrows/queries.go",
 		text: `WHERE state = 'tried' AND caller IN (?, '') AND branch_id IN`,
 		with: `WHERE state = 'tried' AND caller IN (?, '', caller) AND branch_id IN`,
-		pkg:  "saga/barrier", run: "^TestConfirmAll$/^sqlite$",
+		pkg:  "saga/internal/barrierrows", run: "^TestConfirmAll$/^sqlite$",
 		why: "the branch of another engine that uses the same gid is confirmed",
 	},
 	{
-		name: "try-all-duplicate", file: "saga/barrier/all.go",
+		name: "try-all-duplicate", file: "saga/internal/barrierrows/joint.go",
 		text: `		if local.Duplicate(err) {
 			return fmt.Errorf("barrier: %w", ErrNotAll)
 		}`,
 		with: `		if local.Duplicate(err) {
 			return err
 		}`,
-		pkg: "saga", run: "^TestABranchThatIsKnownInCompany$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestABranchThatIsKnownInCompany$/^sqlite$",
 		why: "a caller whose branch has a barrier row is told an error of the database instead of a verdict",
 	},
 	{
-		name: "refused-barrier", file: "saga/decidewrite.go",
-		text: `	if err := barrier.Remove(ctx, r.tx, gids...); err != nil {
+		name: "refused-barrier", file: "saga/internal/decide/write.go",
+		text: `	if err := barrierrows.Remove(ctx, r.tx, gids...); err != nil {
 		return nil, err
 	}
 `,
-		with: `	_ = barrier.Remove
+		with: `	_ = barrierrows.Remove
 `,
-		pkg: "saga", run: "^TestARefusedMemberLeavesNoBarrierRow$/^sqlite$", short: true,
+		pkg: "saga/embedded", run: "^TestARefusedMemberLeavesNoBarrierRow$/^sqlite$", short: true,
 		why: "a cancelled transaction of a batch leaves a barrier row that says it is confirmed",
 	},
 	{
-		name: "refused-log", file: "saga/decidewrite.go",
-		text: `	if err := r.o.log.Withdraw(ctx, r.tx, gids); err != nil {
+		name: "refused-log", file: "saga/internal/decide/write.go",
+		text: `	if err := r.d.Log.Withdraw(ctx, r.tx, gids); err != nil {
 		return nil, err
 	}
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
-		why: "the log says confirmed of what was refused",
+		pkg:  "saga/embedded", run: "^TestRejectionsShareACommit$",
+		why: "each rejection dissolves its batch, because the log has the transaction already",
 	},
 	{
-		name: "refused-fresh", file: "saga/decidebatch.go",
-		text: `	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
-		run := &decideRun{o: o, tx: tx, watch: w, batch: batch, refused: map[*decideItem]*branchError{}}`,
-		with: `	kept := map[*decideItem]*branchError{}
-	err = o.share(ctx, len(batch), batch[0].e.txn.steps, func(ctx context.Context, tx *gorm.DB, w *watch) error {
-		run := &decideRun{o: o, tx: tx, watch: w, batch: batch, refused: kept}`,
-		pkg: "saga", run: "^TestABatchIsRunAgain$/^sqlite$",
+		name: "refused-fresh", file: "saga/internal/decide/batch.go",
+		text: `	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, refused: map[*item]*txn.BranchError{}}`,
+		with: `	kept := map[*item]*txn.BranchError{}
+	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, refused: kept}`,
+		pkg: "saga/embedded", run: "^TestABatchIsRunAgain$/^sqlite$",
 		why: "a refusal of a run that was rolled back is told, although the next run has confirmed",
 	},
 	{
-		name: "gone", file: "saga/decidewrite.go",
-		text: `		if local.Expired(d.ctx) != nil {
+		name: "gone", file: "saga/internal/decide/write.go",
+		text: `		if local.Expired(m.ctx) != nil {
 			return errGone
 		}`,
-		with: `		_ = local.Expired(d.ctx)`,
-		pkg:  "saga", run: "^TestACallerGoesWhileTheBatchIsWritten$/^sqlite$",
+		with: `		_ = local.Expired(m.ctx)`,
+		pkg:  "saga/embedded", run: "^TestACallerGoesWhileTheBatchIsWritten$/^sqlite$",
 		why: "a caller that has gone is confirmed after its deadline",
 	},
 	{
-		name: "savepoint", file: "saga/decidewrite.go",
+		name: "savepoint", file: "saga/internal/decide/write.go",
 		text: `			if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
 				return nil, err
 			}
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestRejectionsOneByOne$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$", short: true,
 		why: "the first Trys of a member that is refused later stay reserved, and nobody gives them back",
 	},
 	{
-		name: "savepoint-each", file: "saga/decidewrite.go",
-		text: `	if n == 0 || r.o.db.Name() == "mysql" {
+		name: "savepoint-each", file: "saga/internal/decide/write.go",
+		text: `	if n == 0 || r.d.DB.Name() == "mysql" {
 		return mark
 	}`,
 		with: `	if n > 0 {
 		return "SELECT 1"
 	}
-	if n == 0 || r.o.db.Name() == "mysql" {
+	if n == 0 || r.d.DB.Name() == "mysql" {
 		return mark
 	}`,
-		pkg: "saga", run: "^TestRejectionsOneByOne$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$",
 		why: "a rejection undoes what other members have reserved",
 	},
 	{
-		name: "confirm-stumbles", file: "saga/decidewrite.go",
+		name: "confirm-stumbles", file: "saga/internal/decide/write.go",
 		text: `		if failures != nil {
 			return failureOf(barrier.Confirm, going, failures)
 		}`,
 		with: `		_ = failures`,
-		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestAFailureInCompany$/^sqlite$",
 		why: "a joint Confirm that failed counts as done",
 	},
 	{
-		name: "late-try-failure", file: "saga/decidewrite.go",
+		name: "late-try-failure", file: "saga/internal/decide/write.go",
 		text: `			// The effects of their other branches have to be undone.
 			return nil, failureOf(barrier.Try, going, failures)
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestAFailureInCompany$/^sqlite$",
-		why: "the earlier branches of a member that is refused stay reserved",
+		pkg:  "saga/embedded", run: "^TestRejectionsShareACommit$",
+		why: "a member whose later Try has failed is confirmed",
 	},
 	{
-		name: "watch-abort", file: "saga/joint.go",
-		text: `		go func() { tx.Abort(errSlow); close(aborted) }()`,
+		name: "watch-abort", file: "saga/internal/call/watch.go",
+		text: `		go func() { tx.Abort(ErrSlow); close(aborted) }()`,
 		with: `		go func() { _ = tx; close(aborted) }()`,
-		pkg:  "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
 		why: "a batch that was given up holds its locks, and what its call still does may be committed",
 	},
 	{
-		name: "watch-fires", file: "saga/joint.go",
+		name: "watch-fires", file: "saga/internal/call/shared.go",
 		text: `	case <-w.fired:
-		err = errSlow
+		err = ErrSlow
 	}
 	if callers == 1 {`,
 		with: `	}
 	if callers == 1 {`,
-		pkg: "saga", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
 		why: "one slow call makes all of its batch wait",
 	},
 	{
-		name: "together-results", file: "saga/joint.go",
+		name: "together-results", file: "saga/internal/call/shared.go",
 		text: `case failures != nil && len(failures) != len(calls):`,
 		with: `case false:`,
-		pkg:  "saga", run: "^TestATogetherThatDoesNotCountWell$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestATogetherThatDoesNotCountWell$/^sqlite$",
 		why: "a bulk branch that returns too few results gives the failure of one to another, or panics",
 	},
 }

@@ -38,35 +38,35 @@ var cleanGuards = []guard{
 		why: "a transaction is removed that is not finished",
 	},
 	{
-		name: "clean-kinds", file: "saga/clean.go",
-		text: `if t.Finished < 2*o.config.Retention {`,
+		name: "clean-kinds", file: "saga/internal/clean/cleaner.go",
+		text: `if t.Finished < 2*c.Retention {`,
 		with: `if false {`,
-		pkg:  "saga", run: "^TestCleaningLeavesKindsThatAreUnknown$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestCleaningLeavesKindsThatAreUnknown$/^sqlite$",
 		why: "an instance removes the log's rows of what only another instance can clean",
 	},
 	{
-		name: "clean-retired", file: "saga/clean.go",
-		text: `if t.Finished < 2*o.config.Retention {`,
+		name: "clean-retired", file: "saga/internal/clean/cleaner.go",
+		text: `if t.Finished < 2*c.Retention {`,
 		with: `if true {`,
-		pkg:  "saga", run: "^TestCleaningLeavesKindsThatAreUnknown$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestCleaningLeavesKindsThatAreUnknown$/^sqlite$",
 		why: "the rows of a retired kind stay for ever",
 	},
 	{
-		name: "clean-look", file: "saga/clean.go",
-		text: `		old, err := o.log.LockOld(ctx, tx, o.config.Retention, gids)
+		name: "clean-look", file: "saga/internal/clean/cleaner.go",
+		text: `		old, err := c.Log.LockOld(ctx, tx, c.Retention, gids)
 		if err != nil || len(old) == 0 {`,
 		with: `		var old []txlog.Old
 		var err error
 		for _, gid := range gids {
-			old = append(old, txlog.Old{GID: gid, Finished: o.config.Retention})
+			old = append(old, txlog.Old{GID: gid, Finished: c.Retention})
 		}
 		if err != nil || len(old) == 0 {`,
-		pkg: "saga", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
 		why: "what a replica that lags behind says is removed from other databases",
 	},
 	{
-		name: "clean-look-again", file: "saga/clean.go",
-		text: `		old, err := o.log.LockOld(ctx, tx, o.config.Retention, r.gids)
+		name: "clean-look-again", file: "saga/internal/clean/removal.go",
+		text: `		old, err := c.Log.LockOld(ctx, tx, c.Retention, r.gids)
 		if err != nil {`,
 		with: `		var old []txlog.Old
 		var err error
@@ -74,28 +74,28 @@ var cleanGuards = []guard{
 			old = append(old, txlog.Old{GID: gid})
 		}
 		if err != nil {`,
-		pkg: "saga", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
 		why: "a transaction that uses the gid again is removed",
 	},
 	{
-		name: "clean-elsewhere", file: "saga/clean.go",
-		text: `failed, err = place.only(old).remove(ctx, o.caller, tx)`,
+		name: "clean-elsewhere", file: "saga/internal/clean/removal.go",
+		text: `failed, err = place.only(old).remove(ctx, c.Calls, tx)`,
 		with: `_ = old
-			failed, err = place.only(place.gids).remove(ctx, o.caller, tx)`,
-		pkg: "saga", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
+			failed, err = place.only(place.gids).remove(ctx, c.Calls, tx)`,
+		pkg: "saga/embedded", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
 		why: "the barrier row of a branch that is not final is removed from another database",
 	},
 	{
-		name: "clean-named", file: "saga/clean.go",
+		name: "clean-named", file: "saga/internal/clean/removal.go",
 		text: `		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(young, gid) })
 `,
 		with: `		_ = young
 `,
-		pkg: "saga", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
 		why: "the log no longer names what is left in another database",
 	},
 	{
-		name: "clean-failed-kind", file: "saga/clean.go",
+		name: "clean-failed-kind", file: "saga/internal/clean/cleaner.go",
 		text: `		if failed == nil {
 			return errors.Join(all, err)
 		}
@@ -106,27 +106,62 @@ var cleanGuards = []guard{
 		}
 		all = errors.Join(all, err)
 		gids = `,
-		pkg: "saga", run: "^TestCleaningGoesOnWithoutAKindThatFails$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestCleaningGoesOnWithoutAKindThatFails$/^sqlite$",
 		why: "a kind of branch whose Clean fails keeps everything from being removed",
 	},
 	{
-		name: "participant-look", file: "saga/cleanold.go",
-		text: `		gids, _, err := barrier.LockOld(ctx, tx, batch, r.age)
+		name: "clean-broken-off", file: "saga/internal/clean/removal.go",
+		text: `		if err != nil {
+			return failed, err
+		}
+		// As long`,
+		with: `		if err != nil {
+			continue
+		}
+		// As long`,
+		pkg: "saga/embedded", run: "^TestCleaningGoesOnWithoutAKindThatFails$/^sqlite$",
+		why: "the log no longer names what could not be removed from another database",
+	},
+	{
+		name: "clean-again", file: "saga/internal/call/clean.go",
+		text: `if !b.Cleaning.CompareAndSwap(false, true) {`,
+		with: `if false {`,
+		pkg:  "saga/embedded", run: "^TestACleanThatHangsIsCalledOnce$",
+		why: "a Clean that hangs is called again and again",
+	},
+	{
+		name: "participant-look", file: "saga/internal/clean/hosted.go",
+		text: `		gids, _, err := barrierrows.LockOld(ctx, tx, batch, r.age)
 `,
 		with: `		gids, err := batch, error(nil)
 `,
-		pkg: "saga/remote", run: "^TestClean",
-		why: "a participant removes rows that are young or not final",
+		pkg: "saga/remote", run: "^TestCleanLooksAtEachBatch$/^sqlite$",
+		why: "a participant cleans a transaction that is in use again",
 	},
 	{
-		name: "participant-in-use", file: "saga/cleanold.go",
+		name: "participant-in-use", file: "saga/internal/clean/hosted.go",
 		text: `func(gid string) bool { return inUse[gid] ||`,
 		with: `func(gid string) bool { return false && inUse[gid] ||`,
 		pkg:  "saga/remote", run: "^TestClean",
 		why: "a participant removes rows that an engine in the same database still needs",
 	},
 	{
-		name: "participant-age", file: "saga/participant.go",
+		name: "participant-own", file: "saga/internal/clean/hosted.go",
+		text: `func(gid string) bool { return !ofKind(kinds[gid], b.Kind) }`,
+		with: `func(gid string) bool { return false && !ofKind(kinds[gid], b.Kind) }`,
+		pkg:  "saga/remote", run: "^TestCleanByKind$/^sqlite$",
+		why: "a branch is told to clean what is of another kind",
+	},
+	{
+		name: "participant-failed", file: "saga/internal/clean/hosted.go",
+		text: `				r.failed[b.Kind] = true
+`,
+		with: ``,
+		pkg:  "saga/remote", run: "^TestCleanGoesOn$",
+		why: "a kind whose Clean fails keeps the others from being removed",
+	},
+	{
+		name: "participant-age", file: "saga/participant/participant.go",
 		text: `	if age < p.minAge {`,
 		with: `	if false {`,
 		pkg:  "saga/remote", run: "^TestClean",

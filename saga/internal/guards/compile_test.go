@@ -25,7 +25,7 @@ type listed struct {
 // packages lists the packages of the guards, with what they import, compiled.
 func packages(t *testing.T) (byDir map[string]listed, exports map[string]string) {
 	t.Helper()
-	command := exec.Command("go", "list", "-export", "-deps", "-json=Dir,ImportPath,Export,GoFiles", "./saga/...")
+	command := exec.Command("go", "list", "-export", "-deps", "-json=Dir,ImportPath,Export,GoFiles", "./saga/...", "./branches/message/...")
 	command.Dir, command.Stderr = root, os.Stderr
 	output, err := command.Output()
 	if err != nil {

@@ -3,195 +3,196 @@ package guards
 // engineGuards keep the engine to what the log says.
 var engineGuards = []guard{
 	{
-		name: "settle-epoch", file: "saga/settle.go",
-		text: `		case record.Epoch != t.epoch:
+		name: "settle-epoch", file: "saga/internal/decide/settle.go",
+		text: `		case record.Epoch != t.Epoch:
 			return e.yield(ctx)
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
 		why: "an execution that was taken over drives beside the new driver",
 	},
 	{
-		name: "settle-lost", file: "saga/settle.go",
+		name: "settle-lost", file: "saga/internal/decide/settle.go",
 		text: `	e.lost = true
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
 		why: "an execution that was taken over drives beside the new driver",
 	},
 	{
-		name: "follow-digest", file: "saga/follow.go",
+		name: "follow-digest", file: "saga/embedded/execute.go",
 		text: `if record.Digest != digest {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestAnotherPlanUnderTheSameGID$/^sqlite$", short: true,
 		why: "a caller with another plan is told confirmed",
 	},
 	{
-		name: "stale-drive", file: "saga/drive.go",
+		name: "stale-drive", file: "saga/internal/drive/driver.go",
 		text: `	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
-		if record, err := o.readLocked(ctx, t.gid); err == nil {
-			return State(record.State)
+		if record, err := d.Reader.Locked(ctx, t.GID); err == nil {
+			return saga.State(record.State)
 		}
 `,
-		with: ``,
-		pkg:  "saga", run: "^TestAStaleArrivalInCompany$/^sqlite$",
+		with: `	case false && errors.Is(err, local.ErrCommitUnknown):
+`,
+		pkg: "saga/embedded", run: "^TestAStaleLastCommitIsToldTheEnd$/^sqlite$",
 		why: "a driver that was taken over tells an old state",
 	},
 	{
-		name: "raced-commit", file: "saga/drive.go",
-		text: `	case !d.due:
-		return errRaced
+		name: "raced-commit", file: "saga/internal/drive/commit.go",
+		text: `	case !one.due:
+		return call.ErrRaced
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestATrySlipsInBetween$/^sqlite$/^here$",
+		pkg:  "saga/embedded", run: "^TestATrySlipsInBetween$/^here$",
 		why: "a Confirm or Cancel counts as done although its outside part was not made",
 	},
 	{
-		name: "raced-apart", file: "saga/caller.go",
-		text: `		if !look.due {
-			return errRaced
+		name: "raced-apart", file: "saga/internal/call/caller.go",
+		text: `		if !look.Due {
+			return ErrRaced
 		}
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestATrySlipsInBetween$/^sqlite$/^apart$",
+		pkg:  "saga/embedded", run: "^TestATrySlipsInBetween$/^apart$",
 		why: "the same for a branch in another database",
 	},
 	{
-		name: "planned-without-branches", file: "saga/drive.go",
-		text: `if len(t.steps) == 0 && t.planned {`,
+		name: "planned-without-branches", file: "saga/internal/drive/conclude.go",
+		text: `if len(t.Steps) == 0 && t.Planned {`,
 		with: `if false {`,
-		pkg:  "saga", run: "^TestAPlanWithoutBranchesIsNotFinished$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestAPlanWithoutBranchesIsNotFinished$/^sqlite$", short: true,
 		why: "a transaction whose branches could not be read is finished, and nobody is confirmed",
 	},
 	{
-		name: "confirm-untried", file: "saga/open.go",
+		name: "confirm-untried", file: "saga/embedded/decision.go",
 		text: `if d.State == txlog.Confirming && !b.Tried {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestConfirmNeedsEveryTry$/^sqlite$", short: true,
 		why: "a transaction is confirmed with a branch whose Try has failed",
 	},
 	{
-		name: "confirm-planned", file: "saga/open.go",
+		name: "confirm-planned", file: "saga/embedded/decision.go",
 		text: `d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {`,
 		with: `d.State == txlog.Confirming && record.Expired {`,
 		pkg:  "tcc", run: "^(TestDecideWhileExecuting|TestTransactionWithAPlanFromOutside)$",
 		why: "a transaction is confirmed from outside while its Trys are under way",
 	},
 	{
-		name: "hand-over", file: "saga/open.go",
+		name: "hand-over", file: "saga/embedded/decision.go",
 		text: `				d.Owner, d.Due = "", 0
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestADecisionIsHandedOver$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestADecisionIsHandedOver$/^sqlite$",
 		why: "a transaction with a branch that this instance does not know waits for a lease instead of the next poll",
 	},
 	{
-		name: "decide-paused", file: "saga/open.go",
+		name: "decide-paused", file: "saga/embedded/decision.go",
 		text: `if d.Owner != "" && !record.Paused() {`,
 		with: `if d.Owner != "" {`,
 		pkg:  "tcc", run: "^TestPauseAndResume$/^sqlite$",
 		why: "a paused transaction is driven",
 	},
 	{
-		name: "resume-strange", file: "saga/recover.go",
+		name: "resume-strange", file: "saga/internal/recovery/recovery.go",
 		text: `	if strange {
 		decision.Owner, decision.Due = "", 0
 	}
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestADecisionIsHandedOver$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestADecisionIsHandedOver$/^sqlite$",
 		why: "a cancelled transaction with a branch that this instance does not know waits for a lease",
 	},
 	{
-		name: "repeat-mismatch", file: "saga/open.go",
-		text: `	case named.ID != "" && (named.Kind != s.kind || named.Payload != string(s.payload)):
-		return ErrMismatch
+		name: "repeat-mismatch", file: "saga/embedded/open.go",
+		text: `	case named.ID != "" && (named.Kind != s.Kind || named.Payload != string(s.Payload)):
+		return saga.ErrMismatch
 `,
 		with: ``,
-		pkg:  "saga", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
 		why: "a repeated Try with another payload succeeds after the decision",
 	},
 	{
-		name: "repeat-tried", file: "saga/open.go",
-		text: `case named.Tried && (state == Confirming || state == Confirmed):`,
-		with: `case state == Confirming || state == Confirmed:`,
-		pkg:  "saga", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
+		name: "repeat-tried", file: "saga/embedded/open.go",
+		text: `case named.Tried && (state == saga.Confirming || state == saga.Confirmed):`,
+		with: `case state == saga.Confirming || state == saga.Confirmed:`,
+		pkg:  "saga/embedded", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
 		why: "a Try of a branch that the transaction does not have succeeds after the decision",
 	},
 	{
-		name: "repeat-confirmed", file: "saga/open.go",
-		text: `case named.Tried && (state == Confirming || state == Confirmed):`,
+		name: "repeat-confirmed", file: "saga/embedded/open.go",
+		text: `case named.Tried && (state == saga.Confirming || state == saga.Confirmed):`,
 		with: `case named.Tried:`,
-		pkg:  "saga", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestRepeatsAfterTheDecision$/^sqlite$",
 		why: "a Try succeeds in a transaction that is cancelled",
 	},
 	{
-		name: "mark-tried-late", file: "saga/open.go",
-		text: `if err == nil && (late.State == Cancelling || late.State == Cancelled) {`,
+		name: "mark-tried-late", file: "saga/embedded/open.go",
+		text: `if err == nil && (late.State == saga.Cancelling || late.State == saga.Cancelled) {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
 		why: "a Try whose reservation is given back is reported as made",
 	},
 	{
-		name: "within-try", file: "saga/within.go",
+		name: "within-try", file: "saga/embedded/open.go",
 		text: `if err == nil && !scope.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {`,
 		with: `if err == nil && record.GID == "" || errors.Is(err, txlog.ErrNotFound) {`,
-		pkg:  "saga", run: "^TestWithin$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$", short: true,
 		why: "a client of one API adds a branch to a transaction of another",
 	},
 	{
-		name: "within-decide", file: "saga/open.go",
+		name: "within-decide", file: "saga/embedded/decision.go",
 		text: `		if !scopeOf(ctx).has(record.Pattern) {
 			return txlog.ErrNotFound
 		}
-		if State(record.State).Decided()`,
-		with: `		if State(record.State).Decided()`,
-		pkg:  "saga", run: "^TestWithin$/^sqlite$",
+		if saga.State(record.State).Decided()`,
+		with: `		if saga.State(record.State).Decided()`,
+		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API decides a transaction of another",
 	},
 	{
-		name: "within-lookup", file: "saga/within.go",
+		name: "within-lookup", file: "saga/embedded/within.go",
 		text: `if err == nil && !w.scope.has(found.Pattern) {`,
 		with: `if false {`,
-		pkg:  "saga", run: "^TestWithin$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API reads a transaction of another",
 	},
 	{
-		name: "within-begin", file: "saga/open.go",
+		name: "within-begin", file: "saga/embedded/open.go",
 		text: `(record.Digest != "" || record.Pattern != start.Pattern) {`,
 		with: `(record.Digest != "") {`,
-		pkg:  "saga", run: "^TestWithin$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API takes a transaction of another for its own",
 	},
 	{
-		name: "begin-planned", file: "saga/open.go",
+		name: "begin-planned", file: "saga/embedded/open.go",
 		text: `(record.Digest != "" || record.Pattern != start.Pattern) {`,
 		with: `(record.Pattern != start.Pattern) {`,
 		pkg:  "tcc", run: "^TestOpenTransactionRefusals$",
 		why: "Begin takes a transaction for its own that is executed with a plan",
 	},
 	{
-		name: "resolve-conflict", file: "saga/resolve.go",
+		name: "resolve-conflict", file: "saga/embedded/resolve.go",
 		text: `if !lastIsConflict(attempts[gid], branchID, op) {`,
 		with: `if false && !lastIsConflict(attempts[gid], branchID, op) {`,
-		pkg:  "saga", run: "^TestResolveIsRefused$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$", short: true,
 		why: "a branch that only fails is never called again",
 	},
 	{
-		name: "resolve-done", file: "saga/resolve.go",
+		name: "resolve-done", file: "saga/embedded/resolve.go",
 		text: `		case !b.DoneAt.IsZero():
-			return fmt.Errorf("branch %s is done already: %w", branchID, ErrRefused)
+			return fmt.Errorf("branch %s is done already: %w", branchID, saga.ErrRefused)
 `,
 		with: `		case false && !b.DoneAt.IsZero():
 `,
-		pkg: "saga", run: "^TestResolveIsRefused$/^sqlite$",
+		pkg: "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$",
 		why: "the record says of a branch that is confirmed that it is not",
 	},
 	{
-		name: "resolve-would-run", file: "saga/resolve.go",
-		text: `return fmt.Errorf("the barrier says that the call can succeed: retry instead: %w", ErrRefused)`,
+		name: "resolve-would-run", file: "saga/embedded/resolve.go",
+		text: `return fmt.Errorf("the barrier says that the call can succeed: retry instead: %w", saga.ErrRefused)`,
 		with: `return nil`,
-		pkg:  "saga", run: "^TestResolveIsRefused$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$",
 		why: "a branch that can be confirmed now is given up",
 	},
 }

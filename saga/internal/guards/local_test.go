@@ -181,7 +181,7 @@ var localGuards = []guard{
 		name: "share-kept", file: "saga/internal/local/share.go",
 		text: `slots: make(chan struct{}, size-kept)}`,
 		with: `slots: make(chan struct{}, size)}`,
-		pkg:  "saga/internal/local", run: "^TestShareOfThePool$/^mysql$",
+		pkg:  "saga/internal/local", run: "^TestShareCountsWhatIsKept$",
 		why: "idle sessions of shared commits come on top of the share",
 	},
 	{

@@ -18,8 +18,8 @@ var logGuards = []guard{
 	},
 	{
 		name: "decide-in-time", file: "saga/internal/txlog/queries.go",
-		text: `d.SQL(decide + `,
-		with: `d.SQL(decide) + d.SQL(` + "``" + `[:0] + `,
+		text: "d.SQL(decide + ` AND deadline_at > {now}`)",
+		with: `d.SQL(decide)`,
 		pkg:  "saga/internal/txlog", run: "^TestConfirmNeedsTheDeadlineAhead$/^sqlite$",
 		why: "a transaction is confirmed after its deadline",
 	},
@@ -52,7 +52,7 @@ var logGuards = []guard{
 		why: "a finished transaction becomes due",
 	},
 	{
-		name: "join-open", file: "saga/internal/txlog/log.go",
+		name: "join-open", file: "saga/internal/txlog/start.go",
 		text: `	if len(held) == 0 {
 		return Joined{}, ErrStale
 	}`,
@@ -63,28 +63,28 @@ var logGuards = []guard{
 		why: "a branch joins after the decision, and nobody confirms or cancels it",
 	},
 	{
-		name: "join-payload", file: "saga/internal/txlog/log.go",
+		name: "join-payload", file: "saga/internal/txlog/start.go",
 		text: `case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:`,
 		with: `case named[0].Kind != branch.Kind:`,
 		pkg:  "saga/internal/txlog", run: "^TestJoinAgainstDecision$/^sqlite$",
 		why: "a branch is tried with one payload and confirmed with another",
 	},
 	{
-		name: "join-kind", file: "saga/internal/txlog/log.go",
+		name: "join-kind", file: "saga/internal/txlog/start.go",
 		text: `case named[0].Kind != branch.Kind || named[0].Payload != branch.Payload:`,
 		with: `case named[0].Payload != branch.Payload:`,
 		pkg:  "saga/internal/txlog", run: "^TestABranchIsNamedOnce$/^sqlite$",
 		why: "a branch is tried as one kind and confirmed as another",
 	},
 	{
-		name: "room-branches", file: "saga/internal/txlog/log.go",
+		name: "room-branches", file: "saga/internal/txlog/start.go",
 		text: `case held[0].Branches >= room.Branches:`,
 		with: `case false:`,
 		pkg:  "saga/internal/txlog", run: "^TestRoomOfATransaction$/^sqlite$",
 		why: "a transaction grows without bounds",
 	},
 	{
-		name: "room-bytes", file: "saga/internal/txlog/log.go",
+		name: "room-bytes", file: "saga/internal/txlog/start.go",
 		text: `case held[0].Bytes+len(branch.Payload) > room.Bytes:`,
 		with: `case false:`,
 		pkg:  "saga/internal/txlog", run: "^TestRoomOfATransaction$/^sqlite$",

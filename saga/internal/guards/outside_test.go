@@ -4,7 +4,7 @@ package guards
 // overtaking each other.
 var outsideGuards = []guard{
 	{
-		name: "try-marked", file: "saga/outside.go",
+		name: "try-marked", file: "saga/internal/call/external.go",
 		text: `	if err := c.markTry(ctx, b, call, mark); err != nil {
 		return err
 	}
@@ -14,7 +14,7 @@ var outsideGuards = []guard{
 		why: "a Try is made again, and a Cancel overtakes it",
 	},
 	{
-		name: "try-made-before", file: "saga/outside.go",
+		name: "try-made-before", file: "saga/internal/call/external.go",
 		text: `		if err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark {
 			return err
 		}
@@ -23,34 +23,34 @@ var outsideGuards = []guard{
 			return err
 		}
 `,
-		pkg: "tcc", run: "^TestBeginAndTryAreRepeatable$/^sqlite$",
+		pkg: "saga/remote", run: "^TestExternalBranchBehindAHost$",
 		why: "a Try whose outcome is unknown is made a second time",
 	},
 	{
-		name: "cancel-waits", file: "saga/outside.go",
-		text: `case unclear && row.UnderWay.Left > 0 && row.State == barrier.StateTried:`,
-		with: `case false:`,
+		name: "cancel-waits", file: "saga/internal/call/external.go",
+		text: `unclear := unclearTry(row, call.Op)`,
+		with: `unclear := false`,
 		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
 		why: "a Cancel overtakes a Try that is under way",
 	},
 	{
-		name: "cancel-once-more", file: "saga/outside.go",
+		name: "cancel-once-more", file: "saga/internal/call/external.go",
 		text: `	case unclear && row.UnderWay.Left > 0:
 		return look,`,
 		with: `	case false:
 		return look,`,
-		pkg: "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
+		pkg: "tcc", run: "^TestSecondCancelKeepsItsTime$",
 		why: "the second Cancel comes at once, before a Try that arrives late",
 	},
 	{
-		name: "cancel-again-waits", file: "saga/caller.go",
-		text: `if err == nil && look.again {`,
+		name: "cancel-again-waits", file: "saga/internal/call/caller.go",
+		text: `if err == nil && look.Again {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
 		why: "the branch counts as cancelled before the second Cancel",
 	},
 	{
-		name: "outside-state", file: "saga/outside.go",
+		name: "outside-state", file: "saga/internal/call/external.go",
 		text: `	case row.State != barrier.StateTried:
 		return look, nil
 	}`,
@@ -59,31 +59,31 @@ var outsideGuards = []guard{
 		why: "the outside part of a call is made that the barrier turns away",
 	},
 	{
-		name: "outside-mismatch", file: "saga/outside.go",
-		text: `if err != nil || row == nil || !row.Matches(c.request(call)) {`,
+		name: "outside-mismatch", file: "saga/internal/call/external.go",
+		text: `if err != nil || row == nil || !row.Matches(c.Request(call)) {`,
 		with: `if err != nil || row == nil {`,
-		pkg:  "saga", run: "^TestOutsideOfAnotherTransaction$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestOutsideOfAnotherTransaction$/^sqlite$", short: true,
 		why: "the outside part of a Confirm or Cancel is made on what another engine has reserved",
 	},
 	{
-		name: "try-abandoned", file: "saga/outside.go",
+		name: "try-abandoned", file: "saga/internal/call/external.go",
 		text: `	if errors.Is(err, errAbandoned) {
 		return err // it goes on, and its mark stays
 	}
 `,
 		with: ``,
-		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
+		pkg:  "tcc", run: "^TestCancelWaitsForATryThatWasGivenUp$",
 		why: "a Cancel comes while a Try that was given up is still at work",
 	},
 	{
-		name: "try-may-arrive", file: "saga/outside.go",
+		name: "try-may-arrive", file: "saga/internal/call/external.go",
 		text: `c.ended(ctx, b, call, mark, !mayArrive(ctx, err))`,
 		with: `c.ended(ctx, b, call, mark, true || !mayArrive(ctx, err))`,
 		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
 		why: "a request that arrives after its Cancel stays reserved",
 	},
 	{
-		name: "try-clear-failure", file: "saga/outside.go",
+		name: "try-clear-failure", file: "saga/internal/call/external.go",
 		text: `case err == nil || errors.As(err, &rejection):
 		return false`,
 		with: `case err == nil || errors.As(err, &rejection):
@@ -92,35 +92,35 @@ var outsideGuards = []guard{
 		why: "a Cancel waits after a Try that has clearly ended",
 	},
 	{
-		name: "try-not-noted", file: "saga/outside.go",
+		name: "try-not-noted", file: "saga/internal/call/external.go",
 		text: `	case !noted:
 		// Its time`,
 		with: `	case false && !noted:
 		// Its time`,
-		pkg: "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
-		why: "a Try that returns after its Cancel stays reserved",
+		pkg: "tcc", run: "^TestTryThatReturnsAfterAPause$",
+		why: "a Try that returns after its Cancel stays reserved until its time is over",
 	},
 	{
-		name: "try-late", file: "saga/outside.go",
+		name: "try-late", file: "saga/internal/call/external.go",
 		text: `if err != nil || row != nil && row.State != barrier.StateCancelled {`,
 		with: `if true {`,
-		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsCancel$/^operator$",
+		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsTransaction$",
 		why: "a Try that returns after its Cancel stays reserved",
 	},
 	{
-		name: "cancel-again", file: "saga/caller.go",
-		text: `	if look.again {
-		return barrier.Begin`,
+		name: "cancel-again", file: "saga/internal/call/caller.go",
+		text: `	if look.Again {
+		return barrierrows.Mark`,
 		with: `	if false {
-		return barrier.Begin`,
+		return barrierrows.Mark`,
 		pkg: "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
 		why: "a Try that arrives after its Cancel stays reserved",
 	},
 	{
-		name: "participant-caller", file: "saga/caller.go",
+		name: "participant-caller", file: "saga/internal/call/caller.go",
 		text: `request.Caller = c.prefix + request.Caller`,
 		with: `request.Caller = "" + request.Caller`,
-		pkg:  "saga", run: "^TestACallFromElsewhereIsNobodyElses$/^sqlite$",
+		pkg:  "saga/embedded", run: "^TestACallFromElsewhereIsNobodyElses$/^sqlite$",
 		why: "a call from elsewhere that names this engine's log confirms its branches",
 	},
 }

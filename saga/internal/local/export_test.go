@@ -10,3 +10,9 @@ const (
 )
 
 var CommitFailed = commitFailed
+
+// Slots returns how many connections of a share are given out, and how many are kept idle.
+func Slots(size int) (given, kept int) {
+	s := newShare(size)
+	return cap(s.slots), s.kept
+}

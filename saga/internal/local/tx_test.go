@@ -319,3 +319,13 @@ func TestShareOfThePool(t *testing.T) {
 		})
 	}
 }
+
+// The sessions that are kept for shared local transactions count as part of the share.
+func TestShareCountsWhatIsKept(t *testing.T) {
+	t.Parallel()
+	for size := 1; size <= 100; size++ {
+		if slots, kept := local.Slots(size); slots < 1 || slots+kept > size {
+			t.Errorf("of a share of %d, %d are given and %d are kept", size, slots, kept)
+		}
+	}
+}

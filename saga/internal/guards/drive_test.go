@@ -1,0 +1,122 @@
+package guards
+
+// driveGuards keep the second phase going until every branch is done, and by one driver.
+var driveGuards = []guard{
+	{
+		name: "drive-waits", file: "saga/internal/drive/round.go",
+		text: `case errors.As(err, &notYet):`,
+		with: `case false && errors.As(err, &notYet):`,
+		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
+		why: "a Cancel that waits for its Try counts as failed, and raises alarms",
+	},
+	{
+		name: "drive-limits", file: "saga/internal/drive/round.go",
+		text: `case s.Branch != nil && s.Failed > 0:`,
+		with: `case false:`,
+		pkg:  "tcc", run: "^TestServiceThatIsDown$",
+		why: "a service that is down is called with all retries at once",
+	},
+	{
+		name: "attention-conflict", file: "saga/internal/drive/conclude.go",
+		text: `if cause := r.failures[s]; errors.Is(cause, barrier.ErrConflict) {`,
+		with: `if cause := r.failures[s]; false {`,
+		pkg:  "tcc", run: "^TestAttentionOfAConflict$", short: true,
+		why: "nobody is told of a conflict, which no retry mends",
+	},
+	{
+		name: "attention-attempts", file: "saga/internal/drive/conclude.go",
+		text: `cause != nil && s.Failed >= d.AttentionAttempts {`,
+		with: `cause != nil && false {`,
+		pkg:  "tcc", run: "^TestAttentionAfterAttempts$/^sqlite$",
+		why: "nobody is told of a branch that fails again and again",
+	},
+	{
+		name: "attention-age", file: "saga/internal/drive/conclude.go",
+		text: `age >= d.AttentionAge {`,
+		with: `age < 0 {`,
+		pkg:  "tcc", run: "^TestAttentionOfAge$",
+		why: "nobody is told of a transaction that waits for long",
+	},
+	{
+		name: "effect-again", file: "saga/internal/drive/effects.go",
+		text: `if m.err = err; err == nil && tried[i] {`,
+		with: `if m.err = err; err == nil && (tried[i] || true) {`,
+		pkg:  "saga/embedded", run: "^TestAnEffectThatIsDoneMeanwhile$/^sqlite$",
+		why: "the effect of a Confirm that is done is made again in a batch",
+	},
+	{
+		name: "effect-repeated", file: "saga/internal/drive/effects.go",
+		text: `again := !fresh || c.Attempt > 1`,
+		with: `again := !fresh`,
+		pkg:  "saga/embedded", run: "^TestAnEffectThatIsDoneMeanwhile$/^sqlite$",
+		why: "a repeated effect is made without a look at the barrier",
+	},
+	{
+		name: "effect-counts", file: "saga/internal/call/external.go",
+		text: `if len(receipts) != len(calls) || failures != nil && len(failures) != len(calls) {`,
+		with: `if false {`,
+		pkg:  "saga/embedded", run: "^TestDeliveriesInCompany$",
+		why: "a bulk branch that returns too few receipts ends the process",
+	},
+	{
+		name: "tried-all-state", file: "saga/internal/barrierrows/joint.go",
+		text: `tried[i] = r.State == barrier.StateTried && r.Matches(requests[i])`,
+		with: `tried[i] = r.Matches(requests[i])`,
+		pkg:  "saga/embedded", run: "^TestAnEffectThatIsDoneMeanwhile$/^sqlite$",
+		why: "the effect of a Confirm that is done, or of a cancelled branch, is made",
+	},
+	{
+		name: "tried-all-matches", file: "saga/internal/barrierrows/joint.go",
+		text: `tried[i] = r.State == barrier.StateTried && r.Matches(requests[i])`,
+		with: `tried[i] = r.State == barrier.StateTried`,
+		pkg:  "saga/internal/barrierrows", run: "^TestMismatchInBulk$/^sqlite$",
+		why: "the effect of a Confirm is made on what another engine has reserved",
+	},
+	{
+		name: "presume-failed", file: "saga/internal/recovery/recovery.go",
+		text: `			r.InFlight.Release(entry)
+			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction", err)
+			return
+`,
+		with: `			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction", err)
+`,
+		pkg: "saga/embedded", run: "^TestNoCancelBeforeTheDecision$",
+		why: "branches are cancelled although the decision to cancel could not be written",
+	},
+	{
+		name: "resume-paused", file: "saga/internal/recovery/recovery.go",
+		text: `if record.Paused() || strange {`,
+		with: `if strange {`,
+		pkg:  "tcc", run: "^TestPausedAtItsDeadline$", short: true,
+		why: "a transaction that an operator has paused is cancelled at its deadline",
+	},
+	{
+		name: "recovery-bytes", file: "saga/internal/recovery/claim.go",
+		text: `Bytes: int(room)`,
+		with: `Bytes: 1 << 40`,
+		pkg:  "tcc", run: "^TestRecoveryKeepsTheHeapSmall$/^postgres$",
+		why: "recovery reads more into memory than it is allowed",
+	},
+	{
+		name: "foreign-raised", file: "saga/internal/recovery/claim.go",
+		text: `	r.raiseForeign(ctx, claims.Foreign)
+`,
+		with: ``,
+		pkg:  "tcc", run: "^TestKindThatNobodyKnows$/^sqlite$",
+		why: "nobody is told of a transaction whose kind of branch nobody knows",
+	},
+	{
+		name: "sweep-ends", file: "saga/internal/recovery/sweep.go",
+		text: `case claims.More && !claims.Last.Due.After(s.until):`,
+		with: `case claims.More:`,
+		pkg:  "saga/internal/recovery", run: "^TestSweep$",
+		why: "a sweep goes on for ever while more comes due, and what was left out waits",
+	},
+	{
+		name: "sweep-vain", file: "saga/internal/recovery/sweep.go",
+		text: `case len(claims.Foreign) > 0 && !s.claimed:`,
+		with: `case false:`,
+		pkg:  "saga/internal/recovery", run: "^TestSweep$",
+		why: "an instance looks all the time at what it cannot drive",
+	},
+}

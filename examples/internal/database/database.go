@@ -89,7 +89,7 @@ func dialectorOf(at *url.URL, file string) (dialector gorm.Dialector, name strin
 		// The location is not printed: it may be a DSN, and redact finds no password in it.
 		return nil, "", errors.New("the database is not given by a URL: use " + forms)
 	case at.Host == "" || database == "":
-		return nil, "", fmt.Errorf("the URL %s of the database has no host or no database: use %s", redact.URL(at), forms)
+		return nil, "", fmt.Errorf("the database URL %s names no host or no database: use %s", redact.URL(at), forms)
 	}
 	switch at.Scheme {
 	case "mysql":
@@ -101,7 +101,7 @@ func dialectorOf(at *url.URL, file string) (dialector gorm.Dialector, name strin
 	case "postgres", "postgresql":
 		return postgres.Open(at.String()), "PostgreSQL, " + redact.URL(at), nil
 	default:
-		return nil, "", fmt.Errorf("the URL of the database begins with %.20s://: use mysql:// or postgres://", at.Scheme)
+		return nil, "", fmt.Errorf("the database URL begins with %.20s://: use mysql:// or postgres://", at.Scheme)
 	}
 }
 

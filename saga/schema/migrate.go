@@ -59,19 +59,19 @@ func bringUp(ctx context.Context, db *gorm.DB, dialect string) error {
 		version-- // the upgrade to it may have broken off
 	}
 	if version > 0 {
-		script, err := Upgrade(dialect, version)
+		text, err := upgrade(dialect, version)
 		if err != nil {
 			return err
 		}
-		if err := run(ctx, db, split(script)); err != nil {
+		if err := run(ctx, db, split(text)); err != nil {
 			return err
 		}
 	}
-	statements, err := Statements(dialect)
+	text, err := script(dialect)
 	if err != nil {
 		return err
 	}
-	return run(ctx, db, statements)
+	return run(ctx, db, split(text))
 }
 
 func run(ctx context.Context, db *gorm.DB, statements []string) error {

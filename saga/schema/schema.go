@@ -18,9 +18,9 @@ const Version = 2
 // the order in which they have to run. Each may run again. The dialect is "mysql", also for
 // MariaDB, "postgres" or "sqlite".
 func Statements(dialect string) ([]string, error) {
-	text, err := Script(dialect)
+	text, err := script(dialect)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("schema: statements: %w", err)
 	}
 	return split(text), nil
 }
@@ -44,6 +44,14 @@ func split(text string) (statements []string) {
 // Script returns the schema of a dialect as one commented SQL script: the first migration
 // of a team that runs its own. [Upgrade] has the later ones.
 func Script(dialect string) (string, error) {
+	text, err := script(dialect)
+	if err != nil {
+		return "", fmt.Errorf("schema: script: %w", err)
+	}
+	return text, nil
+}
+
+func script(dialect string) (string, error) {
 	text, err := sql.Files.ReadFile(dialect + ".sql")
 	if err != nil {
 		return "", fmt.Errorf("there is no schema for the dialect %q: use mysql, postgres or sqlite", dialect)
@@ -54,21 +62,29 @@ func Script(dialect string) (string, error) {
 // Upgrade returns the script that upgrades the schema from an older version to this one,
 // for a team that runs its own migrations. It is empty if there is nothing to do.
 func Upgrade(dialect string, from int) (string, error) {
-	if _, err := Script(dialect); err != nil {
+	text, err := upgrade(dialect, from)
+	if err != nil {
+		return "", fmt.Errorf("schema: upgrade: %w", err)
+	}
+	return text, nil
+}
+
+func upgrade(dialect string, from int) (string, error) {
+	if _, err := script(dialect); err != nil {
 		return "", err
 	}
 	if from < 1 || from > Version {
 		return "", fmt.Errorf("the schema cannot be upgraded from version %d to %d: versions 1 to %d are known", from, Version, Version)
 	}
-	var script strings.Builder
+	var all strings.Builder
 	for version := from + 1; version <= Version; version++ {
 		text, err := sql.Files.ReadFile(fmt.Sprintf("upgrade/%s_%d.sql", dialect, version))
 		if err != nil {
-			return "", fmt.Errorf("read the upgrade to schema version %d: %w", version, err)
+			return "", fmt.Errorf("version %d: %w", version, err)
 		}
-		script.Write(text)
+		all.Write(text)
 	}
-	return script.String(), nil
+	return all.String(), nil
 }
 
 // dialectOf returns the dialect of db, and an error if there is no schema for it.
@@ -77,7 +93,7 @@ func dialectOf(db *gorm.DB) (string, error) {
 		return "", fmt.Errorf("the database is nil: open it with gorm.Open")
 	}
 	dialect := db.Dialector.Name()
-	_, err := Script(dialect)
+	_, err := script(dialect)
 	return dialect, err
 }
 
@@ -96,12 +112,12 @@ var (
 // tables reads the tables, columns and constraints from the schema itself, so that there is
 // no second list.
 func tables(dialect string) ([]table, error) {
-	statements, err := Statements(dialect)
+	text, err := script(dialect)
 	if err != nil {
 		return nil, err
 	}
 	var all []table
-	for _, statement := range statements {
+	for _, statement := range split(text) {
 		head := createTable.FindStringSubmatch(statement)
 		if head == nil {
 			if name, c, found := indexOf(statement); found {

@@ -84,7 +84,7 @@ func parse(arguments []string) (config Config, err error) {
 	if err := flags.Parse(arguments); err != nil {
 		return config, err
 	}
-	complain := func(format string, values ...any) (Config, error) {
+	misused := func(format string, values ...any) (Config, error) {
 		err := fmt.Errorf(format, values...)
 		fmt.Fprintln(os.Stderr, "services:", err)
 		flags.Usage()
@@ -93,9 +93,9 @@ func parse(arguments []string) (config Config, err error) {
 	switch {
 	case flags.NArg() > 0:
 		// The argument is not printed: it may be a URL with a password.
-		return complain("there is an argument without a flag")
+		return misused("there is an argument without a flag")
 	case config.Engine != "embedded" && config.Engine != "dtm":
-		return complain("-engine is %q: use embedded or dtm", config.Engine)
+		return misused("-engine is %q: use embedded or dtm", config.Engine)
 	}
 	for _, at := range []struct{ url, addr *string }{
 		{&config.OrderURL, &config.OrderAddr}, {&config.StockURL, &config.StockAddr}, {&config.NotificationURL, &config.NotificationAddr},

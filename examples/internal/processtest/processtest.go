@@ -75,8 +75,8 @@ func (p *Process) Start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	var complaints strings.Builder
-	p.command.Stderr = &complaints
+	var stderr strings.Builder
+	p.command.Stderr = &stderr
 	if err := p.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (p *Process) Start() {
 		}
 	}
 	p.command.Wait()
-	p.t.Fatalf("%v did not start: %s", p.Arguments, complaints.String())
+	p.t.Fatalf("%v did not start: %s", p.Arguments, stderr.String())
 }
 
 // Kill is kill -9. It does nothing to a process that has ended.

@@ -52,7 +52,7 @@ func recovered(c *gin.Context) {
 		}
 		slog.Error("a request panicked", slog.String("method", c.Request.Method), slog.String("page", c.FullPath()),
 			slog.Any("panic", why), slog.String("stack", string(debug.Stack())))
-		Fail(c, http.StatusInternalServerError, "the service failed at this request: see its log")
+		Fail(c, http.StatusInternalServerError, "the service failed at this request; its log says why")
 	}()
 	c.Next()
 }

@@ -1,7 +1,7 @@
 -- Schema of tccsaga for PostgreSQL 12 and newer.
 -- Every statement may run again.
 
--- version 2, complete; upgrade/ has the steps from older ones
+-- This is the complete version 2. Folder upgrade has the steps from older versions.
 
 CREATE TABLE IF NOT EXISTS saga_schema (
   id SMALLINT NOT NULL,
@@ -10,11 +10,11 @@ CREATE TABLE IF NOT EXISTS saga_schema (
   log_id VARCHAR(64) NOT NULL DEFAULT '',
   PRIMARY KEY (id)
 );
-COMMENT ON TABLE saga_schema IS 'which version of this schema is installed';
+COMMENT ON TABLE saga_schema IS 'the installed version of this schema';
 COMMENT ON COLUMN saga_schema.id IS 'always 1, so that there is one row';
-COMMENT ON COLUMN saga_schema.version IS 'version of the schema that is, or is being, installed';
-COMMENT ON COLUMN saga_schema.complete IS '0 while a migration is under way or was broken off, 1 after it';
-COMMENT ON COLUMN saga_schema.log_id IS 'names the log in this database, in the calls that its engine makes; made when it is installed';
+COMMENT ON COLUMN saga_schema.version IS 'version of the installed schema, or of the one that a migration installs';
+COMMENT ON COLUMN saga_schema.complete IS '0 while a migration runs or after it broke off, 1 after it completed';
+COMMENT ON COLUMN saga_schema.log_id IS 'id of this log, which its engine sends with its calls; made at installation';
 
 INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 2, 0, md5(random()::text || clock_timestamp()::text)) ON CONFLICT (id) DO UPDATE SET version = 2, complete = 0;
 
@@ -42,23 +42,23 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
 COMMENT ON TABLE saga_transactions IS 'one row per global transaction: its state and its decision';
 COMMENT ON COLUMN saga_transactions.gid IS 'global id of the transaction, chosen by the caller';
-COMMENT ON COLUMN saga_transactions.pattern IS 'the pattern it follows: tcc';
+COMMENT ON COLUMN saga_transactions.pattern IS 'the pattern: tcc';
 COMMENT ON COLUMN saga_transactions.state IS 'trying, then confirming and confirmed, or cancelling and cancelled';
-COMMENT ON COLUMN saga_transactions.digest IS 'SHA-256 of the plan, which a repeated start must match; empty when begun without a plan';
+COMMENT ON COLUMN saga_transactions.digest IS 'SHA-256 of the plan, which a repeated request must match; empty if it began without a plan';
 COMMENT ON COLUMN saga_transactions.reason IS 'why it was cancelled; empty otherwise';
-COMMENT ON COLUMN saga_transactions.reason_code IS 'the same for programs: a code of the branch that rejected, or one of the framework; empty if it is not cancelled';
-COMMENT ON COLUMN saga_transactions.reason_branch IS 'the branch whose Try was the reason; empty if it was none';
+COMMENT ON COLUMN saga_transactions.reason_code IS 'the same for programs: the code of the branch that rejected, or a code of the engine; empty if it is not cancelled';
+COMMENT ON COLUMN saga_transactions.reason_branch IS 'the branch with the Try that was the reason; empty if no Try was';
 COMMENT ON COLUMN saga_transactions.decided_by IS 'who decided: caller, deadline, recovery or operator; empty before the decision';
-COMMENT ON COLUMN saga_transactions.attention IS 'why a person should look at it; empty when nobody has to';
+COMMENT ON COLUMN saga_transactions.attention IS 'why a person should look at it; empty otherwise';
 COMMENT ON COLUMN saga_transactions.owner IS 'instance that drives it, see saga_instances; empty while an open transaction waits for its decision';
-COMMENT ON COLUMN saga_transactions.epoch IS 'goes up with every change of driver; a write by a driver with an older epoch has no effect';
+COMMENT ON COLUMN saga_transactions.epoch IS 'rises with every claim by an instance; a write with an older epoch has no effect';
 COMMENT ON COLUMN saga_transactions.failures IS 'failed branch calls so far, see saga_attempts';
 COMMENT ON COLUMN saga_transactions.created_at IS 'when it began';
 COMMENT ON COLUMN saga_transactions.deadline_at IS 'when it is cancelled if it is still undecided';
-COMMENT ON COLUMN saga_transactions.due_at IS 'when somebody has to look at it next; NULL once it is finished';
+COMMENT ON COLUMN saga_transactions.due_at IS 'when an instance has to look at it next; NULL once it is finished';
 COMMENT ON COLUMN saga_transactions.decided_at IS 'when it was decided';
 COMMENT ON COLUMN saga_transactions.finished_at IS 'when the last branch was confirmed or cancelled';
-COMMENT ON COLUMN saga_transactions.paused_at IS 'since when an operator has paused it; NULL otherwise';
+COMMENT ON COLUMN saga_transactions.paused_at IS 'when an operator paused it; NULL if it is not paused';
 
 CREATE TABLE IF NOT EXISTS saga_branches (
   gid VARCHAR(128) NOT NULL,
@@ -69,13 +69,13 @@ CREATE TABLE IF NOT EXISTS saga_branches (
   done_at TIMESTAMPTZ,
   PRIMARY KEY (gid, branch_id)
 );
-COMMENT ON TABLE saga_branches IS 'the branches of each transaction, named before they are called';
+COMMENT ON TABLE saga_branches IS 'the branches of each transaction, recorded before they are called';
 COMMENT ON COLUMN saga_branches.gid IS 'the transaction';
 COMMENT ON COLUMN saga_branches.branch_id IS 'the branch within it: 01, 02, ...';
 COMMENT ON COLUMN saga_branches.kind IS 'kind of branch, as registered: stock.lock, message.publish, ...';
-COMMENT ON COLUMN saga_branches.payload IS 'what Try, Confirm and Cancel are called with, JSON';
-COMMENT ON COLUMN saga_branches.tried_at IS 'when its Try had succeeded, in an open transaction, which cannot be confirmed before; NULL in one with a plan';
-COMMENT ON COLUMN saga_branches.done_at IS 'when it was confirmed or cancelled, if that was before its transaction finished as a whole';
+COMMENT ON COLUMN saga_branches.payload IS 'input of Try, Confirm and Cancel, JSON';
+COMMENT ON COLUMN saga_branches.tried_at IS 'when its Try succeeded, in an open transaction, which cannot be confirmed before; NULL in a transaction with a plan';
+COMMENT ON COLUMN saga_branches.done_at IS 'when it was confirmed or cancelled, if that was before the end of its transaction';
 
 CREATE TABLE IF NOT EXISTS saga_attempts (
   gid VARCHAR(128) NOT NULL,
@@ -89,16 +89,16 @@ CREATE TABLE IF NOT EXISTS saga_attempts (
   next_at TIMESTAMPTZ,
   PRIMARY KEY (gid, branch_id, operation, attempt)
 );
-COMMENT ON TABLE saga_attempts IS 'failed branch calls; no row where nothing failed';
+COMMENT ON TABLE saga_attempts IS 'failed branch calls; no row without a failure';
 COMMENT ON COLUMN saga_attempts.gid IS 'the transaction';
 COMMENT ON COLUMN saga_attempts.branch_id IS 'the branch';
 COMMENT ON COLUMN saga_attempts.operation IS 'the operation that failed: try, confirm or cancel';
-COMMENT ON COLUMN saga_attempts.attempt IS 'number of the attempt, from 1; the oldest rows of a branch go when there are many';
-COMMENT ON COLUMN saga_attempts.error IS 'what the call said';
-COMMENT ON COLUMN saga_attempts.code IS 'the same for programs: conflict, if no repetition can succeed; the code of a rejection; else empty';
+COMMENT ON COLUMN saga_attempts.attempt IS 'number of the attempt, from 1; the oldest rows of a branch are removed if there are many';
+COMMENT ON COLUMN saga_attempts.error IS 'error of the call';
+COMMENT ON COLUMN saga_attempts.code IS 'the same for programs: conflict, if no repetition can succeed; the code of a rejection; otherwise empty';
 COMMENT ON COLUMN saga_attempts.instance IS 'instance that made the call';
 COMMENT ON COLUMN saga_attempts.failed_at IS 'when it failed';
-COMMENT ON COLUMN saga_attempts.next_at IS 'not before this time it is called again; NULL for a Try, which is not';
+COMMENT ON COLUMN saga_attempts.next_at IS 'earliest time of the next call; NULL for a Try, which is not repeated';
 
 CREATE TABLE IF NOT EXISTS saga_instances (
   instance VARCHAR(64) NOT NULL,
@@ -108,12 +108,12 @@ CREATE TABLE IF NOT EXISTS saga_instances (
   lease_until TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (instance)
 );
-COMMENT ON TABLE saga_instances IS 'running orchestrators and their leases';
-COMMENT ON COLUMN saga_instances.instance IS 'id of a running orchestrator, new at every start';
+COMMENT ON TABLE saga_instances IS 'running engines and their leases';
+COMMENT ON COLUMN saga_instances.instance IS 'id of a running engine, new at every start';
 COMMENT ON COLUMN saga_instances.host IS 'machine it runs on';
 COMMENT ON COLUMN saga_instances.pid IS 'process it runs in';
 COMMENT ON COLUMN saga_instances.started_at IS 'when it started';
-COMMENT ON COLUMN saga_instances.lease_until IS 'until when its transactions are its own; renewed by its heartbeat';
+COMMENT ON COLUMN saga_instances.lease_until IS 'end of its lease of its transactions; renewed by its heartbeat';
 
 CREATE TABLE IF NOT EXISTS saga_kinds (
   kind VARCHAR(64) NOT NULL,
@@ -122,7 +122,7 @@ CREATE TABLE IF NOT EXISTS saga_kinds (
 );
 COMMENT ON TABLE saga_kinds IS 'kinds of branch that an operator has paused';
 COMMENT ON COLUMN saga_kinds.kind IS 'the kind of branch';
-COMMENT ON COLUMN saga_kinds.paused_at IS 'since when it is paused';
+COMMENT ON COLUMN saga_kinds.paused_at IS 'when it was paused';
 
 CREATE TABLE IF NOT EXISTS saga_acts (
   gid VARCHAR(128) NOT NULL,
@@ -136,15 +136,15 @@ CREATE TABLE IF NOT EXISTS saga_acts (
   acted_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (gid, kind, number)
 );
-COMMENT ON TABLE saga_acts IS 'what operators have done, and why';
-COMMENT ON COLUMN saga_acts.gid IS 'the transaction; empty when it was done to a kind of branch';
-COMMENT ON COLUMN saga_acts.kind IS 'the kind of branch; empty when it was done to a transaction';
-COMMENT ON COLUMN saga_acts.number IS 'number of the act on it, from 1';
-COMMENT ON COLUMN saga_acts.act IS 'what was done: retry, pause, resume, confirm, cancel or resolve';
+COMMENT ON TABLE saga_acts IS 'actions of operators, and why';
+COMMENT ON COLUMN saga_acts.gid IS 'the transaction; empty for an action on a kind of branch';
+COMMENT ON COLUMN saga_acts.kind IS 'the kind of branch; empty for an action on a transaction';
+COMMENT ON COLUMN saga_acts.number IS 'number of the action on it, from 1';
+COMMENT ON COLUMN saga_acts.act IS 'the action: retry, pause, resume, confirm, cancel or resolve';
 COMMENT ON COLUMN saga_acts.who IS 'who did it';
 COMMENT ON COLUMN saga_acts.why IS 'why';
-COMMENT ON COLUMN saga_acts.branch_id IS 'the branch that it was done to; empty when it was done to the whole';
-COMMENT ON COLUMN saga_acts.believed IS 'what the operator believes has become of the branch: confirmed or cancelled; empty for other acts';
+COMMENT ON COLUMN saga_acts.branch_id IS 'the branch of an action on one branch; empty for other actions';
+COMMENT ON COLUMN saga_acts.believed IS 'state of the branch that the operator believes: confirmed or cancelled; empty for other actions';
 COMMENT ON COLUMN saga_acts.acted_at IS 'when';
 
 CREATE TABLE IF NOT EXISTS saga_cleaning (
@@ -153,10 +153,10 @@ CREATE TABLE IF NOT EXISTS saga_cleaning (
   next_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (id)
 );
-COMMENT ON TABLE saga_cleaning IS 'how far the removal of old transactions has come; one row';
+COMMENT ON TABLE saga_cleaning IS 'progress of the removal of old transactions; one row';
 COMMENT ON COLUMN saga_cleaning.id IS 'always 1, so that there is one row';
-COMMENT ON COLUMN saga_cleaning.after_gid IS 'transactions up to this gid have been looked at in this round';
-COMMENT ON COLUMN saga_cleaning.next_at IS 'when the next batch may be taken, by any instance';
+COMMENT ON COLUMN saga_cleaning.after_gid IS 'last gid that was looked at in this round';
+COMMENT ON COLUMN saga_cleaning.next_at IS 'when any instance may take the next batch';
 
 INSERT INTO saga_cleaning (id, after_gid, next_at) VALUES (1, '', CURRENT_TIMESTAMP) ON CONFLICT (id) DO NOTHING;
 
@@ -178,22 +178,22 @@ CREATE TABLE IF NOT EXISTS saga_barrier (
   call_until TIMESTAMPTZ,
   PRIMARY KEY (gid, branch_id)
 );
-COMMENT ON TABLE saga_barrier IS 'what each branch has done, written in its own local transaction';
+COMMENT ON TABLE saga_barrier IS 'operations of each branch, written in the local transaction of the branch';
 COMMENT ON COLUMN saga_barrier.gid IS 'the transaction';
 COMMENT ON COLUMN saga_barrier.branch_id IS 'the branch within it';
-COMMENT ON COLUMN saga_barrier.state IS 'tried, confirmed, cancelled, or suspended: a Cancel came before any Try, and a Try that comes now is refused';
-COMMENT ON COLUMN saga_barrier.caller IS 'log id of the engine whose call it was, see saga_schema; empty if it did not say';
-COMMENT ON COLUMN saga_barrier.kind IS 'kind of branch that was called';
+COMMENT ON COLUMN saga_barrier.state IS 'tried, confirmed, cancelled, or suspended: a Cancel came before any Try, and a later Try is refused';
+COMMENT ON COLUMN saga_barrier.caller IS 'log id of the engine that called, see saga_schema; empty if the call had none';
+COMMENT ON COLUMN saga_barrier.kind IS 'kind of the branch';
 COMMENT ON COLUMN saga_barrier.input IS 'the first half of the SHA-256 of the payload, in hexadecimal';
 COMMENT ON COLUMN saga_barrier.tried_at IS 'when Try ran; NULL if it never did';
 COMMENT ON COLUMN saga_barrier.confirmed_at IS 'when Confirm ran';
 COMMENT ON COLUMN saga_barrier.cancelled_at IS 'when Cancel ran, or when it found nothing to cancel';
-COMMENT ON COLUMN saga_barrier.turned_away IS 'calls refused or skipped since: repeated, late or in conflict';
-COMMENT ON COLUMN saga_barrier.turned_away_at IS 'when the last of them came';
-COMMENT ON COLUMN saga_barrier.call_op IS 'operation of a branch without a database that is under way, or whose end is not known; empty otherwise';
-COMMENT ON COLUMN saga_barrier.call_by IS 'instance that makes that call';
-COMMENT ON COLUMN saga_barrier.call_since IS 'since when it is under way';
-COMMENT ON COLUMN saga_barrier.call_until IS 'until when it may be under way';
+COMMENT ON COLUMN saga_barrier.turned_away IS 'number of calls that were refused or skipped: repeated, late or in conflict';
+COMMENT ON COLUMN saga_barrier.turned_away_at IS 'when the last of these calls came';
+COMMENT ON COLUMN saga_barrier.call_op IS 'operation of an external branch that is under way or has an unknown end; empty otherwise';
+COMMENT ON COLUMN saga_barrier.call_by IS 'instance that makes this call';
+COMMENT ON COLUMN saga_barrier.call_since IS 'when this call began';
+COMMENT ON COLUMN saga_barrier.call_until IS 'latest end of this call';
 
 CREATE TABLE IF NOT EXISTS saga_stock (
   sku VARCHAR(64) COLLATE "C" NOT NULL,
@@ -203,11 +203,11 @@ CREATE TABLE IF NOT EXISTS saga_stock (
   PRIMARY KEY (sku),
   CONSTRAINT saga_stock_never_negative CHECK (available >= 0 AND locked >= 0 AND sold >= 0)
 );
-COMMENT ON TABLE saga_stock IS 'stock of the branch stock.lock; available + locked + sold is what was put in';
+COMMENT ON TABLE saga_stock IS 'stock of the branch stock.lock; available + locked + sold is the number of pieces put in';
 COMMENT ON COLUMN saga_stock.sku IS 'the article';
 COMMENT ON COLUMN saga_stock.available IS 'free to be locked';
 COMMENT ON COLUMN saga_stock.locked IS 'locked by transactions that are not finished';
-COMMENT ON COLUMN saga_stock.sold IS 'taken by confirmed transactions';
+COMMENT ON COLUMN saga_stock.sold IS 'sold by confirmed transactions';
 
 CREATE TABLE IF NOT EXISTS saga_stock_holds (
   gid VARCHAR(128) NOT NULL,
@@ -223,15 +223,15 @@ CREATE TABLE IF NOT EXISTS saga_stock_holds (
   CONSTRAINT saga_stock_holds_adds_up CHECK (locked >= 0 AND returned >= 0 AND sold >= returned AND locked + sold <= quantity)
 );
 CREATE INDEX IF NOT EXISTS saga_stock_holds_ended ON saga_stock_holds (ended_at, sku);
-COMMENT ON TABLE saga_stock_holds IS 'which transaction holds or has bought what, if the stock keeps holds';
-COMMENT ON COLUMN saga_stock_holds.gid IS 'the transaction that has locked';
+COMMENT ON TABLE saga_stock_holds IS 'pieces that each transaction holds or has bought, if the stock keeps holds';
+COMMENT ON COLUMN saga_stock_holds.gid IS 'the transaction that locked';
 COMMENT ON COLUMN saga_stock_holds.branch_id IS 'the branch within it';
 COMMENT ON COLUMN saga_stock_holds.sku IS 'the article';
-COMMENT ON COLUMN saga_stock_holds.locked_at IS 'since when; a gid that is used again after the retention of the log has a row of its own';
+COMMENT ON COLUMN saga_stock_holds.locked_at IS 'when it was locked; a gid that is used again after the retention of the log has another row';
 COMMENT ON COLUMN saga_stock_holds.quantity IS 'pieces that were locked';
-COMMENT ON COLUMN saga_stock_holds.locked IS 'of them locked now; less than quantity after a person has lowered it, see saga_stock_acts';
-COMMENT ON COLUMN saga_stock_holds.sold IS 'of them sold by the Confirm';
-COMMENT ON COLUMN saga_stock_holds.returned IS 'of the sold ones returned since';
+COMMENT ON COLUMN saga_stock_holds.locked IS 'pieces that are locked now; less than quantity after an adjust, see saga_stock_acts';
+COMMENT ON COLUMN saga_stock_holds.sold IS 'pieces that the Confirm sold';
+COMMENT ON COLUMN saga_stock_holds.returned IS 'sold pieces that were returned';
 COMMENT ON COLUMN saga_stock_holds.ended_at IS 'when it was confirmed or cancelled; NULL before';
 
 CREATE TABLE IF NOT EXISTS saga_stock_acts (
@@ -246,13 +246,13 @@ CREATE TABLE IF NOT EXISTS saga_stock_acts (
   acted_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (gid, branch_id, sku, number)
 );
-COMMENT ON TABLE saga_stock_acts IS 'what people have done to holds, and why';
+COMMENT ON TABLE saga_stock_acts IS 'actions of people on holds, and why';
 COMMENT ON COLUMN saga_stock_acts.gid IS 'the transaction of the hold';
 COMMENT ON COLUMN saga_stock_acts.branch_id IS 'its branch';
 COMMENT ON COLUMN saga_stock_acts.sku IS 'its article';
-COMMENT ON COLUMN saga_stock_acts.number IS 'number of the act on it, from 1';
-COMMENT ON COLUMN saga_stock_acts.act IS 'what was done: adjust, before the Confirm, or return, after it';
-COMMENT ON COLUMN saga_stock_acts.pieces IS 'how many pieces became available by it';
+COMMENT ON COLUMN saga_stock_acts.number IS 'number of the action on it, from 1';
+COMMENT ON COLUMN saga_stock_acts.act IS 'the action: adjust, before the Confirm, or return, after it';
+COMMENT ON COLUMN saga_stock_acts.pieces IS 'number of pieces that became available';
 COMMENT ON COLUMN saga_stock_acts.who IS 'who did it';
 COMMENT ON COLUMN saga_stock_acts.why IS 'why';
 COMMENT ON COLUMN saga_stock_acts.acted_at IS 'when';
@@ -278,19 +278,19 @@ CREATE TABLE IF NOT EXISTS saga_outbox (
 COMMENT ON TABLE saga_outbox IS 'messages of the branch message.publish';
 COMMENT ON COLUMN saga_outbox.gid IS 'the transaction';
 COMMENT ON COLUMN saga_outbox.branch_id IS 'the branch';
-COMMENT ON COLUMN saga_outbox.state IS 'prepared: not to be seen by anybody yet; delayed: confirmed and not due yet; published; or discarded';
-COMMENT ON COLUMN saga_outbox.subject IS 'subject it is published on';
+COMMENT ON COLUMN saga_outbox.state IS 'prepared: not visible to anybody yet; delayed: confirmed and not due yet; published; or discarded';
+COMMENT ON COLUMN saga_outbox.subject IS 'subject of the message';
 COMMENT ON COLUMN saga_outbox.headers IS 'headers, JSON object of lists';
 COMMENT ON COLUMN saga_outbox.data IS 'the message itself';
 COMMENT ON COLUMN saga_outbox.prepared_at IS 'when Try wrote it';
-COMMENT ON COLUMN saga_outbox.published_at IS 'when the broker had acknowledged it';
+COMMENT ON COLUMN saga_outbox.published_at IS 'when the broker acknowledged it';
 COMMENT ON COLUMN saga_outbox.discarded_at IS 'when Cancel discarded it';
-COMMENT ON COLUMN saga_outbox.stream IS 'stream that took it; empty before';
+COMMENT ON COLUMN saga_outbox.stream IS 'stream that stored it; empty before';
 COMMENT ON COLUMN saga_outbox.sequence IS 'its sequence in that stream; 0 before';
-COMMENT ON COLUMN saga_outbox.message_id IS 'id under which it is published, made by Try; empty in rows of schema version 1, whose id is gid/branch_id';
-COMMENT ON COLUMN saga_outbox.destination IS 'stream that it is for';
+COMMENT ON COLUMN saga_outbox.message_id IS 'id of the message, made by Try; empty in rows of schema version 1, which have the id gid/branch_id';
+COMMENT ON COLUMN saga_outbox.destination IS 'stream to publish it on';
 COMMENT ON COLUMN saga_outbox.order_key IS 'ordering key; empty if it has none';
-COMMENT ON COLUMN saga_outbox.delay IS 'microseconds after its Confirm before which it is not published';
+COMMENT ON COLUMN saga_outbox.delay IS 'delay of its publishing after its Confirm, in microseconds';
 
 CREATE TABLE IF NOT EXISTS saga_outbox_order (
   destination VARCHAR(255) NOT NULL,
@@ -321,19 +321,19 @@ CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
   PRIMARY KEY (message_id)
 );
 CREATE INDEX IF NOT EXISTS saga_outbox_delayed_due ON saga_outbox_delayed (destination, due_at);
-COMMENT ON TABLE saga_outbox_delayed IS 'confirmed messages that wait until they are due; a row goes when it is published';
-COMMENT ON COLUMN saga_outbox_delayed.message_id IS 'id under which it is published';
+COMMENT ON TABLE saga_outbox_delayed IS 'confirmed messages that wait until they are due; a row is removed when its message is published';
+COMMENT ON COLUMN saga_outbox_delayed.message_id IS 'id of the message';
 COMMENT ON COLUMN saga_outbox_delayed.gid IS 'the transaction, which is finished';
 COMMENT ON COLUMN saga_outbox_delayed.branch_id IS 'the branch';
-COMMENT ON COLUMN saga_outbox_delayed.destination IS 'stream that it is for';
-COMMENT ON COLUMN saga_outbox_delayed.subject IS 'subject it is published on';
+COMMENT ON COLUMN saga_outbox_delayed.destination IS 'stream to publish it on';
+COMMENT ON COLUMN saga_outbox_delayed.subject IS 'subject of the message';
 COMMENT ON COLUMN saga_outbox_delayed.headers IS 'headers, JSON object of lists';
 COMMENT ON COLUMN saga_outbox_delayed.data IS 'the message itself';
-COMMENT ON COLUMN saga_outbox_delayed.due_at IS 'not before this time it is published';
+COMMENT ON COLUMN saga_outbox_delayed.due_at IS 'earliest time to publish it';
 COMMENT ON COLUMN saga_outbox_delayed.claimed_by IS 'the attempt that publishes it';
-COMMENT ON COLUMN saga_outbox_delayed.claimed_until IS 'until when no other attempt takes it';
+COMMENT ON COLUMN saga_outbox_delayed.claimed_until IS 'until when no other attempt may take it';
 COMMENT ON COLUMN saga_outbox_delayed.failures IS 'failed attempts';
-COMMENT ON COLUMN saga_outbox_delayed.error IS 'how the last one failed';
+COMMENT ON COLUMN saga_outbox_delayed.error IS 'error of the last attempt';
 
 CREATE TABLE IF NOT EXISTS saga_inbox (
   consumer VARCHAR(64) NOT NULL,
@@ -349,18 +349,18 @@ CREATE TABLE IF NOT EXISTS saga_inbox (
   resent BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (consumer, stream, message_id)
 );
-COMMENT ON TABLE saga_inbox IS 'messages that each consumer has received: handled, failed so far, or put aside';
-COMMENT ON COLUMN saga_inbox.consumer IS 'the consumer, by its durable name';
+COMMENT ON TABLE saga_inbox IS 'messages that each consumer has received: handled, failed so far, or dead letters';
+COMMENT ON COLUMN saga_inbox.consumer IS 'durable name of the consumer';
 COMMENT ON COLUMN saga_inbox.stream IS 'the stream; empty in a row of schema version 1';
 COMMENT ON COLUMN saga_inbox.message_id IS 'id of the message, the same in every delivery';
-COMMENT ON COLUMN saga_inbox.sequence IS 'its highest sequence in that stream, of all of its deliveries; 0 if it came out of the dead letters';
-COMMENT ON COLUMN saga_inbox.received_at IS 'when it came first; NULL in a row of schema version 1';
-COMMENT ON COLUMN saga_inbox.handled_at IS 'when its handler was done, which its local transaction has written; NULL before';
-COMMENT ON COLUMN saga_inbox.attempts IS 'how often its handler has failed, or ended the process';
-COMMENT ON COLUMN saga_inbox.error IS 'how the last attempt failed';
-COMMENT ON COLUMN saga_inbox.begun_by IS 'process whose handler has begun and not ended yet, with a plus if several messages share its local transaction; empty otherwise';
-COMMENT ON COLUMN saga_inbox.buried_at IS 'when it became a dead letter; NULL if it is none';
-COMMENT ON COLUMN saga_inbox.resent IS 'the last sending from the dead letters that has come, by its sequence there; 0 if there was none';
+COMMENT ON COLUMN saga_inbox.sequence IS 'highest sequence of its deliveries in that stream; 0 if it came from the dead letters';
+COMMENT ON COLUMN saga_inbox.received_at IS 'when it first came; NULL in a row of schema version 1';
+COMMENT ON COLUMN saga_inbox.handled_at IS 'when its handler succeeded, written in the same local transaction; NULL before';
+COMMENT ON COLUMN saga_inbox.attempts IS 'number of times that its handler failed or ended the process';
+COMMENT ON COLUMN saga_inbox.error IS 'error of the last attempt';
+COMMENT ON COLUMN saga_inbox.begun_by IS 'process with a handler that has begun and not ended, with a plus if several messages share its local transaction; empty otherwise';
+COMMENT ON COLUMN saga_inbox.buried_at IS 'when it became a dead letter; NULL otherwise';
+COMMENT ON COLUMN saga_inbox.resent IS 'sequence of the last letter that was sent again and received, in the stream of the dead letters; 0 if there is none';
 
 CREATE TABLE IF NOT EXISTS saga_inbox_cleaning (
   consumer VARCHAR(64) NOT NULL,
@@ -369,11 +369,11 @@ CREATE TABLE IF NOT EXISTS saga_inbox_cleaning (
   next_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (consumer, stream)
 );
-COMMENT ON TABLE saga_inbox_cleaning IS 'how far the removal of old inbox rows has come; one row per consumer and stream';
-COMMENT ON COLUMN saga_inbox_cleaning.consumer IS 'the consumer, by its durable name';
+COMMENT ON TABLE saga_inbox_cleaning IS 'progress of the removal of old inbox rows; one row per consumer and stream';
+COMMENT ON COLUMN saga_inbox_cleaning.consumer IS 'durable name of the consumer';
 COMMENT ON COLUMN saga_inbox_cleaning.stream IS 'the stream';
-COMMENT ON COLUMN saga_inbox_cleaning.after_id IS 'rows up to this message have been looked at in this round';
-COMMENT ON COLUMN saga_inbox_cleaning.next_at IS 'when the next page may be taken, by any process';
+COMMENT ON COLUMN saga_inbox_cleaning.after_id IS 'last message that was looked at in this round';
+COMMENT ON COLUMN saga_inbox_cleaning.next_at IS 'when any process may take the next page';
 
 CREATE TABLE IF NOT EXISTS saga_letter_acts (
   stream VARCHAR(255) NOT NULL,
@@ -387,12 +387,12 @@ CREATE TABLE IF NOT EXISTS saga_letter_acts (
   acted_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (stream, consumer, message_id, number)
 );
-COMMENT ON TABLE saga_letter_acts IS 'what operators have done to dead letters, and why';
+COMMENT ON TABLE saga_letter_acts IS 'actions of operators on dead letters, and why';
 COMMENT ON COLUMN saga_letter_acts.stream IS 'the stream that the message came from';
-COMMENT ON COLUMN saga_letter_acts.consumer IS 'the consumer that had failed to handle it';
+COMMENT ON COLUMN saga_letter_acts.consumer IS 'the consumer that failed to handle it';
 COMMENT ON COLUMN saga_letter_acts.message_id IS 'the message';
-COMMENT ON COLUMN saga_letter_acts.number IS 'number of the act on it, from 1';
-COMMENT ON COLUMN saga_letter_acts.act IS 'what was done: resend or delete';
+COMMENT ON COLUMN saga_letter_acts.number IS 'number of the action on it, from 1';
+COMMENT ON COLUMN saga_letter_acts.act IS 'the action: resend or delete';
 COMMENT ON COLUMN saga_letter_acts.letter IS 'sequence of the dead letter in its stream';
 COMMENT ON COLUMN saga_letter_acts.who IS 'who did it';
 COMMENT ON COLUMN saga_letter_acts.why IS 'why';

@@ -24,14 +24,14 @@ import (
 type backend struct {
 	db       *gorm.DB
 	nats     *nats.Conn
-	cable    *cable             // between this process and the broker
-	embedded *natsserver.Server // nil with a broker of its own
+	dialer   *dialer            // cuts the connections to the broker
+	embedded *natsserver.Server // nil if the broker is another process
 	dbName   string
 	natsName string
 }
 
 func openBackend(ctx context.Context, config Config) (*backend, error) {
-	b := &backend{cable: &cable{}}
+	b := &backend{dialer: &dialer{}}
 	err := os.MkdirAll(config.Data, 0o755)
 	if err == nil {
 		b.db, b.dbName, err = database.Open(ctx, config.DB, filepath.Join(config.Data, "order.db"))
@@ -74,7 +74,7 @@ func (b *backend) openNATS(config Config) error {
 			SyncAlways: true, // an acknowledged message is on the disk
 		})
 		if err != nil {
-			return fmt.Errorf("starting the embedded NATS server: %w", err)
+			return fmt.Errorf("start the embedded NATS server: %w", err)
 		}
 		b.embedded = server
 		server.Start()
@@ -84,18 +84,17 @@ func (b *backend) openNATS(config Config) error {
 		address = server.ClientURL()
 		b.natsName = "NATS, embedded, " + folder
 	}
-	conn, err := nats.Connect(address, nats.Name("order"), nats.SetCustomDialer(b.cable),
+	conn, err := nats.Connect(address, nats.Name("order"), nats.SetCustomDialer(b.dialer),
 		nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.Timeout(5*time.Second))
 	if err != nil {
-		return fmt.Errorf("connecting to %s: is it running? %w", b.natsName, err)
+		return fmt.Errorf("connect to %s: is it running? %w", b.natsName, err)
 	}
 	b.nats = conn
 	return nil
 }
 
-// natsName is an address for people, without a password or a token. It may hold
-// several URLs with commas between them, and the client takes them also without
-// a scheme.
+// natsName returns the address for people, without a password or a token. An address
+// may be several URLs with commas between them, with or without a scheme.
 func natsName(address string) (string, error) {
 	var names []string
 	for location := range strings.SplitSeq(address, ",") {
@@ -104,7 +103,7 @@ func natsName(address string) (string, error) {
 		}
 		at, err := url.Parse(location)
 		if err != nil {
-			// Not its text, which has the URL in it.
+			// The error is not wrapped: its text holds the URL.
 			return "", errors.New("-nats is not a URL: use nats://user:password@host:port, with special characters of the password escaped, such as %40 for @")
 		}
 		if _, password := at.User.Password(); at.User != nil && !password {
@@ -115,41 +114,40 @@ func natsName(address string) (string, error) {
 	return "NATS, " + strings.Join(names, ","), nil
 }
 
-// cable is the network between this process and the broker, with a switch. It
-// is a [nats.CustomDialer].
-type cable struct {
+// dialer is a [nats.CustomDialer] that can cut the connections to the broker.
+type dialer struct {
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
 }
 
-// Dial connects, unless the cable is cut.
-func (c *cable) Dial(network, address string) (net.Conn, error) {
-	c.mu.Lock()
-	cut := c.cut
-	c.mu.Unlock()
+// Dial connects, unless the connections are cut.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	cut := d.cut
+	d.mu.Unlock()
 	if cut {
-		return nil, errors.New("the broker is unreachable, as POST /faults asked for")
+		return nil, errors.New("POST /faults has made the broker unreachable")
 	}
 	conn, err := net.DialTimeout(network, address, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.conns = append(c.conns, conn)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conns = append(d.conns, conn)
 	return conn, nil
 }
 
-// set cuts the cable, with every connection that runs over it, or mends it.
-func (c *cable) set(cut bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cut = cut; !cut {
+// set closes every connection and refuses new ones, or lets connections through again.
+func (d *dialer) set(cut bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cut = cut; !cut {
 		return
 	}
-	for _, conn := range c.conns {
+	for _, conn := range d.conns {
 		conn.Close()
 	}
-	c.conns = nil
+	d.conns = nil
 }

@@ -15,10 +15,10 @@ import (
 
 // Faults are the switches of POST /faults.
 type Faults struct {
-	// BrokerUnreachable cuts every connection to the broker, and lets none
-	// come up, until it is set to false.
+	// BrokerUnreachable closes every connection to the broker, and refuses new ones,
+	// until it is set to false.
 	BrokerUnreachable bool `json:"broker_unreachable"`
-	// FailConfirms lets the next n Confirms of the stock fail.
+	// FailConfirms makes the next n Confirms of the stock fail.
 	FailConfirms int `json:"fail_confirms"`
 	// DieAfterDecision kills the process right after the next decision to
 	// confirm, before the message is published.
@@ -26,9 +26,9 @@ type Faults struct {
 }
 
 type faults struct {
-	cable *cable
-	mu    sync.Mutex
-	now   Faults
+	dialer *dialer
+	mu     sync.Mutex
+	now    Faults
 }
 
 func (f *faults) get() Faults {
@@ -41,17 +41,17 @@ func (f *faults) set(to Faults) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now = to
-	f.cable.set(to.BrokerUnreachable)
+	f.dialer.set(to.BrokerUnreachable)
 }
 
-// decided is called first thing after a decision to confirm.
+// decided is called first after a decision to confirm.
 func (f *faults) decided() {
 	if f.get().DieAfterDecision {
 		die()
 	}
 }
 
-// die ends this process as kill -9 does: nothing is flushed, closed or drained.
+// die ends this process as kill -9 does: nothing is flushed or closed.
 func die() {
 	if process, err := os.FindProcess(os.Getpid()); err == nil {
 		process.Kill()
@@ -59,7 +59,7 @@ func die() {
 	select {}
 }
 
-var errFails = errors.New("this Confirm fails, as POST /faults asked for")
+var errFails = errors.New("POST /faults makes this Confirm fail")
 
 func (f *faults) confirm() error {
 	f.mu.Lock()
@@ -71,8 +71,7 @@ func (f *faults) confirm() error {
 	return errFails
 }
 
-// faultyStock and faultyPublisher are the ready-made branches with the switches
-// in front of the Confirms, and of what comes after the decision.
+// faultyStock is the ready-made branch, with the switch of its Confirms.
 type faultyStock struct {
 	*stock.Stock
 	faults *faults
@@ -87,11 +86,12 @@ func (s faultyStock) Confirm(ctx context.Context, tx *gorm.DB, in stock.Lock) er
 
 func (s faultyStock) ConfirmAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[stock.Lock]) error {
 	if s.faults.get().FailConfirms > 0 {
-		return errFails // each is then confirmed by itself, and counted there
+		return errFails // each Confirm is then called alone, and counted there
 	}
 	return s.Stock.ConfirmAll(ctx, tx, locks)
 }
 
+// faultyPublisher is the ready-made branch, with the switch after the decision.
 type faultyPublisher struct {
 	*message.Publisher
 	faults *faults

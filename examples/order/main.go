@@ -1,11 +1,10 @@
-// Command order is a small order service on tccsaga: an order locks stock and
-// sends a message, both or neither, whatever fails in between.
+// Command order is a small order service on tccsaga. An order locks stock and publishes
+// a message, or does neither, whatever fails in between.
 //
 //	go run ./examples/order
 //
-// It needs nothing but Go: by default it keeps its data in a SQLite file and in
-// a NATS server in the same process, in a folder that survives a restart. With
-// -db and -nats it runs on real servers.
+// It needs only Go: by default it uses a SQLite file and a NATS server in the same
+// process, and keeps the data of both in a folder. With -db and -nats it uses servers.
 package main
 
 import (
@@ -29,11 +28,11 @@ func main() {
 	flag.StringVar(&config.Data, "data", "order-data", "`folder` for the SQLite file and the embedded NATS server")
 	flag.StringVar(&config.DB, "db", "", "database `URL` instead of SQLite: mysql://user:password@host:port/database or postgres://user:password@host:port/database")
 	flag.StringVar(&config.NATS, "nats", "", "`URL` of a NATS server with JetStream instead of the embedded one: nats://host:port")
-	flag.Var(&config.Public, "public", "`hosts` by which other machines call it, with commas between them: needed for an -addr that they reach, and leaves out the pages of an operator")
+	flag.Var(&config.Public, "public", "`hosts` by which other machines call the service, with commas between them: needed if they reach -addr; leaves out the operator's pages")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		// Not the argument, which may be a URL with a password.
-		fmt.Fprintln(os.Stderr, "order: there is an argument that belongs to no flag")
+		// The argument is not printed: it may be a URL with a password.
+		fmt.Fprintln(os.Stderr, "order: there is an argument without a flag")
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -47,10 +46,10 @@ func main() {
 	}
 }
 
-// Config says what the service runs on.
+// Config is the flags.
 type Config struct {
 	Addr   string
-	Public web.Hosts // by which other machines call it; without any, only this machine does
+	Public web.Hosts // by which other machines call the service; empty if only this machine does
 	Data   string    // folder
 	DB     string    // URL; empty is SQLite in the folder
 	NATS   string    // URL; empty is a server in this process
@@ -74,7 +73,7 @@ func run(ctx context.Context, config Config) error {
 
 	select {
 	case <-ctx.Done():
-		fmt.Println("stopping: waiting for what is under way")
+		fmt.Println("stopping: waiting for requests and calls under way")
 	case err = <-served:
 	case <-service.ran:
 		err = service.failed

@@ -17,8 +17,8 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Reservation is the body of POST /reservations: an order that is decided when
-// it is paid, or not.
+// Reservation is the body of POST /reservations: an order with a decision that comes
+// later.
 type Reservation struct {
 	Order
 	PayWithin string `json:"pay_within"` // a duration such as 15m, which is the default
@@ -63,22 +63,22 @@ func (a api) postReservation(c *gin.Context) {
 	case err == nil:
 		a.reserved(c, gid, plan)
 	case errors.As(err, &rejection):
-		outcome, err := a.orch.Cancel(ctx, gid, rejection.Error())
+		outcome, err := a.engine.Cancel(ctx, gid, rejection.Error())
 		if err == nil {
 			err = saga.ErrCancelled
 		}
 		a.answer(c, http.StatusCreated, gid, outcome, err)
 	case errors.Is(err, saga.ErrNotOpen):
-		a.reserved(c, gid, plan) // repeated after the decision
+		a.reserved(c, gid, plan) // the request was repeated after the decision
 	default:
 		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
 	}
 }
 
-// reserve tries the branches and leaves the decision open. Sent again, it is
-// recognised branch by branch, and does nothing new.
+// reserve tries the branches and leaves the decision open. If it is repeated, the engine
+// recognises each branch, and nothing is tried twice.
 func (a api) reserve(ctx context.Context, gid string, plan []tcc.Payload, within time.Duration) error {
-	tx, err := tcc.BeginWith(ctx, a.orch, gid, saga.Options{Timeout: within})
+	tx, err := tcc.BeginWith(ctx, a.engine, gid, saga.Options{Timeout: within})
 	if err != nil {
 		return err
 	}
@@ -90,9 +90,9 @@ func (a api) reserve(ctx context.Context, gid string, plan []tcc.Payload, within
 	return nil
 }
 
-// reserved answers with where the reservation stands.
+// reserved answers with the state of the reservation.
 func (a api) reserved(c *gin.Context, gid string, plan []tcc.Payload) {
-	found, err := a.orch.Lookup(c.Request.Context(), gid)
+	found, err := a.engine.Lookup(c.Request.Context(), gid)
 	switch {
 	case err != nil:
 		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
@@ -107,9 +107,8 @@ func (a api) reserved(c *gin.Context, gid string, plan []tcc.Payload) {
 	}
 }
 
-// same reports whether the branches in the log are those of the plan, as far as
-// there are any: a Try that was rejected has left none. While the transaction is
-// open the engine compares; after the decision it says only that it is decided.
+// same reports whether the branches in the log are the first ones of the plan; a rejected
+// Try leaves none. While the transaction is open, the engine compares them itself.
 func same(branches []saga.BranchView, plan []tcc.Payload) bool {
 	if len(branches) > len(plan) {
 		return false
@@ -126,13 +125,13 @@ func same(branches []saga.BranchView, plan []tcc.Payload) bool {
 
 func (a api) payReservation(c *gin.Context) {
 	gid := reservationGID(c)
-	outcome, err := a.orch.Confirm(c.Request.Context(), gid, saga.Options{})
+	outcome, err := a.engine.Confirm(c.Request.Context(), gid, saga.Options{})
 	a.answer(c, http.StatusOK, gid, outcome, err)
 }
 
 func (a api) cancelReservation(c *gin.Context) {
 	gid := reservationGID(c)
-	outcome, err := a.orch.Cancel(c.Request.Context(), gid, "cancelled by the customer")
+	outcome, err := a.engine.Cancel(c.Request.Context(), gid, "cancelled by the customer")
 	a.answer(c, http.StatusOK, gid, outcome, err)
 }
 

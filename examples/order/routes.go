@@ -16,8 +16,8 @@ import (
 // api has the pages of the service.
 type api struct{ *Service }
 
-// routes returns the pages. Those of an operator are left out where other machines
-// can reach them: this example asks nobody who they are.
+// routes returns the pages. If other machines reach the service, it has no operator's
+// pages, because this example does not authenticate.
 func (a api) routes() http.Handler {
 	r := web.New()
 	r.POST("/orders", a.postOrder)
@@ -37,12 +37,12 @@ func (a api) routes() http.Handler {
 	return r
 }
 
-// Answer is what becomes of an order or a reservation.
+// Answer is the outcome of an order or a reservation.
 type Answer struct {
 	GID       string     `json:"gid"`
 	Status    string     `json:"status"`
 	Reason    string     `json:"reason,omitempty"`
-	Explained string     `json:"explained,omitempty"` // if it is not at its end
+	Explained string     `json:"explained,omitempty"` // if it is not finished
 	LookAt    string     `json:"look_at,omitempty"`   // the page that shows why
 	Deadline  *time.Time `json:"pay_before,omitempty"`
 }
@@ -58,47 +58,45 @@ func (a api) postOrder(c *gin.Context) {
 		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
 		return
 	}
-	outcome, err := tcc.Execute(c.Request.Context(), a.orch, gid, plan...)
+	outcome, err := tcc.Execute(c.Request.Context(), a.engine, gid, plan...)
 	a.answer(c, http.StatusCreated, gid, outcome, err)
 }
 
-// answer turns an outcome into a response: success if all is done, 202 if it is
-// decided and goes on, 409 with the reason, or 503 if the same request has to be
-// sent again to learn more.
+// answer turns an outcome into a response: success if it is finished, 202 if it is decided
+// and not finished, 409 with the reason, or 503 if the request has to be sent again.
 func (a api) answer(c *gin.Context, success int, gid string, outcome saga.Outcome, err error) {
 	outcome.GID = gid
 	switch {
 	case err == nil && !outcome.State.Finished():
-		// Decided, so never refused any more, but not done: not every branch
-		// could be confirmed yet.
+		// The decision is final, and some branch is not confirmed yet.
 		c.JSON(http.StatusAccepted, a.underWay(outcome))
 	case err == nil:
 		c.JSON(success, Answer{GID: outcome.GID, Status: string(outcome.State)})
 	case errors.Is(err, saga.ErrCancelled):
-		// Cancelling has released nothing less for the caller than Cancelled:
-		// to give the same answer each time, both are called cancelled.
+		// For the caller, cancelling and cancelled are the same: a repeated request
+		// gets the same answer.
 		c.JSON(http.StatusConflict, Answer{GID: outcome.GID, Status: string(saga.Cancelled), Reason: outcome.Reason})
 	case errors.Is(err, saga.ErrConfirmed):
-		c.JSON(http.StatusConflict, Answer{GID: outcome.GID, Status: string(outcome.State), Reason: "it is paid already"})
+		c.JSON(http.StatusConflict, Answer{GID: outcome.GID, Status: string(outcome.State), Reason: "it is already paid"})
 	case errors.Is(err, saga.ErrMismatch):
-		web.Fail(c, http.StatusConflict, outcome.GID+" was sent before with something else in it: send what was sent then to learn what became of it, or use another order_id")
+		web.Fail(c, http.StatusConflict, outcome.GID+" was sent before with something else: send the first content again to learn its outcome, or use another order_id")
 	case errors.Is(err, saga.ErrNotTried):
-		web.Fail(c, http.StatusConflict, outcome.GID+" is not reserved in full: send POST /reservations again to reserve it, or cancel it")
+		web.Fail(c, http.StatusConflict, outcome.GID+" is not fully reserved: send POST /reservations again, or cancel it")
 	case errors.Is(err, saga.ErrNotOpen):
-		web.Fail(c, http.StatusConflict, outcome.GID+" cannot be decided any more: the time to pay is over")
+		web.Fail(c, http.StatusConflict, outcome.GID+" can no longer be decided: the time to pay is over")
 	case errors.Is(err, saga.ErrNotFound):
 		web.Fail(c, http.StatusNotFound, "no such reservation")
 	case errors.Is(err, saga.ErrInvalid):
 		web.Fail(c, http.StatusBadRequest, err.Error())
 	default:
-		web.Unavailable(c, "the outcome is not known yet: send the same request again to learn it", err)
+		web.Unavailable(c, "the outcome is unknown: send the same request again to learn it", err)
 	}
 }
 
-// underWay is the answer for a transaction that is decided and not finished.
+// underWay returns the answer for a transaction that is decided and not finished.
 func (a api) underWay(outcome saga.Outcome) Answer {
 	answer := Answer{GID: outcome.GID, Status: string(outcome.State),
-		Explained: outcome.State.Explain() + "; send the same request again to see whether it is done"}
+		Explained: outcome.State.Explain() + "; send the same request again to see whether it is finished"}
 	if !a.public.Any() {
 		answer.LookAt = "/transactions/" + outcome.GID
 	}
@@ -118,7 +116,7 @@ func (a api) getNotifications(c *gin.Context) {
 }
 
 func (a api) postFaults(c *gin.Context) {
-	to := a.faults.get() // what the body does not name stays
+	to := a.faults.get() // a switch that the body does not name stays
 	if !web.Decode(c, &to) {
 		return
 	}

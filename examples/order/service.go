@@ -19,10 +19,10 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Service takes orders. It is put together as a user's own service would be.
+// Service takes orders.
 type Service struct {
 	backend   *backend
-	orch      *embedded.Engine
+	engine    *embedded.Engine
 	stock     *stock.Stock
 	publisher *message.Publisher
 	consumer  *message.Consumer
@@ -32,20 +32,19 @@ type Service struct {
 	failed    error         // what Run returned; readable after ran
 }
 
-// The stream, and what a placed order is published on.
+// The stream, and the subject of placed orders.
 const (
 	stream      = "ORDERS"
 	orderPlaced = "orders.placed"
 )
 
-// Start puts the service together and begins to recover what an earlier
-// process has left.
+// Start opens the service, and begins to finish the transactions of an earlier process.
 func Start(ctx context.Context, config Config) (*Service, error) {
 	backend, err := openBackend(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{backend: backend, faults: &faults{cable: backend.cable}, public: config.Public, ran: make(chan struct{})}
+	s := &Service{backend: backend, faults: &faults{dialer: backend.dialer}, public: config.Public, ran: make(chan struct{})}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
 	}
@@ -58,7 +57,7 @@ func (s *Service) start(ctx context.Context) error {
 		return err
 	}
 	if err := db.WithContext(ctx).AutoMigrate(&Notification{}); err != nil {
-		return fmt.Errorf("migrating the notifications: %w", err)
+		return fmt.Errorf("migrate the notifications: %w", err)
 	}
 	broker, err := natsjs.New(s.backend.nats, natsjs.Config{})
 	if err != nil {
@@ -69,13 +68,13 @@ func (s *Service) start(ctx context.Context) error {
 		return err
 	}
 	s.stock = stock.New(db)
-	if s.orch, err = embedded.Open(ctx, db, embedded.Config{MaxBackoff: 5 * time.Second}); err != nil {
+	if s.engine, err = embedded.Open(ctx, db, embedded.Config{MaxBackoff: 5 * time.Second}); err != nil {
 		return err
 	}
-	// Without the fault switches these are s.stock and publisher themselves.
+	// A service without the fault switches registers s.stock and s.publisher.
 	err = errors.Join(
-		tcc.Register(s.orch, faultyStock{s.stock, s.faults}),
-		tcc.Register(s.orch, faultyPublisher{s.publisher, s.faults}),
+		tcc.Register(s.engine, faultyStock{s.stock, s.faults}),
+		tcc.Register(s.engine, faultyPublisher{s.publisher, s.faults}),
 	)
 	if err != nil {
 		return err
@@ -86,19 +85,19 @@ func (s *Service) start(ctx context.Context) error {
 	}
 	go func() {
 		defer close(s.ran)
-		s.failed = s.orch.Run(context.WithoutCancel(ctx)) // until Stop
+		s.failed = s.engine.Run(context.WithoutCancel(ctx)) // until Stop
 	}()
 	return nil
 }
 
-// Order is the body of POST /orders, and the message that announces it.
+// Order is the body of POST /orders, and the message that is published.
 type Order struct {
 	OrderID  string `json:"order_id"`
 	SKU      string `json:"sku"`
 	Quantity int64  `json:"quantity"`
 }
 
-// plan is what placing an order takes: stock locked, and a message sent.
+// plan returns the branches of an order: stock is locked, and a message published.
 func (o Order) plan() ([]tcc.Payload, error) {
 	body, err := json.Marshal(o)
 	if err != nil {
@@ -110,8 +109,7 @@ func (o Order) plan() ([]tcc.Payload, error) {
 	}, nil
 }
 
-// Notification is what the consumer of placed orders writes: one row each time
-// that it handles one.
+// Notification is a row that the consumer writes for each message that it handles.
 type Notification struct {
 	ID        uint64    `json:"-" gorm:"primaryKey"`
 	OrderID   string    `json:"order_id"`
@@ -121,11 +119,11 @@ type Notification struct {
 	HandledAt time.Time `json:"handled_at"`
 }
 
-// notify handles a placed order, in the local transaction with its inbox row.
+// notify handles a placed order, in the local transaction of its inbox row.
 func notify(ctx context.Context, tx *gorm.DB, m message.Received) error {
 	var order Order
 	if err := json.Unmarshal(m.Data, &order); err != nil {
-		return fmt.Errorf("decoding the order: %w", err)
+		return fmt.Errorf("decode the order: %w", err)
 	}
 	return tx.Create(&Notification{OrderID: order.OrderID, SKU: order.SKU, Quantity: order.Quantity,
 		MessageID: m.ID, HandledAt: time.Now().UTC()}).Error

@@ -7,19 +7,18 @@ import (
 	"time"
 )
 
-// shutdown ends the service in the order in which its parts need each other: what
-// is used ends after what uses it.
+// shutdown ends the parts of the service in order: a part ends before the parts that it
+// uses.
 //
-//  1. No new requests are taken, and those under way are answered: their handlers
-//     need the orchestrator.
-//  2. The orchestrator finishes what is under way, and gives its lease back so that
-//     another instance resumes at once what is left: its branches need the broker
-//     and the database.
-//  3. The consumer finishes its message.
+//  1. The HTTP server refuses new requests and answers those under way: their handlers
+//     use the engine.
+//  2. The engine finishes the calls under way, and releases its lease, so that another
+//     instance takes over at once. Its branches use the broker and the database.
+//  3. The publisher and the consumer finish their messages.
 //  4. The connections to the broker and to the database are closed.
 //
-// Each step has a time of its own, so that a slow one takes none of the next. A step
-// that runs out of it is interrupted, which is as safe as a crash.
+// Each step has its own time limit. At the limit it is interrupted, which is as safe as
+// a crash.
 func shutdown(server *http.Server, service *Service) error {
 	err := within(context.Background(), requestGrace, server.Shutdown)
 	if err != nil {
@@ -28,19 +27,18 @@ func shutdown(server *http.Server, service *Service) error {
 	return errors.Join(err, service.Stop(context.Background()))
 }
 
-// The times of the steps; together they stay below the 30 seconds that Kubernetes
-// gives a process by default.
+// The time limits. The sum is at most 30 seconds, which Kubernetes allows by default.
 const (
 	requestGrace = 10 * time.Second
 	workGrace    = 10 * time.Second
 	messageGrace = 5 * time.Second
 )
 
-// Stop takes the steps that come after the requests. It ends with ctx at the latest.
+// Stop takes the steps after the HTTP server. It ends with ctx at the latest.
 func (s *Service) Stop(ctx context.Context) error {
 	var errs []error
-	if s.orch != nil {
-		errs = append(errs, within(ctx, workGrace, s.orch.Stop))
+	if s.engine != nil {
+		errs = append(errs, within(ctx, workGrace, s.engine.Stop))
 	}
 	if s.publisher != nil {
 		errs = append(errs, within(ctx, messageGrace, s.publisher.Stop))

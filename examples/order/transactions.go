@@ -15,7 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
-// TransactionView is a transaction for somebody who asks what happened.
+// TransactionView is a transaction as the page shows it.
 type TransactionView struct {
 	GID        string       `json:"gid"`
 	State      string       `json:"state"`
@@ -29,13 +29,13 @@ type TransactionView struct {
 	DeadlineAt *time.Time   `json:"deadline_at"`
 	DecidedAt  *time.Time   `json:"decided_at,omitempty"`
 	FinishedAt *time.Time   `json:"finished_at,omitempty"`
-	NextAt     *time.Time   `json:"next_at,omitempty"` // when it is looked at next
+	NextAt     *time.Time   `json:"next_at,omitempty"` // when it is due next
 	PausedAt   *time.Time   `json:"paused_at,omitempty"`
 	Branches   []BranchView `json:"branches"`
 	Acts       []ActView    `json:"operators,omitempty"`
 }
 
-// ActView is what an operator has done.
+// ActView is an operator's action.
 type ActView struct {
 	Act string     `json:"act"`
 	Who string     `json:"who"`
@@ -52,7 +52,7 @@ type BranchView struct {
 	Attempts []AttemptView   `json:"failed_attempts"`
 }
 
-// BarrierView is a barrier row, in words.
+// BarrierView is a barrier row with an explanation.
 type BarrierView struct {
 	State       string     `json:"state"`
 	Explained   string     `json:"explained"`
@@ -72,7 +72,7 @@ type AttemptView struct {
 }
 
 func (a api) getTransaction(c *gin.Context) {
-	found, err := a.orch.Lookup(c.Request.Context(), web.Param(c, "gid"))
+	found, err := a.engine.Lookup(c.Request.Context(), web.Param(c, "gid"))
 	switch {
 	case errors.Is(err, saga.ErrNotFound):
 		web.Fail(c, http.StatusNotFound, noTransaction)
@@ -97,22 +97,22 @@ func (a api) getTransaction(c *gin.Context) {
 	c.IndentedJSON(http.StatusOK, view)
 }
 
-// acts are what an operator can do to a transaction, by the last part of the path.
-var acts = map[string]func(o *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error{
+// acts are the operator's actions, by the last part of the path.
+var acts = map[string]func(e *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error{
 	"retry":  (*embedded.Engine).Retry,
 	"pause":  (*embedded.Engine).Pause,
 	"resume": (*embedded.Engine).Resume,
-	"confirm": func(o *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error {
-		_, err := o.Decide(ctx, gid, saga.Confirming, by)
+	"confirm": func(e *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error {
+		_, err := e.Decide(ctx, gid, saga.Confirming, by)
 		return err
 	},
-	"cancel": func(o *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error {
-		_, err := o.Decide(ctx, gid, saga.Cancelling, by)
+	"cancel": func(e *embedded.Engine, ctx context.Context, gid string, by saga.Operator) error {
+		_, err := e.Decide(ctx, gid, saga.Cancelling, by)
 		return err
 	},
 }
 
-// postAct lets an operator act on a transaction.
+// postAct makes an operator's action on a transaction.
 func (a api) postAct(c *gin.Context) {
 	act, known := acts[web.Param(c, "act")]
 	if !known {
@@ -127,10 +127,10 @@ func (a api) postAct(c *gin.Context) {
 		return
 	}
 	if by.Who == "" || by.Why == "" {
-		web.Fail(c, http.StatusBadRequest, `the body needs "who" and "why": acts are recorded with both`)
+		web.Fail(c, http.StatusBadRequest, `the body needs "who" and "why": both are recorded`)
 		return
 	}
-	err := act(a.orch, c.Request.Context(), web.Param(c, "gid"), saga.Operator{Who: by.Who, Why: by.Why})
+	err := act(a.engine, c.Request.Context(), web.Param(c, "gid"), saga.Operator{Who: by.Who, Why: by.Why})
 	switch {
 	case err == nil:
 		a.getTransaction(c)
@@ -142,11 +142,11 @@ func (a api) postAct(c *gin.Context) {
 		errors.Is(err, saga.ErrNotOpen), errors.Is(err, saga.ErrNotTried):
 		web.Fail(c, http.StatusConflict, err.Error())
 	default:
-		web.Unavailable(c, "it is not known whether this was done: look at the transaction, or try again", err)
+		web.Unavailable(c, "it is unknown whether this was done: look at the transaction, or try again", err)
 	}
 }
 
-const noTransaction = "no such transaction; orders are order-ID, reservations reservation-ID"
+const noTransaction = "no such transaction: the gid of an order is order-ID, of a reservation reservation-ID"
 
 func branchView(b saga.BranchView) BranchView {
 	view := BranchView{ID: b.ID, Kind: b.Kind, Payload: b.Payload, Barrier: barrierView(b.Barrier), Attempts: []AttemptView{}}
@@ -168,7 +168,7 @@ func barrierView(row *barrier.Row) BarrierView {
 		ConfirmedAt: at(row.ConfirmedAt), CancelledAt: at(row.CancelledAt), TurnedAway: row.TurnedAway}
 }
 
-// at is nil for a time that has not come.
+// at returns nil for the zero time.
 func at(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

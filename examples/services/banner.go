@@ -8,13 +8,14 @@ import (
 	"github.com/tccsaga/tccsaga/examples/internal/redact"
 )
 
-// banner says where the services are and what to try next.
+// banner returns what the command prints at its start: where the services are, and what
+// to try.
 func banner(config Config) (string, error) {
-	driver := "the orchestrator in the order service"
+	driver := "the embedded engine of the order service"
 	if config.Engine == "dtm" {
 		at, err := url.Parse(config.DTM)
 		if err != nil {
-			return "", errors.New("-dtm is not a URL") // not its text, which has the URL in it
+			return "", errors.New("-dtm is not a URL") // the error is not wrapped: its text holds the URL
 		}
 		driver = "the DTM server at " + redact.URL(at)
 	}
@@ -30,41 +31,41 @@ func banner(config Config) (string, error) {
 }
 
 const headText = `
-Three services, driven by DRIVER.
+Three services. Their transactions are driven by DRIVER.
 `
 
 const publicText = `
-PUBLIC: whoever reaches them as HOSTS can order, set the stock, and read the orders.
-The pages of an operator (/transactions, /barrier) are left out.
+PUBLIC: anybody who reaches HOSTS can order, set the stock, and read the orders.
+The operator's pages (/transactions, /barrier) are left out.
 `
 
-const unsignedText = `A DTM server does not sign: whoever reaches a service can call its branches, too.
+const unsignedText = `A DTM server does not sign: anybody who reaches a service can call its branches, too.
 `
 
 const tourText = `
 Try, in another terminal (curl before 7.82: -H content-type:application/json -d for --json):
 
   curl -X PUT STOCK/stock/phone --json '{"available":10}'
-  curl ORDER/orders --json '{"order_id":"1001","sku":"phone","quantity":1,"email":"ann@example.com"}'   # 201: done; 202: decided, and still under way
+  curl ORDER/orders --json '{"order_id":"1001","sku":"phone","quantity":1,"email":"ann@example.com"}'   # 201: confirmed; 202: decided, and not finished yet
   curl STOCK/stock/phone                 # 9 available, 0 locked, 1 sold
   curl NOTIFICATION/notifications
   curl ORDER/orders
 
-Either is too much, and nothing is left of it anywhere:
+These orders are cancelled in all three services: one for the stock, one for the address:
 
   curl ORDER/orders --json '{"order_id":"1002","sku":"phone","quantity":99,"email":"ann@example.com"}'
   curl ORDER/orders --json '{"order_id":"1003","sku":"phone","quantity":1,"email":"none"}'
 `
 
 const operatorText = `
-Look into it (these pages serve only this machine):
+Look at a transaction (only from this machine):
 
   curl ORDER/transactions/order-1001
-  curl STOCK/barrier/order-1001          # what the barrier of a service knows
+  curl STOCK/barrier/order-1001          # its barrier rows in the stock service
 `
 
 const footText = `
-Kill a service with kill -9 while it works: it is started anew, and every order
+Kill a service with kill -9 while it works: it is started again, and every order
 is placed in all three databases or in none.
 
 Stop with Ctrl-C; the data stays.

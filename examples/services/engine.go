@@ -11,8 +11,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
-// openEngine opens what drives the transactions: all that differs between the
-// embedded orchestrator and a DTM server. Run it once all branches are registered.
+// openEngine opens the engine: the embedded one, or one on a DTM server. The rest of the
+// service is the same for both. Call run when all branches are registered.
 func openEngine(ctx context.Context, config Config, s *service) (engine saga.Engine, run func(context.Context) error, err error) {
 	if config.Engine == "dtm" {
 		// The server calls the branches of this process as it calls the others.
@@ -22,22 +22,22 @@ func openEngine(ctx context.Context, config Config, s *service) (engine saga.Eng
 		}
 		return engine, func(ctx context.Context) error { <-ctx.Done(); return nil }, err
 	}
-	orch, err := embedded.Open(ctx, s.db, embedded.Config{MaxBackoff: 5 * time.Second})
+	embeddedEngine, err := embedded.Open(ctx, s.db, embedded.Config{MaxBackoff: 5 * time.Second})
 	if err != nil {
 		return nil, nil, err
 	}
-	return orch, orch.Run, nil
+	return embeddedEngine, embeddedEngine.Run, nil
 }
 
-// driver is an engine that runs. A nil one is that of a service without an engine.
+// driver is a running engine. It is nil in a service without an engine.
 type driver struct {
 	halt   context.CancelFunc
 	done   chan struct{}
 	failed error // readable after done
 }
 
-// drive runs an engine until stop, not only until ctx ends: the requests that are
-// under way then still need it.
+// drive runs an engine until stop, also after ctx ends: the requests under way still use
+// it.
 func drive(ctx context.Context, run func(context.Context) error) *driver {
 	running, halt := context.WithCancel(context.WithoutCancel(ctx))
 	d := &driver{halt: halt, done: make(chan struct{})}
@@ -48,7 +48,7 @@ func drive(ctx context.Context, run func(context.Context) error) *driver {
 	return d
 }
 
-// ended is closed when the engine has ended by itself, or by stop.
+// ended returns a channel that is closed when the engine has ended.
 func (d *driver) ended() <-chan struct{} {
 	if d == nil {
 		return nil
@@ -56,8 +56,8 @@ func (d *driver) ended() <-chan struct{} {
 	return d.done
 }
 
-// stop drains the engine: it waits for what is under way, for as long as
-// embedded.Config.StopTimeout allows.
+// stop stops the engine. It waits for the calls under way, for at most
+// embedded.Config.StopTimeout.
 func (d *driver) stop() error {
 	if d == nil {
 		return nil

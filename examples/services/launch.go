@@ -15,9 +15,8 @@ import (
 	"time"
 )
 
-// launch starts the three services as processes of their own, and starts one
-// anew that dies, until ctx ends. Then it stops the order service before the two
-// that it needs.
+// launch runs each service as a process until ctx ends, and starts a process that dies
+// again. Then it stops the order service before the two services that it calls.
 func launch(ctx context.Context, config Config) error {
 	program, err := os.Executable()
 	if err != nil {
@@ -28,7 +27,7 @@ func launch(ctx context.Context, config Config) error {
 		return err
 	}
 	fmt.Print(text)
-	// One that does not start ends them all.
+	// If one service does not start, all end.
 	ordering, stop := context.WithCancel(ctx)
 	defer stop()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -53,7 +52,7 @@ func launch(ctx context.Context, config Config) error {
 	return <-failed
 }
 
-// runProcess runs a service until ctx ends, or it does, and reports whether it has
+// runProcess runs a service until the process or ctx ends, and reports whether it has
 // served.
 func runProcess(ctx context.Context, program, name string) (served bool, err error) {
 	command := exec.CommandContext(ctx, program, slices.Concat(os.Args[1:], []string{"-service", name, "-launched"})...)
@@ -71,7 +70,7 @@ func runProcess(ctx context.Context, program, name string) (served bool, err err
 	if err := command.Start(); err != nil {
 		return false, err
 	}
-	// Not a Scanner, which would end at a line that is too long for it.
+	// A Scanner would end at a line that is too long for it.
 	for lines := bufio.NewReader(output); ; {
 		line, err := lines.ReadString('\n')
 		if line = strings.TrimSuffix(line, "\n"); line != "" {
@@ -89,13 +88,13 @@ func runProcess(ctx context.Context, program, name string) (served bool, err err
 	return served, err
 }
 
-// servesAt is in the line that a service prints when it serves.
+// servesAt is part of the line that a service prints when it serves.
 const servesAt = " is at http://"
 
-// launched returns a context that ends with the standard input, which the process
-// that has started this one holds open: so it ends also if that process is killed.
-// Ctrl-C, which a terminal sends to all of them at once, is left to that process,
-// which stops them in order.
+// launched returns a context that ends with the standard input. The launching process holds
+// it open, so the context also ends if that process is killed. A terminal sends Ctrl-C to
+// all processes at once: it is ignored, and the launching process stops the services in
+// order.
 func launched() (context.Context, context.CancelFunc) {
 	signal.Ignore(os.Interrupt)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

@@ -1,11 +1,11 @@
-// Command services is an order on tccsaga that three services fulfil together:
-// the order service runs the transactions, the stock service locks the stock, and
-// the notification service tells the customer, each with a database of its own.
+// Command services is three services on tccsaga, each with its own database. The order
+// service runs the transactions, the stock service locks the stock, and the notification
+// service notifies the customer.
 //
 //	go run ./examples/services
 //
-// starts all three, on SQLite files. With -engine dtm, a DTM server drives the
-// transactions instead of the orchestrator that is embedded in the order service.
+// starts all three, on SQLite files. With -engine dtm, a DTM server drives the transactions
+// instead of the engine embedded in the order service.
 package main
 
 import (
@@ -23,13 +23,13 @@ import (
 	"github.com/tccsaga/tccsaga/examples/internal/web"
 )
 
-// Config says what the services run on.
+// Config is the flags.
 type Config struct {
 	Service string    // order, stock or notification; empty starts all three
 	Data    string    // folder
-	Public  web.Hosts // by which other machines call the services; without any, only this machine does
+	Public  web.Hosts // by which other machines call the services; empty if only this machine does
 
-	// Launched says that another process has started this service, and stops it
+	// Launched is set if another process has started this service. That process stops it
 	// by closing its standard input.
 	Launched bool
 
@@ -67,15 +67,15 @@ func parse(arguments []string) (config Config, err error) {
 	flags := flag.NewFlagSet("services", flag.ContinueOnError)
 	flags.StringVar(&config.Service, "service", "", "only this `service`: order, stock or notification")
 	flags.StringVar(&config.Data, "data", "services-data", "`folder` for the SQLite files and the key that signs the calls")
-	flags.Var(&config.Public, "public", "`hosts` by which other machines call the services, with commas between them: needed for addresses that they reach, and leaves out the pages of an operator")
-	flags.BoolVar(&config.Launched, "launched", false, "stop when the standard input ends, and not at Ctrl-C; set for the services that this command starts")
+	flags.Var(&config.Public, "public", "`hosts` by which other machines call the services, with commas between them: needed if they reach the addresses; leaves out the operator's pages")
+	flags.BoolVar(&config.Launched, "launched", false, "stop at the end of the standard input, and not at Ctrl-C; set for the services that this command starts")
 	flags.StringVar(&config.OrderAddr, "order-addr", "127.0.0.1:8081", "`address` of the order service")
 	flags.StringVar(&config.StockAddr, "stock-addr", "127.0.0.1:8082", "`address` of the stock service")
 	flags.StringVar(&config.NotificationAddr, "notification-addr", "127.0.0.1:8083", "`address` of the notification service")
-	flags.StringVar(&config.OrderURL, "order-url", "", "`URL` at which others reach the order service, if not by its address")
-	flags.StringVar(&config.StockURL, "stock-url", "", "the same of the stock service, a `URL`")
-	flags.StringVar(&config.NotificationURL, "notification-url", "", "the same of the notification service, a `URL`")
-	const instead = " service instead of SQLite, a `URL`: mysql://user:password@host:port/database or postgres://user:password@host:port/database"
+	flags.StringVar(&config.OrderURL, "order-url", "", "`URL` at which the services and a DTM server reach the order service, if not at its address")
+	flags.StringVar(&config.StockURL, "stock-url", "", "`URL` of the stock service, in the same way")
+	flags.StringVar(&config.NotificationURL, "notification-url", "", "`URL` of the notification service, in the same way")
+	const instead = " service, a `URL` instead of SQLite: mysql://user:password@host:port/database or postgres://user:password@host:port/database"
 	flags.StringVar(&config.OrderDB, "order-db", "", "database of the order"+instead)
 	flags.StringVar(&config.StockDB, "stock-db", "", "database of the stock"+instead)
 	flags.StringVar(&config.NotificationDB, "notification-db", "", "database of the notification"+instead)
@@ -84,7 +84,7 @@ func parse(arguments []string) (config Config, err error) {
 	if err := flags.Parse(arguments); err != nil {
 		return config, err
 	}
-	complain := func(format string, values ...any) (Config, error) {
+	misused := func(format string, values ...any) (Config, error) {
 		err := fmt.Errorf(format, values...)
 		fmt.Fprintln(os.Stderr, "services:", err)
 		flags.Usage()
@@ -92,10 +92,10 @@ func parse(arguments []string) (config Config, err error) {
 	}
 	switch {
 	case flags.NArg() > 0:
-		// Not the argument, which may be a URL with a password.
-		return complain("there is an argument that belongs to no flag")
+		// The argument is not printed: it may be a URL with a password.
+		return misused("there is an argument without a flag")
 	case config.Engine != "embedded" && config.Engine != "dtm":
-		return complain("-engine is %q: use embedded or dtm", config.Engine)
+		return misused("-engine is %q: use embedded or dtm", config.Engine)
 	}
 	for _, at := range []struct{ url, addr *string }{
 		{&config.OrderURL, &config.OrderAddr}, {&config.StockURL, &config.StockAddr}, {&config.NotificationURL, &config.NotificationAddr},
@@ -107,7 +107,7 @@ func parse(arguments []string) (config Config, err error) {
 	return config, nil
 }
 
-// hosts are the hosts that requests may be for, besides this machine.
+// hosts returns the hosts that requests may name, besides this machine.
 func (c Config) hosts() web.Hosts {
 	return c.Public.With(c.OrderURL).With(c.StockURL).With(c.NotificationURL)
 }

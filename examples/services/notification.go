@@ -13,7 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Notify asks for a customer to be told, if the order is placed.
+// Notify is the payload: notify a customer if the order is placed.
 type Notify struct {
 	OrderID string
 	Email   string
@@ -23,7 +23,7 @@ type Notify struct {
 // Branch names the kind of branch.
 func (Notify) Branch() string { return "notification.send" }
 
-// Notification is the row of one; a mailer would take those that are sent.
+// Notification is a row; a mailer would send the rows in state sent.
 type Notification struct {
 	OrderID string `json:"order_id" gorm:"primaryKey;size:100"`
 	Email   string `json:"email"`
@@ -34,7 +34,7 @@ type Notification struct {
 // notifications is the branch.
 type notifications struct{}
 
-// Try prepares the notification, or says no to an address that is none.
+// Try prepares the notification, or rejects a wrong address.
 func (notifications) Try(_ context.Context, tx *gorm.DB, in Notify) error {
 	if !strings.Contains(in.Email, "@") {
 		return tcc.Reject(errors.New("the customer has no e-mail address"))
@@ -42,17 +42,17 @@ func (notifications) Try(_ context.Context, tx *gorm.DB, in Notify) error {
 	return insert(tx, &Notification{OrderID: in.OrderID, Email: in.Email, Text: in.Text, State: "prepared"})
 }
 
-// Confirm sends it.
+// Confirm marks it sent.
 func (notifications) Confirm(_ context.Context, tx *gorm.DB, in Notify) error {
 	return changed(tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "sent"))
 }
 
-// Cancel drops it.
+// Cancel marks it dropped.
 func (notifications) Cancel(_ context.Context, tx *gorm.DB, in Notify) error {
 	return changed(tx.Model(&Notification{OrderID: in.OrderID}).Update("state", "dropped"))
 }
 
-// runNotifications is the notification service.
+// runNotifications runs the notification service.
 func runNotifications(ctx context.Context, config Config) error {
 	s, err := newService(ctx, config, "notification", config.NotificationAddr, config.NotificationDB, &Notification{})
 	if err != nil {

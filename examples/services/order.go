@@ -33,7 +33,7 @@ type Order struct {
 // Branch names the kind of branch.
 func (Order) Branch() string { return "order.place" }
 
-// orders is the branch: the order itself is all or nothing with the rest.
+// orders is the branch that places the order itself.
 type orders struct{}
 
 // Try writes the order as pending.
@@ -52,25 +52,25 @@ func (orders) Cancel(_ context.Context, tx *gorm.DB, in Order) error {
 	return changed(tx.Model(&Order{OrderID: in.OrderID}).Update("state", "cancelled"))
 }
 
-// insert writes a row, or says no if there is one already: an order id is new
-// again for the orchestrator after its retention, and not for the tables.
+// insert writes a row, or rejects if it exists: after the retention an order id is new for
+// the engine, but not for the table.
 func insert(tx *gorm.DB, row any) error {
 	written := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(row)
 	if written.Error == nil && written.RowsAffected == 0 {
-		return tcc.Reject(errors.New("there is an order with this id from long ago"))
+		return tcc.Reject(errors.New("an old order has this id"))
 	}
 	return written.Error
 }
 
-// changed checks that a Confirm or Cancel has found the row of its Try.
+// changed checks that a Confirm or Cancel found the row of its Try.
 func changed(updated *gorm.DB) error {
 	if updated.Error == nil && updated.RowsAffected != 1 {
-		return fmt.Errorf("%d rows have changed instead of 1: was the row changed by hand?", updated.RowsAffected)
+		return fmt.Errorf("%d rows changed, want 1: was the row changed by hand?", updated.RowsAffected)
 	}
 	return updated.Error
 }
 
-// runOrders is the order service, which runs the transactions.
+// runOrders runs the order service, which has the engine.
 func runOrders(ctx context.Context, config Config) error {
 	s, err := newService(ctx, config, "order", config.OrderAddr, config.OrderDB, &Order{})
 	if err != nil {
@@ -85,18 +85,18 @@ func runOrders(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	shelves, err := remote.NewService(config.StockURL+"/branches", remote.ServiceConfig{Name: "stock", Keys: keys})
+	stockService, err := remote.NewService(config.StockURL+"/branches", remote.ServiceConfig{Name: "stock", Keys: keys})
 	if err != nil {
 		return err
 	}
-	mail, err := remote.NewService(config.NotificationURL+"/branches", remote.ServiceConfig{Name: "notification", Keys: keys})
+	notificationService, err := remote.NewService(config.NotificationURL+"/branches", remote.ServiceConfig{Name: "notification", Keys: keys})
 	if err != nil {
 		return err
 	}
 	err = errors.Join(
 		tcc.Register(engine, orders{}),
-		tcc.RegisterRemote[stock.Lock](engine, shelves),
-		tcc.RegisterRemote[Notify](engine, mail),
+		tcc.RegisterRemote[stock.Lock](engine, stockService),
+		tcc.RegisterRemote[Notify](engine, notificationService),
 	)
 	if err != nil {
 		return err
@@ -111,20 +111,20 @@ func runOrders(ctx context.Context, config Config) error {
 
 var validOrderID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,80}$`)
 
-// check says why the order can never be placed, if it cannot.
+// check returns an error if the order can never be placed.
 func (o Order) check() error {
 	switch {
 	case !validOrderID.MatchString(o.OrderID):
 		return errors.New("order_id must be 1 to 80 letters, digits, dots, dashes and underscores")
 	case o.State != "":
-		return errors.New("state is not for the caller to set")
+		return errors.New("state must not be set")
 	case len(o.Email) > 254 || strings.ContainsFunc(o.Email, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return errors.New("email must have at most 254 printable characters")
 	}
 	return web.CheckItem(o.SKU, o.Quantity)
 }
 
-// postOrder places an order: in three databases, or in none.
+// postOrder places an order in three databases, or in none.
 func (s *service) postOrder(c *gin.Context, engine saga.Engine) {
 	var o Order
 	if !web.Decode(c, &o) {
@@ -142,9 +142,8 @@ func (s *service) postOrder(c *gin.Context, engine saga.Engine) {
 	answer := gin.H{"gid": outcome.GID, "state": outcome.State}
 	switch {
 	case err == nil && !outcome.State.Finished():
-		// Decided, so never refused any more, but not done: not every branch
-		// could be confirmed yet.
-		answer["explained"] = outcome.State.Explain() + "; send the same request again to see whether it is done"
+		// The decision is final, and some branch is not confirmed yet.
+		answer["explained"] = outcome.State.Explain() + "; send the same request again to see whether it is finished"
 		if !s.public {
 			answer["look_at"] = "/transactions/" + outcome.GID
 		}
@@ -155,11 +154,11 @@ func (s *service) postOrder(c *gin.Context, engine saga.Engine) {
 		answer["reason"] = outcome.Reason
 		c.JSON(http.StatusConflict, answer)
 	case errors.Is(err, saga.ErrMismatch):
-		web.Fail(c, http.StatusConflict, "order_id "+o.OrderID+" was sent before with something else in it: send what was sent then to learn what became of it, or use another order_id")
+		web.Fail(c, http.StatusConflict, "order_id "+o.OrderID+" was sent before with something else: send the first content again to learn its outcome, or use another order_id")
 	case errors.Is(err, saga.ErrInvalid):
 		web.Fail(c, http.StatusBadRequest, err.Error())
 	default:
-		web.Unavailable(c, "the outcome is not known yet: send the same request again to learn it", err)
+		web.Unavailable(c, "the outcome is unknown: send the same request again to learn it", err)
 	}
 }
 
@@ -179,7 +178,7 @@ func getTransaction(c *gin.Context, engine saga.Engine) {
 	found, err := engine.Lookup(c.Request.Context(), web.Param(c, "gid"))
 	switch {
 	case errors.Is(err, saga.ErrNotFound):
-		web.Fail(c, http.StatusNotFound, "no such transaction; that of an order is order-ID")
+		web.Fail(c, http.StatusNotFound, "no such transaction: the gid of an order is order-ID")
 		return
 	case errors.Is(err, saga.ErrInvalid):
 		web.Fail(c, http.StatusBadRequest, err.Error())

@@ -25,8 +25,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
-// service is what the three have in common: a database, a host of branches, and
-// an HTTP server.
+// service is the common part of the three: a database, a host of branches, and an HTTP
+// server.
 type service struct {
 	name     string
 	db       *gorm.DB
@@ -34,12 +34,12 @@ type service struct {
 	host     *remote.Host
 	routes   *gin.Engine
 	listener net.Listener
-	hosts    web.Hosts // that requests may be for, besides this machine
+	hosts    web.Hosts // that requests may name, besides this machine
 	public   bool      // other machines reach it
 }
 
-// newService takes the address of a service, and opens its database and the host of
-// its branches.
+// newService listens on the address of a service, and opens its database and the host of its
+// branches.
 func newService(ctx context.Context, config Config, name, addr, location string, tables ...any) (*service, error) {
 	listener, err := web.Listen(addr, config.Public)
 	if err != nil {
@@ -73,10 +73,9 @@ func newService(ctx context.Context, config Config, name, addr, location string,
 	return s, nil
 }
 
-// serve serves until ctx ends, or the engine does, and then shuts down in
-// the order in which the parts need each other: no new requests are taken and those
-// under way are answered; then the engine, if the service has one, finishes what is
-// under way. The database comes last, with close.
+// serve serves until ctx or the engine ends. Then it stops the parts in order: the HTTP
+// server answers the requests under way, and then the engine, if there is one, finishes
+// its calls. The database is closed last, by close.
 func (s *service) serve(ctx context.Context, engine *driver) (err error) {
 	server := web.NewServer(web.Guard(s.routes, s.hosts))
 	served := make(chan error, 1)
@@ -90,7 +89,7 @@ func (s *service) serve(ctx context.Context, engine *driver) (err error) {
 	case err = <-served:
 	case <-engine.ended():
 	}
-	fmt.Println(s.name, "is stopping: waiting for what is under way")
+	fmt.Println(s.name, "is stopping: waiting for requests and calls under way")
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if late := server.Shutdown(draining); late != nil {
@@ -104,7 +103,7 @@ func (s *service) serve(ctx context.Context, engine *driver) (err error) {
 	return err
 }
 
-// clean removes what is old from the barrier, every hour.
+// clean removes old rows of the barrier, every hour.
 func (s *service) clean(ctx context.Context) {
 	hour := time.NewTicker(time.Hour)
 	defer hour.Stop()
@@ -115,7 +114,7 @@ func (s *service) clean(ctx context.Context) {
 		case <-hour.C:
 		}
 		if _, err := s.host.Clean(ctx, 7*24*time.Hour); err != nil && ctx.Err() == nil {
-			slog.Warn("cleaning the barrier", slog.Any("error", err))
+			slog.Warn("the barrier could not be cleaned", slog.Any("error", err))
 		}
 	}
 }
@@ -125,7 +124,7 @@ func (s *service) close() {
 	database.Close(s.db)
 }
 
-// getBarrier shows what the barrier of this service knows of a transaction.
+// getBarrier shows the barrier rows of a transaction in this service.
 func (s *service) getBarrier(c *gin.Context) {
 	gid := web.Param(c, "gid")
 	if err := barrier.ValidateGID(gid); err != nil {
@@ -144,8 +143,8 @@ func (s *service) getBarrier(c *gin.Context) {
 	c.JSON(http.StatusOK, views)
 }
 
-// signingKeys is the key that the services share, in a file that the first of
-// them writes. A DTM server cannot sign, so that with one there are none.
+// signingKeys returns the key that the services share: the first service writes it into a
+// file. With a DTM server there is none, because it cannot sign.
 func signingKeys(config Config) ([]remote.Key, error) {
 	if config.Engine == "dtm" {
 		return nil, nil
@@ -155,8 +154,8 @@ func signingKeys(config Config) ([]remote.Key, error) {
 	if err := os.MkdirAll(config.Data, 0o755); err != nil {
 		return nil, err
 	}
-	// A link appears with its content, or not at all: whoever comes second reads
-	// what the first has written.
+	// A link appears with its whole content, or not at all. The second service reads the
+	// key of the first.
 	file := filepath.Join(config.Data, "key")
 	draft := fmt.Sprintf("%s.%d", file, os.Getpid())
 	if err := os.WriteFile(draft, []byte(hex.EncodeToString(secret)), 0o600); err != nil {

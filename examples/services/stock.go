@@ -8,7 +8,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// runStock is the stock service: the ready-made branch, in a host.
+// runStock runs the stock service: the ready-made branch, in a host.
 func runStock(ctx context.Context, config Config) error {
 	s, err := newService(ctx, config, "stock", config.StockAddr, config.StockDB)
 	if err != nil {

@@ -11,19 +11,19 @@ import (
 	"gorm.io/gorm"
 )
 
-// ErrNotMigrated is wrapped by [Check] when tables are missing or a migration
-// was broken off; [Migrate] mends it.
+// ErrNotMigrated is wrapped by the error of [Check] if tables are missing or a migration
+// was broken off. [Migrate] completes it.
 var ErrNotMigrated = errors.New("the schema is not installed completely: run schema.Migrate, or the statements of schema.Script")
 
-// ErrNewer is wrapped by [Check] and [Migrate] when the database holds a newer
-// schema than this version of the library knows: upgrade the library.
+// ErrNewer is wrapped by the errors of [Check] and [Migrate] if the schema in the database
+// is newer than this version of the library.
 var ErrNewer = errors.New("the schema is newer than this version of tccsaga: upgrade the library")
 
-// Check says whether the database db holds the complete schema of this
-// version: its tables, columns, primary keys, check constraints and indexes. It
-// returns nil, or an error that says what is missing and what to do; for a
-// constraint that was dropped by hand, that is the statement that adds it. It
-// changes nothing. Constraints and indexes are found by their names and columns.
+// Check returns nil if the database db has the complete schema of this version: its tables,
+// columns, primary keys, check constraints and indexes. Otherwise the error says what is
+// missing and what to do; for a constraint that was dropped by hand, it has the statement
+// that adds it. Check changes nothing. It compares the names and columns of constraints and
+// indexes, not their conditions.
 func Check(ctx context.Context, db *gorm.DB) error {
 	dialect, err := dialectOf(db)
 	if err != nil {
@@ -53,7 +53,7 @@ func Check(ctx context.Context, db *gorm.DB) error {
 	return nil
 }
 
-// installed reads which version the database holds; 0 is none.
+// installed reads the version of the schema in the database; 0 is none.
 func installed(ctx context.Context, db *gorm.DB) (version int, complete bool, err error) {
 	if err := reach(ctx, db); err != nil {
 		return 0, false, err
@@ -65,7 +65,7 @@ func installed(ctx context.Context, db *gorm.DB) (version int, complete bool, er
 	var done int
 	err = one(ctx, db.Statement.ConnPool, "SELECT COALESCE(MAX(version), 0), COALESCE(MIN(complete), 0) FROM saga_schema", &version, &done)
 	if err != nil {
-		return 0, false, fmt.Errorf("reading the schema version: %w", err)
+		return 0, false, fmt.Errorf("read the schema version: %w", err)
 	}
 	return version, done == 1, nil
 }
@@ -84,9 +84,9 @@ func reach(ctx context.Context, db *gorm.DB) error {
 	}
 	switch {
 	case !name.Valid:
-		return errors.New("the DSN names no database: it ends in /DATABASE, before the parameters")
+		return errors.New("the DSN names no database: add /DATABASE before the parameters")
 	case autocommit == 0:
-		return errors.New("the connections have autocommit=0, which is not supported: take it out of the DSN or the server's init_connect")
+		return errors.New("the connections have autocommit=0, which is not supported: remove it from the DSN or from the server's init_connect")
 	}
 	return nil
 }
@@ -102,7 +102,8 @@ func checkTable(ctx context.Context, db *gorm.DB, t table) error {
 	if hasColumns(ctx, db, t) == nil {
 		return checkConstraints(ctx, db, t)
 	}
-	// It is the table's fault only if it fails again while the database is there.
+	// The connection may have been lost: the table is wrong only if it fails again while the
+	// database can be reached.
 	if err := reach(ctx, db); err != nil {
 		return err
 	}
@@ -124,14 +125,14 @@ func hasTable(ctx context.Context, db *gorm.DB, name string) (bool, error) {
 	}
 	var n int
 	if err := one(ctx, db.Statement.ConnPool, query, &n); err != nil {
-		return false, fmt.Errorf("looking for the table %s: %w", name, err)
+		return false, fmt.Errorf("look for the table %s: %w", name, err)
 	}
 	return n > 0, nil
 }
 
 func hasColumns(ctx context.Context, db *gorm.DB, t table) error {
-	// Naming the columns, rather than asking for all, also keeps PostgreSQL
-	// drivers from answering out of a prepared statement's old description.
+	// The columns are named, because for * a PostgreSQL driver may answer from the old
+	// description of a prepared statement.
 	query := "SELECT " + strings.Join(t.columns, ", ") + " FROM " + t.name + " WHERE 1 = 0"
 	rows, err := db.Statement.ConnPool.QueryContext(ctx, query)
 	if err != nil {
@@ -141,8 +142,8 @@ func hasColumns(ctx context.Context, db *gorm.DB, t table) error {
 	return rows.Err()
 }
 
-// one reads the only row that a query has. QueryRowContext of gorm's prepared
-// statements would panic where the connection is lost.
+// one reads the only row of a query. QueryRowContext of gorm's prepared statements would
+// panic when the connection is lost.
 func one(ctx context.Context, pool gorm.ConnPool, query string, values ...any) error {
 	rows, err := pool.QueryContext(ctx, query)
 	if err != nil {

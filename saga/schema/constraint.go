@@ -9,12 +9,11 @@ import (
 	"gorm.io/gorm"
 )
 
-// constraint is a primary key, a check constraint or an index, as the schema
-// declares it.
+// constraint is a primary key, a check constraint or an index of the schema.
 type constraint struct {
-	what string // how people call it
-	find string // a pattern of its line, in what the database says of the table
-	mend string // the statement that adds it; empty where there is none
+	name string // for people
+	find string // a pattern of its line in described
+	mend string // the statement that adds it; empty if there is none
 }
 
 var (
@@ -50,21 +49,21 @@ func indexOf(statement string) (table string, c constraint, found bool) {
 	return index[2], constraint{"the index " + index[1], "^key " + regexp.QuoteMeta(plain(index[1]+" "+index[3])), statement}, true
 }
 
-// plain writes a definition as plain, lower-case words.
+// plain returns a definition in lower case, without quotes.
 func plain(definition string) string {
 	return strings.ToLower(strings.NewReplacer("`", "", `"`, "", ", ", ",", "IF NOT EXISTS ", "").Replace(strings.TrimSpace(definition)))
 }
 
-// checkConstraints returns an error that names the first constraint that a table
-// lacks, and the statement that adds it. It goes by the names and columns that the
-// catalog of the database has; it does not read conditions.
+// checkConstraints returns an error with the first constraint that a table lacks, and the
+// statement that adds it. It compares names and columns with the catalog of the database,
+// not conditions.
 func checkConstraints(ctx context.Context, db *gorm.DB, t table) error {
 	if len(t.constraints) == 0 {
 		return nil
 	}
 	lines, err := described(ctx, db, t.name)
 	if err != nil {
-		return fmt.Errorf("reading the constraints of the table %s: %w", t.name, err)
+		return fmt.Errorf("read the constraints of the table %s: %w", t.name, err)
 	}
 	for _, c := range t.constraints {
 		pattern := regexp.MustCompile(c.find)
@@ -79,19 +78,19 @@ func checkConstraints(ctx context.Context, db *gorm.DB, t table) error {
 		if db.Dialector.Name() == "sqlite" && !strings.HasPrefix(c.mend, "CREATE") {
 			mend = "SQLite cannot add it: create the table anew with its statement of schema.Script, and copy the rows"
 		}
-		return fmt.Errorf("table %s lacks %s; %s: %w", t.name, c.what, mend, ErrNotMigrated)
+		return fmt.Errorf("table %s lacks %s; %s: %w", t.name, c.name, mend, ErrNotMigrated)
 	}
 	return nil
 }
 
-// described returns a line for each constraint of a table: its definition in plain
-// words, as constraintOf writes it.
+// described returns a line for each constraint of a table, in the form of
+// constraint.find.
 func described(ctx context.Context, db *gorm.DB, table string) ([]string, error) {
 	pool := db.Statement.ConnPool
 	switch db.Dialector.Name() {
 	case "mysql":
 		var name, create string
-		// Whoever may use the table may see this, unlike information_schema.
+		// This needs no more rights than a SELECT, unlike information_schema.
 		if err := one(ctx, pool, "SHOW CREATE TABLE "+table, &name, &create); err != nil {
 			return nil, err
 		}
@@ -129,7 +128,7 @@ func described(ctx context.Context, db *gorm.DB, table string) ([]string, error)
 	}
 }
 
-// list reads the texts that a query has, in plain words.
+// list returns the texts of a query, each by plain.
 func list(ctx context.Context, pool gorm.ConnPool, query string) (all []string, err error) {
 	rows, err := pool.QueryContext(ctx, query)
 	if err != nil {

@@ -1,25 +1,31 @@
-// Package schema installs and checks the database schema of tccsaga, whose plain SQL
-// files are in the folder sql.
+// Package schema installs and checks the database schema of tccsaga. The folder sql has
+// the schema as plain SQL files.
 //
-// [Migrate] creates or upgrades the tables. A team that runs its own migrations takes
-// [Script], [Upgrade] or [Statements] instead and gets the same result. [Check] says
-// whether a database is ready.
+// [Migrate] creates or upgrades the tables. A team with its own migrations uses [Script],
+// [Upgrade] or [Statements] instead, with the same result. [Check] checks a database.
 //
 // The tables, all with the prefix saga_:
 //
-//	transactions  one row per global transaction: state, decision, deadline
-//	branches      its branches, named before they are called
-//	attempts      failed branch calls; no row where nothing failed
-//	instances     running engines and their leases
-//	barrier       what each branch has done, in its own local transaction
-//	stock         articles of the ready-made branch stock.lock
-//	stock_holds   which transaction holds or has bought what, if the stock keeps holds
-//	stock_acts    what people have done to holds, and why
-//	outbox        messages of the ready-made branch message.publish
-//	inbox         messages that a consumer has handled
-//	schema        which version of all this is installed
+//	transactions    one row per global transaction: state, decision, deadline
+//	branches        the branches of each transaction, recorded before they are called
+//	attempts        failed branch calls; no row without a failure
+//	instances       running engines and their leases
+//	kinds           kinds of branch that an operator has paused
+//	acts            actions of operators, and why
+//	cleaning        progress of the removal of old transactions
+//	barrier         operations of each branch, written in the local transaction of the branch
+//	stock           articles of the ready-made branch stock.lock
+//	stock_holds     pieces that each transaction holds or has bought, if the stock keeps holds
+//	stock_acts      actions of people on holds, and why
+//	outbox          messages of the ready-made branch message.publish
+//	outbox_order    messages with an ordering key that are neither published nor discarded
+//	outbox_delayed  confirmed messages that wait until they are due
+//	inbox           messages that each consumer has received
+//	inbox_cleaning  progress of the removal of old inbox rows
+//	letter_acts     actions of operators on dead letters, and why
+//	schema          the installed version of the schema
 //
-// A database that only hosts branches of an engine elsewhere needs the barrier alone,
-// but gets all tables: one schema is easier to reason about than two. Every column has a
+// A database that only has branches of an engine in another process needs the barrier
+// alone. It gets all tables, because one schema is simpler than two. Every column has a
 // comment in the database itself.
 package schema

@@ -11,26 +11,32 @@ import (
 	"gorm.io/gorm"
 )
 
-// Migrate creates the tables in the database db, or upgrades them. It can run
-// any number of times, also from several processes at once: a lock in the
-// database lets one work and the others wait, until ctx ends.
+// Migrate creates the tables in the database db, or upgrades them. It may run any number of
+// times, also in several processes at once: a lock in the database lets one work, and the
+// others wait until ctx ends.
 //
-// MySQL, MariaDB and PostgreSQL commit each statement of a migration on its
-// own. If one is broken off half-way, [Check] says so, and Migrate run again
-// completes it.
+// On MySQL, MariaDB and PostgreSQL each statement of a migration commits alone. If a
+// migration is broken off, [Check] returns an error, and another Migrate completes it.
 func Migrate(ctx context.Context, db *gorm.DB) error {
+	if err := migrate(ctx, db); err != nil {
+		return fmt.Errorf("schema: migrate: %w", err)
+	}
+	return nil
+}
+
+func migrate(ctx context.Context, db *gorm.DB) error {
 	dialect, err := dialectOf(db)
 	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return err
 	}
 	err = Check(ctx, db)
 	if err == nil || errors.Is(err, ErrNewer) {
 		return err
 	}
-	err = db.WithContext(ctx).Connection(func(db *gorm.DB) error {
+	return db.WithContext(ctx).Connection(func(db *gorm.DB) error {
 		conn := db.Statement.ConnPool
 		return locked(ctx, conn, dialect, func() error {
-			// Another process may have done it while this one waited.
+			// Another process may have migrated while this one waited.
 			if err := Check(ctx, db); err == nil || errors.Is(err, ErrNewer) {
 				return err
 			}
@@ -40,36 +46,32 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 			return Check(ctx, db)
 		})
 	})
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
 }
 
-// bringUp runs the upgrades that the database lacks, and then the whole schema,
-// which adds the tables that are missing.
+// bringUp runs the upgrades that the database lacks, and then the whole schema, which adds
+// missing tables.
 func bringUp(ctx context.Context, db *gorm.DB, dialect string) error {
 	version, complete, err := installed(ctx, db)
 	if err != nil {
 		return err
 	}
 	if version > 1 && !complete {
-		version-- // the upgrade to it may have been broken off
+		version-- // the upgrade to it may have broken off
 	}
 	if version > 0 {
-		script, err := Upgrade(dialect, version)
+		text, err := upgrade(dialect, version)
 		if err != nil {
 			return err
 		}
-		if err := run(ctx, db, split(script)); err != nil {
+		if err := run(ctx, db, split(text)); err != nil {
 			return err
 		}
 	}
-	statements, err := Statements(dialect)
+	text, err := script(dialect)
 	if err != nil {
 		return err
 	}
-	return run(ctx, db, statements)
+	return run(ctx, db, split(text))
 }
 
 func run(ctx context.Context, db *gorm.DB, statements []string) error {
@@ -81,9 +83,9 @@ func run(ctx context.Context, db *gorm.DB, statements []string) error {
 	return nil
 }
 
-// isThere says whether err is of a column that was added before, by an upgrade
-// that was broken off: MySQL's 1060, and SQLite's words. A table gets its columns
-// in one statement on MySQL, and all at once on SQLite.
+// isThere reports whether err says that a column exists, because an earlier upgrade broke
+// off: MySQL's 1060, and SQLite's text. A table gets all its columns in one statement on
+// MySQL, and in one local transaction on SQLite.
 func isThere(err error) bool {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
@@ -92,8 +94,8 @@ func isThere(err error) bool {
 	return strings.Contains(err.Error(), "duplicate column name")
 }
 
-// advisoryLock names the lock that lets one migration run at a time. The
-// number is for PostgreSQL, whose advisory locks have no names.
+// advisoryLock is the name of the lock that lets one migration run at a time. On PostgreSQL
+// such a lock has a number.
 const (
 	advisoryLock       = "tccsaga_migrate"
 	advisoryLockNumber = 7_229_017_431
@@ -101,7 +103,7 @@ const (
 
 // locked runs work on conn while no other process migrates.
 func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func() error) error {
-	// Whatever happened to ctx, the connection goes back to the pool clean.
+	// Also if ctx has ended, the connection returns to the pool without the lock.
 	after := context.WithoutCancel(ctx)
 	switch dialect {
 	case "mysql":
@@ -112,13 +114,13 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 		return work()
 	case "postgres":
 		if _, err := conn.ExecContext(ctx, fmt.Sprintf("SELECT pg_advisory_lock(%d)", advisoryLockNumber)); err != nil {
-			return fmt.Errorf("waiting for another migration: %w", err)
+			return fmt.Errorf("wait for another migration: %w", err)
 		}
 		defer conn.ExecContext(after, fmt.Sprintf("SELECT pg_advisory_unlock(%d)", advisoryLockNumber))
 		return work()
 	default:
-		// SQLite's write lock is the lock; wait for it as long as ctx allows,
-		// whatever busy timeout the DSN has set.
+		// SQLite's write lock is the lock. The busy timeout of the DSN may be too short
+		// for it.
 		var before int
 		if err := one(ctx, conn, "PRAGMA busy_timeout", &before); err != nil {
 			return err
@@ -134,9 +136,9 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 func lockMySQL(ctx context.Context, conn gorm.ConnPool) error {
 	for {
 		var got sql.NullInt64
-		// In steps of a second, so that the end of ctx is seen between them.
+		// In steps of a second, so that the end of ctx is seen in between.
 		if err := one(ctx, conn, "SELECT GET_LOCK('"+advisoryLock+"', 1)", &got); err != nil {
-			return fmt.Errorf("waiting for another migration: %w", err)
+			return fmt.Errorf("wait for another migration: %w", err)
 		}
 		if got.Int64 == 1 {
 			return nil
@@ -146,7 +148,7 @@ func lockMySQL(ctx context.Context, conn gorm.ConnPool) error {
 
 func immediately(ctx context.Context, conn gorm.ConnPool, work func() error) error {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return fmt.Errorf("waiting for another migration: %w", err)
+		return fmt.Errorf("wait for another migration: %w", err)
 	}
 	after := context.WithoutCancel(ctx)
 	if err := work(); err != nil {

@@ -14,13 +14,13 @@ import (
 // Version is the version of the schema in this package.
 const Version = 2
 
-// Statements returns the schema of a dialect ("mysql", which serves MariaDB
-// too, "postgres" or "sqlite") as SQL statements without their final
-// semicolons, in the order in which they have to run. Each may run again.
+// Statements returns the schema of a dialect as SQL statements without final semicolons, in
+// the order in which they have to run. Each may run again. The dialect is "mysql", also for
+// MariaDB, "postgres" or "sqlite".
 func Statements(dialect string) ([]string, error) {
-	text, err := Script(dialect)
+	text, err := script(dialect)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("schema: statements: %w", err)
 	}
 	return split(text), nil
 }
@@ -41,49 +41,63 @@ func split(text string) (statements []string) {
 	return statements
 }
 
-// Script returns the schema of a dialect as one commented SQL script, for a
-// database without one, for people who run their own migrations. [Upgrade] has
-// the script for a database with an older one.
+// Script returns the schema of a dialect as one commented SQL script: the first migration
+// of a team that runs its own. [Upgrade] has the later ones.
 func Script(dialect string) (string, error) {
+	text, err := script(dialect)
+	if err != nil {
+		return "", fmt.Errorf("schema: script: %w", err)
+	}
+	return text, nil
+}
+
+func script(dialect string) (string, error) {
 	text, err := sql.Files.ReadFile(dialect + ".sql")
 	if err != nil {
-		return "", fmt.Errorf("no schema for the database dialect %q: use mysql, postgres or sqlite", dialect)
+		return "", fmt.Errorf("there is no schema for the dialect %q: use mysql, postgres or sqlite", dialect)
 	}
 	return string(text), nil
 }
 
-// Upgrade returns the script that brings the schema from an older version to this
-// one, for people who run their own migrations; see [Script]. It is empty if
-// there is nothing to do.
+// Upgrade returns the script that upgrades the schema from an older version to this one,
+// for a team that runs its own migrations. It is empty if there is nothing to do.
 func Upgrade(dialect string, from int) (string, error) {
-	if _, err := Script(dialect); err != nil {
+	text, err := upgrade(dialect, from)
+	if err != nil {
+		return "", fmt.Errorf("schema: upgrade: %w", err)
+	}
+	return text, nil
+}
+
+func upgrade(dialect string, from int) (string, error) {
+	if _, err := script(dialect); err != nil {
 		return "", err
 	}
 	if from < 1 || from > Version {
-		return "", fmt.Errorf("there is no way from schema version %d to %d: versions 1 to %d are known", from, Version, Version)
+		return "", fmt.Errorf("the schema cannot be upgraded from version %d to %d: versions 1 to %d are known", from, Version, Version)
 	}
-	var script strings.Builder
+	var all strings.Builder
 	for version := from + 1; version <= Version; version++ {
 		text, err := sql.Files.ReadFile(fmt.Sprintf("upgrade/%s_%d.sql", dialect, version))
 		if err != nil {
-			return "", fmt.Errorf("the upgrade to schema version %d: %w", version, err)
+			return "", fmt.Errorf("version %d: %w", version, err)
 		}
-		script.Write(text)
+		all.Write(text)
 	}
-	return script.String(), nil
+	return all.String(), nil
 }
 
-// dialectOf returns the dialect of db and refuses one without a schema.
+// dialectOf returns the dialect of db, and an error if there is no schema for it.
 func dialectOf(db *gorm.DB) (string, error) {
 	if db == nil || db.Config == nil || db.Dialector == nil {
-		return "", fmt.Errorf("the database is nil: open it with gorm.Open first")
+		return "", fmt.Errorf("the database is nil: open it with gorm.Open")
 	}
 	dialect := db.Dialector.Name()
-	_, err := Script(dialect)
+	_, err := script(dialect)
 	return dialect, err
 }
 
-// table is a table as the schema declares it.
+// table is a table of the schema.
 type table struct {
 	name        string
 	columns     []string
@@ -95,15 +109,15 @@ var (
 	columnLine  = regexp.MustCompile(`^  ([a-z]\w*) `)
 )
 
-// tables reads the declared tables, columns and constraints out of the schema itself, so
-// that there is no second list to keep in step.
+// tables reads the tables, columns and constraints from the schema itself, so that there is
+// no second list.
 func tables(dialect string) ([]table, error) {
-	statements, err := Statements(dialect)
+	text, err := script(dialect)
 	if err != nil {
 		return nil, err
 	}
 	var all []table
-	for _, statement := range statements {
+	for _, statement := range split(text) {
 		head := createTable.FindStringSubmatch(statement)
 		if head == nil {
 			if name, c, found := indexOf(statement); found {

@@ -17,22 +17,22 @@ import (
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
-// Loss loses the answer to a COMMIT: the connection breaks before the server
-// has made it, or after. It can lose a connection before a statement, too.
+// Loss loses the answer to a COMMIT: the connection breaks before the server has committed,
+// or after. It can also lose a connection before a statement.
 type Loss struct {
 	mu        sync.Mutex
-	in        int  // the in-th COMMIT from now is lost; 0 is none
-	committed bool // it was made before the connection broke
+	in        int  // the answer to the in-th COMMIT from now is lost; 0 is none
+	committed bool // the server commits before the connection breaks
 	lost      int
 
 	statements, commits int
 
-	before int // the before-th statement from now does not get through; 0 is none
+	before int // the before-th statement from now is lost; 0 is none
 	cut    bool
 }
 
-// Traffic is how many statements, besides BEGIN and COMMIT, and how many COMMITs
-// the database was sent.
+// Traffic returns how many statements, besides BEGIN and COMMIT, and how many COMMITs were
+// sent to the database.
 func (l *Loss) Traffic() (statements, commits int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,7 +53,7 @@ func (l *Loss) statement() error {
 	return nil
 }
 
-var errLost = fmt.Errorf("on purpose: %w", io.ErrUnexpectedEOF)
+var errLost = fmt.Errorf("lost on purpose: %w", io.ErrUnexpectedEOF)
 
 // Cut loses the connection before the in-th statement from now.
 func (l *Loss) Cut(in int) {
@@ -62,15 +62,15 @@ func (l *Loss) Cut(in int) {
 	l.before, l.cut = in, false
 }
 
-// WasCut reports whether the connection that Cut means was lost.
+// WasCut reports whether the connection was lost as Cut asked.
 func (l *Loss) WasCut() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cut
 }
 
-// Arm loses the answer to the in-th COMMIT from now; 0 loses none. The COMMIT is
-// made all the same if committed is true.
+// Arm loses the answer to the in-th COMMIT from now; 0 loses none. If committed is true, the
+// database commits.
 func (l *Loss) Arm(in int, committed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,14 +92,14 @@ func (l *Loss) hit() (lost, committed bool) {
 	return false, false
 }
 
-// Count is how many answers were lost.
+// Count returns how many answers were lost.
 func (l *Loss) Count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lost
 }
 
-// lossyConnector opens real SQLite connections whose COMMITs can be lost.
+// lossyConnector opens SQLite connections that can lose the answer to a COMMIT.
 type lossyConnector struct {
 	driver driver.Driver
 	dsn    string
@@ -116,7 +116,7 @@ func (c lossyConnector) Connect(context.Context) (driver.Conn, error) {
 	return &lossyConn{full: conn.(full), loss: c.loss}, nil
 }
 
-// full is what the SQLite driver's connections can do.
+// full has the interfaces of the SQLite driver's connections.
 type full interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -178,8 +178,8 @@ func (t *lossyTx) Commit() error {
 	return errLost
 }
 
-// OpenLossy returns a migrated SQLite database of the test whose COMMITs can go
-// unanswered.
+// OpenLossy returns a migrated SQLite database of the test that can lose the answer to a
+// COMMIT.
 func OpenLossy(t testing.TB) (*gorm.DB, *Loss) {
 	t.Helper()
 	must := func(err error) {

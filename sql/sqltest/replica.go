@@ -17,25 +17,25 @@ import (
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
-// Replica is a copy of a database that lags behind. A pool of [OpenReplicated]
-// asks it every SELECT that is not in a transaction and locks nothing, as a proxy
-// does that splits reads from writes.
+// Replica is a copy of a database that lags behind. A pool of [OpenReplicated] sends it
+// every SELECT that is not in a transaction and locks nothing. A proxy that splits reads
+// from writes does the same.
 type Replica struct {
 	// Primary is the database itself, for tests that look at what is committed.
 	Primary *gorm.DB
 
 	copy  *gorm.DB
-	name  string // of the database in statements of the copy; empty if it has none
+	name  string // of the database, in statements of the copy; empty if it has none
 	reads atomic.Int64
 }
 
-// Reads is how many statements the replica has answered.
+// Reads returns how many statements the replica has answered.
 func (r *Replica) Reads() int64 { return r.reads.Load() }
 
-// tables are those that a replica has.
+// tables are the tables of a replica.
 var tables = []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_acts", "saga_instances", "saga_kinds", "saga_cleaning", "saga_barrier", "saga_schema"}
 
-// CatchUp brings the replica to what the database holds now.
+// CatchUp copies the present rows of the database to the replica.
 func (r *Replica) CatchUp(t testing.TB) {
 	t.Helper()
 	for _, table := range tables {
@@ -61,8 +61,8 @@ func (r *Replica) fill(tx *gorm.DB, table string) error {
 	return tx.Table(table).Create(rows).Error
 }
 
-// OpenReplicated returns a migrated database of the dialect with a replica, which is
-// as the database was when it was migrated, until CatchUp.
+// OpenReplicated returns a migrated database of the dialect with a replica. Until CatchUp,
+// the replica is empty as after the migration.
 func OpenReplicated(t testing.TB, dialect string, config *gorm.Config) (*gorm.DB, *Replica) {
 	t.Helper()
 	must := func(err error) {
@@ -82,7 +82,7 @@ func OpenReplicated(t testing.TB, dialect string, config *gorm.Config) (*gorm.DB
 		file, _, _ := strings.Cut(primary.DSN, "?")
 		pool, err := r.copy.DB()
 		must(err)
-		pool.SetMaxOpenConns(1) // what is attached belongs to a connection
+		pool.SetMaxOpenConns(1) // ATTACH holds for one connection
 		must(r.copy.Exec("ATTACH DATABASE ? AS original", file).Error)
 	}
 	r.CatchUp(t)
@@ -128,8 +128,7 @@ func (c splittingConnector) Connect(context.Context) (driver.Conn, error) {
 	return &splittingConn{full: primary.(full), behind: behind.(full), replica: c.replica}, nil
 }
 
-// splittingConn is a connection of database/sql, which uses it from one goroutine at
-// a time.
+// splittingConn is a connection that database/sql uses from one goroutine at a time.
 type splittingConn struct {
 	full
 	behind  full
@@ -137,7 +136,7 @@ type splittingConn struct {
 	inTx    bool
 }
 
-// choose decides who is asked.
+// choose returns the connection for a query.
 func (c *splittingConn) choose(query string) full {
 	words := strings.ToLower(strings.TrimSpace(query))
 	if c.inTx || !strings.HasPrefix(words, "select") || strings.Contains(words, "for update") || strings.Contains(words, "version()") {

@@ -1,12 +1,11 @@
-// Package sqltest gives each test a database of its own, on every dialect:
-// SQLite in a file, and MariaDB and PostgreSQL on the servers named by
-// environment variables.
+// Package sqltest gives each test its own database, on every dialect: SQLite in a file, and
+// MariaDB and PostgreSQL on the servers of two environment variables.
 //
 //	TCCSAGA_TEST_MYSQL     tcc:tcc@tcp(127.0.0.1:3306)/
 //	TCCSAGA_TEST_POSTGRES  postgres://tcc@127.0.0.1:5432/postgres?sslmode=disable
 //
-// A test whose server is not named is skipped and says so; with CI set in the
-// environment it fails, because there a skipped test shows nothing.
+// A test without its server is skipped and says so. If CI is set in the environment, it
+// fails, because nobody would notice that it is skipped.
 package sqltest
 
 import (
@@ -28,10 +27,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
-// Dialects are the dialects that Each runs through.
+// Dialects are the dialects of Each.
 var Dialects = []string{"sqlite", "mysql", "postgres"}
 
-// Each runs test once per dialect, in parallel, with a new migrated database.
+// Each runs test for every dialect, in parallel, with a new migrated database.
 func Each(t *testing.T, test func(t *testing.T, db *gorm.DB)) {
 	t.Helper()
 	for _, dialect := range Dialects {
@@ -52,10 +51,10 @@ func Open(t testing.TB, dialect string) *gorm.DB {
 	return db
 }
 
-// Database names a database, so that several processes or pools can open it.
+// Database is the address of a database, which several processes or pools can open.
 type Database struct{ Dialect, DSN string }
 
-// Create makes a new empty database of the dialect, dropped after the test.
+// Create makes a new empty database of the dialect. It is dropped after the test.
 func Create(t testing.TB, dialect string) Database {
 	t.Helper()
 	name := "tccsaga_" + strings.ReplaceAll(uuid.NewString(), "-", "")
@@ -99,7 +98,7 @@ func createDatabase(t testing.TB, admin *gorm.DB, name, dropOptions string) {
 	})
 }
 
-// Connect opens a pool on the database, closed after the test.
+// Connect opens a pool of connections to the database. It is closed after the test.
 func Connect(t testing.TB, database Database, config *gorm.Config) *gorm.DB {
 	t.Helper()
 	config.Logger = logger.Discard

@@ -22,14 +22,14 @@ import (
 	"github.com/tccsaga/tccsaga/examples/internal/redact"
 )
 
-// Open opens the database at location, mysql://user:password@host:port/database
-// or postgres://user:password@host:port/database, and for an empty location the
-// SQLite file, whose folder it creates. The name is for people; neither it nor the
+// Open opens the database at location, which is mysql://user:password@host:port/database
+// or postgres://user:password@host:port/database. For an empty location it opens the
+// SQLite file, and creates its folder. The name is for people. Neither the name nor the
 // error holds a password.
 func Open(ctx context.Context, location, file string) (db *gorm.DB, name string, err error) {
 	at, err := url.Parse(location)
 	if err != nil {
-		// Not its text, which has the URL in it.
+		// The error is not wrapped: its text holds the URL.
 		return nil, "", errors.New("the database is not given by a URL: use " + forms)
 	}
 	db, name, err = open(ctx, at, file)
@@ -43,7 +43,7 @@ func open(ctx context.Context, at *url.URL, file string) (db *gorm.DB, name stri
 	}
 	db, err = gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
 	if err != nil {
-		return nil, "", fmt.Errorf("opening the database %s: %w", name, err)
+		return nil, "", fmt.Errorf("open the database %s: %w", name, err)
 	}
 	pool, err := db.DB()
 	if err != nil {
@@ -51,7 +51,7 @@ func open(ctx context.Context, at *url.URL, file string) (db *gorm.DB, name stri
 	}
 	connections := 64
 	if dialector.Name() == "sqlite" {
-		// One writes at a time anyway; more only wait for each other.
+		// SQLite lets one connection write at a time.
 		connections = 8
 	}
 	pool.SetMaxOpenConns(connections)
@@ -60,19 +60,19 @@ func open(ctx context.Context, at *url.URL, file string) (db *gorm.DB, name stri
 	defer cancel()
 	if err := pool.PingContext(ctx); err != nil {
 		pool.Close()
-		return nil, "", fmt.Errorf("reaching the database %s: %w", name, err)
+		return nil, "", fmt.Errorf("reach the database %s: is it running? %w", name, err)
 	}
 	return db, name, nil
 }
 
-// Close closes what Open has opened.
+// Close closes the pool.
 func Close(db *gorm.DB) {
 	if pool, err := db.DB(); err == nil {
 		pool.Close()
 	}
 }
 
-// forms are the URLs that name a database.
+// forms are the forms of a location.
 const forms = "mysql://user:password@host:port/database or postgres://user:password@host:port/database"
 
 func dialectorOf(at *url.URL, file string) (dialector gorm.Dialector, name string, err error) {
@@ -86,10 +86,10 @@ func dialectorOf(at *url.URL, file string) (dialector gorm.Dialector, name strin
 	database := strings.TrimPrefix(at.Path, "/")
 	switch {
 	case at.Host == "" && at.Opaque != "":
-		// Not at itself: it may be a DSN, whose password nothing here recognises.
+		// The location is not printed: it may be a DSN, and redact finds no password in it.
 		return nil, "", errors.New("the database is not given by a URL: use " + forms)
 	case at.Host == "" || database == "":
-		return nil, "", fmt.Errorf("the database %s names no host or no database: use %s", redact.URL(at), forms)
+		return nil, "", fmt.Errorf("the database URL %s names no host or no database: use %s", redact.URL(at), forms)
 	}
 	switch at.Scheme {
 	case "mysql":
@@ -101,11 +101,11 @@ func dialectorOf(at *url.URL, file string) (dialector gorm.Dialector, name strin
 	case "postgres", "postgresql":
 		return postgres.Open(at.String()), "PostgreSQL, " + redact.URL(at), nil
 	default:
-		return nil, "", fmt.Errorf("the database begins with %.20s://: use mysql:// or postgres://", at.Scheme)
+		return nil, "", fmt.Errorf("the database URL begins with %.20s://: use mysql:// or postgres://", at.Scheme)
 	}
 }
 
-// mysqlConfig takes the parameters of the URL as the driver does, such as tls=true.
+// mysqlConfig reads the parameters of the URL as the driver does, such as tls=true.
 func mysqlConfig(at *url.URL, database string) (*mysqldriver.Config, error) {
 	dsn, err := mysqldriver.ParseDSN("/?" + at.RawQuery)
 	if err != nil {
@@ -118,7 +118,7 @@ func mysqlConfig(at *url.URL, database string) (*mysqldriver.Config, error) {
 	dsn.User = at.User.Username()
 	dsn.Passwd, _ = at.User.Password()
 	dsn.ParseTime = true
-	// One round trip less for each statement with parameters.
+	// This saves a round trip for each statement with parameters.
 	dsn.InterpolateParams = true
 	return dsn, nil
 }

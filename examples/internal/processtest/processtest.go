@@ -1,5 +1,5 @@
-// Package processtest runs the command in the directory of a test as a process of
-// its own, which the test can kill.
+// Package processtest runs the command in the directory of a test as a process, which the
+// test can kill.
 package processtest
 
 import (
@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-var dir string // of what is built; empty if nothing is
+var dir string // of the binary; empty if nothing is built
 
 // binary builds the command once.
 var binary = sync.OnceValues(func() (file string, err error) {
@@ -29,7 +29,7 @@ var binary = sync.OnceValues(func() (file string, err error) {
 	return file, nil
 })
 
-// Run runs the tests and removes what they have built. It is for TestMain.
+// Run runs the tests and removes the binary. It is for TestMain.
 func Run(m *testing.M) (code int) {
 	defer func() { os.RemoveAll(dir) }()
 	return m.Run()
@@ -56,8 +56,8 @@ type Process struct {
 	command *exec.Cmd
 }
 
-// New returns a process that is not started. It serves when it has printed a line
-// with the text ready. It is killed when the test ends.
+// New returns a process that is not started. It is ready when it has printed a line with
+// the text ready. It is killed when the test ends.
 func New(t testing.TB, ready string, arguments ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, file: Binary(t), ready: ready, Arguments: arguments}
@@ -65,7 +65,7 @@ func New(t testing.TB, ready string, arguments ...string) *Process {
 	return p
 }
 
-// Start returns when the process serves. A process that does not fails the test.
+// Start starts the process, and returns when it is ready. The test fails if it ends before.
 func (p *Process) Start() {
 	p.t.Helper()
 	p.mu.Lock()
@@ -75,8 +75,8 @@ func (p *Process) Start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	var complaints strings.Builder
-	p.command.Stderr = &complaints
+	var stderr strings.Builder
+	p.command.Stderr = &stderr
 	if err := p.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (p *Process) Start() {
 		}
 	}
 	p.command.Wait()
-	p.t.Fatalf("%v did not start: %s", p.Arguments, complaints.String())
+	p.t.Fatalf("%v did not start: %s", p.Arguments, stderr.String())
 }
 
 // Kill is kill -9. It does nothing to a process that has ended.
@@ -101,8 +101,8 @@ func (p *Process) Kill() {
 	}
 }
 
-// Terminate asks the process to end, as a host does.
+// Terminate sends SIGTERM.
 func (p *Process) Terminate() error { return p.command.Process.Signal(syscall.SIGTERM) }
 
-// Wait waits until the process has ended by itself.
+// Wait waits for the end of the process.
 func (p *Process) Wait() error { return p.command.Wait() }

@@ -1,4 +1,4 @@
-// Package redact keeps the secrets of a URL out of what people read.
+// Package redact removes the secrets of a URL from texts for people.
 package redact
 
 import (
@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// URL returns a URL for people: without its password, and without its query,
-// which may hold another.
+// URL returns a URL for people, without its password and its query, which may hold a
+// password too.
 func URL(at *url.URL) string {
 	clean := *at
 	clean.RawQuery, clean.Fragment = "", ""
 	return clean.Redacted()
 }
 
-// Error returns err, or an error with the same text but for the secrets of the
-// URL, if they are in it.
+// Error returns err. If its text holds secrets of the URL, it returns an error with
+// xxxxx in their places.
 func Error(err error, at *url.URL) error {
 	if err == nil {
 		return nil
@@ -31,8 +31,7 @@ func Error(err error, at *url.URL) error {
 	return errors.New(text)
 }
 
-// secrets are the password and the values of the query, as they are and as they
-// are written in the URL.
+// secrets returns the password and the secret values of the query, plain and escaped.
 func secrets(at *url.URL) (secrets []string) {
 	add := func(secret string) {
 		if secret != "" {

@@ -15,19 +15,19 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// MaxBody is the most bytes of a request's body.
+// MaxBody is the size limit of a request's body, in bytes.
 const MaxBody = 64 << 10
 
-// Decode reads a JSON object from the body into a struct. If it cannot, it
-// answers with what is wrong and returns false. It takes no more than MaxBody,
-// and refuses fields that the struct lacks and fields that come twice.
+// Decode reads a JSON object of at most MaxBody from the body into a struct. It refuses
+// unknown fields and fields that come twice. If it fails, it answers with the reason and
+// returns false.
 func Decode(c *gin.Context, into any) bool {
 	if c.Request.ContentLength == 0 {
-		Fail(c, http.StatusBadRequest, "the body is empty, and this page takes a JSON object")
+		Fail(c, http.StatusBadRequest, "the body is empty: this page takes a JSON object")
 		return false
 	}
 	if kind, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")); kind != "application/json" {
-		Fail(c, http.StatusUnsupportedMediaType, "the body must be JSON and say so: send it with curl --json, or with the header Content-Type: application/json")
+		Fail(c, http.StatusUnsupportedMediaType, "the body must be JSON with the header Content-Type: application/json, as curl --json sends it")
 		return false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, MaxBody))
@@ -37,7 +37,7 @@ func Decode(c *gin.Context, into any) bool {
 	case err == nil:
 		err = decode(body, into)
 	case errors.As(err, &large):
-		Fail(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than the %d bytes that are allowed", MaxBody))
+		Fail(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", MaxBody))
 		return false
 	case errors.As(err, &slow) && slow.Timeout():
 		Fail(c, http.StatusRequestTimeout, "the body took too long to arrive")
@@ -46,7 +46,7 @@ func Decode(c *gin.Context, into any) bool {
 		err = errors.New("it did not arrive in full")
 	}
 	if err != nil {
-		Fail(c, http.StatusBadRequest, "the body is not what this page takes: "+strings.TrimPrefix(err.Error(), "json: "))
+		Fail(c, http.StatusBadRequest, "the body is invalid: "+strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return err == nil
 }
@@ -62,8 +62,8 @@ func decode(body []byte, into any) error {
 	return decoder.Decode(into)
 }
 
-// checkObject checks that body is one JSON object in UTF-8 that names no field
-// twice. Which of two counts would depend on who reads it.
+// checkObject checks that body is one JSON object in UTF-8 with no field twice: readers
+// differ in which of two fields they take.
 func checkObject(body []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	first, err := decoder.Token()

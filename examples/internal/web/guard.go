@@ -1,6 +1,5 @@
-// Package web is the HTTP side that the examples have in common: a server with
-// limits, a guard against requests that a browser was tricked into, and answers
-// in JSON that give nothing internal away.
+// Package web is the HTTP side of the examples: a server with limits, a guard against
+// forged requests of browsers, and answers in JSON without internal details.
 package web
 
 import (
@@ -11,16 +10,15 @@ import (
 	"slices"
 )
 
-// Guard lets through to next what may come, and bounds the time for it.
+// Guard passes allowed requests to next, with a time limit.
 //
-// It refuses requests for a host that is neither this machine nor one of hosts:
-// a page elsewhere may give its own name this machine's address, and would then
-// be let in by the browser. It refuses requests that change something and come
-// from a page of another origin.
+// It refuses requests for a host that is neither this machine nor one of hosts: a foreign
+// page may resolve its own name to this machine's address, and the browser then allows its
+// requests. It refuses requests that change something from a page of another origin.
 func Guard(next http.Handler, hosts Hosts) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		write(w, http.StatusForbidden, "a page of another origin must not send this")
+		write(w, http.StatusForbidden, "a page of another origin may not send this request")
 	}))
 	next = origins.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +32,7 @@ func Guard(next http.Handler, hosts Hosts) http.Handler {
 	})
 }
 
-// write answers with an error outside gin.
+// write answers with an error, without gin.
 func write(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)

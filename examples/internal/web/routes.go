@@ -10,8 +10,8 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// New returns routes that answer everything in JSON: also an unknown path, a
-// wrong method and a handler that panics. A path may hold escaped slashes.
+// New returns routes that always answer in JSON, also to an unknown path, a wrong method
+// and a panic. A path may hold escaped slashes.
 func New() *gin.Engine {
 	r := gin.New()
 	r.UseEscapedPath, r.UnescapePathValues = true, false // see Param
@@ -20,18 +20,18 @@ func New() *gin.Engine {
 	r.Use(recovered)
 	r.NoRoute(func(c *gin.Context) { Fail(c, http.StatusNotFound, "there is no such page") })
 	r.NoMethod(func(c *gin.Context) {
-		Fail(c, http.StatusMethodNotAllowed, "this page takes "+c.Writer.Header().Get("Allow"))
+		Fail(c, http.StatusMethodNotAllowed, "the methods of this page: "+c.Writer.Header().Get("Allow"))
 	})
 	return r
 }
 
-// Get adds a page that is read, with GET and HEAD.
+// Get adds a page for GET and HEAD.
 func Get(r *gin.Engine, path string, handler gin.HandlerFunc) {
 	r.Match([]string{http.MethodGet, http.MethodHead}, path, handler)
 }
 
-// Param returns a part of the path. It may hold a slash, and a plus is a plus, which
-// gin would take for a space.
+// Param returns a part of the path. It may hold a slash. A plus stays a plus, which gin
+// would read as a space.
 func Param(c *gin.Context, name string) string {
 	value, err := url.PathUnescape(c.Param(name))
 	if err != nil {
@@ -62,8 +62,8 @@ func Fail(c *gin.Context, status int, message string) {
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
 }
 
-// Unavailable answers that the service cannot answer now, and logs why: the
-// caller has no use for the text of a database's error.
+// Unavailable answers 503 with advice, and logs the error: the text of a database's error
+// is not for callers.
 func Unavailable(c *gin.Context, advice string, err error) {
 	slog.Error("a request failed", slog.String("method", c.Request.Method), slog.String("page", c.FullPath()), slog.Any("error", err))
 	c.Header("Retry-After", "1")

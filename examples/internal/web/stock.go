@@ -53,8 +53,8 @@ func stockAnswer(c *gin.Context, level stock.Level, err error) {
 	}
 }
 
-// CheckItem says what is wrong with an article and a quantity of it, if anything.
-// The branch would say no too, but then the order would be cancelled for good.
+// CheckItem returns what is wrong with an article and its quantity. The branch would
+// reject them too, but then the gid of the order would stay cancelled.
 func CheckItem(sku string, quantity int64) error {
 	switch n := utf8.RuneCountInString(sku); {
 	case n == 0 || n > stock.MaxSKU || strings.TrimSpace(sku) != sku || strings.ContainsFunc(sku, unicode.IsControl):

@@ -20,7 +20,7 @@ var driveGuards = []guard{
 		name: "attention-conflict", file: "saga/internal/drive/conclude.go",
 		text: `if cause := r.failures[s]; errors.Is(cause, barrier.ErrConflict) {`,
 		with: `if cause := r.failures[s]; false {`,
-		pkg:  "tcc", run: "^TestAttentionOfAConflict$", short: true,
+		pkg:  "tcc", run: "^TestAttentionOfAConflict$",
 		why: "nobody is told of a conflict, which no retry mends",
 	},
 	{
@@ -43,13 +43,6 @@ var driveGuards = []guard{
 		with: `if m.err = err; err == nil && (tried[i] || true) {`,
 		pkg:  "saga/embedded", run: "^TestAnEffectThatIsDoneMeanwhile$/^sqlite$",
 		why: "the effect of a Confirm that is done is made again in a batch",
-	},
-	{
-		name: "effect-repeated", file: "saga/internal/drive/effects.go",
-		text: `again := !fresh || c.Attempt > 1`,
-		with: `again := !fresh`,
-		pkg:  "saga/embedded", run: "^TestAnEffectThatIsDoneMeanwhile$/^sqlite$",
-		why: "a repeated effect is made without a look at the barrier",
 	},
 	{
 		name: "effect-counts", file: "saga/internal/call/external.go",
@@ -87,7 +80,7 @@ var driveGuards = []guard{
 		name: "resume-paused", file: "saga/internal/recovery/recovery.go",
 		text: `if record.Paused() || strange {`,
 		with: `if strange {`,
-		pkg:  "tcc", run: "^TestPausedAtItsDeadline$", short: true,
+		pkg:  "tcc", run: "^TestPausedAtItsDeadline$",
 		why: "a transaction that an operator has paused is cancelled at its deadline",
 	},
 	{

@@ -16,7 +16,7 @@ import (
 //
 //   - The type does not have a field of the JSON, or has it in another case.
 //   - The JSON has a field twice.
-//   - A value is null, or has another type than its field.
+//   - A value does not fit the type of its field, for example null for a number.
 //   - The field would round a number.
 //   - An array has another length.
 //
@@ -130,7 +130,7 @@ type Cleaner interface {
 // the call. Confirm and Cancel may be called more than once. Use CallOf(ctx).Key() as the
 // idempotency key of all three.
 //
-// A call has to return when its context ends. The context ends at the transaction's
+// A call has to return when its context ends. The context of a Try ends at the transaction's
 // deadline at the latest. Cancel waits for a Try that is under way, until the Try
 // returns or its time is over. If a Try timed out, or lost its connection, its request
 // may still arrive. Then Cancel is called at once, and again after the CallTimeout of the

@@ -25,8 +25,8 @@ const pattern = "tcc"
 //	default:                                // decided, and not finished yet: saga.Confirming
 //	}
 //
-// In the last two cases the caller may promise the result. In the last case it must not
-// read the data that a Confirm writes yet, and must not report the work as done.
+// In the last two cases the caller may promise the result. In the last case it must not yet
+// read the data that a Confirm writes, or report the work as done.
 //
 // The error of a cancelled transaction is a [*saga.CancelledError] with the reason. If
 // a branch rejected with [RejectCode], the error wraps a [*saga.Rejection] with the code.

@@ -1,9 +1,8 @@
-// Package tcc runs transactions by the pattern Try, Confirm, Cancel: each branch
-// first reserves (Try); when all have, all use their reservations (Confirm);
-// and when one could not, all give them back (Cancel).
+// Package tcc runs transactions with the pattern Try, Confirm, Cancel. Each branch
+// first reserves (Try). If every Try succeeds, all branches use their reservations
+// (Confirm). If one fails, all give them back (Cancel).
 //
-// A branch is a payload, a struct of the user's own, and a type with the three
-// methods for it:
+// A branch has a payload, which is a struct of your own, and a type with three methods:
 //
 //	type HoldCredit struct {
 //		Account string
@@ -20,9 +19,9 @@
 //
 //	err := tcc.Register(engine, Credit{})
 //
-// The framework opens the local transaction, asks the barrier in it, and calls
-// the method only when it has to run. So the methods need not handle repeated
-// calls, a Cancel without a Try, or a Try that comes after its Cancel.
+// For each call, the framework opens a local transaction, writes the barrier row in
+// it, and calls the method only if the method has to run. So the methods need not
+// handle repeated calls, a Cancel without a Try, or a Try that comes after its Cancel.
 //
 // # Kinds of branches
 //
@@ -35,26 +34,26 @@
 //
 // # Plans and open transactions
 //
-// [Execute] takes a plan, all payloads at once, and decides by itself. With
-// [Begin], branches are added one by one, and the decision comes later: from
-// this process, from another one that calls [Join], or from the deadline,
-// which cancels.
+// [Execute] takes a plan: all payloads at once. It tries them and decides. With
+// [Begin], branches are added one by one, and the decision comes later: from this
+// process, or from another one that calls [Join]. At its deadline, an undecided
+// transaction is cancelled.
 //
 // # Decided and finished
 //
-// Execute and Confirm return no error when the transaction is decided to be
-// confirmed. The decision is final, and every Confirm is then called until it
-// succeeds; until then the state is confirming, and what Confirm writes is not there
-// yet. [saga.Outcome.Finished] tells a confirmed transaction from a confirming one:
-// see [Execute] for the cases that a caller has to tell apart.
+// Execute and Confirm return no error if the transaction is decided to be confirmed.
+// The decision is final. Each Confirm is then called until it succeeds. Until then the
+// state is confirming, and some Confirms have not written their data yet.
+// [saga.Outcome.Finished] tells a confirmed transaction from a confirming one. [Execute]
+// lists the cases that a caller has to handle.
 //
-// # Business no
+// # Rejections
 //
-// A Try says no by returning [Reject], or [RejectCode] with a code for programs. Any
-// other error of a Try cancels as well; but deadlocks, lost connections and other
-// passing faults of the database are tried again first. Confirm and Cancel have no
-// way to say no: what Try has reserved must be possible to use, and to give back.
-// Their errors are retried until there is none.
+// A Try rejects for a business reason with [Reject], or with [RejectCode] and a code
+// for programs. Any other error of a Try cancels the transaction, too. Deadlocks, lost
+// connections and other transient faults of the database are tried again first.
+// Confirm and Cancel cannot reject: it must always be possible to use a reservation,
+// and to give it back. They are called again until they return no error.
 //
 // # Plain SQL, sqlx and sqlc
 //
@@ -64,20 +63,21 @@
 //	x := &sqlx.Tx{Tx: plain, Mapper: mapper}        // sqlx
 //	queries := db.New(plain)                        // code that sqlc has generated
 //
-// Where gorm itself is not on a *sql.Tx, because of the framework or of package
-// tcctest, each statement goes through a database/sql driver in this process. It adds
-// 1 to 4 microseconds to a statement and 6 to 9 to a call of SQLTx, beside 20 for a
-// round trip to MariaDB or PostgreSQL on the same machine.
+// Sometimes the tx of a branch has no *sql.Tx inside, because the framework or package
+// tcctest has put a type of its own there. Then each statement goes through a
+// database/sql driver in this process. This adds 1 to 4 microseconds to a statement and
+// 6 to 9 to a call of SQLTx. For comparison, a round trip to MariaDB or PostgreSQL on
+// the same machine takes 20 microseconds.
 //
 // # Versions of a payload
 //
-// A payload may stay in the log for a while: an open transaction until its deadline,
-// and one that is decided until its last Confirm or Cancel succeeds. The code that
-// runs then may be newer, or in a rolling upgrade older, than the code that began it.
-// A stored payload that does not fit its type exactly is refused, as described at
-// [Payload]: the transaction waits, is retried, and raises attention.
+// A payload may stay in the log for a while: in an open transaction until its deadline,
+// and in a decided one until its last Confirm or Cancel succeeds. By then, the code may
+// be newer than the code that began the transaction, or older during a rolling upgrade.
+// A stored payload has to fit its type exactly; see [Payload]. If it does not fit, the
+// call fails: the transaction is retried, and needs attention after repeated failures.
 //
-//	change of the payload type     what happens to stored payloads         what to do
+//	change of the payload type     effect on stored payloads               what to do
 //	a new field                    it is the zero value; older code        nothing, if zero is right and no older
 //	                               refuses payloads with the field         code runs; otherwise a new kind
 //	a field removed or renamed     refused                                 a new kind
@@ -85,8 +85,8 @@
 //	another meaning of a field     taken with the new meaning              a new kind
 //	another kind                   not called: the kind is unknown         Alias
 //
-// So a version of a payload is a kind of its own. The branch of the newer version is
-// registered with the kind of the older one as well, and converts its payloads:
+// So each version of a payload has its own kind. The branch of the newer version is
+// also registered for the older kind, and converts the older payloads:
 //
 //	type HoldCreditV2 struct {
 //		Account string
@@ -100,31 +100,31 @@
 //			return HoldCreditV2{old.Account, Money{old.Cents, "EUR"}}, nil
 //		}))
 //
-// An instance claims only transactions of which it knows every kind, so
-// that older and newer instances can run side by side. Upgrade in three steps:
+// An instance claims a transaction only if all of its kinds are registered. So older
+// and newer instances can run at the same time. Upgrade in three steps:
 //
-//  1. Deploy code that knows both kinds and still begins transactions with the older
-//     payload: HoldCredit above. Every instance can finish every transaction, and a
+//  1. Deploy code that registers both kinds and still begins transactions with the
+//     older payload: HoldCredit above. Every instance can finish every transaction. A
 //     request that is repeated on another instance is the same transaction.
 //  2. When no older code runs, begin transactions with the newer payload.
 //  3. When no transaction of the older kind is left in the log, remove Upgrade.
-//     After their end, transactions stay there for the retention, and are cleaned
-//     only by an instance that knows their kinds.
+//     Finished transactions stay in the log for the retention. Only an instance with
+//     their kinds registered removes them.
 //
-// With the first two steps in one, transactions of the newer kind wait for a newer
-// instance, and the older code cannot be brought back while one of them is open. A
-// request that an older instance has begun and a newer one repeats, with the newer
-// payload under the same gid, fails with [saga.ErrMismatch]; [Join] and Lookup find
-// the transaction.
+// If you do the first two steps at once, transactions of the newer kind wait for a newer
+// instance, and you cannot go back to the older code while one of them is open. If an
+// older instance has begun a request, and a newer one repeats it with the newer payload
+// under the same gid, the call fails with [saga.ErrMismatch]. [Join] and Lookup find the
+// transaction.
 //
-// To rename a kind, take the same steps with [Alias]: first the payload's method
-// Branch returns the older name and the alias is the newer one, then the other way
-// round. A branch in another service is registered for both kinds there, with Alias
-// or Upgrade, before the engine is.
+// To rename a kind, take the same steps with [Alias]. First, the payload's method Branch
+// returns the older name, and the alias is the newer one. Then swap the two. If the
+// branch lives in another service, register both kinds in that service first, with Alias
+// or Upgrade, and then with the engine.
 //
-// Each kind has limits, a circuit breaker and pauses of its own: an operator who
-// pauses a branch pauses all its kinds.
+// Each kind has its own limits, circuit breaker and pauses. To pause a branch, an
+// operator pauses all its kinds.
 //
-// Instances of an older version that can do without a new field may be given
-// [AllowUnknownFields] before the newer version is deployed.
+// If older instances can do without a new field, register the older branch with
+// [AllowUnknownFields] before you deploy the newer version.
 package tcc

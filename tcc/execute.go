@@ -7,35 +7,34 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// pattern is what the log calls transactions of this package.
+// pattern names the transactions of this package in the log.
 const pattern = "tcc"
 
-// Execute runs a transaction whose branches are all known: it tries every
-// branch, decides, and confirms all, or cancels all if a Try failed.
+// Execute runs a transaction with one branch for each payload. It calls every Try and
+// decides. Then it confirms all branches, or cancels all if a Try failed.
 //
-// No error means that the transaction is decided to be confirmed, not that it is
-// confirmed: the engine then calls each Confirm until it succeeds. Ask the outcome:
+// If the error is nil, the transaction is decided to be confirmed. It may not be
+// finished yet: the engine calls each Confirm until it succeeds. Look at the outcome:
 //
 //	outcome, err := tcc.Execute(ctx, engine, gid, payloads...)
 //	switch {
-//	case errors.Is(err, saga.ErrCancelled): // no: nothing is left reserved in the end
-//	case errors.Is(err, saga.ErrUnknown):   // ask again with the same gid
+//	case errors.Is(err, saga.ErrCancelled): // cancelled: every reservation is given back in the end
+//	case errors.Is(err, saga.ErrUnknown):   // call Execute again with the same gid
 //	case err != nil:                        // not begun: the error says why
 //	case outcome.Finished():                // every branch is confirmed
-//	default:                                // certain, and not finished yet: saga.Confirming
+//	default:                                // decided, and not finished yet: saga.Confirming
 //	}
 //
-// A caller may promise the result in the last two cases. It must not read what a
-// Confirm writes, or call the work done, in the last one.
+// In the last two cases the caller may promise the result. In the last case it must not yet
+// read the data that a Confirm writes, or report the work as done.
 //
-// The error of a cancelled transaction is a [*saga.CancelledError] with the reason.
-// If a branch said no with [RejectCode], the error wraps a [*saga.Rejection] with
-// the code.
+// The error of a cancelled transaction is a [*saga.CancelledError] with the reason. If
+// a branch rejected with [RejectCode], the error wraps a [*saga.Rejection] with the code.
 //
-// The gid, up to 128 printable ASCII characters without spaces and slashes, names
-// the transaction: executing the same gid with the same payloads again does
-// nothing new and gives the same transaction's outcome. With other payloads, or
-// with the same ones under another kind, the error matches [saga.ErrMismatch].
+// The gid names the transaction. It has up to 128 printable ASCII characters, without
+// spaces and slashes. If you execute the same gid with the same payloads again, nothing
+// new happens, and you get the outcome of the same transaction. With other payloads, or
+// with the same payloads under another kind, the error matches [saga.ErrMismatch].
 func Execute(ctx context.Context, engine saga.Engine, gid string, payloads ...Payload) (saga.Outcome, error) {
 	return ExecuteWith(ctx, engine, gid, saga.Options{}, payloads...)
 }
@@ -56,7 +55,7 @@ func ExecuteWith(ctx context.Context, engine saga.Engine, gid string, options sa
 	return engine.Execute(ctx, saga.Plan{GID: gid, Pattern: pattern, Steps: steps, Options: options})
 }
 
-// usable refuses what would only panic later.
+// usable refuses a nil context or engine, which would cause a panic later.
 func usable(ctx context.Context, engine saga.Engine) error {
 	switch {
 	case isNil(ctx):

@@ -12,7 +12,7 @@ import (
 )
 
 // kindOf returns the kind of branch that takes P, and the form of its JSON. It
-// refuses a type that would not come back from JSON as it was.
+// refuses a type that JSON cannot store without loss.
 func kindOf[P Payload]() (kind string, form *shape.Shape, err error) {
 	if form, err = formOf[P]("payload"); err != nil {
 		return "", nil, err
@@ -63,22 +63,22 @@ func decoderOf[T any](form *shape.Shape, allowUnknown bool) decoder[T] {
 			err = form.Check(call.Payload, allowUnknown)
 		}
 		if err != nil {
-			return in, fmt.Errorf("tcc: the stored payload of %s, %s, does not fit the type %T: %w; "+
-				"give the changed type a kind of its own and register this one as an older version with tcc.Upgrade, or run the version that knows it",
+			return in, fmt.Errorf("the stored payload of %s, %s, does not fit the type %T: %w: "+
+				"give the changed type its own kind and register the older type with tcc.Upgrade, or run the version that has this type",
 				call.Kind, call.Key(), in, err)
 		}
 		return in, nil
 	}
 }
 
-// isNil reports whether an interface holds nothing, or a nil pointer.
+// isNil reports whether an interface is nil, or holds a nil pointer.
 func isNil(v any) bool {
 	value := reflect.ValueOf(v)
 	return !value.IsValid() || value.Kind() == reflect.Pointer && value.IsNil()
 }
 
-// checkUTF8 finds text that encoding/json has silently changed: it writes the
-// escape \ufffd for bytes that are not UTF-8, and only for these.
+// checkUTF8 finds text that encoding/json has silently changed. It writes the escape
+// \ufffd only for bytes that are not UTF-8.
 func checkUTF8(text []byte) error {
 	for rest := text; ; {
 		i := bytes.Index(rest, []byte(`\ufffd`))

@@ -11,15 +11,15 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// Register makes a kind of branch known to the engine, or to the host of a service
-// whose branches an engine elsewhere calls. Call it at start-up, before the engine
-// runs.
+// Register adds a kind of branch to an engine, or to a participant: a service with
+// branches that the engine of another process calls. Call it at start-up, before the
+// engine runs.
 //
-// Options name further kinds that the branch takes, of older or newer versions of
-// the payload: see [Alias] and [Upgrade].
+// With options, the branch takes further kinds, of older or newer versions of the
+// payload: see [Alias] and [Upgrade].
 //
-// The error wraps [saga.ErrInvalid] if the payload is of a type that JSON does not
-// give back as it was, or if a kind is registered already.
+// The error wraps [saga.ErrInvalid] if JSON cannot store the payload type without loss,
+// or if a kind is registered already.
 func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P]) error {
 	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
 		local := saga.Local{Work: work(b, as.decode)}
@@ -46,8 +46,7 @@ func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P
 	})
 }
 
-// RegisterExternal makes a kind of branch without a database known to the
-// engine; see [Register].
+// RegisterExternal adds a kind of branch without a database; see [Register].
 func RegisterExternal[P Payload](engine saga.Registrar, b External[P], options ...Option[P]) error {
 	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
 		plain := func(call func(context.Context, P) error) saga.Effect {
@@ -57,25 +56,25 @@ func RegisterExternal[P Payload](engine saga.Registrar, b External[P], options .
 	})
 }
 
-// RegisterRemote makes a kind of branch known to the engine that another service
-// has: there it is registered with a host, as package remote has one. The payload
-// type need not be the same, if its JSON is: the host takes each payload strictly,
-// as described at [Payload].
+// RegisterRemote adds a kind of branch that lives in another service. That service
+// registers the branch with a participant, for example with package remote. Its payload
+// type may be another one with the same JSON. It accepts payloads as strictly as
+// described at [Payload].
 //
-// A call goes to the service with the kind and the payload under which the
-// transaction was begun, so that Upgrade and AllowUnknownFields are options of the
-// registration there, and refused here.
+// The engine calls the service with the kind and the payload that the transaction was
+// begun with. So Upgrade and AllowUnknownFields are options for the registration in the
+// service. RegisterRemote refuses them.
 func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote, options ...Option[P]) error {
 	for _, o := range options {
 		if !o.remote {
-			return fmt.Errorf("tcc: register remote: %s is an option of the service's own registration: %w", o.name, saga.ErrInvalid)
+			return fmt.Errorf("tcc: register remote: %s belongs in the service's own registration: %w", o.name, saga.ErrInvalid)
 		}
 	}
 	return registerAll(engine, "service", service, options, func(as version[P]) saga.Branch { return saga.NewRemote(as.kind, as.encode, service) })
 }
 
-// registerAll registers a branch once for each kind that it takes. It checks all
-// options first.
+// registerAll checks all options, and registers a branch once for each kind that it
+// takes.
 func registerAll[P Payload](engine saga.Registrar, role string, b any, options []Option[P], erase func(version[P]) saga.Branch) error {
 	versions, err := versionsOf(b, options)
 	if err != nil {
@@ -90,10 +89,7 @@ func registerAll[P Payload](engine saga.Registrar, role string, b any, options [
 	}
 	for _, as := range versions {
 		if err := engine.Register(erase(as)); err != nil {
-			if as.kind != kind {
-				return fmt.Errorf("tcc: register %s for the kind %s: %w", kind, as.kind, err)
-			}
-			return err
+			return err // it names the kind
 		}
 	}
 	return nil
@@ -126,7 +122,7 @@ func work[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *gorm
 		case barrier.Cancel:
 			return b.Cancel(ctx, tx, in)
 		}
-		return fmt.Errorf("tcc: unknown operation %q", string(call.Op))
+		return fmt.Errorf("unknown operation %q", string(call.Op))
 	}
 }
 
@@ -145,11 +141,11 @@ func workBatch[P Payload](b Bulk[P], decode decoder[P]) func(context.Context, *g
 		case barrier.Confirm:
 			return nil, b.ConfirmAll(ctx, tx, items)
 		}
-		return nil, fmt.Errorf("tcc: %s is not called in bulk", op)
+		return nil, fmt.Errorf("%s is not called in batches", op)
 	}
 }
 
-// ending returns a context that ends with the call, as [SQLTx] needs one.
+// ending returns a context that ends with the call: [SQLTx] needs one that ends.
 func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Done() != nil {
 		return ctx, func() {}

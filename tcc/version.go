@@ -6,18 +6,18 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// Option changes which stored payloads a registered branch takes: [Alias],
-// [Upgrade] and [AllowUnknownFields] make one.
+// Option changes which stored payloads a registered branch takes. [Alias], [Upgrade] and
+// [AllowUnknownFields] return options.
 type Option[P Payload] struct {
-	name         string // of the function that made it, for errors
+	name         string // of the function that returned it, for errors
 	kind         string
 	version      func(allowUnknown bool) (version[P], error) // nil if it adds no kind
 	allowUnknown bool
-	remote       bool // it is possible for a branch in another service
+	remote       bool // RegisterRemote accepts it
 }
 
-// Alias lets the branch also take transactions under another kind, with the same
-// payload: the kind's name before or after a renaming.
+// Alias lets the branch also take transactions of another kind with the same payload. Use
+// it to rename a kind.
 //
 //	tcc.Register(engine, Credit{}, tcc.Alias[HoldCredit]("credit.reserve"))
 func Alias[P Payload](kind string) Option[P] {
@@ -27,17 +27,16 @@ func Alias[P Payload](kind string) Option[P] {
 	}}
 }
 
-// Upgrade lets the branch also take transactions under the kind of another
-// version of its payload. The payload in the log is read as an Old, as strictly
-// as any payload, and converted by upgrade before each call.
+// Upgrade lets the branch also take transactions of the kind of another version of its
+// payload. The stored payload is read as an Old, as strictly as any payload. Before each
+// call, the function upgrade converts it.
 //
-// Try, Confirm and Cancel of one transaction may each convert the payload anew,
-// in different processes, so that upgrade has to give the same result every time.
-// An error of it counts as one of the call.
+// Try, Confirm and Cancel of one transaction each convert the payload, perhaps in
+// different processes. So upgrade has to return the same result every time. If it returns
+// an error, the call fails with this error.
 //
-// A payload of the type Old is still accepted for new transactions under its
-// kind, if it is a [Payload]. See the package documentation for how to introduce
-// a version while an older one is running.
+// If Old is a [Payload], new transactions may still use it. See the package documentation
+// for how to introduce a version while an older one is running.
 func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Option[P] {
 	return Option[P]{name: "Upgrade", kind: kind, version: func(bool) (version[P], error) {
 		form, err := formOf[Old]("older payload")
@@ -53,7 +52,7 @@ func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Opti
 			}
 			in, err := upgrade(stored)
 			if err != nil {
-				err = fmt.Errorf("tcc: upgrading the stored payload of %s, %s, to %T: %w", call.Kind, call.Key(), in, err)
+				err = fmt.Errorf("upgrading the stored payload of %s, %s, to %T: %w", call.Kind, call.Key(), in, err)
 			}
 			return in, err
 		}
@@ -61,10 +60,10 @@ func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Opti
 	}}
 }
 
-// AllowUnknownFields lets the branch take stored payloads with fields that its
-// type does not have; they are ignored. Use it for a version that has to run
-// beside a newer one whose new fields it can do without. A field whose name
-// differs only in case is refused all the same.
+// AllowUnknownFields lets the branch take stored payloads with fields that its type does
+// not have. It ignores them. Use it for a version that has to run beside a newer one and
+// does not need the new fields. A field with a name that differs only in case is still
+// refused.
 func AllowUnknownFields[P Payload]() Option[P] {
 	return Option[P]{name: "AllowUnknownFields", allowUnknown: true}
 }
@@ -76,8 +75,8 @@ type version[P Payload] struct {
 	decode decoder[P]
 }
 
-// versionsOf returns the kinds that a branch takes, first its own, which is that of
-// its payload if b is not [Named].
+// versionsOf returns the kinds that a branch takes. The first one is its own: the kind
+// of its payload, unless b is [Named].
 func versionsOf[P Payload](b any, options []Option[P]) ([]version[P], error) {
 	kind, form, err := kindOf[P]()
 	if err != nil {

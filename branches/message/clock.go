@@ -7,7 +7,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// now is the database's clock in UTC.
+// now is the SQL expression for the database's clock in UTC.
 func now(db *gorm.DB) string {
 	switch db.Dialector.Name() {
 	case "mysql":
@@ -19,7 +19,7 @@ func now(db *gorm.DB) string {
 	}
 }
 
-// ago is the database's clock in UTC, a while ago.
+// ago is the SQL expression for a time before now.
 func ago(db *gorm.DB, while time.Duration) string {
 	switch micros := while.Microseconds(); db.Dialector.Name() {
 	case "mysql":
@@ -31,8 +31,8 @@ func ago(db *gorm.DB, while time.Duration) string {
 	}
 }
 
-// laterBy is the database's clock in UTC, a while later: micros is an expression
-// for a number of microseconds.
+// laterBy is the SQL expression for a time after now. micros is the expression for a
+// number of microseconds.
 func laterBy(db *gorm.DB, micros string) string {
 	switch db.Dialector.Name() {
 	case "mysql":
@@ -44,7 +44,7 @@ func laterBy(db *gorm.DB, micros string) string {
 	}
 }
 
-// later is the database's clock in UTC, after a while.
+// later is the SQL expression for a time after now.
 func later(db *gorm.DB, while time.Duration) string {
 	switch micros := while.Microseconds(); db.Dialector.Name() {
 	case "mysql":
@@ -56,7 +56,7 @@ func later(db *gorm.DB, while time.Duration) string {
 	}
 }
 
-// micros is a time column as microseconds since 1970.
+// micros is the SQL expression for a time column in microseconds since 1970.
 func micros(db *gorm.DB, column string) string {
 	switch db.Dialector.Name() {
 	case "mysql":

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,50 +15,48 @@ import (
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
-// Consumer handles messages until it is stopped, or cannot go on. Its methods are
-// safe for concurrent use.
+// Consumer handles messages until it is stopped, or cannot go on. Its methods are safe
+// for concurrent use.
 type Consumer struct {
-	broker  broker.Broker
-	config  ConsumerConfig
-	handle  BatchHandler
-	inbox   *inbox
-	runner  *barrier.Transactions
-	queue   *queue
-	intakes []*intake // of the stream, and of what was sent again from the dead letters
-	state   state
+	config   ConsumerConfig
+	state    *state
+	sizes    sizes
+	queue    *queue
+	inflight *inFlight
+	worker   *worker
+	cleaner  *cleaner
+	intakes  []*intake // of the stream, and of the messages that were sent again
 
 	ctx       context.Context // of the handlers
 	interrupt context.CancelFunc
-	asking    context.Context // of asking for messages
+	asking    context.Context // ends when no more messages are requested
 	stop      context.CancelFunc
-	stopped   chan struct{} // closed when all has ended
+	stopped   chan struct{} // closed when everything has ended
 
-	mu       sync.Mutex
-	inflight map[string]*entry // by id: what this process has
-	dead     broker.Stream     // of the dead letters
-	err      error             // why it ended by itself
+	mu  sync.Mutex
+	err error // why the consumer has ended by itself
 }
 
-// Consume begins to handle messages. The inbox is in db, where the schema of
-// package sql is installed; it is the database that the handler works in.
+// Consume begins to handle messages. The inbox is in db, the database that the handler
+// works in. Install the schema there with package schema.
 //
-// It returns an error that wraps [ErrInvalid] if the configuration cannot work,
-// [broker.ErrNotFound] if the stream does not exist, and one of package sql if the
-// schema is not installed. Afterwards faults of the database and the broker are
-// waited for, and a deleted consumer or dead-letter stream is made again. [Consumer.Done]
-// tells when the consumer has ended all the same, and [Consumer.Err] why.
+// The error wraps [ErrInvalid] if the configuration is not valid, [broker.ErrNotFound] if
+// the stream does not exist, and an error of package schema if the schema is not
+// installed. Later, the consumer waits for the database or the broker after a fault, and
+// creates a deleted consumer or dead-letter stream again. [Consumer.Done] is closed when
+// the consumer has ended, and [Consumer.Err] says why.
 func Consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerConfig, handle Handler) (*Consumer, error) {
 	if handle == nil {
 		return nil, fmt.Errorf("message: consume: the handler is nil: %w", ErrInvalid)
 	}
-	return consume(ctx, db, b, config, func(config ConsumerConfig) BatchHandler { return config.inTurn(handle) })
+	return consume(ctx, db, b, config, func(config ConsumerConfig) BatchHandler { return config.oneByOne(handle) })
 }
 
 // defaultBatch is the Batch of ConsumeBatch.
 const defaultBatch = 64
 
-// ConsumeBatch is [Consume] with a handler that takes several messages at once, at
-// most ConsumerConfig.Batch, 64 by default.
+// ConsumeBatch is [Consume] with a handler that takes several messages at once, at most
+// ConsumerConfig.Batch, by default 64.
 func ConsumeBatch(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerConfig, handle BatchHandler) (*Consumer, error) {
 	if handle == nil {
 		return nil, fmt.Errorf("message: consume: the handler is nil: %w", ErrInvalid)
@@ -75,11 +72,6 @@ func ConsumeBatch(ctx context.Context, db *gorm.DB, b broker.Broker, config Cons
 			return handle(ctx, tx, messages)
 		}
 	})
-}
-
-// extract returns a context with the trace of a message.
-func (c ConsumerConfig) extract(ctx context.Context, m Received) context.Context {
-	return propagatorOr(c.Propagator).Extract(ctx, carrier(m.Headers))
 }
 
 func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerConfig, handler func(ConsumerConfig) BatchHandler) (*Consumer, error) {
@@ -101,10 +93,7 @@ func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 	if err != nil {
 		return nil, fmt.Errorf("message: consume: %w", err)
 	}
-	c := &Consumer{broker: b, config: config, handle: handler(config), inbox: inbox, runner: runner, queue: newQueue(config.Workers),
-		stopped: make(chan struct{}), inflight: map[string]*entry{}}
-	c.ctx, c.interrupt = context.WithCancel(context.WithoutCancel(ctx))
-	c.asking, c.stop = context.WithCancel(c.ctx)
+	c := newConsumer(ctx, b, config, inbox, runner, handler(config))
 	if err := c.subscribe(ctx); err != nil {
 		c.interrupt()
 		return nil, fmt.Errorf("message: consume: %w", err)
@@ -113,21 +102,35 @@ func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 	return c, nil
 }
 
-// subscribe opens the stream of the dead letters and both intakes.
-func (c *Consumer) subscribe(ctx context.Context) error {
-	if _, err := c.openDead(ctx); err != nil {
-		return err
+// newConsumer makes a consumer and all its parts.
+func newConsumer(ctx context.Context, b broker.Broker, config ConsumerConfig, inbox *inbox, runner *barrier.Transactions, handle BatchHandler) *Consumer {
+	c := &Consumer{config: config, state: newState(config), queue: newQueue(config.Workers), stopped: make(chan struct{})}
+	c.ctx, c.interrupt = context.WithCancel(context.WithoutCancel(ctx))
+	c.asking, c.stop = context.WithCancel(c.ctx)
+	c.sizes = sizes{config, c.state}
+	c.inflight = &inFlight{ctx: c.ctx, config: config, broker: b, inbox: inbox, state: c.state, settled: c.settled, byID: map[string]*entry{}}
+	outage := &outage{ctx: c.ctx, inbox: inbox, state: c.state, over: c.wake}
+	claimer := &claimer{ctx: c.ctx, config: config, inbox: inbox, queue: c.queue, inflight: c.inflight, sizes: c.sizes, outage: outage}
+	letters := &letterWriter{broker: b, config: config}
+	c.cleaner = &cleaner{broker: b, config: config, inbox: inbox, state: c.state}
+	c.worker = &worker{ctx: c.ctx, config: config, handle: handle, runner: runner, inbox: inbox, queue: c.queue, inflight: c.inflight,
+		claimer: claimer, sizes: c.sizes, outage: outage, letters: letters, state: c.state}
+	for _, subscription := range config.subscriptions() {
+		c.intakes = append(c.intakes, &intake{config: subscription, consumer: config, asking: c.asking, broker: b, letters: letters,
+			claimer: claimer, inflight: c.inflight, queue: c.queue, sizes: c.sizes, state: c.state, fail: c.fail, wake: make(chan struct{}, 1)})
 	}
-	again := resentPrefix(c.config.Stream, c.config.Name)
-	c.intakes = []*intake{
-		newIntake(c, broker.SubscriptionConfig{Stream: c.config.Stream, Name: c.config.Name, Subjects: c.config.Subjects,
-			Start: c.config.Start, AckWait: c.config.AckWait, MaxAckPending: c.config.MaxAckPending, Description: c.config.Description}),
-		newIntake(c, broker.SubscriptionConfig{Stream: c.config.DeadLetters, Name: "resent-" + c.config.Name, Subjects: []string{again + ">"}}),
+	return c
+}
+
+// subscribe opens the dead-letter stream and both subscriptions.
+func (c *Consumer) subscribe(ctx context.Context) error {
+	if _, err := c.worker.letters.open(ctx); err != nil {
+		return err
 	}
 	for _, in := range c.intakes {
 		if err := in.subscribe(ctx); err != nil {
 			for _, other := range c.intakes {
-				other.abandon()
+				other.closeSubscription()
 			}
 			return err
 		}
@@ -135,49 +138,69 @@ func (c *Consumer) subscribe(ctx context.Context) error {
 	return nil
 }
 
-// run runs until asking ends, and then brings everything to an end.
+// run runs until asking ends, and then ends all parts.
 func (c *Consumer) run() {
 	defer close(c.stopped)
-	defer c.runner.Close()
+	defer c.worker.runner.Close()
 	defer c.interrupt()
 	var intakes, workers, background sync.WaitGroup
 	background.Go(func() { c.keepAlive(c.ctx) })
-	background.Go(func() { c.clean(c.asking) })
+	background.Go(func() { c.cleaner.run(c.asking) })
 	for range c.config.Workers {
-		workers.Go(c.work)
+		workers.Go(c.worker.run)
 	}
 	for _, in := range c.intakes {
 		intakes.Go(in.run)
 	}
 	intakes.Wait()
 	rest, marking := c.queue.close()
-	c.giveBack(rest)
+	c.inflight.giveBack(rest)
 	workers.Wait()
-	c.giveBack(marking)
+	c.inflight.giveBack(marking)
 	c.flush()
 	c.interrupt()
 	background.Wait()
 }
 
-// flushTimeout bounds the last words to the broker.
+// flushTimeout is how long the consumer waits for the broker when it ends.
 const flushTimeout = 2 * time.Second
 
-// flush waits until the broker has got the last acknowledgements.
+// flush waits until the broker has received the last acknowledgements.
 func (c *Consumer) flush() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), flushTimeout)
 	defer cancel()
-	in := c.intakes[0]
-	in.mu.Lock()
-	s := in.last
-	in.mu.Unlock()
-	if err := s.Flush(ctx); err != nil && !errors.Is(err, broker.ErrClosed) {
-		c.config.Logger.Warn("message: the last acknowledgements may be lost, and messages come again", slog.String("consumer", c.config.Name), slog.Any("error", err))
+	if err := c.intakes[0].latest().Flush(ctx); err != nil && !errors.Is(err, broker.ErrClosed) {
+		c.state.log.Warn("message: the last acknowledgements may be lost, then messages come again", slog.Any("error", err))
 	}
 }
 
-// Stop takes no further messages, gives those back that wait here, and waits for
-// the handlers under way until ctx ends; it then interrupts them, and their
-// messages come again. Neither spends an attempt.
+// keepAlive extends the deliveries of the messages that this process has.
+func (c *Consumer) keepAlive(ctx context.Context) {
+	for {
+		if sleep(ctx, c.ackWait()/3) != nil {
+			return
+		}
+		for _, d := range c.inflight.kept() {
+			// If it is lost, another delivery comes, and the inbox has the message.
+			_ = d.Extend()
+		}
+	}
+}
+
+// ackWait is the shortest AckWait of the subscriptions.
+func (c *Consumer) ackWait() time.Duration {
+	shortest := 30 * time.Second
+	for _, in := range c.intakes {
+		if s := in.current(); s != nil {
+			shortest = min(shortest, s.AckWait())
+		}
+	}
+	return max(shortest, 30*time.Millisecond)
+}
+
+// Stop takes no more messages, and gives waiting messages back to the broker. It waits for
+// running handlers until ctx ends. Then it interrupts them, and their messages come again.
+// Stop uses up no attempt.
 func (c *Consumer) Stop(ctx context.Context) error {
 	c.stop()
 	select {
@@ -185,18 +208,18 @@ func (c *Consumer) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		c.interrupt()
-		return fmt.Errorf("message: stopping consumer %s: %w", c.config.Name, ctx.Err())
+		return fmt.Errorf("message: stop consumer %s: %w", c.config.Name, ctx.Err())
 	}
 }
 
-// Pause asks for no further messages in this process, and gives those back that
-// wait here; the handlers under way go on. When it returns, no further message is
-// taken. [Consumer.Resume] ends it.
+// Pause stops taking messages in this process, and gives waiting messages back to the
+// broker. Running handlers go on. After Pause has returned, no more messages are taken
+// until [Consumer.Resume].
 func (c *Consumer) Pause() {
-	c.state.pause(true)
+	c.state.setPaused(true)
 	for _, in := range c.intakes {
 		select {
-		case <-in.park():
+		case <-in.pause():
 		case <-c.stopped:
 		}
 	}
@@ -204,16 +227,17 @@ func (c *Consumer) Pause() {
 
 // Resume goes on after [Consumer.Pause].
 func (c *Consumer) Resume() {
-	c.state.pause(false)
-	c.signal()
+	c.state.setPaused(false)
+	c.wake()
 }
 
-// Done is closed when the consumer has ended, after [Consumer.Stop] or by itself.
+// Done returns a channel that is closed when the consumer has ended, after [Consumer.Stop]
+// or by itself.
 func (c *Consumer) Done() <-chan struct{} { return c.stopped }
 
-// Err says why the consumer has ended by itself: the connection to the broker is
-// closed for good, which wraps [broker.ErrClosed], or the configuration does not
-// fit any more. It is nil while the consumer runs, and after Stop.
+// Err says why the consumer has ended by itself. The connection to the broker is closed
+// for good, and the error wraps [broker.ErrClosed]; or the configuration is not valid any
+// longer. Err returns nil while the consumer runs, and after Stop.
 func (c *Consumer) Err() error {
 	if !isDone(c.stopped) {
 		return nil
@@ -229,14 +253,21 @@ func (c *Consumer) fail(err error) {
 	c.mu.Lock()
 	if c.err == nil && c.asking.Err() == nil {
 		c.err = fmt.Errorf("message: consumer %s of stream %s has ended: %w", c.config.Name, c.config.Stream, err)
-		c.config.Logger.Error("message: a consumer has ended", slog.String("consumer", c.config.Name), slog.Any("error", err))
+		c.state.log.Error("message: a consumer has ended", slog.Any("error", err))
 	}
 	c.mu.Unlock()
 	c.stop()
 }
 
-// signal lets the intakes look again whether to ask for messages.
-func (c *Consumer) signal() {
+// settled wakes the intakes when there is room for another request.
+func (c *Consumer) settled(left int) {
+	if left <= minRequest(c.sizes.window()) {
+		c.wake()
+	}
+}
+
+// wake lets the intakes check again whether to request messages.
+func (c *Consumer) wake() {
 	for _, in := range c.intakes {
 		select {
 		case in.wake <- struct{}{}:
@@ -244,25 +275,3 @@ func (c *Consumer) signal() {
 		}
 	}
 }
-
-// header returns the first value of a header, whose name is taken in any case.
-func header(headers map[string][]string, name string) string {
-	if values := headers[name]; len(values) > 0 {
-		return values[0]
-	}
-	for other, values := range headers {
-		if strings.EqualFold(other, name) && len(values) > 0 {
-			return values[0]
-		}
-	}
-	return ""
-}
-
-func (c *Consumer) warn(doing string, e *entry, err error) {
-	c.state.note(err)
-	c.config.Logger.Warn("message: "+doing, slog.String("consumer", c.config.Name), slog.String("id", e.m.ID),
-		slog.String("subject", e.m.Subject), slog.Int("attempt", e.m.Attempt), slog.Any("error", err))
-}
-
-// ErrNoDeadLetters is wrapped when the stream of the dead letters does not exist.
-var ErrNoDeadLetters = errors.New("message: there is no such dead-letter stream")

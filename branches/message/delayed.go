@@ -15,10 +15,10 @@ const (
 	// relayPoll is how often the relay looks for delayed messages that are due.
 	relayPoll = time.Second
 
-	// relayBatch is how many it publishes at once.
+	// relayBatch is the most messages that it publishes at once.
 	relayBatch = 200
 
-	// relayClaim is for how long a batch belongs to one relay.
+	// relayClaim is how long a claim of a batch lasts.
 	relayClaim = 30 * time.Second
 
 	// maxRelayPause is the longest pause after a message could not be published.
@@ -26,8 +26,8 @@ const (
 	maxRelayPause = time.Minute
 )
 
-// relay publishes the delayed messages of a stream when they are due. Those of
-// all instances share the work.
+// relay publishes the delayed messages of a stream when they are due. The relays of all
+// instances share the work.
 type relay struct {
 	p    *Publisher
 	stop context.CancelFunc
@@ -50,20 +50,19 @@ func (r *relay) end(ctx context.Context) error {
 	case <-r.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("message: stopping the publisher of %s: %w", r.p.config.Stream, ctx.Err())
+		return fmt.Errorf("message: stop the publisher of %s: %w", r.p.config.Stream, ctx.Err())
 	}
 }
 
-// run publishes what is due, until ctx ends.
+// run publishes messages that are due, until ctx ends.
 func (r *relay) run(ctx context.Context) {
 	var last string
 	for ctx.Err() == nil {
 		published, err := r.round(ctx)
 		if err != nil && strings.Contains(err.Error(), "sql: database is closed") {
-			return // by the program, which has not called Stop
+			return // the program has ended without Stop
 		}
-		if err != nil && ctx.Err() == nil && err.Error() != last {
-			// Once, and not with every repetition.
+		if err != nil && ctx.Err() == nil && err.Error() != last { // a repetition is not logged
 			r.p.config.Logger.Warn("message: publishing delayed messages, which will be repeated",
 				slog.String("stream", r.p.config.Stream), slog.Any("error", err))
 		}
@@ -91,7 +90,7 @@ func (r *relay) round(ctx context.Context) (published int, err error) {
 		return 0, err
 	}
 	r.p.publish(ctx, rows)
-	// The broker has them: that is written down also if this is interrupted.
+	// The broker has the messages: write this also if the relay is stopped.
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), relayClaim/3)
 	defer cancel()
 	for _, m := range rows {
@@ -102,7 +101,7 @@ func (r *relay) round(ctx context.Context) (published int, err error) {
 	return published, r.p.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return r.note(tx, rows) })
 }
 
-// claim takes messages that are due, so that no other relay publishes them.
+// claim claims messages that are due, so that no other relay publishes them.
 func (r *relay) claim(ctx context.Context) (rows []*outboxRow, err error) {
 	db := r.p.db.WithContext(ctx)
 	free := "(claimed_until IS NULL OR claimed_until <= " + now(db) + ")"
@@ -118,7 +117,7 @@ func (r *relay) claim(ctx context.Context) (rows []*outboxRow, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// A transaction reads where the claim was written.
+	// A read in a transaction is not sent to a replica.
 	err = db.Transaction(func(tx *gorm.DB) error {
 		return tx.Raw(`SELECT message_id, gid, branch_id, subject, headers, data, failures FROM saga_outbox_delayed
 			WHERE message_id IN ? AND claimed_by = ? ORDER BY due_at`, ids, name).Scan(&rows).Error
@@ -126,7 +125,7 @@ func (r *relay) claim(ctx context.Context) (rows []*outboxRow, err error) {
 	return rows, err
 }
 
-// note writes down what came of a batch.
+// note writes the results of a batch.
 func (r *relay) note(tx *gorm.DB, rows []*outboxRow) error {
 	for _, m := range rows {
 		if !m.done {
@@ -143,7 +142,7 @@ func (r *relay) note(tx *gorm.DB, rows []*outboxRow) error {
 		if err := tx.Exec("DELETE FROM saga_outbox_delayed WHERE message_id = ?", m.MessageID).Error; err != nil {
 			return err
 		}
-		// The transaction may be past its retention, and its row gone.
+		// After the retention of the transaction, its row does not exist.
 		err := tx.Exec("UPDATE saga_outbox SET state = 'published', published_at = "+now(tx)+
 			", stream = ?, sequence = ? WHERE gid = ? AND branch_id = ? AND message_id = ?", m.Stream, m.Sequence, m.GID, m.BranchID, m.MessageID).Error
 		if err != nil {

@@ -2,28 +2,29 @@ package message
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// entry is a message that this process has: received and not settled.
+// entry is a message that is in flight in this process: received and not settled.
 type entry struct {
 	m          Received
 	deliveries []broker.Delivery // of the message, and of copies with the same id
-	without    bool              // its data have to be read out of its stream
-	resent     uint64            // its sequence in the dead-letter stream, if it was sent again from there
+	without    bool              // its data have to be read from its stream
+	resent     uint64            // its sequence in the dead-letter stream, if it was sent again
 
-	attempts int  // failures so far
-	alone    bool // it is handled in a local transaction of its own
-	bury     bool // it is to be put aside
-	reason   string
-	failures int // how often putting it aside has failed
+	attempts       int  // failures so far
+	alone          bool // it does not share a local transaction
+	dead           bool // it becomes a dead letter
+	reason         string
+	letterFailures int // how often writing the dead letter has failed
 
-	begun   bool // the inbox says that its handler has begun
-	marking bool // a local transaction is about to say so
+	begun   bool // the inbox has it marked as begun
+	marking bool // a local transaction is about to mark it
 
-	running time.Time // since when its handler runs; zero if it does not
+	running time.Time // when its handler began; zero if it does not run
 }
 
 func newEntry(d broker.Delivery, config ConsumerConfig) *entry {
@@ -42,12 +43,12 @@ func newEntry(d broker.Delivery, config ConsumerConfig) *entry {
 	return e
 }
 
-// maxID is what the inbox holds of an id.
+// maxID is the longest id that the inbox can store.
 const maxID = 200
 
-// logicalID is the id under which the inbox knows a message of a stream. The time
-// and sequence of storing name a message for good, also if the stream is deleted
-// and made again, which repeats the sequences.
+// logicalID is the id of a message in the inbox. Without another id, it has the time and
+// the sequence at which the stream stored the message. The time distinguishes messages if
+// a stream is deleted and created again, which repeats the sequences.
 func logicalID(m Received, published string) string {
 	for _, id := range []string{header(m.Headers, HeaderID), published} {
 		if id != "" && len(id) <= maxID && printable(id) {
@@ -64,4 +65,17 @@ func printable(id string) bool {
 		}
 	}
 	return true
+}
+
+// header returns the first value of a header. It accepts the name in any case.
+func header(headers map[string][]string, name string) string {
+	if values := headers[name]; len(values) > 0 {
+		return values[0]
+	}
+	for other, values := range headers {
+		if strings.EqualFold(other, name) && len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
 }

@@ -13,17 +13,19 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// inbox is what the database knows of the messages of one consumer and stream: the
-// table saga_inbox. A row is written when the message comes, without handled_at;
-// the local transaction of the handler sets it. begun_by names the process whose
-// handler has begun and not ended: if that process has died, it was an attempt. A plus
-// behind it says that the message shares its local transaction, so that perhaps another
-// one was at work when the process died.
+// inbox has the rows of one consumer and stream in the table saga_inbox. A row is written
+// when the message comes, without handled_at. The local transaction of the handler sets
+// handled_at.
+//
+// begun_by names the process in which the handler has begun and not ended. If that process
+// has died, this was an attempt. A plus sign after the name means that the message shares
+// its local transaction: perhaps the handler of another message was running when the
+// process died.
 type inbox struct {
 	db               *gorm.DB // of the user
 	consumer, stream string
 	process          string
-	shared           bool // several messages may share a local transaction
+	shared           bool // messages may share a local transaction
 	old              bool // there are rows of schema version 1
 }
 
@@ -39,7 +41,7 @@ func newInbox(ctx context.Context, db *gorm.DB, config ConsumerConfig) (*inbox, 
 	return b, err
 }
 
-// direct returns a handle on the pool itself, past a resolver that reads from
+// direct returns a handle on the pool itself. It bypasses a resolver that reads from
 // replicas.
 func (b *inbox) direct(ctx context.Context) (*gorm.DB, error) {
 	pool, err := b.db.DB()
@@ -54,7 +56,7 @@ func (b *inbox) direct(ctx context.Context) (*gorm.DB, error) {
 // writeTimeout bounds one statement on the inbox outside a handler.
 const writeTimeout = 10 * time.Second
 
-// exec runs one statement, which is a local transaction by itself.
+// exec runs one statement in its own local transaction.
 func (b *inbox) exec(ctx context.Context, statement string, arguments ...any) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -66,8 +68,8 @@ func (b *inbox) exec(ctx context.Context, statement string, arguments ...any) (i
 	return result.RowsAffected, result.Error
 }
 
-// mine is the condition that a row belongs to one of some messages.
-const mine = " consumer = ? AND stream = ? AND message_id IN ?"
+// ofMessages is the condition that a row belongs to one of the messages of inbox.of.
+const ofMessages = " consumer = ? AND stream = ? AND message_id IN ?"
 
 func (b *inbox) of(entries []*entry) []any { return []any{b.consumer, b.stream, ids(entries)} }
 
@@ -79,7 +81,7 @@ func ids(entries []*entry) []string {
 	return all
 }
 
-// row is what the inbox says about a message that has come before.
+// row is the inbox row of a message that came before.
 type row struct {
 	MessageID       string
 	Handled, Buried bool
@@ -88,7 +90,7 @@ type row struct {
 	Resent          uint64
 }
 
-// mark is what begun_by says of messages whose handlers begin here.
+// mark is the begun_by of messages whose handlers begin in this process.
 func (b *inbox) mark(entries []*entry) string {
 	if !b.shared || len(entries) == 1 && entries[0].alone {
 		return b.process
@@ -96,11 +98,11 @@ func (b *inbox) mark(entries []*entry) string {
 	return b.process + "+"
 }
 
-// ours says whether a mark is of this process.
+// ours reports whether a mark is of this process.
 func (b *inbox) ours(mark string) bool { return strings.TrimSuffix(mark, "+") == b.process }
 
-// receive writes rows for new messages, of which the handlers of the first begin
-// at once, and returns the rows that were there.
+// receive writes rows for new messages, and returns the rows that existed before. The
+// handlers of the first messages begin at once; beginning is their number.
 func (b *inbox) receive(ctx context.Context, entries []*entry, beginning int) (map[string]row, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -131,8 +133,8 @@ func (b *inbox) receive(ctx context.Context, entries []*entry, beginning int) (m
 	return b.read(db, entries)
 }
 
-// sequence is what the row keeps, so that it stays for as long as the stream has
-// the message.
+// sequence is the sequence in the inbox row: the row stays as long as the stream has the
+// message.
 func (e *entry) sequence() uint64 {
 	if e.resent > 0 {
 		return 0
@@ -143,7 +145,7 @@ func (e *entry) sequence() uint64 {
 func (b *inbox) read(db *gorm.DB, entries []*entry) (map[string]row, error) {
 	var rows []row
 	err := db.Raw(`SELECT message_id, handled_at IS NOT NULL AS handled, buried_at IS NOT NULL AS buried, attempts, error, begun_by, resent
-		FROM saga_inbox WHERE`+mine, b.of(entries)...).Scan(&rows).Error
+		FROM saga_inbox WHERE`+ofMessages, b.of(entries)...).Scan(&rows).Error
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +156,7 @@ func (b *inbox) read(db *gorm.DB, entries []*entry) (map[string]row, error) {
 	return found, b.readOld(db, entries, found)
 }
 
-// readOld adds what rows of schema version 1 say, which did not have the stream.
+// readOld adds the rows of schema version 1, which have no stream.
 func (b *inbox) readOld(db *gorm.DB, entries []*entry, found map[string]row) error {
 	if !b.old {
 		return nil
@@ -175,124 +177,122 @@ func (b *inbox) readOld(db *gorm.DB, entries []*entry, found map[string]row) err
 	return err
 }
 
-// begin says that the handlers of messages begin.
+// begin marks messages as begun.
 func (b *inbox) begin(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+mine, append([]any{b.mark(entries)}, b.of(entries)...)...)
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+ofMessages, append([]any{b.mark(entries)}, b.of(entries)...)...)
 	return err
 }
 
-// rest says that the handlers of messages have not begun after all.
-func (b *inbox) rest(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+mine+" AND begun_by IN ?", append(b.of(entries), []string{b.process, b.process + "+"})...)
+// unbegin removes the mark of messages whose handlers have not begun.
+func (b *inbox) unbegin(ctx context.Context, entries []*entry) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+ofMessages+" AND begun_by IN ?", append(b.of(entries), []string{b.process, b.process + "+"})...)
 	return err
 }
 
-// errMoved says that rows are not as they were when the messages came: another
-// process has handled one, or it was removed.
-var errMoved = errors.New("the inbox rows have changed meanwhile")
+// errRowsChanged says that rows have changed since the messages came: another process has
+// handled a message, or a row was removed.
+var errRowsChanged = errors.New("the inbox rows have changed meanwhile")
 
-// handle says in the local transaction tx that messages are handled, and that the
-// handlers of the next ones begin, which they do once tx is committed.
+// handle marks messages as handled in the local transaction tx. It also marks the next
+// messages as begun: their handlers begin after tx is committed.
 func (b *inbox) handle(tx *gorm.DB, entries, next []*entry) error {
 	var result *gorm.DB
 	if len(next) == 0 {
-		result = tx.Exec("UPDATE saga_inbox SET handled_at = "+now(tx)+", begun_by = '' WHERE"+mine+" AND handled_at IS NULL", b.of(entries)...)
+		result = tx.Exec("UPDATE saga_inbox SET handled_at = "+now(tx)+", begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL", b.of(entries)...)
 	} else {
 		these := ids(entries)
 		both := append(these[:len(these):len(these)], ids(next)...)
 		result = tx.Exec("UPDATE saga_inbox SET handled_at = CASE WHEN message_id IN ? THEN "+now(tx)+" ELSE NULL END,"+
-			" begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+mine+" AND handled_at IS NULL",
+			" begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+ofMessages+" AND handled_at IS NULL",
 			these, these, b.mark(next), b.consumer, b.stream, both)
 	}
 	if result.Error == nil && result.RowsAffected != int64(len(entries)+len(next)) {
-		return errMoved
+		return errRowsChanged
 	}
 	return result.Error
 }
 
-// leave says in the local transaction of handle that messages are not handled after
-// all.
-func (b *inbox) leave(tx *gorm.DB, entries []*entry) error {
-	return tx.Exec("UPDATE saga_inbox SET handled_at = NULL, begun_by = ? WHERE"+mine, append([]any{b.mark(entries)}, b.of(entries)...)...).Error
+// unhandle undoes handle for messages in the same local transaction.
+func (b *inbox) unhandle(tx *gorm.DB, entries []*entry) error {
+	return tx.Exec("UPDATE saga_inbox SET handled_at = NULL, begun_by = ? WHERE"+ofMessages, append([]any{b.mark(entries)}, b.of(entries)...)...).Error
 }
 
-// fail writes a failure of the handler, and how many there are with it.
+// fail writes a failure of the handler, and the number of attempts.
 func (b *inbox) fail(ctx context.Context, e *entry, reason string, attempts int) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = ?, error = ?, begun_by = '' WHERE"+mine+" AND handled_at IS NULL",
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = ?, error = ?, begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL",
 		append([]any{attempts, reason}, b.of([]*entry{e})...)...)
 	return err
 }
 
-// buried says that a message is a dead letter.
-func (b *inbox) buried(ctx context.Context, e *entry) error {
+// setDead marks a message as a dead letter.
+func (b *inbox) setDead(ctx context.Context, e *entry) error {
 	db, err := b.direct(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = b.exec(ctx, "UPDATE saga_inbox SET buried_at = "+now(db)+", begun_by = '' WHERE"+mine+" AND handled_at IS NULL", b.of([]*entry{e})...)
+	_, err = b.exec(ctx, "UPDATE saga_inbox SET buried_at = "+now(db)+", begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL", b.of([]*entry{e})...)
 	return err
 }
 
-// revive gives a message that was sent again from the dead letters its attempts
-// back.
-func (b *inbox) revive(ctx context.Context, e *entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0, error = '', buried_at = NULL, begun_by = '', resent = ? WHERE"+mine+" AND handled_at IS NULL AND resent < ?",
+// resetAttempts gives new attempts to a dead letter that was sent again.
+func (b *inbox) resetAttempts(ctx context.Context, e *entry) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0, error = '', buried_at = NULL, begun_by = '', resent = ? WHERE"+ofMessages+" AND handled_at IS NULL AND resent < ?",
 		append(append([]any{e.resent}, b.of([]*entry{e})...), e.resent)...)
 	return err
 }
 
-// seen lets the row stay for as long as the stream has this copy of the message.
-func (b *inbox) seen(ctx context.Context, e *entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET sequence = ? WHERE"+mine+" AND sequence < ?",
+// keepRow keeps the row as long as the stream has this copy of the message.
+func (b *inbox) keepRow(ctx context.Context, e *entry) error {
+	_, err := b.exec(ctx, "UPDATE saga_inbox SET sequence = ? WHERE"+ofMessages+" AND sequence < ?",
 		append(append([]any{e.sequence()}, b.of([]*entry{e})...), e.sequence())...)
 	return err
 }
 
 const (
-	// killed is the reason of an attempt whose process ended.
+	// killed is the reason of an attempt in which the process ended.
 	killed = "the process ended while the handler ran"
 
-	// suspected is the reason if that may also have been another one's attempt. The
-	// message is handled alone from then on, and if its process ends once more, both
-	// were its own.
+	// suspected is the reason if the handler of another message may have ended the
+	// process. From then on, the message is handled alone. If its process ends again,
+	// both count as attempts.
 	suspected = "the process ended while the handler ran for this message or for one that shared its local transaction"
 )
 
-// orphaned counts an attempt for each message whose handler has begun in another
-// process that is gone, and returns those whose handler still runs. Where it runs,
-// its local transaction holds the lock of the row.
-func (b *inbox) orphaned(ctx context.Context, entries []*entry) (atWork map[string]bool, err error) {
+// countOrphans counts an attempt for each message whose handler has begun in a process that
+// is gone. It returns the messages whose handlers still run in another process: there, the
+// local transaction holds the lock of the row.
+func (b *inbox) countOrphans(ctx context.Context, entries []*entry) (running map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	atWork = map[string]bool{}
+	running = map[string]bool{}
 	err = barrier.Transaction(ctx, b.db, func(tx *gorm.DB) error {
 		var free []string
-		query := "SELECT message_id FROM saga_inbox WHERE" + mine
+		query := "SELECT message_id FROM saga_inbox WHERE" + ofMessages
 		if tx.Name() != "sqlite" {
 			query += " FOR UPDATE SKIP LOCKED"
 		}
 		if err := tx.Raw(query, b.of(entries)...).Scan(&free).Error; err != nil {
 			return err
 		}
-		clear(atWork)
+		clear(running)
 		for _, e := range entries {
-			atWork[e.m.ID] = true
+			running[e.m.ID] = true
 		}
 		for _, id := range free {
-			delete(atWork, id)
+			delete(running, id)
 		}
 		if len(free) == 0 {
 			return nil
 		}
 		return tx.Exec("UPDATE saga_inbox SET attempts = CASE WHEN begun_by LIKE '%+' THEN attempts WHEN error = ? THEN attempts + 2 ELSE attempts + 1 END,"+
-			" error = CASE WHEN begun_by LIKE '%+' THEN ? ELSE ? END, begun_by = '' WHERE"+mine+" AND handled_at IS NULL AND begun_by <> '' AND begun_by NOT IN ?",
+			" error = CASE WHEN begun_by LIKE '%+' THEN ? ELSE ? END, begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL AND begun_by <> '' AND begun_by NOT IN ?",
 			suspected, suspected, killed, b.consumer, b.stream, free, []string{b.process, b.process + "+"}).Error
 	})
-	return atWork, err
+	return running, err
 }
 
-// ask looks whether the database takes writes.
-func (b *inbox) ask(ctx context.Context) error {
+// ping checks whether the database accepts writes.
+func (b *inbox) ping(ctx context.Context) error {
 	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0 WHERE consumer = ? AND stream = ? AND message_id = ''", b.consumer, b.stream)
 	return err
 }

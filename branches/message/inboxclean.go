@@ -12,55 +12,64 @@ import (
 )
 
 const (
-	// cleanPage is how many inbox rows are looked at, and at most deleted, at
-	// once.
+	// cleanPage is how many inbox rows are read, and at most deleted, at once.
 	cleanPage = 500
 
-	// cleanShare keeps cleaning to a small share of a connection's time: the
-	// pause after a page is this many times what the page took.
-	cleanShare = 20
+	// cleanPauseFactor keeps cleaning to a small share of a connection's time: the
+	// pause after a page is this many times the duration of the page.
+	cleanPauseFactor = 20
 
-	// cleanMost is the longest such pause.
-	cleanMost = 5 * time.Second
+	// maxCleanPause is the longest pause between two pages.
+	maxCleanPause = 5 * time.Second
 
-	// cleanRest is the longest rest after the last page; with a short retention
-	// it is a tenth of that.
-	cleanRest = time.Hour
+	// maxCleanInterval is the longest pause after the last page. With a short
+	// retention it is a tenth of the retention.
+	maxCleanInterval = time.Hour
 
 	// cleanLease is how long a process has for a page.
 	cleanLease = time.Minute
 )
 
-// clean removes old inbox rows, a page at a time, until ctx ends. Of all processes
-// of the consumer, one works at a time.
-func (c *Consumer) clean(ctx context.Context) {
+// cleaner removes old inbox rows.
+type cleaner struct {
+	broker broker.Broker
+	config ConsumerConfig
+	inbox  *inbox
+	state  *state
+}
+
+// interval is the pause after the last page.
+func (c *cleaner) interval() time.Duration { return min(maxCleanInterval, c.config.Retention/10) }
+
+// run removes old rows, a page at a time, until ctx ends. Only one process of a consumer
+// cleans at a time.
+func (c *cleaner) run(ctx context.Context) {
 	streams := []string{c.config.Stream}
 	if c.inbox.old {
 		streams = append(streams, "") // rows of schema version 1
 	}
 	for {
-		pause := min(cleanRest, c.config.Retention/10)
+		pause := c.interval()
 		for _, stream := range streams {
-			next, err := c.cleanTurn(ctx, stream)
+			next, err := c.turn(ctx, stream)
 			if err != nil && ctx.Err() == nil {
-				c.config.Logger.Warn("message: cleaning the inbox, which will be repeated",
-					slog.String("consumer", c.config.Name), slog.Any("error", err))
+				c.state.log.Warn("message: cleaning the inbox, which will be repeated", slog.Any("error", err))
 			}
 			pause = min(pause, next)
 		}
-		if rest(ctx, max(pause, 10*time.Millisecond)) != nil {
+		if sleep(ctx, max(pause, 10*time.Millisecond)) != nil {
 			return
 		}
 	}
 }
 
-// cleanTurn cleans the next page of a stream's rows, if no other process does, and
-// returns when to look again.
-func (c *Consumer) cleanTurn(ctx context.Context, stream string) (pause time.Duration, err error) {
-	whole := min(cleanRest, c.config.Retention/10)
+// turn cleans the next page of the rows of a stream, unless another process does. It
+// returns the pause before the next turn.
+func (c *cleaner) turn(ctx context.Context, stream string) (pause time.Duration, err error) {
+	whole := c.interval()
 	first, last, err := c.broker.Range(ctx, c.config.Stream)
 	if errors.Is(err, broker.ErrNotFound) {
-		return whole, nil // it may come back
+		return whole, nil // the stream may be created again
 	}
 	if err != nil {
 		return min(whole, time.Minute), err
@@ -77,8 +86,8 @@ func (c *Consumer) cleanTurn(ctx context.Context, stream string) (pause time.Dur
 		return min(whole, time.Minute), err
 	}
 	began := time.Now()
-	after, err = c.cleanPage(db, stream, after, first)
-	if pause = min(cleanShare*time.Since(began), cleanMost); after == "" {
+	after, err = c.page(db, stream, after, first)
+	if pause = min(cleanPauseFactor*time.Since(began), maxCleanPause); after == "" {
 		pause = whole
 	}
 	if err != nil {
@@ -88,8 +97,8 @@ func (c *Consumer) cleanTurn(ctx context.Context, stream string) (pause time.Dur
 		after, c.config.Name, stream).Error
 }
 
-// takeTurn reports whether it is this process's turn, and where the last page ended.
-func (c *Consumer) takeTurn(db *gorm.DB, stream string) (after string, mine bool, err error) {
+// takeTurn reports whether it is the turn of this process, and where the last page ended.
+func (c *cleaner) takeTurn(db *gorm.DB, stream string) (after string, mine bool, err error) {
 	insert, end := "INSERT INTO", " ON CONFLICT DO NOTHING"
 	if db.Name() == "mysql" {
 		insert, end = "INSERT IGNORE INTO", ""
@@ -107,10 +116,10 @@ func (c *Consumer) takeTurn(db *gorm.DB, stream string) (after string, mine bool
 	return after, true, err
 }
 
-// cleanPage removes the rows of a page that are older than the retention and whose
-// message the stream has no longer, and returns where the next page begins; empty
-// at the end. It reads along the primary key, so that it needs no index of its own.
-func (c *Consumer) cleanPage(db *gorm.DB, stream, after string, first uint64) (last string, err error) {
+// page removes the rows of a page that are older than the retention, if their messages are
+// no longer in the stream. It returns where the next page begins, or "" after the last
+// page. It reads in the order of the primary key and needs no other index.
+func (c *cleaner) page(db *gorm.DB, stream, after string, first uint64) (last string, err error) {
 	var rows []struct {
 		MessageID string
 		Sequence  uint64
@@ -135,7 +144,7 @@ func (c *Consumer) cleanPage(db *gorm.DB, stream, after string, first uint64) (l
 	if len(old) == 0 {
 		return last, nil
 	}
-	// A copy may have come meanwhile, and then the row stays.
+	// If a copy came meanwhile, the sequence has changed, and the row stays.
 	return last, db.Exec("DELETE FROM saga_inbox WHERE consumer = ? AND stream = ? AND message_id IN ? AND sequence < ?",
 		c.config.Name, stream, old, max(first, 1)).Error
 }

@@ -3,47 +3,64 @@ package message
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// register notes what came, and returns the messages that this process does not
-// have yet. A copy of one that it has is settled together with it.
-func (c *Consumer) register(deliveries []broker.Delivery) (entries []*entry) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// inFlight has the messages that this process has received and not settled. It is safe for
+// concurrent use.
+type inFlight struct {
+	ctx     context.Context // of the handlers
+	config  ConsumerConfig
+	broker  broker.Broker
+	inbox   *inbox
+	state   *state
+	settled func(left int) // is called after a message is settled
+
+	mu   sync.Mutex
+	byID map[string]*entry
+}
+
+// register adds the messages of deliveries, and returns those that are new. A copy of a
+// message that is in flight is settled together with it.
+func (f *inFlight) register(deliveries []broker.Delivery) (entries []*entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, d := range deliveries {
-		e := newEntry(d, c.config)
-		if known := c.inflight[e.m.ID]; known != nil {
+		e := newEntry(d, f.config)
+		if known := f.byID[e.m.ID]; known != nil {
 			known.deliveries = append(known.deliveries, d)
 			continue
 		}
-		c.inflight[e.m.ID] = e
+		f.byID[e.m.ID] = e
 		entries = append(entries, e)
 	}
 	return entries
 }
 
-// forget says that this process has a message no longer, and returns its
-// deliveries.
-func (c *Consumer) forget(e *entry) []broker.Delivery {
-	c.mu.Lock()
-	delete(c.inflight, e.m.ID)
-	deliveries := e.deliveries
-	room := len(c.inflight) <= enough(c.window())
-	c.mu.Unlock()
-	if room {
-		c.signal()
-	}
+// release removes a message, and returns its deliveries.
+func (f *inFlight) release(e *entry) []broker.Delivery {
+	f.mu.Lock()
+	delete(f.byID, e.m.ID)
+	deliveries, left := e.deliveries, len(f.byID)
+	f.mu.Unlock()
+	f.settled(left)
 	return deliveries
 }
 
-// has is how many deliveries of a stream this process has.
-func (c *Consumer) has(stream string) (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, e := range c.inflight {
+func (f *inFlight) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.byID)
+}
+
+// unsettled is how many deliveries of a stream this process has.
+func (f *inFlight) unsettled(stream string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.byID {
 		seen := map[uint64]bool{}
 		for _, d := range e.deliveries {
 			if at := d.Position(); at.Stream == stream && !seen[at.Sequence] {
@@ -55,98 +72,73 @@ func (c *Consumer) has(stream string) (n int) {
 	return n
 }
 
-// acknowledge says that a message is handled, and forgets it.
-func (c *Consumer) acknowledge(e *entry) {
-	for _, d := range c.forget(e) {
+// acknowledge releases a message that is handled.
+func (f *inFlight) acknowledge(e *entry) {
+	for _, d := range f.release(e) {
 		if err := d.Ack(); err != nil {
-			c.warn("acknowledging a message, which will come again", e, err)
+			f.state.warn("acknowledging a message, it will come again", e, err)
 		}
-		if at := d.Position(); at.Stream == c.config.DeadLetters {
-			c.remove(at)
+		if at := d.Position(); at.Stream == f.config.DeadLetters {
+			f.removeResent(at)
 		}
 	}
 }
 
-// remove removes a message that was sent again from the stream of the dead letters.
-func (c *Consumer) remove(at broker.Position) {
-	ctx, cancel := context.WithTimeout(c.ctx, settleTimeout)
+// removeResent removes a message that was sent again from the dead-letter stream.
+func (f *inFlight) removeResent(at broker.Position) {
+	ctx, cancel := context.WithTimeout(f.ctx, letterTimeout)
 	defer cancel()
-	if err := c.broker.Remove(ctx, at.Stream, at.Sequence); err != nil {
-		c.config.Logger.Warn("message: removing a message that was sent again, which stays in the stream of the dead letters",
-			slog.String("consumer", c.config.Name), slog.Uint64("sequence", at.Sequence), slog.Any("error", err))
+	if err := f.broker.Remove(ctx, at.Stream, at.Sequence); err != nil {
+		f.state.log.Warn("message: removing a message that was sent again, it stays in the dead-letter stream",
+			slog.Uint64("sequence", at.Sequence), slog.Any("error", err))
 	}
 }
 
-// askAgain lets a message come again after a while, and forgets it.
-func (c *Consumer) askAgain(e *entry, delay time.Duration) {
-	for _, d := range c.forget(e) {
+// askAgain releases a message, and asks the broker to deliver it again after a delay.
+func (f *inFlight) askAgain(e *entry, delay time.Duration) {
+	for _, d := range f.release(e) {
 		if err := d.Again(delay); err != nil {
-			c.warn("asking for a message again", e, err)
+			f.state.warn("asking for a message again", e, err)
 		}
 	}
 }
 
-// giveBack lets messages come again at once, to any process. None of their handlers
-// has begun.
-func (c *Consumer) giveBack(entries []*entry) {
+// giveBack releases messages, and lets the broker deliver them again at once, to any
+// process. None of their handlers has begun.
+func (f *inFlight) giveBack(entries []*entry) {
 	if len(entries) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), flushTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), flushTimeout)
 	defer cancel()
-	if err := c.inbox.rest(ctx, entries); err != nil {
-		c.config.Logger.Warn("message: giving messages back, some of which lose an attempt by it", slog.String("consumer", c.config.Name), slog.Any("error", err))
+	if err := f.inbox.unbegin(ctx, entries); err != nil {
+		f.state.log.Warn("message: giving messages back, some of them lose an attempt", slog.Any("error", err))
 	}
 	for _, e := range entries {
-		c.askAgain(e, 0)
+		f.askAgain(e, 0)
 	}
 }
 
-// keepAlive tells the broker that messages are at work or wait here.
-func (c *Consumer) keepAlive(ctx context.Context) {
-	for {
-		if rest(ctx, c.ackWait()/3) != nil {
-			return
-		}
-		for _, d := range c.kept() {
-			// If it does not arrive, another delivery comes, and the inbox
-			// knows the message.
-			_ = d.Extend()
-		}
-	}
-}
+// handlerGrace is how long a handler keeps its messages after its time is over.
+const handlerGrace = 10 * time.Second
 
-// ackWait is the shortest AckWait of the subscriptions.
-func (c *Consumer) ackWait() time.Duration {
-	shortest := 30 * time.Second
-	for _, in := range c.intakes {
-		if s := in.current(); s != nil {
-			shortest = min(shortest, s.AckWait())
-		}
-	}
-	return max(shortest, 30*time.Millisecond)
-}
-
-// grace is how long a handler keeps its messages after its time is over.
-const grace = 10 * time.Second
-
-// kept returns the deliveries that are kept alive: all but those of handlers that
-// have gone on for too long.
-func (c *Consumer) kept() (all []broker.Delivery) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, e := range c.inflight {
-		if e.running.IsZero() || time.Since(e.running) < c.config.Timeout+grace {
+// kept returns the deliveries to keep alive: all except those of handlers that run for too
+// long.
+func (f *inFlight) kept() (all []broker.Delivery) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.byID {
+		if e.running.IsZero() || time.Since(e.running) < f.config.Timeout+handlerGrace {
 			all = append(all, e.deliveries...)
 		}
 	}
 	return all
 }
 
-// runs notes that the handlers of messages run, or do not.
-func (c *Consumer) runs(entries []*entry, running bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// setRunning notes whether the handlers of messages run.
+func (f *inFlight) setRunning(entries []*entry, running bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, e := range entries {
 		e.running = time.Time{}
 		if running {

@@ -12,40 +12,52 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// intake asks for the messages of one subscription, as many as the workers can use
-// soon, and queues them.
+// intake requests the messages of one subscription and queues them. It requests as many as
+// the workers can use soon.
 //
-// After an interruption, messages may have been on their way that come again when
-// their AckWait is over, after younger ones. So messages with a key are held until
-// the broker says that this process has all that is not settled, or the AckWait is
-// over.
+// After an interruption, older messages may have been lost on their way. They come again
+// when their AckWait is over, after younger ones. So the intake holds messages with a key
+// back until the broker reports that this process has all unsettled messages, or until the
+// AckWait is over.
 type intake struct {
-	c      *Consumer
-	config broker.SubscriptionConfig
-	wake   chan struct{} // look again whether to ask
+	config   broker.SubscriptionConfig
+	consumer ConsumerConfig
+	asking   context.Context // ends when no more messages are requested
+	broker   broker.Broker
+	letters  *letterWriter
+	claimer  *claimer
+	inflight *inFlight
+	queue    *queue
+	sizes    sizes
+	state    *state
+	fail     func(error)   // ends the consumer
+	wake     chan struct{} // check again whether to request messages
 
 	mu      sync.Mutex
 	sub     broker.Subscription // nil while there is none
-	last    broker.Subscription // the last one, which knows the backlog
-	parked  []chan struct{}     // closed once nothing is asked for, because of Pause
-	unfetch context.CancelFunc  // ends the Fetch under way
+	last    broker.Subscription // the last one, for the backlog
+	pausing []chan struct{}     // each is closed once nothing is requested, because of Pause
+	unfetch context.CancelFunc  // ends the running Fetch
 
-	held      []*entry // with a key, after an interruption
+	held      []*entry // messages with a key, after an interruption
 	holding   bool
-	expired   time.Time // when the AckWait of what was on its way is over
+	expired   time.Time // when the AckWait of the lost messages is over
 	holdUntil time.Time
-	lost      int // messages that are not settled and that this process does not have
+	lost      int // unsettled messages that this process does not have
 }
 
-func newIntake(c *Consumer, config broker.SubscriptionConfig) *intake {
-	return &intake{c: c, config: config, wake: make(chan struct{}, 1)}
-}
-
-// current is the subscription; nil if there is none at the moment.
+// current returns the subscription, or nil if there is none at the moment.
 func (in *intake) current() broker.Subscription {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.sub
+}
+
+// latest returns the last subscription, which may be closed.
+func (in *intake) latest() broker.Subscription {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.last
 }
 
 func (in *intake) set(s broker.Subscription) {
@@ -57,43 +69,42 @@ func (in *intake) set(s broker.Subscription) {
 	}
 }
 
-// park ends the asking for as long as the consumer is paused. It returns a channel
-// that is closed when nothing is asked for any more.
-func (in *intake) park() <-chan struct{} {
+// pause interrupts the running request. It returns a channel that is closed when no more
+// messages are requested.
+func (in *intake) pause() <-chan struct{} {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	p := make(chan struct{})
-	in.parked = append(in.parked, p)
+	in.pausing = append(in.pausing, p)
 	if in.unfetch != nil {
 		in.unfetch()
 	}
 	return p
 }
 
-// rest gives back what came, and says that nothing is asked for.
-func (in *intake) rest() {
-	in.abandon()
-	in.c.giveBack(in.held)
-	in.held = nil
-	in.c.giveBack(in.c.queue.empty())
+// paused gives waiting messages back, and reports that no messages are requested.
+func (in *intake) paused() {
+	in.closeSubscription()
+	in.giveHeldBack()
+	in.inflight.giveBack(in.queue.empty())
 	in.mu.Lock()
-	parked := in.parked
-	in.parked = nil
+	pausing := in.pausing
+	in.pausing = nil
 	in.mu.Unlock()
-	for _, p := range parked {
+	for _, p := range pausing {
 		close(p)
 	}
-	in.wait(between)
+	in.wait(pollPause)
 }
 
-// fetch asks for messages, until the consumer is paused.
+// fetch requests messages, until the consumer is paused.
 func (in *intake) fetch(room int) ([]broker.Delivery, error) {
-	ctx, cancel := context.WithCancel(in.c.asking)
+	ctx, cancel := context.WithCancel(in.asking)
 	defer cancel()
 	in.mu.Lock()
 	in.unfetch = cancel
 	in.mu.Unlock()
-	if in.c.state.isPaused() {
+	if in.state.isPaused() {
 		return nil, nil
 	}
 	deliveries, err := in.sub.Fetch(ctx, room)
@@ -103,15 +114,15 @@ func (in *intake) fetch(room int) ([]broker.Delivery, error) {
 	return deliveries, err
 }
 
-// subscribe opens the subscription, and first the stream of the dead letters if it
-// is that one, which may have been deleted.
+// subscribe opens the subscription. The dead-letter stream may have been deleted, so it is
+// opened first.
 func (in *intake) subscribe(ctx context.Context) error {
-	if in.config.Stream == in.c.config.DeadLetters {
-		if _, err := in.c.openDead(ctx); err != nil {
+	if in.config.Stream == in.consumer.DeadLetters {
+		if _, err := in.letters.open(ctx); err != nil {
 			return err
 		}
 	}
-	s, err := in.c.broker.Subscribe(ctx, in.config)
+	s, err := in.broker.Subscribe(ctx, in.config)
 	if err != nil {
 		return err
 	}
@@ -120,142 +131,117 @@ func (in *intake) subscribe(ctx context.Context) error {
 	return nil
 }
 
-// hold begins to hold messages with a key.
+// hold begins to hold messages with a key back.
 func (in *intake) hold() {
 	wait := in.current().AckWait()
 	in.holding, in.expired, in.holdUntil = true, time.Now().Add(wait), time.Now().Add(2*wait+time.Second)
 }
 
-// between is the pause between two looks whether something has changed, and after a
+// pollPause is the pause between two checks whether something has changed, and after a
 // fault of the broker.
-const between = 500 * time.Millisecond
+const pollPause = 500 * time.Millisecond
 
-// run asks until asking ends.
+// run requests messages until asking ends.
 func (in *intake) run() {
 	defer in.end()
-	for in.c.asking.Err() == nil {
-		if in.c.state.isPaused() {
-			in.rest()
+	for in.asking.Err() == nil {
+		if in.state.isPaused() {
+			in.paused()
 			continue
 		}
 		if in.current() == nil && !in.resubscribe() {
 			continue
 		}
-		in.release()
+		in.queueHeld()
 		room := in.room()
-		if room <= 0 || !in.c.state.asking() {
-			in.wait(between)
+		if room <= 0 || !in.state.mayAsk() {
+			in.wait(pollPause)
 			continue
 		}
 		deliveries, err := in.fetch(room)
-		in.take(deliveries)
+		in.accept(deliveries)
 		switch {
 		case err == nil:
-			in.c.state.brokerBack()
-		case in.c.asking.Err() != nil:
+			in.state.brokerBack()
+		case in.asking.Err() != nil:
 		case errors.Is(err, broker.ErrClosed):
-			in.c.fail(err)
+			in.fail(err)
 		case errors.Is(err, broker.ErrRepeat):
 			in.hold()
 		case errors.Is(err, broker.ErrNotFound):
-			in.failed(err)
-			in.abandon()
+			in.warn(err)
+			in.closeSubscription()
 		default:
-			in.failed(err)
-			in.wait(between)
+			in.warn(err)
+			in.wait(pollPause)
 		}
 	}
 }
 
-func (in *intake) failed(err error) {
-	if in.c.state.brokerFailed(err) {
-		in.c.config.Logger.Warn("message: asking for messages", slog.String("consumer", in.config.Name), slog.String("stream", in.config.Stream), slog.Any("error", err))
+// warn logs an error of the broker, once until it changes.
+func (in *intake) warn(err error) {
+	if in.state.brokerFailed(err) {
+		in.state.log.Warn("message: requesting messages, which is repeated", slog.String("stream", in.config.Stream), slog.Any("error", err))
 	}
 }
 
-// resubscribe makes the consumer again, or waits and returns false.
+// resubscribe opens the subscription again. If that fails, it waits and returns false.
 func (in *intake) resubscribe() bool {
-	ctx, cancel := context.WithTimeout(in.c.asking, 10*time.Second)
+	ctx, cancel := context.WithTimeout(in.asking, 10*time.Second)
 	defer cancel()
 	err := in.subscribe(ctx)
 	switch {
 	case err == nil:
 		return true
-	case in.c.asking.Err() != nil:
+	case in.asking.Err() != nil:
 	case errors.Is(err, broker.ErrClosed), errors.Is(err, broker.ErrInvalid), errors.Is(err, broker.ErrUnsafe):
-		in.c.fail(err)
+		in.fail(err)
 	default:
-		in.failed(err)
-		in.wait(between)
+		in.warn(err)
+		in.wait(pollPause)
 	}
 	return false
 }
 
-// wait waits for a signal, for a while at most.
+// wait waits until wake, but not longer than a while.
 func (in *intake) wait(while time.Duration) {
 	timer := time.NewTimer(while)
 	defer timer.Stop()
 	select {
 	case <-in.wake:
 	case <-timer.C:
-	case <-in.c.asking.Done():
+	case <-in.asking.Done():
 	}
 }
 
-const (
-	// ahead is how much work a process takes ahead: what its workers do in this
-	// time. The messages of a slow handler wait in the broker instead, where other
-	// processes find them.
-	ahead = 100 * time.Millisecond
-
-	// mostAhead bounds it in messages.
-	mostAhead = 512
-)
-
-// window is how many messages this process may have.
-func (c *Consumer) window() int {
-	window := c.config.Workers * c.most()
-	if average, _ := c.state.averages(); average > 0 {
-		window += min(mostAhead, int(ahead/average)*c.config.Workers)
-	}
-	return window
-}
-
-// room is how many messages this process can use now.
+// room is how many messages to request now.
 func (in *intake) room() int {
-	c := in.c
-	window := c.window()
-	c.mu.Lock()
-	has := len(c.inflight)
-	c.mu.Unlock()
+	window := in.sizes.window()
+	has := in.inflight.count()
 	switch room := window - has; {
-	case (!in.holding || in.lost <= 0) && room < enough(window) && c.queue.waiting() == 0:
+	case (!in.holding || in.lost <= 0) && room < minRequest(window) && in.queue.waiting() == 0:
 		return 0
 	case !in.holding || in.lost <= 0:
 		return room
 	case time.Now().Before(in.expired) && has >= window+in.lost:
-		return 0 // these are younger; what was lost comes later
+		return 0 // further messages are younger; the lost ones come later
 	default:
 		return in.lost
 	}
 }
 
-// enough is how much room is worth a request, as long as no worker waits: each costs
-// a commit in the inbox.
-func enough(window int) int { return max(1, window/2) }
-
-// take queues messages, after a look into the inbox.
-func (in *intake) take(deliveries []broker.Delivery) {
+// accept looks messages up in the inbox, and queues those that need work.
+func (in *intake) accept(deliveries []broker.Delivery) {
 	if len(deliveries) == 0 {
 		return
 	}
-	entries := in.c.register(deliveries)
+	entries := in.inflight.register(deliveries)
 	if len(entries) == 0 {
 		return
 	}
-	todo, err := in.c.claim(entries)
+	todo, err := in.claimer.claim(entries)
 	if err != nil { // interrupted
-		in.c.giveBack(entries)
+		in.inflight.giveBack(entries)
 		return
 	}
 	todo = in.complete(todo)
@@ -267,27 +253,26 @@ func (in *intake) take(deliveries []broker.Delivery) {
 			now = append(now, e)
 		}
 	}
-	in.queue(now)
+	in.enqueue(now)
 }
 
-// complete reads what messages are without that were sent again.
+// complete reads the data of messages that were sent again without them.
 func (in *intake) complete(entries []*entry) (whole []*entry) {
-	c := in.c
 	for _, e := range entries {
-		if e.without && !e.bury {
-			ctx, cancel := context.WithTimeout(c.asking, 10*time.Second)
-			m, err := complete(ctx, c.broker, e.m)
+		if e.without && !e.dead {
+			ctx, cancel := context.WithTimeout(in.asking, 10*time.Second)
+			m, err := complete(ctx, in.broker, e.m)
 			cancel()
 			switch {
 			case errors.Is(err, broker.ErrNotFound):
-				e.bury, e.alone, e.reason = true, true, err.Error()
+				e.dead, e.alone, e.reason = true, true, err.Error()
 			case err != nil:
-				c.warn("reading the data of a message that was sent again", e, err)
-				c.askAgain(e, c.pause(1))
+				in.state.warn("reading the data of a message that was sent again", e, err)
+				in.inflight.askAgain(e, in.consumer.backoff(1))
 				continue
 			default:
 				e.m = m
-				e.m.Key = c.config.Key(m)
+				e.m.Key = in.consumer.Key(m)
 			}
 		}
 		whole = append(whole, e)
@@ -295,54 +280,57 @@ func (in *intake) complete(entries []*entry) (whole []*entry) {
 	return whole
 }
 
-func (in *intake) queue(entries []*entry) {
-	if len(entries) > 0 && !in.c.queue.add(entries...) {
-		in.c.giveBack(entries)
+func (in *intake) enqueue(entries []*entry) {
+	if len(entries) > 0 && !in.queue.add(entries...) {
+		in.inflight.giveBack(entries)
 	}
 }
 
-// release queues what was held, once nothing older can come.
-func (in *intake) release() {
+// queueHeld queues the messages that are held back, once no older message can come.
+func (in *intake) queueHeld() {
 	if !in.holding {
 		return
 	}
 	if time.Now().Before(in.holdUntil) {
-		ctx, cancel := context.WithTimeout(in.c.asking, time.Second)
+		ctx, cancel := context.WithTimeout(in.asking, time.Second)
 		defer cancel()
 		backlog, err := in.current().Backlog(ctx)
-		if in.lost = backlog.Unsettled - in.c.has(in.config.Stream); err != nil || in.lost > 0 {
+		if in.lost = backlog.Unsettled - in.inflight.unsettled(in.config.Stream); err != nil || in.lost > 0 {
 			return
 		}
 	}
 	in.holding, in.lost = false, 0
 	slices.SortStableFunc(in.held, func(a, b *entry) int { return cmp.Compare(a.m.Sequence, b.m.Sequence) })
-	in.queue(in.held)
+	in.enqueue(in.held)
 	in.held = nil
 }
 
-// abandon gives the subscription up.
-func (in *intake) abandon() {
-	if s := in.current(); s != nil {
-		in.set(nil)
-		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
-		defer cancel()
-		in.returned(s.Close(ctx))
+// closeSubscription closes the subscription, and gives the messages back that came
+// meanwhile.
+func (in *intake) closeSubscription() {
+	s := in.current()
+	if s == nil {
+		return
 	}
-}
-
-// end gives back what came and what was held.
-func (in *intake) end() {
-	in.c.giveBack(in.held)
-	in.held = nil
-	in.abandon()
-}
-
-func (in *intake) returned(deliveries []broker.Delivery, err error) {
+	in.set(nil)
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	deliveries, err := s.Close(ctx)
 	if err != nil && !errors.Is(err, broker.ErrClosed) {
-		in.c.config.Logger.Warn("message: ending a subscription: messages that were on their way come again later",
-			slog.String("consumer", in.config.Name), slog.Any("error", err))
+		in.state.log.Warn("message: closing a subscription, messages on their way come again later", slog.Any("error", err))
 	}
 	for _, d := range deliveries {
-		_ = d.Again(0) // it comes again anyhow, only later
+		_ = d.Again(0) // if this fails, the message comes again later
 	}
+}
+
+func (in *intake) giveHeldBack() {
+	in.inflight.giveBack(in.held)
+	in.held = nil
+}
+
+// end gives all messages back that are not queued.
+func (in *intake) end() {
+	in.giveHeldBack()
+	in.closeSubscription()
 }

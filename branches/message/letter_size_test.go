@@ -59,7 +59,7 @@ func TestDeadLetterOfLargestMessage(t *testing.T) {
 	}
 	// That whose data are gone is a letter again, and says so.
 	sagatest.Eventually(t, "the letter without data is back", func() bool {
-		return len(b.buried(message.LetterFilter{Reason: "does not have message 2 any more"})) == 1
+		return len(b.buried(message.LetterFilter{Reason: "message 2 is no longer in the stream"})) == 1
 	})
 }
 

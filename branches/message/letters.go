@@ -15,49 +15,49 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// DeadLetters are the messages of one stream that consumers could not handle, for
-// the people and programs that look after them. It is safe for concurrent use.
+// DeadLetters lists, sends again and deletes the dead letters of one stream: the messages
+// that consumers could not handle. It is safe for concurrent use.
 type DeadLetters struct {
 	db           *gorm.DB
 	broker       broker.Broker
 	stream, dead string
 }
 
-// NewDeadLetters returns the dead letters of a stream, which are in the stream dead;
-// if that is empty, in STREAM_dead, as [ConsumerConfig.DeadLetters] has it. What is
-// done to them is recorded in db, where the schema of package sql is installed: best
-// in the database of the consumer's inbox.
+// NewDeadLetters returns the dead letters of a stream. dead is the dead-letter stream. If
+// it is empty, it is STREAM_dead, the default of [ConsumerConfig.DeadLetters]. Acts on dead
+// letters are recorded in db, preferably the database of the consumer's inbox. Install the
+// schema there with package schema.
 func NewDeadLetters(db *gorm.DB, b broker.Broker, stream, dead string) (*DeadLetters, error) {
 	if db == nil || b == nil || stream == "" {
-		return nil, fmt.Errorf("message: dead letters: the database, the broker or the stream is missing: %w", ErrInvalid)
+		return nil, fmt.Errorf("message: new dead letters: the database, the broker or the stream is missing: %w", ErrInvalid)
 	}
 	return &DeadLetters{db, b, stream, cmp.Or(dead, stream+"_dead")}, nil
 }
 
 // Letter is a dead letter.
 type Letter struct {
-	Number   uint64    // names the letter: its sequence in the stream of the dead letters
-	Time     time.Time // when it was put aside, by the broker's clock
-	Consumer string    // who could not handle it
+	Number   uint64    // names the letter: its sequence in the dead-letter stream
+	Time     time.Time // when it became a dead letter, by the broker's clock
+	Consumer string    // the consumer that could not handle it
 	Reason   string    // the last error of its handler
 	Attempts int       // how often its handler has failed
 
-	// Message is the message. WithoutData says that the letter is without its data
-	// and headers, because it would have been too large with them; [DeadLetters.Get]
-	// reads them out of the stream that the message came from, if it has them.
+	// Message is the message. If WithoutData is true, the letter has no data and
+	// headers, because it would have been too large with them. [DeadLetters.Get]
+	// reads them from the stream of the message, if that still has the message.
 	Message     Received
 	WithoutData bool
 }
 
-// LetterFilter says which letters are meant. The zero value means all.
+// LetterFilter selects letters. The zero value selects all.
 type LetterFilter struct {
 	Consumer      string    // of this consumer
 	Subject       string    // published on this subject
 	ID            string    // with this logical id
-	Reason        string    // whose reason contains this text
-	Since, Before time.Time // put aside at that time or later, and before that time
+	Reason        string    // with this text in the reason
+	Since, Before time.Time // dead since this time or later, and before this time
 	After         uint64    // with a higher number
-	Limit         int       // at most so many; 0 is no limit
+	Limit         int       // the most letters; 0 is no limit
 }
 
 func (f LetterFilter) fits(l Letter) bool {
@@ -66,12 +66,12 @@ func (f LetterFilter) fits(l Letter) bool {
 		(f.Since.IsZero() || !l.Time.Before(f.Since)) && (f.Before.IsZero() || l.Time.Before(f.Before))
 }
 
-// List returns the letters that are there when it begins, the oldest first. The
-// error wraps [ErrNoDeadLetters] if there is no stream of dead letters yet.
+// List returns the letters that exist when it begins, the oldest first. The error wraps
+// [ErrNoDeadLetters] if there is no dead-letter stream yet.
 func (d *DeadLetters) List(ctx context.Context, filter LetterFilter) (letters []Letter, err error) {
 	_, last, err := d.broker.Range(ctx, d.dead)
 	if err != nil {
-		return nil, d.failed("list", err)
+		return nil, d.failed("list dead letters", err)
 	}
 	pattern := deadPrefix + d.stream + ".>"
 	if filter.Consumer != "" {
@@ -83,7 +83,7 @@ func (d *DeadLetters) List(ctx context.Context, filter LetterFilter) (letters []
 			return letters, nil
 		}
 		if err != nil {
-			return letters, d.failed("list", err)
+			return letters, d.failed("list dead letters", err)
 		}
 		if l, ok := d.letter(stored); ok && filter.fits(l) {
 			letters = append(letters, l)
@@ -93,7 +93,7 @@ func (d *DeadLetters) List(ctx context.Context, filter LetterFilter) (letters []
 	return letters, nil
 }
 
-// letter reads a stored message as a letter; false if it is none.
+// letter returns a stored message as a letter, or false if it is none.
 func (d *DeadLetters) letter(stored broker.Stored) (Letter, bool) {
 	consumer := header(stored.Headers, HeaderConsumer)
 	if consumer == "" || strings.HasPrefix(stored.Subject, resentPrefix(d.stream, consumer)) {
@@ -107,25 +107,30 @@ func (d *DeadLetters) letter(stored broker.Stored) (Letter, bool) {
 	return l, true
 }
 
-func (d *DeadLetters) failed(doing string, err error) error {
+func (d *DeadLetters) failed(operation string, err error) error {
 	if errors.Is(err, broker.ErrNotFound) {
-		return fmt.Errorf("%w: %s", ErrNoDeadLetters, d.dead)
+		err = fmt.Errorf("%w: %s", ErrNoDeadLetters, d.dead)
 	}
-	return fmt.Errorf("message: dead letters: %s: %w", doing, err)
+	return fmt.Errorf("message: %s: %w", operation, err)
 }
 
-// ErrNoLetter is wrapped when there is no letter with a number.
-var ErrNoLetter = errors.New("message: there is no such dead letter")
+var (
+	// ErrNoDeadLetters is wrapped if the dead-letter stream does not exist.
+	ErrNoDeadLetters = errors.New("no such dead-letter stream")
 
-// Get returns a letter with its data.
+	// ErrNoLetter is wrapped if there is no letter with a number.
+	ErrNoLetter = errors.New("no such dead letter")
+)
+
+// Get returns a letter with its data. The error wraps [ErrNoLetter] if there is no letter
+// with this number.
 func (d *DeadLetters) Get(ctx context.Context, number uint64) (Letter, error) {
 	l, _, err := d.get(ctx, number)
-	if err != nil || !l.WithoutData {
-		return l, err
+	if err == nil && l.WithoutData {
+		l.Message, err = complete(ctx, d.broker, l.Message)
 	}
-	l.Message, err = complete(ctx, d.broker, l.Message)
 	if err != nil {
-		return l, fmt.Errorf("message: the data of dead letter %d: %w", number, err)
+		return l, fmt.Errorf("message: get dead letter %d of %s: %w", number, d.dead, err)
 	}
 	return l, nil
 }
@@ -133,24 +138,25 @@ func (d *DeadLetters) Get(ctx context.Context, number uint64) (Letter, error) {
 func (d *DeadLetters) get(ctx context.Context, number uint64) (Letter, broker.Stored, error) {
 	stored, err := d.broker.First(ctx, d.dead, ">", number)
 	if err != nil && !errors.Is(err, broker.ErrNotFound) {
-		return Letter{}, stored, d.failed("get", err)
+		return Letter{}, stored, err
 	}
 	if err == nil && stored.Sequence == number {
 		if l, ok := d.letter(stored); ok {
 			return l, stored, nil
 		}
 	}
-	return Letter{}, stored, fmt.Errorf("%w: %d in %s", ErrNoLetter, number, d.dead)
+	return Letter{}, stored, ErrNoLetter
 }
 
-// By says who acts on dead letters, and why. Both are needed, and recorded.
+// By names the person or program that acts on dead letters, and the reason. Both fields
+// are required, and are recorded.
 type By struct{ Who, Why string }
 
-// Resend sends letters again, in the order of their numbers, to the consumers that
-// could not handle them, and to no others; they get their attempts anew. It returns
-// how many were sent, and the errors of the others, joined: one that cannot be sent
-// keeps none behind it. After an error a letter may have been sent and be there
-// all the same; the consumer handles it once.
+// Resend sends letters again, in the given order, to the consumer that could not handle
+// them. Other consumers do not get them. The attempts of the messages begin again. Resend
+// returns how many letters were sent, and the joined errors of the others. A letter that
+// cannot be sent does not stop the others. After an error a letter may have been sent, and
+// still be in the stream. The consumer handles its message once.
 func (d *DeadLetters) Resend(ctx context.Context, by By, numbers ...uint64) (sent int, err error) {
 	return d.each(ctx, by, "resend", numbers, func(ctx context.Context, l Letter, stored broker.Stored) error {
 		dead, err := d.broker.OpenStream(ctx, broker.StreamConfig{Name: d.dead})
@@ -164,21 +170,21 @@ func (d *DeadLetters) Resend(ctx context.Context, by By, numbers ...uint64) (sen
 	})
 }
 
-// Delete removes letters for good. It returns how many, and the errors of the
-// others, joined.
+// Delete removes letters for good. It returns how many were removed, and the joined errors
+// of the others.
 func (d *DeadLetters) Delete(ctx context.Context, by By, numbers ...uint64) (deleted int, err error) {
 	return d.each(ctx, by, "delete", numbers, func(context.Context, Letter, broker.Stored) error { return nil })
 }
 
-// each does one act to letters, records it, and removes them.
+// each records an act on each letter, does it, and removes the letter.
 func (d *DeadLetters) each(ctx context.Context, by By, act string, numbers []uint64, do func(context.Context, Letter, broker.Stored) error) (done int, err error) {
 	if by.Who == "" || by.Why == "" || len(by.Who) > 128 || len(by.Why) > 1024 {
-		return 0, fmt.Errorf("message: dead letters: %s: By.Who and By.Why are needed, with at most 128 and 1024 bytes: %w", act, ErrInvalid)
+		return 0, fmt.Errorf("message: %s dead letters: By.Who and By.Why are required, with at most 128 and 1024 bytes: %w", act, ErrInvalid)
 	}
 	var failures []error
 	for _, number := range numbers {
 		if err := d.one(ctx, by, act, number, do); err != nil {
-			failures = append(failures, fmt.Errorf("dead letter %d: %s: %w", number, act, err))
+			failures = append(failures, fmt.Errorf("message: %s dead letter %d of %s: %w", act, number, d.dead, err))
 			continue
 		}
 		done++
@@ -196,10 +202,10 @@ func (d *DeadLetters) one(ctx context.Context, by By, act string, number uint64,
 	if err != nil {
 		return err
 	}
-	// An act that is done is recorded, even if the process ends in between; one
-	// that is recorded may not have been done.
+	// The record comes first, so that no act is without one if the process ends. An act
+	// with a record may not have been done.
 	if err := d.record(ctx, by, act, l); err != nil {
-		return fmt.Errorf("recording it: %w", err)
+		return fmt.Errorf("recording the act: %w", err)
 	}
 	if err := do(ctx, l, stored); err != nil {
 		return err
@@ -207,7 +213,7 @@ func (d *DeadLetters) one(ctx context.Context, by By, act string, number uint64,
 	return d.broker.Remove(ctx, d.dead, l.Number)
 }
 
-// LetterAct is what somebody did to a dead letter.
+// LetterAct is the record of a Resend or Delete of a dead letter.
 type LetterAct struct {
 	Stream, Consumer string
 	MessageID        string
@@ -218,8 +224,8 @@ type LetterAct struct {
 	ActedAt          time.Time
 }
 
-// Acts returns what was done to the dead letters of a message, the oldest first; of
-// all messages of the stream if id is empty.
+// Acts returns the recorded acts on the dead letters of a message, the oldest first. If id
+// is empty, it returns the acts of all messages of the stream.
 func (d *DeadLetters) Acts(ctx context.Context, id string) (acts []LetterAct, err error) {
 	db := d.db.WithContext(ctx)
 	query := "SELECT stream, consumer, message_id, number, act, letter, who, why, " + micros(db, "acted_at") + " AS at FROM saga_letter_acts WHERE stream = ?"
@@ -233,7 +239,7 @@ func (d *DeadLetters) Acts(ctx context.Context, id string) (acts []LetterAct, er
 		At int64
 	}
 	if err := db.Raw(query+" ORDER BY acted_at, consumer, message_id, number", arguments...).Scan(&rows).Error; err != nil {
-		return nil, fmt.Errorf("message: dead letters: reading the acts: %w", err)
+		return nil, fmt.Errorf("message: acts on dead letters: %w", err)
 	}
 	for _, r := range rows {
 		r.ActedAt = time.UnixMicro(r.At).UTC()

@@ -12,33 +12,32 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// publishRows publishes the wanted rows, which are prepared, and says in each of
-// them what came of it. Those whose order counts are published in order, others
-// beside them.
-func (p *Publisher) publishRows(ctx context.Context, b book, wanted []*outboxRow) {
+// publishRows publishes the wanted rows, which are prepared, and sets their results.
+// Ordered rows are published in order, and the others at the same time.
+func (p *Publisher) publishRows(ctx context.Context, o outboxRows, wanted []*outboxRow) {
 	var free, ordered []*outboxRow
 	for _, r := range wanted {
-		known, found := p.receipt.of(r.id())
+		known, found := p.receipts.of(r.id())
 		switch {
-		case r.Delay > 0 || r.Stream != "": // not yet; or noted by somebody who needed it
+		case r.Delay > 0 || r.Stream != "": // it is delayed, or another process has published it
 			r.done = true
 		case found:
-			r.took(broker.Result{Receipt: known})
-		case r.OrderKey != "" || len(b.line(r)) > 1:
+			r.setResult(broker.Result{Receipt: known})
+		case r.OrderKey != "" || len(o.sameSubject(r)) > 1:
 			ordered = append(ordered, r)
 		default:
 			free = append(free, r)
 		}
 	}
-	var beside sync.WaitGroup
+	var inOrder sync.WaitGroup
 	if len(ordered) > 0 {
-		beside.Go(func() { p.inOrder(ctx, b, ordered) })
+		inOrder.Go(func() { p.publishOrdered(ctx, o, ordered) })
 	}
 	p.publish(ctx, free)
-	beside.Wait()
+	inOrder.Wait()
 }
 
-// publish publishes rows at once.
+// publish publishes rows, all at once.
 func (p *Publisher) publish(ctx context.Context, rows []*outboxRow) {
 	var messages []broker.Message
 	var ready []*outboxRow
@@ -54,36 +53,36 @@ func (p *Publisher) publish(ctx context.Context, rows []*outboxRow) {
 	ctx, cancel := context.WithTimeout(ctx, p.config.AckTimeout)
 	defer cancel()
 	for i, result := range p.stream.Publish(ctx, messages) {
-		ready[i].took(result)
+		ready[i].setResult(result)
 	}
 }
 
-// line returns the messages of a row's plan that go out in the order of the
-// plan: those on the same subject of the same stream.
-func (b book) line(r *outboxRow) (line []*outboxRow) {
-	for _, other := range b[r.GID] {
+// sameSubject returns the messages of a row's transaction that have an order: those on the
+// same subject of the same stream, in the order of the plan.
+func (o outboxRows) sameSubject(r *outboxRow) (same []*outboxRow) {
+	for _, other := range o[r.GID] {
 		if other.State == statePrepared && other.Delay == 0 && other.Destination == r.Destination && other.Subject == r.Subject {
-			line = append(line, other)
+			same = append(same, other)
 		}
 	}
-	return line
+	return same
 }
 
-// mostInOrder is how many messages are looked at that come before a wanted one.
-const mostInOrder = 500
+// maxRanked is the most messages that are read to find those before a wanted one.
+const maxRanked = 500
 
-// inOrder publishes wanted rows after all those that have to be published before
-// them: the earlier ones of the plan on the same subject, and those of the same
-// key whose transactions were decided before. If such a one is not published
-// yet, because its own process has died or waits for its next attempt, it is
-// published here, and its own process takes note.
+// publishOrdered publishes the wanted rows after all rows that have to be published before
+// them: the earlier ones of the plan on the same subject, and those of the same key with
+// earlier decisions. An earlier row may not be published yet, because its own process has
+// died or waits for its next attempt. Then it is published here, and its own process finds
+// the receipt.
 //
-// One call at a time does that in this process. Several processes may publish the
-// same messages, each in order; the broker stores the first of each.
-func (p *Publisher) inOrder(ctx context.Context, b book, wanted []*outboxRow) {
+// Only one call at a time does this in a process. Several processes may publish the same
+// messages, each in order. The broker stores only the first copy of each.
+func (p *Publisher) publishOrdered(ctx context.Context, o outboxRows, wanted []*outboxRow) {
 	select {
-	case p.lane <- struct{}{}:
-		defer func() { <-p.lane }()
+	case p.ordering <- struct{}{}:
+		defer func() { <-p.ordering }()
 	case <-ctx.Done():
 		for _, r := range wanted {
 			r.err = fmt.Errorf("waiting for other messages to be published in order: %w", context.Cause(ctx))
@@ -91,33 +90,33 @@ func (p *Publisher) inOrder(ctx context.Context, b book, wanted []*outboxRow) {
 		return
 	}
 	for open := wanted; len(open) > 0; {
-		q, err := p.ordering(ctx, b, open)
+		q, err := p.findOrder(ctx, o, open)
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
 			for _, r := range open {
-				r.err = fmt.Errorf("looking for earlier messages: %w", err)
+				r.err = fmt.Errorf("finding earlier messages: %w", err)
 			}
 			return
 		}
-		p.work(ctx, q)
+		p.publishInOrder(ctx, q)
 		open = q.left(open)
 	}
 }
 
-// ordering is what has to be published, in order, up to the wanted rows.
+// ordering has the rows to publish, in order, up to the wanted rows.
 type ordering struct {
 	rows   []*outboxRow                // in order
-	before map[*outboxRow][]*outboxRow // those that a row comes right after
-	helped map[*outboxRow]bool         // not wanted
+	before map[*outboxRow][]*outboxRow // the rows right before a row
+	others map[*outboxRow]bool         // true for a row that is not wanted
 	more   bool                        // there are more rows between these and the wanted ones
-	failed map[string]error
+	failed map[string]error            // by key: why it does not go on
 }
 
-// ordering looks for all that has to be published before the wanted rows. It adds
-// to the book.
-func (p *Publisher) ordering(ctx context.Context, b book, wanted []*outboxRow) (*ordering, error) {
+// findOrder finds all rows that have to be published before the wanted rows. It adds them
+// to o.
+func (p *Publisher) findOrder(ctx context.Context, o outboxRows, wanted []*outboxRow) (*ordering, error) {
 	keys := map[string]bool{}
 	for _, r := range wanted {
 		if r.OrderKey != "" {
@@ -131,16 +130,16 @@ func (p *Publisher) ordering(ctx context.Context, b book, wanted []*outboxRow) (
 		}
 		var missing []string
 		for _, at := range ranked {
-			if b[at.GID] == nil && !slices.Contains(missing, at.GID) {
+			if o[at.GID] == nil && !slices.Contains(missing, at.GID) {
 				missing = append(missing, at.GID)
 			}
 		}
 		if len(missing) > 0 {
-			if err := p.read(ctx, b, missing); err != nil {
+			if err := p.read(ctx, o, missing); err != nil {
 				return nil, err
 			}
 		}
-		q := arrange(b, wanted, ranked)
+		q := arrange(o, wanted, ranked)
 		known := len(keys)
 		for _, r := range q.rows {
 			if r.OrderKey != "" {
@@ -153,17 +152,17 @@ func (p *Publisher) ordering(ctx context.Context, b book, wanted []*outboxRow) (
 	}
 }
 
-// place is a message of a key in the order of the decisions.
-type place struct {
+// rankedMessage is a message of a key in the order of the decisions.
+type rankedMessage struct {
 	GID      string `gorm:"column:gid"`
 	BranchID string
 	Paused   bool
 }
 
-// ranked returns the first messages of the keys that are decided and not out, in
-// the order of the decisions. It reads in a transaction, so that the database
-// that takes writes is asked, and not a replica that may not know them yet.
-func (p *Publisher) ranked(ctx context.Context, keys map[string]bool) (places []place, err error) {
+// ranked returns the first messages of the keys whose transactions are decided and that are
+// not published, in the order of the decisions. It reads in a transaction, because a replica
+// may not have them yet.
+func (p *Publisher) ranked(ctx context.Context, keys map[string]bool) (messages []rankedMessage, err error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -180,22 +179,22 @@ func (p *Publisher) ranked(ctx context.Context, keys map[string]bool) (places []
 			JOIN saga_transactions t ON t.gid = q.gid
 			JOIN saga_branches b ON b.gid = q.gid AND b.branch_id = q.branch_id
 			WHERE q.destination = ? AND q.order_key IN ? AND t.state = 'confirming' AND b.done_at IS NULL
-			ORDER BY t.decided_at, `+tie+`, q.branch_id LIMIT ?`, p.config.Stream, named, mostInOrder).Scan(&places).Error
+			ORDER BY t.decided_at, `+tie+`, q.branch_id LIMIT ?`, p.config.Stream, named, maxRanked).Scan(&messages).Error
 	}
 	if p.db.Name() == "sqlite" {
-		return places, look(p.db.WithContext(ctx))
+		return messages, look(p.db.WithContext(ctx))
 	}
-	return places, p.db.WithContext(ctx).Transaction(look)
+	return messages, p.db.WithContext(ctx).Transaction(look)
 }
 
-// arrange puts the wanted rows, and all that come before them, in order.
-func arrange(b book, wanted []*outboxRow, ranked []place) *ordering {
-	q := &ordering{before: map[*outboxRow][]*outboxRow{}, helped: map[*outboxRow]bool{}, failed: map[string]error{}, more: len(ranked) == mostInOrder}
+// arrange puts the wanted rows, and all rows before them, in order.
+func arrange(o outboxRows, wanted []*outboxRow, ranked []rankedMessage) *ordering {
+	q := &ordering{before: map[*outboxRow][]*outboxRow{}, others: map[*outboxRow]bool{}, failed: map[string]error{}, more: len(ranked) == maxRanked}
 	last := map[string]*outboxRow{} // of each key
 	previous := map[*outboxRow]*outboxRow{}
 	rank := map[*outboxRow]int{}
 	for i, at := range ranked {
-		r := b.row(at.GID, at.BranchID)
+		r := o.row(at.GID, at.BranchID)
 		if r == nil || r.State != statePrepared {
 			continue // published meanwhile
 		}
@@ -216,15 +215,15 @@ func arrange(b book, wanted []*outboxRow, ranked []place) *ordering {
 		if earlier := previous[r]; earlier != nil {
 			before = append(before, earlier)
 		}
-		line := b.line(r)
-		if at := slices.Index(line, r); at > 0 {
-			before = append(before, line[at-1])
+		same := o.sameSubject(r)
+		if at := slices.Index(same, r); at > 0 {
+			before = append(before, same[at-1])
 		}
 		for _, earlier := range before {
 			need(earlier)
 		}
 		q.before[r] = before
-		q.helped[r] = !slices.Contains(wanted, r)
+		q.others[r] = !slices.Contains(wanted, r)
 		q.rows = append(q.rows, r)
 	}
 	for _, r := range wanted {
@@ -232,8 +231,8 @@ func arrange(b book, wanted []*outboxRow, ranked []place) *ordering {
 			need(r)
 			continue
 		}
-		// It is behind those that were looked at, or its transaction is not in
-		// the log of this database.
+		// It comes after those that were read, or its transaction is not in the log
+		// of this database.
 		if earlier := last[r.OrderKey]; earlier != nil {
 			need(earlier)
 			previous[r] = earlier
@@ -245,31 +244,32 @@ func arrange(b book, wanted []*outboxRow, ranked []place) *ordering {
 	return q
 }
 
-// work publishes the rows of an ordering, each after those before it are stored.
-func (p *Publisher) work(ctx context.Context, q *ordering) {
-	level := map[*outboxRow]int{}
-	var waves [][]*outboxRow
-	for _, r := range q.rows { // a row comes after those before it
+// publishInOrder publishes the rows of an ordering, each after the rows before it are
+// stored.
+func (p *Publisher) publishInOrder(ctx context.Context, q *ordering) {
+	step := map[*outboxRow]int{}
+	var steps [][]*outboxRow
+	for _, r := range q.rows { // a row comes after the rows before it
 		n := 0
 		for _, earlier := range q.before[r] {
-			n = max(n, level[earlier]+1)
+			n = max(n, step[earlier]+1)
 		}
-		level[r] = n
-		if n == len(waves) {
-			waves = append(waves, nil)
+		step[r] = n
+		if n == len(steps) {
+			steps = append(steps, nil)
 		}
-		waves[n] = append(waves[n], r)
+		steps[n] = append(steps[n], r)
 	}
-	for _, wave := range waves {
+	for _, rows := range steps {
 		var now []*outboxRow
-		for _, r := range wave {
-			if p.passes(q, r) {
+		for _, r := range rows {
+			if p.mayPublish(q, r) {
 				now = append(now, r)
 			}
 		}
 		p.publish(ctx, now)
-		p.remember(ctx, q, now)
-		for _, r := range wave {
+		p.keepReceipts(ctx, q, now)
+		for _, r := range rows {
 			if !r.done && r.OrderKey != "" && q.failed[r.OrderKey] == nil {
 				q.failed[r.OrderKey] = r.err
 			}
@@ -277,10 +277,11 @@ func (p *Publisher) work(ctx context.Context, q *ordering) {
 	}
 }
 
-// passes says whether a row is to be published now. It says in the row why not.
-func (p *Publisher) passes(q *ordering, r *outboxRow) bool {
-	if known, found := p.receipt.of(r.id()); found {
-		r.took(broker.Result{Receipt: known})
+// mayPublish reports whether to publish a row now. If not, the row is done, or its err says
+// why.
+func (p *Publisher) mayPublish(q *ordering, r *outboxRow) bool {
+	if known, found := p.receipts.of(r.id()); found {
+		r.setResult(broker.Result{Receipt: known})
 	}
 	if r.done || r.Stream != "" {
 		r.done = true
@@ -298,16 +299,18 @@ func (p *Publisher) passes(q *ordering, r *outboxRow) bool {
 	return true
 }
 
-// behindError is of a message that waits for an earlier one.
+// behindError is the error of a message that waits for an earlier one.
 type behindError struct {
 	id  string // of the first one that could not be published
 	err error
 }
 
 func (e *behindError) Error() string {
-	return fmt.Sprintf("the earlier message %s, after which it goes, is not published: %v", e.id, e.err)
+	return fmt.Sprintf("the earlier message %s is not published yet: %v", e.id, e.err)
 }
 
+// behind returns the error of a message after earlier. It names the first message that
+// could not be published.
 func behind(earlier *outboxRow) error {
 	var first *behindError
 	if errors.As(earlier.err, &first) {
@@ -316,8 +319,8 @@ func behind(earlier *outboxRow) error {
 	return &behindError{earlier.id(), earlier.err}
 }
 
-// left returns the rows that nothing has come of, because too many are before
-// them. Those whose key does not go on fail.
+// left returns the rows without a result: there were too many rows before them. A row fails
+// if an earlier row of its key has failed.
 func (q *ordering) left(open []*outboxRow) (left []*outboxRow) {
 	for _, r := range open {
 		if !r.done && r.err == nil {
@@ -331,34 +334,33 @@ func (q *ordering) left(open []*outboxRow) (left []*outboxRow) {
 	return left
 }
 
-// remember keeps the receipts of messages whose order counted: others publish
-// after them, although they are not marked published yet. Those that this call
-// has published for others are also noted in the outbox.
-func (p *Publisher) remember(ctx context.Context, q *ordering, rows []*outboxRow) {
+// keepReceipts keeps the receipts of ordered messages in memory. So later messages can be
+// published before these are marked as published. Receipts of rows that were not wanted are
+// also written to the outbox, for their own process.
+func (p *Publisher) keepReceipts(ctx context.Context, q *ordering, rows []*outboxRow) {
 	for _, r := range rows {
 		if !r.done {
 			continue
 		}
-		p.receipt.keep(r.id(), broker.Receipt{Stream: r.Stream, Sequence: r.Sequence})
-		if !q.helped[r] {
+		p.receipts.keep(r.id(), broker.Receipt{Stream: r.Stream, Sequence: r.Sequence})
+		if !q.others[r] {
 			continue
 		}
-		// If that fails, it is published once more, and the broker knows it.
+		// If this fails, it is published again, and the broker drops the repetition.
 		_ = p.db.WithContext(ctx).Exec("UPDATE saga_outbox SET stream = ?, sequence = ? WHERE gid = ? AND branch_id = ? AND message_id = ? AND state = 'prepared'",
 			r.Stream, r.Sequence, r.GID, r.BranchID, r.MessageID).Error
 	}
 }
 
-// receipts are those of the last messages whose order counted. It is safe for
-// concurrent use.
+// receipts has the receipts of the last ordered messages. It is safe for concurrent use.
 type receipts struct {
 	mu   sync.Mutex
 	byID map[string]broker.Receipt
 	ids  []string // oldest first
 }
 
-// mostReceipts bounds what is kept in memory.
-const mostReceipts = 10_000
+// maxReceipts is the most receipts that are kept in memory.
+const maxReceipts = 10_000
 
 func (r *receipts) keep(id string, receipt broker.Receipt) {
 	r.mu.Lock()
@@ -370,7 +372,7 @@ func (r *receipts) keep(id string, receipt broker.Receipt) {
 		r.ids = append(r.ids, id)
 	}
 	r.byID[id] = receipt
-	if len(r.ids) > mostReceipts {
+	if len(r.ids) > maxReceipts {
 		delete(r.byID, r.ids[0])
 		r.ids = r.ids[1:]
 	}

@@ -24,7 +24,7 @@ const (
 	stateDiscarded = "discarded"
 )
 
-// Limits of what the outbox holds of a message.
+// Limits of a message in the outbox.
 const (
 	maxSubject = 255      // bytes
 	maxKey     = 200      // bytes
@@ -32,13 +32,13 @@ const (
 	maxAfter   = 10 * 8766 * time.Hour
 )
 
-// prepared is what the outbox holds of a message.
+// prepared has the columns of a new message in the outbox.
 type prepared struct {
 	id, headers string
 	data        []byte
 }
 
-// prepare checks a message, and takes the trace of ctx into its headers.
+// prepare checks a message, and writes the trace of ctx into its headers.
 func (p *Publisher) prepare(ctx context.Context, call saga.Call, in Publish) (prepared, error) {
 	if err := p.check(call, in); err != nil {
 		return prepared{}, tcc.Reject(err)
@@ -69,7 +69,7 @@ func (p *Publisher) prepare(ctx context.Context, call saga.Call, in Publish) (pr
 	return prepared{call.Key().String() + "/" + rand.Text(), string(text), data}, nil
 }
 
-// check says why a message can never be in the outbox.
+// check returns the reason why the outbox can never store a message.
 func (p *Publisher) check(call saga.Call, in Publish) error {
 	for name := range in.Headers {
 		if strings.HasPrefix(strings.ToLower(name), "tccsaga-") {
@@ -86,12 +86,12 @@ func (p *Publisher) check(call saga.Call, in Publish) error {
 	case in.After > 0 && in.Key != "":
 		return fmt.Errorf("%w: it has a Key and After: a delayed message has no order", ErrInvalid)
 	case in.Key != "" && call.Caller != p.logID:
-		return fmt.Errorf("%w: it has a Key, and the outbox is not in the database of the engine, which alone knows the order of the decisions: give NewPublisher the engine's database", ErrInvalid)
+		return fmt.Errorf("%w: it has a Key, but the outbox is not in the engine's database, which has the order of the decisions: give NewPublisher the engine's database", ErrInvalid)
 	}
 	return nil
 }
 
-// Try writes the message into the outbox. It rejects what could never be
+// Try writes the message into the outbox. It rejects a message that can never be
 // published.
 func (p *Publisher) Try(ctx context.Context, tx *gorm.DB, in Publish) error {
 	failures, err := p.TryAll(ctx, tx, []tcc.Item[Publish]{{BatchCall: saga.BatchCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
@@ -104,7 +104,7 @@ func (p *Publisher) TryAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item
 	var rows, ordered []string
 	var values, orderedValues []any
 	for i, m := range messages {
-		// The trace is that of the message's own caller.
+		// m.Context has the trace of the message's own caller.
 		row, err := p.prepare(m.Context, m.Call, m.In)
 		if err != nil {
 			failures[i] = err
@@ -128,16 +128,15 @@ func (p *Publisher) TryAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item
 	return failures, err
 }
 
-// errNotPrepared says that a row was not as Try has left it.
 var errNotPrepared = errors.New("a message is not prepared in the outbox: was saga_outbox changed by hand?")
 
-// Confirm marks the message published, or, if it is delayed, lets it wait until
-// it is due.
+// Confirm marks the message as published. If it is delayed, Confirm puts it into the table
+// of delayed messages.
 func (p *Publisher) Confirm(ctx context.Context, tx *gorm.DB, in Publish) error {
 	return p.ConfirmAll(ctx, tx, []tcc.Item[Publish]{{BatchCall: saga.BatchCall{Context: ctx, Call: tcc.CallOf(ctx)}, In: in}})
 }
 
-// ConfirmAll marks many messages published in one statement.
+// ConfirmAll is Confirm for many messages, with one statement.
 func (p *Publisher) ConfirmAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item[Publish]) error {
 	var sequences strings.Builder
 	var published, ordered, delayed []string
@@ -147,7 +146,7 @@ func (p *Publisher) ConfirmAll(ctx context.Context, tx *gorm.DB, messages []tcc.
 		receipt, ok := m.Receipt.(broker.Receipt)
 		switch {
 		case m.BranchID != branchID:
-			return errors.New("the messages have nothing in common")
+			return errors.New("the messages have different branch ids")
 		case m.In.After > 0:
 			delayed = append(delayed, m.GID)
 			continue
@@ -169,22 +168,23 @@ func (p *Publisher) ConfirmAll(ctx context.Context, tx *gorm.DB, messages []tcc.
 			return err
 		}
 	}
-	if err := p.out(tx, branchID, ordered); err != nil {
+	if err := endOrder(tx, branchID, ordered); err != nil {
 		return err
 	}
-	return p.delay(tx, branchID, delayed)
+	return delay(tx, branchID, delayed)
 }
 
-// out removes messages from those that others of their key wait for.
-func (p *Publisher) out(tx *gorm.DB, branchID string, gids []string) error {
+// endOrder removes messages from the order of their keys: later messages no longer wait
+// for them.
+func endOrder(tx *gorm.DB, branchID string, gids []string) error {
 	if len(gids) == 0 {
 		return nil
 	}
 	return tx.Exec("DELETE FROM saga_outbox_order WHERE gid IN ? AND branch_id = ?", gids, branchID).Error
 }
 
-// delay lets messages wait until they are due.
-func (p *Publisher) delay(tx *gorm.DB, branchID string, gids []string) error {
+// delay puts messages into the table of delayed messages.
+func delay(tx *gorm.DB, branchID string, gids []string) error {
 	if len(gids) == 0 {
 		return nil
 	}
@@ -197,18 +197,18 @@ func (p *Publisher) delay(tx *gorm.DB, branchID string, gids []string) error {
 	return exactly(len(gids), tx.Exec("UPDATE saga_outbox SET state = 'delayed' WHERE branch_id = ? AND gid IN ? AND state = 'prepared'", branchID, gids))
 }
 
-// Cancel marks the message discarded.
+// Cancel marks the message as discarded.
 func (p *Publisher) Cancel(ctx context.Context, tx *gorm.DB, in Publish) error {
 	call := tcc.CallOf(ctx)
 	err := exactly(1, tx.Exec("UPDATE saga_outbox SET state = 'discarded', discarded_at = "+now(tx)+
 		" WHERE gid = ? AND branch_id = ? AND state = 'prepared'", call.GID, call.BranchID))
 	if err == nil && in.Key != "" {
-		err = p.out(tx, call.BranchID, []string{call.GID})
+		err = endOrder(tx, call.BranchID, []string{call.GID})
 	}
 	return err
 }
 
-// Clean removes what the outbox holds of old transactions. Delayed messages that
+// Clean removes the messages of old transactions from the outbox. Delayed messages that
 // are not published yet stay, and are published when they are due.
 func (p *Publisher) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
 	if err := tx.Exec("DELETE FROM saga_outbox WHERE gid IN ?", gids).Error; err != nil {
@@ -224,7 +224,7 @@ func exactly(rows int, result *gorm.DB) error {
 	return result.Error
 }
 
-// outboxRow is a row of the outbox, and what came of publishing it.
+// outboxRow is a row of the outbox, and the result of publishing it.
 type outboxRow struct {
 	GID                        string `gorm:"column:gid"`
 	BranchID, State, MessageID string
@@ -236,7 +236,7 @@ type outboxRow struct {
 	Sequence                   uint64
 	Failures                   int // of a delayed message
 
-	done bool // it is stored, or need not be; else err says why it is not
+	done bool // the broker has the message, or need not have it; otherwise err says why not
 	err  error
 }
 
@@ -266,11 +266,11 @@ func (r *outboxRow) message() (broker.Message, error) {
 	return m, nil
 }
 
-// took notes what the broker said.
-func (r *outboxRow) took(result broker.Result) {
+// setResult sets the result of publishing.
+func (r *outboxRow) setResult(result broker.Result) {
 	r.err = result.Err
 	if errors.Is(r.err, broker.ErrForeign) {
-		// No repetition can succeed: a person has to look at it.
+		// A repetition cannot succeed: a conflict needs attention at once.
 		r.err = fmt.Errorf("%w: message %s: %w", barrier.ErrConflict, r.id(), r.err)
 	}
 	if r.err == nil {
@@ -278,11 +278,11 @@ func (r *outboxRow) took(result broker.Result) {
 	}
 }
 
-// book has the rows of transactions, by gid, in the order of their branches.
-type book map[string][]*outboxRow
+// outboxRows has the rows of transactions, by gid, in the order of their branches.
+type outboxRows map[string][]*outboxRow
 
-func (b book) row(gid, branchID string) *outboxRow {
-	for _, r := range b[gid] {
+func (o outboxRows) row(gid, branchID string) *outboxRow {
+	for _, r := range o[gid] {
 		if r.BranchID == branchID {
 			return r
 		}
@@ -290,8 +290,8 @@ func (b book) row(gid, branchID string) *outboxRow {
 	return nil
 }
 
-// read reads the rows of transactions into the book.
-func (p *Publisher) read(ctx context.Context, into book, gids []string) error {
+// read adds the rows of transactions to into.
+func (p *Publisher) read(ctx context.Context, into outboxRows, gids []string) error {
 	var rows []*outboxRow
 	err := p.db.WithContext(ctx).Raw(`SELECT gid, branch_id, state, message_id, destination, order_key, subject, headers, data, delay, stream, sequence
 		FROM saga_outbox WHERE gid IN ? ORDER BY gid, branch_id`, gids).Scan(&rows).Error

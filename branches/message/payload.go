@@ -7,32 +7,32 @@ import (
 	"unicode/utf8"
 )
 
-// Publish asks for a message to be published if, and only if, the transaction
-// is confirmed.
+// Publish is the payload of the branch: a message that is published if, and only if, the
+// transaction is confirmed.
 type Publish struct {
-	// Subject to publish on: one that the stream carries, without wildcards.
+	// Subject to publish on. The stream has to carry it. No wildcards.
 	Subject string
 
-	// Data is the message.
+	// Data is the content of the message.
 	Data []byte
 
 	// Headers of the message. Names that begin with Tccsaga- are reserved. The
-	// broker decides about those that it defines itself; see package natsjs.
+	// broker may refuse headers that it defines itself; see package natsjs.
 	Headers map[string][]string
 
-	// Key orders messages: those of one stream with the same Key are published
-	// in the order in which their transactions are decided. Empty is no order
-	// between transactions. At most 200 bytes. It needs the outbox in the
-	// engine's own database. See the package documentation.
+	// Key orders messages. Messages of one stream with the same Key are published
+	// in the order in which their transactions are decided. With an empty Key there
+	// is no order between transactions. A Key has at most 200 bytes, and needs the
+	// outbox in the engine's database. See the package documentation.
 	Key string
 
-	// After delays the message: it is published at this time after its Confirm,
-	// or up to about a second later, by the clock of the outbox's database. The
-	// transaction is confirmed without waiting for that. Zero publishes at once.
-	// At most ten years. A delayed message has no order, and no Key.
+	// After delays the message. It is published this long after its Confirm, or up
+	// to about a second later, by the clock of the outbox's database. The
+	// transaction is confirmed without waiting. With zero, the message is published
+	// at once. At most ten years. A delayed message has no order, and no Key.
 	After time.Duration
 
-	// Kind is the kind of branch that publishes it, if it is not that of the
+	// Kind is the kind of branch that publishes the message. Empty means the
 	// default publisher; see [Config.Kind].
 	Kind string
 }
@@ -48,8 +48,8 @@ func (p Publish) Branch() string {
 	return DefaultKind
 }
 
-// stored is how the log holds a Publish: with its data as text where it is
-// text, because people read the log.
+// stored is the form of a Publish in the log. Data that are text stay text, because people
+// read the log.
 type stored struct {
 	Subject string              `json:"subject"`
 	Text    *string             `json:"text,omitempty"`
@@ -60,8 +60,7 @@ type stored struct {
 	Kind    string              `json:"kind,omitempty"`
 }
 
-// MarshalJSON writes the data as "text" if it is UTF-8, and else, in base64, as
-// "data".
+// MarshalJSON writes UTF-8 data as "text", and other data in base64 as "data".
 func (p Publish) MarshalJSON() ([]byte, error) {
 	s := stored{Subject: p.Subject, Headers: p.Headers, Key: p.Key, Kind: p.Kind}
 	if p.After != 0 {

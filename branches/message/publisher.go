@@ -16,47 +16,46 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// HeaderID is the header that every published message carries: its logical id,
-// which is gid/branch/ and 26 random characters. It is the same however often
-// the message is published, and after it was resent from the dead letters, and no
-// other message has it, of whatever service, database and time.
+// HeaderID is the header with the logical id of a message: gid/branch/ and 26 random
+// characters. Every published message has it. The id stays the same if the message is
+// published again, or sent again from the dead letters. No other message has the same id.
 const HeaderID = "Tccsaga-Id"
 
-// ErrInvalid is wrapped when a message or a configuration cannot work.
+// ErrInvalid is wrapped if a message or a configuration is not valid.
 var ErrInvalid = broker.ErrInvalid
 
-// Config configures a [Publisher]. Stream and Subjects are needed.
+// Config configures a [Publisher]. Stream and Subjects are required.
 type Config struct {
-	// Stream takes the messages. It is created if it does not exist, and otherwise
-	// checked for carrying the subjects; nothing of it is changed.
+	// Stream is the stream for the messages. It is created if it does not exist. An
+	// existing stream has to carry the subjects, and is not changed.
 	Stream string
 
-	// Subjects that the stream carries, wildcards allowed. A message on any
-	// other subject is rejected.
+	// Subjects of the stream, with or without wildcards. A message on another
+	// subject is rejected.
 	Subjects []string
 
-	// Kind is the kind of branch, which has to be different for each publisher of
-	// an engine: [Publish.Kind] chooses one. Defaults to [DefaultKind].
+	// Kind is the kind of branch. Each publisher of an engine needs its own kind,
+	// and [Publish.Kind] chooses one of them. Defaults to [DefaultKind].
 	Kind string
 
-	// Replicas of a stream that is created. Defaults to 1; use 3 in a cluster.
+	// Replicas of a new stream. Defaults to 1; use 3 in a cluster.
 	Replicas int
 
-	// AckTimeout bounds the wait for the acknowledgement of one publish.
-	// Defaults to 5 seconds.
+	// AckTimeout is how long a publish waits for its acknowledgement. Defaults to
+	// 5 seconds.
 	AckTimeout time.Duration
 
-	// RetryFor is for how long a publish may be repeated while its outcome is
-	// unknown: the longest outage of the broker, or of the service, that should
-	// lead to no repeated message in the stream. A stream that recognizes
-	// repetitions for a shorter time gets a warning. Defaults to 2 minutes.
+	// RetryFor is how long a publish with an unknown outcome may be repeated without
+	// a second copy in the stream: the longest outage, of the broker or of the
+	// service, without such a copy. If the stream recognizes repetitions for a
+	// shorter time, a warning is logged. Defaults to 2 minutes.
 	RetryFor time.Duration
 
-	// Propagator takes the trace context into the headers. Defaults to W3C
-	// trace context and baggage.
+	// Propagator writes the trace context into the headers. Defaults to W3C trace
+	// context and baggage.
 	Propagator propagation.TextMapPropagator
 
-	// Logger takes warnings about the stream, and failures to publish delayed
+	// Logger gets warnings about the stream, and failures to publish delayed
 	// messages. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
@@ -85,9 +84,9 @@ type Publisher struct {
 	config Config
 	logID  string // of the database of the outbox
 
-	lane    chan struct{} // held while messages are published in order
-	receipt receipts      // of messages in order that are not marked published yet
-	relay   *relay        // of delayed messages
+	ordering chan struct{} // a lock: held while messages are published in order
+	receipts receipts      // of ordered messages that are not marked as published yet
+	relay    *relay        // of delayed messages
 }
 
 var (
@@ -100,31 +99,31 @@ var (
 	_ tcc.Cleaner                = (*Publisher)(nil)
 )
 
-// NewPublisher returns the branch with its outbox in db, where the schema of
-// package sql is installed, and creates or checks the stream. It begins to
-// publish delayed messages that are due, until [Publisher.Stop].
+// NewPublisher returns the branch with its outbox in db. Install the schema there with
+// package schema. NewPublisher creates or checks the stream. It begins to publish delayed
+// messages that are due, until [Publisher.Stop].
 //
-// The error wraps [broker.ErrUnsafe] and names the setting if the stream cannot
-// keep the promise that a published message stays until its consumers have it.
+// The error wraps [broker.ErrUnsafe] and names the setting if the stream cannot keep a
+// published message until its consumers have it.
 func NewPublisher(ctx context.Context, db *gorm.DB, b broker.Publisher, config Config) (*Publisher, error) {
 	if db == nil || b == nil {
-		return nil, fmt.Errorf("message: the database or the broker is nil: %w", ErrInvalid)
+		return nil, fmt.Errorf("message: new publisher: the database or the broker is nil: %w", ErrInvalid)
 	}
 	if config.Stream == "" || len(config.Subjects) == 0 {
-		return nil, fmt.Errorf("message: Config.Stream and Config.Subjects are needed: %w", ErrInvalid)
+		return nil, fmt.Errorf("message: new publisher: Config.Stream and Config.Subjects are required: %w", ErrInvalid)
 	}
 	config = config.withDefaults()
 	if err := schema.Check(ctx, db); err != nil {
-		return nil, fmt.Errorf("message: the database of the outbox: %w", err)
+		return nil, fmt.Errorf("message: new publisher: the database of the outbox: %w", err)
 	}
-	p := &Publisher{db: db, config: config, lane: make(chan struct{}, 1)}
+	p := &Publisher{db: db, config: config, ordering: make(chan struct{}, 1)}
 	if err := db.WithContext(ctx).Raw("SELECT log_id FROM saga_schema WHERE id = 1").Scan(&p.logID).Error; err != nil {
-		return nil, fmt.Errorf("message: the database of the outbox: reading saga_schema: %w", err)
+		return nil, fmt.Errorf("message: new publisher: the database of the outbox: reading saga_schema: %w", err)
 	}
 	var err error
 	p.stream, err = b.OpenStream(ctx, broker.StreamConfig{Name: config.Stream, Subjects: config.Subjects, Replicas: config.Replicas, RetryFor: config.RetryFor})
 	if err != nil {
-		return nil, fmt.Errorf("message: %w", err)
+		return nil, fmt.Errorf("message: new publisher: %w", err)
 	}
 	for _, problem := range p.stream.Info().Warnings {
 		config.Logger.Warn("message: a setting of the stream may break a promise", slog.String("stream", config.Stream),
@@ -134,9 +133,8 @@ func NewPublisher(ctx context.Context, db *gorm.DB, b broker.Publisher, config C
 	return p, nil
 }
 
-// Stop ends the publishing of delayed messages, and waits until what is under
-// way has ended, or ctx has. It may be called more than once. Stop the engine
-// first.
+// Stop ends the publishing of delayed messages. It waits until running requests have
+// ended, or until ctx ends. It may be called more than once. Stop the engine first.
 func (p *Publisher) Stop(ctx context.Context) error { return p.relay.end(ctx) }
 
 // Database returns the database that the outbox is in.
@@ -151,16 +149,16 @@ func (p *Publisher) Deliver(ctx context.Context, in Publish) (receipt any, err e
 	return receipts[0], failures[0]
 }
 
-// DeliverAll publishes many messages. It does not wait for one acknowledgement
-// before it sends the next message, except where their order counts.
+// DeliverAll publishes many messages. It sends ordered messages one after the other, and
+// all others at once.
 func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]) (receipts []any, failures []error) {
 	receipts, failures = make([]any, len(messages)), make([]error, len(messages))
 	gids := make([]string, len(messages))
 	for i, m := range messages {
 		gids[i] = m.GID
 	}
-	book := make(book)
-	if err := p.read(ctx, book, gids); err != nil {
+	outbox := outboxRows{}
+	if err := p.read(ctx, outbox, gids); err != nil {
 		for i := range failures {
 			failures[i] = err
 		}
@@ -168,24 +166,24 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 	}
 	var wanted []*outboxRow
 	for i, m := range messages {
-		r := book.row(m.GID, m.BranchID)
+		r := outbox.row(m.GID, m.BranchID)
 		switch {
 		case r == nil:
 			failures[i] = errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
 		case r.State == stateDiscarded:
 			failures[i] = errors.New("the message is not prepared in the outbox, but discarded: was saga_outbox changed by hand?")
 		case r.State != statePrepared:
-			r.done = true // another call of this Confirm was faster, as the barrier will say
+			r.done = true // another call of this Confirm was faster; the barrier finds it
 		default:
 			wanted = append(wanted, r)
 		}
 	}
-	p.publishRows(ctx, book, wanted)
+	p.publishRows(ctx, outbox, wanted)
 	for i, m := range messages {
 		if failures[i] != nil {
 			continue
 		}
-		r := book.row(m.GID, m.BranchID)
+		r := outbox.row(m.GID, m.BranchID)
 		if failures[i] = r.err; r.err == nil {
 			receipts[i] = r.receipt()
 		}

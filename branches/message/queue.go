@@ -6,28 +6,27 @@ import (
 	"time"
 )
 
-// queue hands messages to workers in the order in which they came. Of the messages
-// with one key, only one worker has some at a time.
+// queue gives messages to workers in the order in which they came. Only one worker at a
+// time has messages of the same key. It is safe for concurrent use.
 type queue struct {
 	mu     sync.Mutex
 	filled *sync.Cond
 	ready  []*entry
-	lanes  map[string]*lane
+	keys   map[string]*keyQueue
 	closed bool
 
 	workers int
-	idle    int // of them, those that wait
+	idle    int // workers that wait for messages
 }
 
-// lane holds the messages of one key that wait behind those that are ready or at
-// work.
-type lane struct {
+// keyQueue has the messages of one key that wait for earlier messages of the key.
+type keyQueue struct {
 	waiting []*entry
-	active  int // at work
+	active  int // messages that a worker has
 }
 
 func newQueue(workers int) *queue {
-	q := &queue{lanes: map[string]*lane{}, workers: workers}
+	q := &queue{keys: map[string]*keyQueue{}, workers: workers}
 	q.filled = sync.NewCond(&q.mu)
 	return q
 }
@@ -41,11 +40,11 @@ func (q *queue) add(entries ...*entry) bool {
 	}
 	for _, e := range entries {
 		if key := e.m.Key; key != "" {
-			if l := q.lanes[key]; l != nil {
-				l.waiting = append(l.waiting, e)
+			if k := q.keys[key]; k != nil {
+				k.waiting = append(k.waiting, e)
 				continue
 			}
-			q.lanes[key] = &lane{}
+			q.keys[key] = &keyQueue{}
 		}
 		q.ready = append(q.ready, e)
 		q.filled.Signal()
@@ -53,9 +52,9 @@ func (q *queue) add(entries ...*entry) bool {
 	return true
 }
 
-// take waits for messages, and returns at most that many, and no more than its share
-// if other workers wait, too; none once the queue is closed. One that has failed before
-// comes alone.
+// take waits for messages and returns up to wanted() of them, or nil if the queue is
+// closed. If other workers wait, too, it returns only a share. A message that has to be
+// alone is returned alone.
 func (q *queue) take(wanted func() int) (batch []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -76,12 +75,12 @@ func (q *queue) take(wanted func() int) (batch []*entry) {
 		q.ready[0] = nil
 		q.ready = q.ready[1:]
 		batch = append(batch, e)
-		if l := q.lanes[e.m.Key]; e.m.Key != "" {
-			l.active++
-			for !e.alone && len(batch) < most && len(l.waiting) > 0 && !l.waiting[0].alone {
-				batch = append(batch, l.waiting[0])
-				l.waiting = l.waiting[1:]
-				l.active++
+		if k := q.keys[e.m.Key]; e.m.Key != "" {
+			k.active++
+			for !e.alone && len(batch) < most && len(k.waiting) > 0 && !k.waiting[0].alone {
+				batch = append(batch, k.waiting[0])
+				k.waiting = k.waiting[1:]
+				k.active++
 			}
 		}
 		if e.alone {
@@ -91,61 +90,61 @@ func (q *queue) take(wanted func() int) (batch []*entry) {
 	return batch
 }
 
-// done says that a worker has nothing more to do with a message.
+// done removes a message that a worker has.
 func (q *queue) done(e *entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.lanes[e.m.Key]
-	if e.m.Key == "" || l == nil {
+	k := q.keys[e.m.Key]
+	if e.m.Key == "" || k == nil {
 		return
 	}
-	l.active--
-	q.promote(e.m.Key, l)
+	k.active--
+	q.promote(e.m.Key, k)
 }
 
-// promote makes the next message of a lane ready, if none of them is at work.
-func (q *queue) promote(key string, l *lane) {
+// promote makes the next message of a key ready, if no worker has messages of the key.
+func (q *queue) promote(key string, k *keyQueue) {
 	switch {
-	case l.active > 0:
-	case len(l.waiting) == 0:
-		delete(q.lanes, key)
+	case k.active > 0:
+	case len(k.waiting) == 0:
+		delete(q.keys, key)
 	case !q.closed:
-		q.ready = append(q.ready, l.waiting[0])
-		l.waiting = l.waiting[1:]
+		q.ready = append(q.ready, k.waiting[0])
+		k.waiting = k.waiting[1:]
 		q.filled.Signal()
 	}
 }
 
-// back takes messages of one key back that a worker has: they are handled before
-// the others of the key, after a delay. It reports false if the queue is closed.
-func (q *queue) back(entries []*entry, delay time.Duration) bool {
+// putBack takes messages of one key back from a worker. After a delay, they are handled
+// before the other messages of the key. It returns false if the queue is closed.
+func (q *queue) putBack(entries []*entry, delay time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return false
 	}
 	key := entries[0].m.Key
-	l := q.lanes[key]
-	l.waiting = append(entries[:len(entries):len(entries)], l.waiting...)
+	k := q.keys[key]
+	k.waiting = append(entries[:len(entries):len(entries)], k.waiting...)
 	time.AfterFunc(delay, func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if !q.closed {
-			l.active -= len(entries)
-			q.promote(key, l)
+			k.active -= len(entries)
+			q.promote(key, k)
 		}
 	})
 	return true
 }
 
-// upcoming returns the next messages of which the inbox does not say that they have
-// begun, so that it can be told with another statement.
+// upcoming returns the next messages that the inbox has not marked as begun, so that a
+// statement that runs anyway can mark them.
 func (q *queue) upcoming(most int) (next []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// The first are what the other workers are about to mark.
+	// Other workers may be about to mark the first of them.
 	for _, e := range q.ready[:min(len(q.ready), most*q.workers)] {
-		if len(next) == most || e.alone || e.bury {
+		if len(next) == most || e.alone || e.dead {
 			break
 		}
 		if !e.begun && !e.marking {
@@ -156,7 +155,7 @@ func (q *queue) upcoming(most int) (next []*entry) {
 	return next
 }
 
-// marked says whether the inbox has been told that messages have begun.
+// marked ends the marking of messages. begun says whether the inbox has the mark.
 func (q *queue) marked(entries []*entry, begun bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -166,7 +165,7 @@ func (q *queue) marked(entries []*entry, begun bool) {
 	}
 }
 
-// unmarked returns those of which the inbox does not say that they have begun.
+// unmarked returns the messages that the inbox has not marked as begun.
 func (q *queue) unmarked(entries []*entry) (rest []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -178,15 +177,16 @@ func (q *queue) unmarked(entries []*entry) (rest []*entry) {
 	return rest
 }
 
-// waiting is how many workers have nothing to do and get the next messages at once.
+// waiting is how many workers are idle, and would get another message at once.
 func (q *queue) waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return max(0, q.idle-len(q.ready))
 }
 
-// close ends the queue and returns what no worker has. Those that a worker is about
-// to mark as begun come apart: they are at rest only when the workers are.
+// close closes the queue and returns the messages that no worker has. Those that a worker
+// is about to mark as begun are returned separately: they can be given back only after the
+// workers have ended.
 func (q *queue) close() (rest, marking []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -200,14 +200,15 @@ func (q *queue) close() (rest, marking []*entry) {
 		}
 	}
 	q.ready = nil
-	for _, l := range q.lanes {
-		rest = append(rest, l.waiting...)
-		l.waiting = nil
+	for _, k := range q.keys {
+		rest = append(rest, k.waiting...)
+		k.waiting = nil
 	}
 	return rest, marking
 }
 
-// empty takes what no worker has, nor is about to mark as begun, and stays open.
+// empty removes and returns the messages that no worker has, and that none is about to
+// mark as begun. The queue stays open.
 func (q *queue) empty() (rest []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -220,11 +221,11 @@ func (q *queue) empty() (rest []*entry) {
 		rest = append(rest, e)
 	}
 	q.ready = stay
-	for key, l := range q.lanes {
-		rest = append(rest, l.waiting...)
-		l.waiting = nil
-		if l.active == 0 && !slices.ContainsFunc(stay, func(e *entry) bool { return e.m.Key == key }) {
-			delete(q.lanes, key)
+	for key, k := range q.keys {
+		rest = append(rest, k.waiting...)
+		k.waiting = nil
+		if k.active == 0 && !slices.ContainsFunc(stay, func(e *entry) bool { return e.m.Key == key }) {
+			delete(q.keys, key)
 		}
 	}
 	return rest

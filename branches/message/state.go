@@ -2,55 +2,63 @@ package message
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
 
-// Status says what a [Consumer] is doing.
+// Status is what a [Consumer] is doing.
 type Status string
 
-// The states of a consumer.
+// The statuses of a consumer.
 const (
 	Running            Status = "running"
 	Paused             Status = "paused"                   // by Pause
-	WaitingForDatabase Status = "waiting for the database" // it asks for no messages until the database answers
-	WaitingForBroker   Status = "waiting for the broker"   // it asks again and again
+	WaitingForDatabase Status = "waiting for the database" // it requests no messages until the database answers
+	WaitingForBroker   Status = "waiting for the broker"   // it repeats its request
 	Stopped            Status = "stopped"                  // by Stop, or because it cannot go on; see Err
 )
 
-// State is what a [Consumer] says about itself.
+// State describes what a [Consumer] is doing.
 type State struct {
 	Status Status
 
-	// LastError is the last thing that went wrong, at LastErrorAt, whether it is
-	// over or not: of a handler, the database or the broker. Nil if nothing did.
+	// LastError is the last error of a handler, the database or the broker, at
+	// LastErrorAt. It stays when the fault is over. It is nil if there was no error.
 	LastError   error
 	LastErrorAt time.Time
 
 	// Lag is how many messages are not settled yet, in the broker and in all
-	// processes of the consumer. -1 if the broker does not say.
+	// processes of the consumer. It is -1 if the broker does not answer.
 	Lag int64
 
-	// InProgress is how many messages this process has, at work or waiting.
+	// InProgress is how many messages this process has, being handled or waiting.
 	InProgress int
 
-	// Handled, Failed and Buried count since the start of this process: messages
-	// whose local transaction was committed, failed attempts, and dead letters.
+	// Handled counts the messages whose local transaction was committed, Failed the
+	// failed attempts, and Buried the dead letters, since this consumer began.
 	Handled, Failed, Buried uint64
 }
 
-// state is the part of a State that a consumer keeps.
+// state keeps what a consumer reports about itself, and measures its handler. It is safe
+// for concurrent use.
 type state struct {
+	log *slog.Logger // names the consumer
+
 	mu              sync.Mutex
 	last            error
 	lastAt          time.Time
 	handled, failed uint64
 	buried          uint64
 	paused          bool
-	database        int  // who waits for it
-	broker          bool // it is waited for
+	database        int  // how many goroutines wait for it
+	broker          bool // the consumer waits for it
 	perMessage      time.Duration
-	perCall         time.Duration // of that, what the handler takes
+	perCall         time.Duration // the handler's part of perMessage
+}
+
+func newState(config ConsumerConfig) *state {
+	return &state{log: config.Logger.With(slog.String("consumer", config.Name))}
 }
 
 type tally struct{ handled, failures, buried uint64 }
@@ -69,7 +77,14 @@ func (s *state) note(err error) {
 	s.last, s.lastAt = err, time.Now()
 }
 
-// databaseFailed reports whether it was not waited for before.
+// warn notes and logs an error about a message.
+func (s *state) warn(doing string, e *entry, err error) {
+	s.note(err)
+	s.log.Warn("message: "+doing, slog.String("id", e.m.ID), slog.String("subject", e.m.Subject),
+		slog.Int("attempt", e.m.Attempt), slog.Any("error", err))
+}
+
+// databaseFailed reports whether this is the first goroutine that waits for the database.
 func (s *state) databaseFailed(err error) (first bool) {
 	s.note(err)
 	s.mu.Lock()
@@ -84,13 +99,13 @@ func (s *state) databaseBack() {
 	s.database--
 }
 
-// brokerFailed reports whether the error is another one than before.
-func (s *state) brokerFailed(err error) (news bool) {
+// brokerFailed reports whether the error differs from the one before.
+func (s *state) brokerFailed(err error) (differs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news = !s.broker || s.last == nil || s.last.Error() != err.Error()
+	differs = !s.broker || s.last == nil || s.last.Error() != err.Error()
 	s.last, s.lastAt, s.broker = err, time.Now(), true
-	return news
+	return differs
 }
 
 func (s *state) brokerBack() {
@@ -99,8 +114,7 @@ func (s *state) brokerBack() {
 	s.broker = false
 }
 
-// pause sets whether the consumer is paused.
-func (s *state) pause(paused bool) {
+func (s *state) setPaused(paused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paused = paused
@@ -112,16 +126,16 @@ func (s *state) isPaused() bool {
 	return s.paused
 }
 
-// asking reports whether messages are to be asked for.
-func (s *state) asking() bool {
+// mayAsk reports whether the consumer may request messages.
+func (s *state) mayAsk() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.paused && s.database == 0
 }
 
-// took notes how long messages took, of which the handler was called for so long: moving
-// averages.
-func (s *state) took(while, called time.Duration, messages int) {
+// addDuration adds the duration of a local transaction, and of the handler in it, to the
+// moving averages.
+func (s *state) addDuration(while, called time.Duration, messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.perMessage = (7*s.perMessage + while/time.Duration(messages)) / 8
@@ -134,7 +148,8 @@ func (s *state) averages() (perMessage, perCall time.Duration) {
 	return s.perMessage, s.perCall
 }
 
-// State says how the consumer is. It asks the broker for the lag, until ctx ends.
+// State returns the state of the consumer. It asks the broker for the lag, until ctx
+// ends.
 func (c *Consumer) State(ctx context.Context) State {
 	now := c.now()
 	now.Lag = -1
@@ -147,10 +162,8 @@ func (c *Consumer) State(ctx context.Context) State {
 }
 
 func (c *Consumer) now() State {
-	c.mu.Lock()
-	inProgress := len(c.inflight)
-	c.mu.Unlock()
-	s := &c.state
+	inProgress := c.inflight.count()
+	s := c.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := State{Status: Running, LastError: s.last, LastErrorAt: s.lastAt, InProgress: inProgress,
@@ -168,13 +181,10 @@ func (c *Consumer) now() State {
 	return now
 }
 
-// lag is what the stream and the messages that were sent again have for it.
+// lag is how many messages are not settled, of both subscriptions.
 func (c *Consumer) lag(ctx context.Context) (lag int64, err error) {
 	for _, in := range c.intakes {
-		in.mu.Lock()
-		s := in.last
-		in.mu.Unlock()
-		b, err := s.Backlog(ctx)
+		b, err := in.latest().Backlog(ctx)
 		if err != nil {
 			return 0, err
 		}

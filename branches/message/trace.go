@@ -16,9 +16,9 @@ func propagatorOr(p propagation.TextMapPropagator) propagation.TextMapPropagator
 	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 }
 
-// carrier carries the trace context in the headers of a message. It takes names
-// in any case, as HTTP does: the NATS server makes small letters of the
-// Traceparent of an HTTP carrier, and other programs write them as they like.
+// carrier stores the trace context in the headers of a message. It accepts names in any
+// case, as HTTP does: the NATS server changes the name Traceparent to lower case, and
+// other programs use other cases.
 type carrier map[string][]string
 
 func (c carrier) Get(key string) string {

@@ -15,12 +15,13 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// TryAll locks for many at once: one statement reads the stock of the articles
-// and locks their rows, in the bytewise order of their SKUs, and one takes from
-// them as much as all can have, first come, first served. An article that many
-// want costs one change of one row. On MySQL, where a statement that fails changes
-// nothing and leaves the local transaction alive, the first statement is left out
-// as long as there is enough for all.
+// TryAll locks articles for many transactions. One statement reads the stock of the
+// articles and locks their rows, in the bytewise order of their SKUs. A second statement
+// moves the pieces. If there is not enough for all, the first locks in the batch get
+// theirs. An article that many transactions want costs one change of one row.
+//
+// On MySQL, a statement that fails changes nothing, and the local transaction goes on. So
+// TryAll leaves out the first statement there, as long as there is enough for all.
 func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock]) (failures []error, err error) {
 	failures = make([]error, len(locks))
 	wanted := make([][]Item, len(locks))
@@ -37,15 +38,15 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 			total[item.SKU] += item.Quantity
 		}
 	}
-	if tx.Dialector.Name() == "mysql" && time.Now().UnixNano() > s.careful.Load() {
-		enough, err := takeAll(tx, total)
+	if tx.Dialector.Name() == "mysql" && time.Now().UnixNano() > s.readFirst.Load() {
+		enough, err := lockAll(tx, total)
 		if err != nil {
 			return nil, err
 		}
 		if enough {
-			return failures, s.hold(tx, locks, wanted)
+			return failures, s.holds.write(tx, locks, wanted)
 		}
-		s.careful.Store(time.Now().Add(careful).UnixNano())
+		s.readFirst.Store(time.Now().Add(readFirstFor).UnixNano())
 	}
 	if err := lockLevels(tx, levels); err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 		if failures[i] != nil {
 			continue
 		}
-		if err := short(items, levels); err != nil {
+		if err := checkAvailable(items, levels); err != nil {
 			failures[i], wanted[i] = reject(err), nil
 			continue
 		}
@@ -67,10 +68,10 @@ func (s *Stock) TryAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock])
 	if err := moveAll(tx, "available", "locked", taken, nil); err != nil {
 		return nil, err
 	}
-	return failures, s.hold(tx, locks, wanted)
+	return failures, s.holds.write(tx, locks, wanted)
 }
 
-// ConfirmAll turns locked pieces into sold ones, for many at once.
+// ConfirmAll turns locked pieces into sold ones, for many transactions at once.
 func (s *Stock) ConfirmAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lock]) error {
 	total := map[string]int64{}
 	branches, rows := map[string][]string{}, map[string]int64{} // gids and holds by branch id
@@ -85,7 +86,7 @@ func (s *Stock) ConfirmAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lo
 			total[item.SKU] += item.Quantity
 		}
 	}
-	if !s.keeps {
+	if !s.holds.keep {
 		return moveAll(tx, "locked", "sold", total, branches)
 	}
 	for _, id := range slices.Sorted(maps.Keys(branches)) {
@@ -98,14 +99,14 @@ func (s *Stock) ConfirmAll(ctx context.Context, tx *gorm.DB, locks []tcc.Item[Lo
 
 // lockRows is the clause that locks the rows that a SELECT finds.
 func lockRows(tx *gorm.DB) string {
-	if tx.Dialector.Name() == "sqlite" { // where a transaction has locked the database
+	if tx.Dialector.Name() == "sqlite" { // a transaction locks the whole database
 		return ""
 	}
 	return " FOR UPDATE"
 }
 
-// bytewise sorts by SKU in the order of its bytes, which is Go's, whatever order
-// the database prefers. MySQL's column and SQLite have that order.
+// bytewise is the clause that sorts by the bytes of the SKU, as Go does. MySQL's column
+// and SQLite sort so by default.
 func bytewise(tx *gorm.DB) string {
 	if tx.Dialector.Name() == "postgres" {
 		return ` ORDER BY sku COLLATE "C"`
@@ -113,8 +114,8 @@ func bytewise(tx *gorm.DB) string {
 	return " ORDER BY sku"
 }
 
-// lockLevels reads how many pieces of the articles are available, and locks
-// them. Unknown ones keep their -1.
+// lockLevels reads how many pieces of the articles are available, and locks their rows.
+// The level of an unknown article stays -1.
 func lockLevels(tx *gorm.DB, levels map[string]int64) error {
 	if len(levels) == 0 {
 		return nil
@@ -136,8 +137,8 @@ func lockLevels(tx *gorm.DB, levels map[string]int64) error {
 	return rows.Err()
 }
 
-// short says why items cannot be had from what is available.
-func short(items []Item, available map[string]int64) error {
+// checkAvailable says why items cannot be locked.
+func checkAvailable(items []Item, available map[string]int64) error {
 	for _, item := range items {
 		switch left := available[item.SKU]; {
 		case left < 0:
@@ -149,39 +150,39 @@ func short(items []Item, available map[string]int64) error {
 	return nil
 }
 
-// careful is for how long it is asked what there is, after there was too little.
-const careful = time.Second
+// readFirstFor is how long TryAll reads the stock first, after an article was short.
+const readFirstFor = time.Second
 
-// takeAll locks quantities of all articles, or of none if there is too little of
-// one. It does not ask gorm, which would log that as an error.
-func takeAll(tx *gorm.DB, quantities map[string]int64) (enough bool, err error) {
+// lockAll locks quantities of all articles, or of none if one is short.
+func lockAll(tx *gorm.DB, quantities map[string]int64) (enough bool, err error) {
 	if len(quantities) == 0 {
 		return true, nil
 	}
-	changed, err := shift(tx, quantities, "available", "locked")
+	changed, err := moveOrFail(tx, quantities, "available", "locked")
 	var refused *mysql.MySQLError
-	if errors.As(err, &refused) && slices.Contains(tooLittle, refused.Number) {
+	if errors.As(err, &refused) && slices.Contains(shortErrors, refused.Number) {
 		return false, nil
 	}
 	if err != nil || changed == int64(len(quantities)) {
 		return err == nil, err
 	}
 	// An article is unknown; all others have changed.
-	back, err := shift(tx, quantities, "locked", "available")
+	back, err := moveOrFail(tx, quantities, "locked", "available")
 	if err == nil && back != changed {
-		err = errors.New("taking stock back: was saga_stock changed by hand?")
+		err = errors.New("unlocking stock: was saga_stock changed by hand?")
 	}
 	return false, err
 }
 
-// tooLittle are the numbers of the errors of a shift for which there is too little:
-// of its own guard, and of the check constraint on MariaDB and on MySQL.
-var tooLittle = []uint16{1242, 4025, 3819}
+// shortErrors are the numbers of the errors of moveOrFail if an article is short: of its
+// own guard, and of the check constraint on MariaDB and on MySQL.
+var shortErrors = []uint16{1242, 4025, 3819}
 
-// shift moves quantities of articles from one column to another. If one has too
-// little, the statement fails and changes nothing, also where somebody has dropped
-// the check constraint: MySQL cannot subtract a subquery that has two rows.
-func shift(tx *gorm.DB, quantities map[string]int64, from, to string) (changed int64, err error) {
+// moveOrFail moves quantities of articles from one column to another, on MySQL. If one
+// article is short, the statement fails and changes nothing, also without the check
+// constraint: MySQL cannot subtract a subquery that has two rows. The statement bypasses
+// gorm, which would log the failure as an error.
+func moveOrFail(tx *gorm.DB, quantities map[string]int64, from, to string) (changed int64, err error) {
 	skus := slices.Sorted(maps.Keys(quantities))
 	each, named := perSKU(skus, quantities)
 	arguments := slices.Concat(named, named, named, anys(skus))
@@ -204,8 +205,8 @@ func anys(skus []string) []any {
 	return all
 }
 
-// perSKU is the expression for the quantity of each article, and its arguments.
-// Most have the same; the others are named.
+// perSKU returns the SQL expression for the quantity of each article, and its arguments.
+// The usual quantity is the default; articles with another quantity are named.
 func perSKU(skus []string, quantities map[string]int64) (expression string, named []any) {
 	const usual = 1
 	var cases strings.Builder
@@ -221,9 +222,9 @@ func perSKU(skus []string, quantities map[string]int64) (expression string, name
 	return fmt.Sprintf("CASE sku%s ELSE %d END", cases.String(), usual), named
 }
 
-// moveAll moves quantities of many articles from one column to another, in one
-// statement, which locks them in bytewise order. It moves nothing if one of the
-// unheld branches, gids by branch id, has an open hold.
+// moveAll moves quantities of many articles from one column to another in one statement,
+// which locks them in bytewise order. It moves nothing if one of the unheld branches has
+// an open hold. The map has their gids by branch id.
 func moveAll(tx *gorm.DB, from, to string, quantities map[string]int64, unheld map[string][]string) error {
 	skus := slices.DeleteFunc(slices.Sorted(maps.Keys(quantities)), func(sku string) bool { return quantities[sku] == 0 })
 	if len(skus) == 0 {
@@ -231,7 +232,7 @@ func moveAll(tx *gorm.DB, from, to string, quantities map[string]int64, unheld m
 	}
 	each, named := perSKU(skus, quantities)
 	which, arguments := "sku IN ?", []any{skus}
-	if tx.Dialector.Name() == "postgres" { // which updates in the order of its plan
+	if tx.Dialector.Name() == "postgres" { // it would update in the order of its plan
 		which = `FROM (SELECT sku AS wanted FROM saga_stock WHERE sku IN ? ORDER BY sku COLLATE "C" FOR UPDATE) x WHERE sku = wanted`
 	} else {
 		which = "WHERE " + which
@@ -247,7 +248,7 @@ func moveAll(tx *gorm.DB, from, to string, quantities map[string]int64, unheld m
 		return fmt.Errorf("moving stock from %s to %s: %w", from, to, result.Error)
 	}
 	if result.RowsAffected != int64(len(skus)) {
-		return fmt.Errorf("moving stock from %s to %s: there is less than was found: was saga_stock changed by hand?", from, to)
+		return fmt.Errorf("moving stock from %s to %s: too few pieces are left: was saga_stock changed by hand?", from, to)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package stock
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -12,50 +11,31 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Hold is what the branch of a transaction has locked of an article, and what has
-// become of it. Times are the database's.
+// Hold is the pieces of an article that a branch of a transaction has locked. It stays
+// after the pieces were sold or given back. Times are the database's.
 type Hold struct {
 	GID      string    `json:"gid"`
 	BranchID string    `json:"branch_id"`
 	SKU      string    `json:"sku"`
-	Quantity int64     `json:"quantity"` // pieces that were locked
-	Locked   int64     `json:"locked"`   // of them locked now; fewer than Quantity after Adjust, 0 after Confirm or Cancel
-	Sold     int64     `json:"sold"`     // of them sold by the Confirm
-	Returned int64     `json:"returned"` // of the sold ones returned since; see Return
+	Quantity int64     `json:"quantity"` // pieces that Try has locked
+	Locked   int64     `json:"locked"`   // pieces locked now: fewer than Quantity after Adjust, 0 after Confirm or Cancel
+	Sold     int64     `json:"sold"`     // pieces that Confirm has sold
+	Returned int64     `json:"returned"` // sold pieces that were returned; see Return
 	LockedAt time.Time `json:"locked_at"`
-	EndedAt  time.Time `json:"ended_at,omitzero"` // when it was confirmed or cancelled; zero before
+	EndedAt  time.Time `json:"ended_at,omitzero"` // time of Confirm or Cancel; zero before
 }
 
-// HoldFilter says which holds to list. The zero value is all.
+// HoldFilter selects holds. The zero value selects all.
 type HoldFilter struct {
 	GID  string // of this transaction
 	SKU  string // of this article
-	Open bool   // only those that are neither confirmed nor cancelled
+	Open bool   // only holds that are neither confirmed nor cancelled
 }
 
-// Holds lists up to limit holds after the given one, by gid, branch and SKU. Begin
-// with the zero Hold. There are none of locks that were made without [KeepHolds].
-//
-// A filter with a GID, or with a SKU and Open, is served from an index; others read
-// the whole table.
-func (s *Stock) Holds(ctx context.Context, filter HoldFilter, after Hold, limit int) ([]Hold, error) {
-	where, arguments := []string{"(gid > ? OR gid = ? AND (branch_id > ? OR branch_id = ? AND sku > ?))"},
-		[]any{after.GID, after.GID, after.BranchID, after.BranchID, after.SKU}
-	if filter.GID != "" {
-		where, arguments = append(where, "gid = ?"), append(arguments, filter.GID)
-	}
-	if filter.SKU != "" {
-		where, arguments = append(where, "sku = ?"), append(arguments, filter.SKU)
-	}
-	if filter.Open {
-		where = append(where, "ended_at IS NULL")
-	}
-	db := s.db.WithContext(ctx)
-	holds, err := readHoldsOf(db, "saga_stock_holds", strings.Join(where, " AND ")+" ORDER BY gid, branch_id, sku, locked_at LIMIT ?", append(arguments, limit)...)
-	if err != nil {
-		return nil, fmt.Errorf("stock: listing holds: %w", err)
-	}
-	return holds, nil
+// holdLog writes and removes holds.
+type holdLog struct {
+	keep      bool
+	retention time.Duration // of ended holds; 0 is for ever
 }
 
 // readHolds reads holds by their key.
@@ -85,18 +65,18 @@ func readHoldsOf(db *gorm.DB, table, where string, arguments ...any) (holds []Ho
 	return holds, rows.Err()
 }
 
-// noHolds is a condition: no branch of the given gids and id has an open hold. It
-// keeps a stock without [KeepHolds] from selling what was adjusted away.
+// noHolds is the condition that no branch with the given gids and id has an open hold.
+// Without it, a stock without [KeepHolds] would sell pieces that Adjust has freed.
 func noHolds(tx *gorm.DB) string {
 	return " AND NOT EXISTS (SELECT 1 FROM " + byKey(tx) + " WHERE gid IN ? AND branch_id = ? AND ended_at IS NULL)"
 }
 
-// holdsAtOnce is how many holds one statement writes at most.
-const holdsAtOnce = 1000
+// maxInsert is the most holds that one statement writes.
+const maxInsert = 1000
 
-// hold writes the holds of locks that have succeeded, if the stock keeps them.
-func (s *Stock) hold(tx *gorm.DB, locks []tcc.Item[Lock], items [][]Item) error {
-	if !s.keeps {
+// write writes the holds of locks that have succeeded, if the stock keeps holds.
+func (l holdLog) write(tx *gorm.DB, locks []tcc.Item[Lock], items [][]Item) error {
+	if !l.keep {
 		return nil
 	}
 	row := "(?, ?, ?, " + clockOf(tx).now + ", ?, ?)"
@@ -117,7 +97,7 @@ func (s *Stock) hold(tx *gorm.DB, locks []tcc.Item[Lock], items [][]Item) error 
 		for _, item := range items[i] {
 			rows = append(rows, row)
 			arguments = append(arguments, lock.GID, lock.BranchID, item.SKU, item.Quantity, item.Quantity)
-			if len(rows) == holdsAtOnce {
+			if len(rows) == maxInsert {
 				if err := flush(); err != nil {
 					return err
 				}
@@ -127,8 +107,8 @@ func (s *Stock) hold(tx *gorm.DB, locks []tcc.Item[Lock], items [][]Item) error 
 	return flush()
 }
 
-// endHolds ends the open holds of a branch and returns what is locked of each
-// article: what the holds say, or the items themselves if there are none.
+// endHolds ends the open holds of a branch. It returns the pieces that are locked: those
+// of the holds, or the items themselves if there are no holds.
 func endHolds(tx *gorm.DB, call saga.Call, items []Item, to string) ([]Item, error) {
 	const open = "gid = ? AND branch_id = ? AND ended_at IS NULL"
 	holds, err := readHolds(tx, open+bytewise(tx)+lockRows(tx), call.GID, call.BranchID)
@@ -147,7 +127,7 @@ func endHolds(tx *gorm.DB, call saga.Call, items []Item, to string) ([]Item, err
 		return nil, fmt.Errorf("ending the holds of transaction %s, branch %s: %w", call.GID, call.BranchID, err)
 	}
 	if result.RowsAffected != int64(len(holds)) {
-		return nil, fmt.Errorf("ending the holds of transaction %s, branch %s: %d were found and %d ended", call.GID, call.BranchID, len(holds), result.RowsAffected)
+		return nil, fmt.Errorf("ending the holds of transaction %s, branch %s: %d were found, %d were ended", call.GID, call.BranchID, len(holds), result.RowsAffected)
 	}
 	var left []Item
 	for _, h := range holds {
@@ -158,9 +138,9 @@ func endHolds(tx *gorm.DB, call saga.Call, items []Item, to string) ([]Item, err
 	return left, nil
 }
 
-// sellHolds ends the open holds of branches of one id as sold, and takes from the
-// total what was adjusted away. Each branch has so many articles that all have
-// rows; if no hold was adjusted, one statement does it.
+// sellHolds ends the open holds of branches with one id as sold. It subtracts from total
+// the pieces that Adjust has freed. rows is how many holds the branches have together. If
+// no hold was adjusted, one statement is enough.
 func sellHolds(tx *gorm.DB, branchID string, gids []string, rows int64, total map[string]int64) error {
 	const open = "gid IN ? AND branch_id = ? AND ended_at IS NULL"
 	sell := "UPDATE " + byKey(tx) + " SET sold = locked, locked = 0, ended_at = " + clockOf(tx).now + " WHERE " + open
@@ -171,7 +151,7 @@ func sellHolds(tx *gorm.DB, branchID string, gids []string, rows int64, total ma
 	if result.RowsAffected == rows {
 		return nil
 	}
-	// The others were adjusted, or were locked by a stock that keeps no holds.
+	// The others were adjusted, or a stock without KeepHolds has locked them.
 	holds, err := readHolds(tx, open+" ORDER BY gid, sku"+lockRows(tx), gids, branchID)
 	if err != nil {
 		return fmt.Errorf("reading holds: %w", err)
@@ -184,7 +164,7 @@ func sellHolds(tx *gorm.DB, branchID string, gids []string, rows int64, total ma
 	}
 	result = tx.Exec(sell, gids, branchID)
 	if result.Error == nil && result.RowsAffected != int64(len(holds)) {
-		result.Error = fmt.Errorf("%d were found and %d ended", len(holds), result.RowsAffected)
+		result.Error = fmt.Errorf("%d were found, %d were ended", len(holds), result.RowsAffected)
 	}
 	if err := result.Error; err != nil {
 		return fmt.Errorf("ending holds: %w", err)
@@ -192,8 +172,8 @@ func sellHolds(tx *gorm.DB, branchID string, gids []string, rows int64, total ma
 	return nil
 }
 
-// byKey is the table of holds, searched by its primary key. By the index of open
-// holds, MySQL would wait for those of others.
+// byKey is the table of holds, searched by its primary key. With the index of open
+// holds, MySQL would wait for holds of other transactions.
 func byKey(tx *gorm.DB) string {
 	if tx.Dialector.Name() == "mysql" {
 		return "saga_stock_holds FORCE INDEX (PRIMARY)"
@@ -215,5 +195,5 @@ func clockOf(db *gorm.DB) clock {
 	}
 }
 
-// micros is a time column as microseconds since 1970.
+// micros is the SQL expression for a time column in microseconds since 1970.
 func (c clock) micros(column string) string { return strings.ReplaceAll(c.epoch, "$1", column) }

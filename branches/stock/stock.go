@@ -1,30 +1,29 @@
 // Package stock is a ready-made branch that locks stock.
 //
-// Try moves quantities from available to locked, Confirm from locked to sold,
-// and Cancel from locked back to available, in the table saga_stock. So
-// available + locked + sold is always the number of pieces that were put in. None
-// of the three is ever negative: the statements ensure it by themselves, and a
+// The table saga_stock has three columns: available, locked and sold. Try moves pieces
+// from available to locked, Confirm from locked to sold, and Cancel from locked back to
+// available. So available + locked + sold is always the number of pieces that were put
+// in. None of the three is ever negative: the statements of this package ensure it, and a
 // check constraint ensures it against other programs.
 //
 // All operations lock articles in the bytewise order of their SKUs, whatever the
-// collation of the database is, so that two of them on the same articles wait for
-// each other and do not deadlock.
+// collation of the database is. So two operations on the same articles wait for each
+// other and do not deadlock.
 //
 // # Holds
 //
-// By default the table has sums: it does not say which transaction has locked the
-// five pieces that are missing. With the option [KeepHolds], the stock also keeps a
-// row for each article of each lock in the table saga_stock_holds: the transaction,
-// the branch, the pieces, since when, and what became of them. The rows are written
-// in the same local transactions as the sums. They are independent of the
-// retention of the engine's log.
+// By default the table has only sums: it does not show which transaction has locked the
+// missing pieces. With the option [KeepHolds], the stock also writes holds to the table
+// saga_stock_holds: one row for each article of each lock. A hold has the transaction,
+// the branch, the pieces, the time, and whether they were sold or given back. Holds are
+// written in the same local transactions as the sums. They have their own retention.
 //
 // [Stock.Holds] lists them. [Stock.Adjust] lowers a hold before its Confirm, and
 // [Stock.Return] takes sold pieces back; both record who did it and why.
 //
-// A stock without the option respects the holds that are there: instances with
-// and without it can run side by side, and the option can be turned on and off at
-// any time. Locks from before it was turned on have no hold.
+// A stock without the option respects existing holds. So instances with and without it
+// can run at the same time, and you can turn the option on and off at any time. A lock
+// from before you turned it on has no hold.
 package stock
 
 import (
@@ -45,7 +44,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Lock asks for articles: all of them, or none.
+// Lock is the payload of the branch. It locks all of its items, or none.
 type Lock struct {
 	Items []Item `json:"items"` // 1 to MaxItems; the same SKU twice is added up
 }
@@ -66,7 +65,8 @@ const (
 // Branch returns "stock.lock".
 func (Lock) Branch() string { return "stock.lock" }
 
-// ShortError rejects a Lock of more than there is. No article of it is locked.
+// ShortError says that fewer pieces of an article are available than were wanted. A Lock
+// that is rejected with it locks no article.
 type ShortError struct {
 	SKU               string
 	Wanted, Available int64
@@ -76,19 +76,18 @@ func (e *ShortError) Error() string {
 	return fmt.Sprintf("stock of %s is short: %d wanted, %d available", e.SKU, e.Wanted, e.Available)
 }
 
-// ErrUnknownSKU is wrapped when an article does not exist.
+// ErrUnknownSKU is wrapped if an article does not exist.
 var ErrUnknownSKU = errors.New("no such article in stock")
 
-// ErrInvalid is wrapped when a quantity or a SKU is out of its limits.
+// ErrInvalid is wrapped if a quantity or a SKU is out of its limits.
 var ErrInvalid = errors.New("invalid stock")
 
-// Stock is the branch, and the administration of what it locks. It is safe for
+// Stock is the branch, and also administers the articles and their holds. It is safe for
 // concurrent use.
 type Stock struct {
 	db        *gorm.DB
-	careful   atomic.Int64  // until when, in Unix nanoseconds, TryAll looks first
-	keeps     bool          // a row for each hold
-	retention time.Duration // of holds that have ended; 0 is for ever
+	holds     holdLog
+	readFirst atomic.Int64 // until this time, in Unix nanoseconds, TryAll reads the stock first
 }
 
 var (
@@ -101,20 +100,21 @@ var (
 // Option is an option of [New].
 type Option func(*Stock)
 
-// KeepHolds keeps a row for each article of each lock; see [Stock.Holds]. The rows
-// of holds that have ended are removed after the retention, when the engine cleans
-// its log; with 0 they stay for ever.
+// KeepHolds keeps a row for each article of each lock; see [Stock.Holds]. When the engine
+// cleans its log, it also removes holds that ended longer ago than the retention. With
+// retention 0 they stay for ever.
 //
-// The option costs one statement more in Try and one in Confirm, or for all callers
-// who share a commit; Confirm by itself costs two. On MariaDB, beside the server on a
-// machine with two cores that did other work as well, throughput was 0.7 of that without it
-// with 64 callers (4,600 instead of 6,300 transactions a second), and
-// one caller waited 0.3 ms longer (p50 1.8 instead of 1.4 ms).
+// The option costs one more statement in Try and one in Confirm. Callers that share a
+// commit also share these statements. A Confirm that shares no commit costs two. In a
+// measurement, MariaDB and the callers ran on one machine with two cores that did other
+// work, too. With 64 callers, throughput was 4,600 instead of 6,300 transactions a second:
+// 0.7 of the throughput without the option. One caller waited 0.3 ms longer (p50 1.8
+// instead of 1.4 ms).
 func KeepHolds(retention time.Duration) Option {
-	return func(s *Stock) { s.keeps, s.retention = true, max(0, retention) }
+	return func(s *Stock) { s.holds = holdLog{keep: true, retention: max(0, retention)} }
 }
 
-// New returns the stock in db, where the schema of package sql is installed.
+// New returns the stock in db. Install the schema there with package schema.
 func New(db *gorm.DB, options ...Option) *Stock {
 	s := &Stock{db: db}
 	for _, option := range options {
@@ -139,17 +139,17 @@ func (s *Stock) Try(ctx context.Context, tx *gorm.DB, in Lock) error {
 			return fmt.Errorf("locking %s: %w", item.SKU, err)
 		}
 		if !locked {
-			return s.whyNot(tx, item)
+			return rejection(tx, item)
 		}
 	}
-	return s.hold(tx, []tcc.Item[Lock]{{BatchCall: saga.BatchCall{Call: tcc.CallOf(ctx)}}}, [][]Item{items})
+	return s.holds.write(tx, []tcc.Item[Lock]{{BatchCall: saga.BatchCall{Call: tcc.CallOf(ctx)}}}, [][]Item{items})
 }
 
-// Codes of what Try rejects, as the outcome of a cancelled transaction has them.
+// Codes with which Try rejects. The outcome of the cancelled transaction has them.
 const (
-	CodeShort      = "stock.short"   // there is too little of an article; see [ShortError]
+	CodeShort      = "stock.short"   // too few pieces are available; see [ShortError]
 	CodeUnknownSKU = "stock.unknown" // there is no such article; see [ErrUnknownSKU]
-	CodeInvalid    = "stock.invalid" // the Lock asks for nothing, or for what cannot be
+	CodeInvalid    = "stock.invalid" // the Lock has no items, or an item that is out of its limits
 )
 
 func reject(err error) error {
@@ -164,19 +164,21 @@ func reject(err error) error {
 	return tcc.RejectCode(code, err)
 }
 
-func (s *Stock) whyNot(tx *gorm.DB, item Item) error {
+// rejection returns the reason why an item could not be locked.
+func rejection(tx *gorm.DB, item Item) error {
 	level, err := get(tx, item.SKU)
 	switch {
 	case errors.Is(err, ErrUnknownSKU):
-		return reject(err)
+		return reject(fmt.Errorf("%s: %w", item.SKU, err))
 	case err != nil:
-		return err
+		return fmt.Errorf("reading %s: %w", item.SKU, err)
 	default:
 		return reject(&ShortError{SKU: item.SKU, Wanted: item.Quantity, Available: level.Available})
 	}
 }
 
-// Confirm turns locked pieces into sold ones, as many as [Stock.Adjust] has left.
+// Confirm turns the pieces that are still locked into sold ones: [Stock.Adjust] may have
+// lowered their number.
 func (s *Stock) Confirm(ctx context.Context, tx *gorm.DB, in Lock) error {
 	return s.release(ctx, tx, in, "sold")
 }
@@ -193,7 +195,7 @@ func (s *Stock) release(ctx context.Context, tx *gorm.DB, in Lock, to string) er
 		return err
 	}
 	call := tcc.CallOf(ctx)
-	if !s.keeps {
+	if !s.holds.keep {
 		moved, err := moveLocked(tx, call, items, to, true)
 		if err != nil || moved == len(items) {
 			return err
@@ -201,7 +203,7 @@ func (s *Stock) release(ctx context.Context, tx *gorm.DB, in Lock, to string) er
 		if moved > 0 {
 			return notLocked(call, items[moved])
 		}
-		// There may be a hold, of an instance that keeps them.
+		// An instance with KeepHolds may have written a hold.
 	}
 	items, err = endHolds(tx, call, items, to)
 	if err != nil {
@@ -214,13 +216,22 @@ func (s *Stock) release(ctx context.Context, tx *gorm.DB, in Lock, to string) er
 	return err
 }
 
+// Clean removes holds that ended longer ago than the retention of [KeepHolds], the oldest
+// first, and the acts on them. The engine calls it when it cleans its log, with the
+// transactions that it removes. Only their number matters: it limits how many holds are
+// removed. The holds of these transactions stay until their own retention is over.
+// Without the option, or with retention 0, Clean does nothing.
+func (s *Stock) Clean(ctx context.Context, tx *gorm.DB, gids []string) error {
+	return s.holds.clean(tx, len(gids))
+}
+
 func notLocked(call saga.Call, item Item) error {
 	return fmt.Errorf("releasing %s: %d are not locked (transaction %s, branch %s): was saga_stock changed by hand?", item.SKU, item.Quantity, call.GID, call.BranchID)
 }
 
-// moveLocked moves pieces from locked to another column, until too little of an
-// article is locked, and returns of how many articles it did. If they are to be
-// unheld, it moves nothing if the branch has an open hold.
+// moveLocked moves pieces from locked to another column. It stops at an article with too
+// few locked pieces, and returns how many articles it has moved. With unheld, it moves
+// nothing if the branch has an open hold.
 func moveLocked(tx *gorm.DB, call saga.Call, items []Item, to string, unheld bool) (moved int, err error) {
 	for i, item := range items {
 		statement := "UPDATE saga_stock SET locked = locked - ?, " + to + " = " + to + " + ? WHERE sku = ? AND locked >= ?"
@@ -245,7 +256,7 @@ func move(tx *gorm.DB, statement string, arguments ...any) (bool, error) {
 	return result.RowsAffected == 1, result.Error
 }
 
-// merged returns the items by SKU, each once.
+// merged returns the items sorted by SKU, with each SKU once.
 func (l Lock) merged() ([]Item, error) {
 	if len(l.Items) == 0 || len(l.Items) > MaxItems {
 		return nil, fmt.Errorf("%w: %d items, 1 to %d are allowed", ErrInvalid, len(l.Items), MaxItems)

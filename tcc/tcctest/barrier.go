@@ -15,16 +15,14 @@ const (
 	cancel  = barrier.Cancel
 )
 
-// All that the kit asks of the barrier is in this file.
-
-// guarded does work in a local transaction, after the barrier and if it says so.
-func (e *exerciser) guarded(ctx context.Context, c saga.Call, work func(tx *gorm.DB) error) (duplicate bool, err error) {
+// behindBarrier does work in a local transaction, if the barrier row allows it.
+func (e *engine) behindBarrier(ctx context.Context, c saga.Call, work func(tx *gorm.DB) error) (duplicate bool, err error) {
 	verdict, err := barrier.Do(ctx, e.branch.Database, barrier.Request{Key: c.Key(), Op: c.Op, Kind: c.Kind, Input: c.Payload}, work)
 	return verdict == barrier.Duplicate, err
 }
 
-// isTried reports whether the Try of a branch has run, and nothing after it.
-func (e *exerciser) isTried(ctx context.Context, c saga.Call) (bool, error) {
+// isTried reports whether Try was the last call of a branch that took effect.
+func (e *engine) isTried(ctx context.Context, c saga.Call) (bool, error) {
 	rows, err := barrier.Look(ctx, e.branch.Database, c.GID)
 	if err != nil {
 		return false, err
@@ -37,7 +35,6 @@ func (e *exerciser) isTried(ctx context.Context, c saga.Call) (bool, error) {
 	return false, nil
 }
 
-// plain does work in a local transaction without the barrier.
-func (e *exerciser) plain(ctx context.Context, work func(tx *gorm.DB) error) error {
+func (e *engine) withoutBarrier(ctx context.Context, work func(tx *gorm.DB) error) error {
 	return e.branch.Database.WithContext(ctx).Transaction(work)
 }

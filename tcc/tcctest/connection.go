@@ -12,31 +12,31 @@ import (
 	"gorm.io/gorm"
 )
 
-// errOwnEnd is that the branch has committed or rolled back.
+// errOwnEnd is the error of a branch that has committed or rolled back.
 var errOwnEnd = errors.New("the branch ends its local transaction")
 
-// errFails is an error of the database that no repetition mends.
+// errFails is an error of the database that is not transient.
 var errFails = errors.New("the statement fails, on purpose")
 
-// how a call goes wrong on its way.
+// how describes how a call goes wrong, and records what happens in it.
 type how struct {
 	crash  bool // the process dies after the work and before the commit
 	rerun  bool // the local transaction is rolled back after the work, and run again
-	unsent bool // of an external Try: it is marked, and then never sent
+	unsent bool // the barrier row of an external Try is written, and Try is not called
 
 	fault fault
-	at    int // the statement at which the fault is, from 1
+	at    int // the statement with the fault, from 1
 
-	watched bool        // the stack is looked at all the time
-	see     func(sight) // is told what is seen there
+	watched bool        // the stack is watched all the time
+	see     func(sight) // gets what is seen in the stack
 	paused  *pause      // of the fault holds
 
-	end    func()       // ends the context of the call
-	over   atomic.Bool  // the call is given up
-	pace   atomic.Int64 // counts beginnings and ends of statements
-	nilled bool         // the branch returned nil
-	ended  bool         // the branch has committed or rolled back
-	deaf   bool         // the statement did not end with the context of the call
+	end         func()       // ends the context of the call
+	over        atomic.Bool  // the call is given up
+	progress    atomic.Int64 // counts beginnings and ends of statements
+	returnedNil bool         // the branch returned nil
+	ended       bool         // the branch has committed or rolled back
+	ignoresEnd  bool         // the statement did not end with the context of the call
 
 	statements []statement // those of the last run
 }
@@ -46,31 +46,31 @@ type fault int
 
 const (
 	none  fault = iota
-	fails       // it fails, and those after it do not
-	skips       // it is not made, and says that it has changed no row
-	hangs       // it is not answered until its context ends, and that of the call ends
+	fails       // it fails; the statements after it do not
+	skips       // it is not executed, and reports that it has changed no row
+	hangs       // the context of the call ends, and the statement waits for its own context
 	holds       // it waits until it is released
 )
 
-// statement is one that the branch has made.
+// statement is a statement of the branch.
 type statement struct {
 	query    string
 	affected int64 // -1 if it is not known
 }
 
-// pause is where a call waits for another.
+// pause is a point at which a call waits for another one.
 type pause struct{ reached, release chan struct{} }
 
 func newPause() *pause { return &pause{make(chan struct{}), make(chan struct{})} }
 
 // begin begins a run of the work.
-func (h *how) begin() { h.statements, h.nilled, h.ended = nil, false, false }
+func (h *how) begin() { h.statements, h.returnedNil, h.ended = nil, false, false }
 
-// missed reports whether the branch has not come to the statement of the fault.
-func (h *how) missed() bool { return len(h.statements) < h.at }
+// unreached reports whether the branch has not reached the statement with the fault.
+func (h *how) unreached() bool { return len(h.statements) < h.at }
 
-// watch returns tx on a connection that counts the statements of the branch, and
-// brings on the fault.
+// watch returns tx on a connection that records the statements of the branch, and causes
+// the fault.
 func (h *how) watch(ctx context.Context, tx *gorm.DB) *gorm.DB {
 	pool, ok := tx.Statement.ConnPool.(transaction)
 	if !ok {
@@ -84,19 +84,19 @@ func (h *how) watch(ctx context.Context, tx *gorm.DB) *gorm.DB {
 	return watched
 }
 
-// transaction is what gorm's connection is in a local transaction.
+// transaction is the type of gorm's connection in a local transaction.
 type transaction interface {
 	gorm.ConnPool
 	gorm.TxCommitter
 }
 
-// connection is that of a local transaction.
+// connection is the connection of a watched local transaction.
 type connection struct {
 	transaction
 	how *how
 }
 
-// fullConnection also takes statements that were prepared elsewhere.
+// fullConnection is a connection that also takes statements prepared on the pool.
 type fullConnection struct {
 	connection
 	full gorm.Tx
@@ -113,10 +113,10 @@ func (c *connection) Commit() error { c.how.ended = true; return errOwnEnd }
 // Rollback implements [gorm.TxCommitter].
 func (c *connection) Rollback() error { c.how.ended = true; return errOwnEnd }
 
-// next begins a statement. It may not be made if skip is true.
+// next begins a statement. If skip is true, the statement must not be executed.
 func (c *connection) next(ctx context.Context, query string) (skip bool, err error) {
 	h := c.how
-	h.pace.Add(1)
+	h.progress.Add(1)
 	if h.over.Load() {
 		return false, errHangs
 	}
@@ -133,14 +133,14 @@ func (c *connection) next(ctx context.Context, query string) (skip bool, err err
 		return false, h.hang(ctx)
 	case h.fault == holds && h.paused != nil:
 		p := h.paused
-		h.paused = nil // once, not in a run that repeats it
+		h.paused = nil // only in the first run
 		close(p.reached)
 		<-p.release
 	}
 	return false, nil
 }
 
-// hang ends the context of the call, and waits for that of the statement.
+// hang ends the context of the call, and waits for the context of the statement.
 func (h *how) hang(ctx context.Context) error {
 	h.end()
 	timer := time.NewTimer(time.Second)
@@ -149,14 +149,14 @@ func (h *how) hang(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		h.deaf = true
+		h.ignoresEnd = true
 		return errFails
 	}
 }
 
 // ExecContext implements [gorm.ConnPool].
 func (c *connection) ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error) {
-	defer c.how.pace.Add(1)
+	defer c.how.progress.Add(1)
 	skip, err := c.next(ctx, query)
 	if err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func (c *connection) ExecContext(ctx context.Context, query string, arguments ..
 
 // QueryContext implements [gorm.ConnPool].
 func (c *connection) QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
-	defer c.how.pace.Add(1)
+	defer c.how.progress.Add(1)
 	if _, err := c.next(ctx, query); err != nil {
 		return nil, err
 	}
@@ -184,16 +184,16 @@ func (c *connection) QueryContext(ctx context.Context, query string, arguments .
 
 // QueryRowContext implements [gorm.ConnPool].
 func (c *connection) QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row {
-	defer c.how.pace.Add(1)
+	defer c.how.progress.Add(1)
 	if _, err := c.next(ctx, query); err != nil {
 		return failedRow(err)
 	}
 	return c.transaction.QueryRowContext(ctx, query, arguments...)
 }
 
-// PrepareContext implements [gorm.ConnPool]. What is executed later is not seen.
+// PrepareContext implements [gorm.ConnPool]. Later executions of the statement are not seen.
 func (c *connection) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	defer c.how.pace.Add(1)
+	defer c.how.progress.Add(1)
 	if _, err := c.next(ctx, query); err != nil {
 		return nil, err
 	}
@@ -206,15 +206,14 @@ type failing struct{ err error }
 func (f failing) Connect(context.Context) (driver.Conn, error) { return nil, f.err }
 func (f failing) Driver() driver.Driver                        { return nil }
 
-// failedRow is a row that carries err, which only database/sql can make.
+// failedRow returns a row with err. Only database/sql can make one.
 func failedRow(err error) *sql.Row {
 	db := sql.OpenDB(failing{err})
 	defer db.Close()
 	return db.QueryRow("")
 }
 
-// changes reports whether a statement has changed rows and could as well have
-// found none to change.
+// changes reports whether a statement has changed rows, and could also have changed none.
 func (s statement) changes() bool {
 	words := strings.Fields(strings.ToUpper(s.query))
 	if s.affected < 1 || len(words) == 0 {
@@ -223,7 +222,7 @@ func (s statement) changes() bool {
 	return words[0] == "UPDATE" || words[0] == "INSERT" && strings.Contains(strings.Join(words, " "), " SELECT ")
 }
 
-// short is the statement for a message.
+// short returns the text of the statement for a message.
 func (s statement) short() string {
 	text := strings.Join(strings.Fields(s.query), " ")
 	if runes := []rune(text); len(runes) > 100 {

@@ -1,5 +1,5 @@
-// Package tcctest runs a branch through every dangerous order of calls, and says
-// in one sentence what is wrong, after which calls, and what to do.
+// Package tcctest runs a branch through every dangerous order of calls. It reports each
+// problem in one sentence: after which calls, what is wrong, and what to do.
 //
 //	func TestCredit(t *testing.T) {
 //		tcctest.Exercise(t, db, Credit{}, tcctest.Case[HoldCredit]{
@@ -12,48 +12,48 @@
 //		})
 //	}
 //
-// The calls go the way that the orchestrator makes them: barrier first, in a
-// local transaction, in the branch's own database, in which the schema of
-// package sql has to be installed. After each order the State has to be what a
-// correct branch leaves. Give the states after Try and Confirm: without them the
-// first run is taken as right, and a wrong column or amount is not found. The
-// state after Cancel is that before Try, unless [Case.Cancelled] gives another.
+// The calls are made as the engine makes them: in a local transaction in the branch's
+// database, after the barrier row. Install the schema there with package schema. After each
+// order, the State has to be the one that a correct branch leaves. Give the states after Try
+// and Confirm: without them, the first run is taken as right, and a wrong column or amount is
+// not found. The state after Cancel has to be the state before Try, unless [Case.Cancelled]
+// gives another one.
 //
-//	order                              it stands for                               must leave
+//	order                              what happens                                must leave
 //	---------------------------------  ------------------------------------------  ----------------------
 //	Try; Try, Confirm; Try, Cancel     nothing goes wrong                          Tried; Confirmed; Cancelled
 //	Try, Try                           the reply was lost                          the state after Try
 //	Try, Confirm, Confirm              the reply was lost                          the state after Confirm
 //	Try, Cancel, Cancel                the reply was lost                          the state after Cancel
 //	Cancel                             Try never arrived: an empty rollback        the state before
-//	Cancel, Try, Cancel                Try came late, and is refused: hanging      the state before
+//	Cancel, Try, Cancel                Try came late and is refused: hanging       the state before
 //	Try, Cancel, Try                   a repeated Try came late                    the state after Cancel
 //	crash in Try, Confirm or Cancel    the process dies before the commit, and     as without the crash
 //	                                   the call is repeated
 //	deadlock in each                   the local transaction is run again          as without it
 //	a statement fails, each in turn    the connection is lost; or the database     an error, and as before
-//	                                   has rolled all back and goes on
+//	                                   has rolled everything back and goes on
 //	an UPDATE changes no row, each     the row is gone, or a condition does not    an error, and as before;
 //	in turn                            hold                                        or as with the row
 //	the context ends in a statement,   a deadline, or a shutdown                   an error, and as before
 //	each in turn
-//	nothing but tx                     the network or another connection, such     -
-//	                                   as one of a replica, is used meanwhile
-//	three of the same call at once,    two are sold from what one has read         as one after the other
-//	the first held at each statement
-//	two of the same call at once       two processes believe that it is theirs     as one
+//	nothing but tx                     the branch uses the network or another      -
+//	                                   connection, such as one of a replica
+//	three of the same call at once,    a value that was read is stale when it      as one after the other
+//	the first held at each statement   is written
+//	two of the same call at once       two processes drive the transaction         as one
 //	Try and Cancel at once             the deadline comes during Try               the state before, or after Cancel
-//	many Trys at once, then Cancels    more want it than there is                  at most Capacity succeed
+//	many Trys at once, then Cancels    more is wanted than there is                at most Capacity succeed
 //
-// A branch that implements [tcc.Bulk] has to do at once what it does one by one:
-// TryAll, DeliverAll and ConfirmAll of several transactions must leave the same
-// state, and TryAll of more than Capacity must reject those beyond it and no
-// others. Their statements go wrong in turn, too.
+// For a branch that implements [tcc.Bulk], TryAll, DeliverAll and ConfirmAll of several
+// transactions must leave the same state as single calls. If TryAll gets more items than
+// Capacity, it must reject the items beyond Capacity, and no others. Each of their statements
+// goes wrong in turn, too.
 //
-// For a branch without a database, [ExerciseExternal], those that are about
-// local transactions fall away, and others come, as for a Deliver:
+// For a branch without a database, [ExerciseExternal] leaves out the orders for local
+// transactions. It adds these orders, which are also made for a Deliver:
 //
-//	order                              it stands for                               must leave
+//	order                              what happens                                must leave
 //	---------------------------------  ------------------------------------------  ----------------------
 //	Try marked and never sent, Cancel  there is nothing to give back               the state before
 //	the reply of Confirm or Cancel     it is called again with the same key        as without the loss
@@ -64,30 +64,30 @@
 //
 // # The tx of a branch
 //
-// The tx that a branch gets in an exercise is on a connection of this package, a
-// [gorm.ConnPool] and [gorm.Tx] with which faults are brought on. A branch that
-// asserts another type of tx.Statement.ConnPool panics, and the exercise says so.
-// Commit and Rollback are refused.
+// The tx that a branch gets in an exercise is on a connection of this package: a
+// [gorm.ConnPool] and [gorm.Tx] that causes faults. If a branch asserts another type of
+// tx.Statement.ConnPool, it panics, and the exercise reports this. Commit and Rollback are
+// refused.
 //
 // # Limits
 //
-// The context of each call ends after [Case.Limit]. A call that does not return
-// soon after that is given up, its local transaction is rolled back, and the
-// exercise ends: its goroutine is left behind.
+// The context of each call ends after [Case.Limit]. If a call does not return soon after
+// that, it is given up, its local transaction is rolled back, and the exercise ends. The
+// goroutine of the call stays.
 //
-// What a branch does elsewhere during a local transaction is seen for sure where
-// it hands on the ctx of the call, or one made from it, to database/sql, gorm,
-// net/http, net or gRPC. Without it, the stacks of the call and of the goroutines
-// that it starts are looked at again and again: a round trip to a server is seen,
-// and a read of a few microseconds, such as of another SQLite file, may be missed.
-// What other goroutines do, those of other tests included, does not count; nor
-// does what a goroutine does that the branch started before the call.
+// During a local transaction, a branch must use nothing but its tx. The exercise always
+// detects another connection or the network if the branch passes the ctx of the call, or a
+// context made from it, to database/sql, gorm, net/http, net or gRPC. Without the ctx, the
+// exercise samples the stacks of the call and of the goroutines that it starts. It detects a
+// round trip to a server. It may miss a read of a few microseconds, such as from another
+// SQLite file. It ignores other goroutines: those of other tests, and those that the branch
+// started before the call.
 //
-// A stale write is found on MySQL and PostgreSQL only. SQLite lets one transaction
-// write at a time, from its beginning. Statements that the branch has prepared by
-// itself are counted when they are prepared, and an UPDATE with RETURNING is not
-// tried with no row.
+// A stale write is found on MySQL and PostgreSQL only: SQLite allows only one writing
+// transaction at a time. If the branch prepares statements itself, a statement is counted when
+// it is prepared. The order with an UPDATE that changes no row leaves out UPDATE with
+// RETURNING.
 //
-// An exercise logs what it could not show, and which field of [Case] it needs for
-// that; go test -v prints it.
+// An exercise logs the properties that it could not show, and the field of [Case] that it
+// needs for them. Run go test -v to see this.
 package tcctest

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -17,21 +16,20 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// Exercise runs a branch through every order, with every case. Db is the
-// engine's own database, in which a branch works that says nothing else; no
-// orchestrator is needed. Nothing else may change what Reset and State are
-// about meanwhile.
+// Exercise runs a branch through every order of calls, with every case. db is the database
+// of the branch, unless the branch is [tcc.Located]. Exercise needs no engine. While it
+// runs, nothing else may change the data of Reset and State.
 //
-// Each order is a subtest, and complains at most once. A branch that does not
-// return ends the exercise.
+// Each order is a subtest and reports at most one problem. If a branch does not return, the
+// exercise ends.
 func Exercise[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.Branch[P], cases ...Case[P]) {
 	t.Helper()
 	exercise(t, db, func(engine saga.Engine) error { return tcc.Register(engine, branch) }, cases)
 }
 
-// ExerciseExternal is Exercise for a branch without a database of its own. Db
-// holds its barrier rows. The branch's other side is one that a test can look
-// at, such as a fake; Reset and State are about that.
+// ExerciseExternal is Exercise for a branch without a database. db has its barrier rows.
+// The test has to be able to reset and read the other side of the branch, for example a
+// fake: Reset and State do this.
 func ExerciseExternal[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.External[P], cases ...Case[P]) {
 	t.Helper()
 	exercise(t, db, func(engine saga.Engine) error { return tcc.RegisterExternal(engine, branch) }, cases)
@@ -40,7 +38,7 @@ func ExerciseExternal[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.Exter
 func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engine) error, cases []Case[P]) {
 	t.Helper()
 	if len(cases) == 0 {
-		t.Fatalf("tcctest: there is no case to exercise the branch with")
+		t.Fatalf("tcctest: there is no case: give Exercise at least one Case")
 	}
 	var caught catcher
 	if err := register(&caught); err != nil {
@@ -61,10 +59,11 @@ func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engin
 			t.Fatalf("tcctest: the payload of case %s: %v", c.name(), err)
 		}
 		e := &exerciser{
-			branch: caught.branch, payload: payload, run: uuid.NewString()[:8],
-			reset: c.Reset, state: c.State, holds: c.Holds, capacity: c.Capacity,
+			engine: engine{branch: caught.branch, payload: payload, limit: cmp.Or(c.Limit, defaultLimit)},
+			name:   uuid.NewString()[:8],
+			reset:  c.Reset, state: c.State, holds: c.Holds, capacity: c.Capacity,
 			wanted: wanted{c.Tried, c.Confirmed, c.Cancelled},
-			http:   c.HTTP, breaks: c.Break, limit: cmp.Or(c.Limit, defaultLimit),
+			http:   c.HTTP, breaks: c.Break,
 		}
 		within(t, c.name(), e.all)
 		if e.hung.Load() {
@@ -73,7 +72,7 @@ func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engin
 	}
 }
 
-// within runs part as a subtest where there are such.
+// within runs part as a subtest, if t can have subtests.
 func within(t testing.TB, name string, part func(testing.TB)) {
 	t.Helper()
 	if whole, ok := t.(*testing.T); ok {
@@ -83,7 +82,7 @@ func within(t testing.TB, name string, part func(testing.TB)) {
 	part(t)
 }
 
-// catcher is an engine that only catches the branch that is registered.
+// catcher is a saga.Engine that only keeps the registered branch.
 type catcher struct {
 	saga.Engine
 	branch kind
@@ -94,13 +93,12 @@ func (c *catcher) Register(b saga.Branch) error {
 	return nil
 }
 
-// wanted are the states that a case asks for; nil where it does not.
+// wanted has the states that a case gives; nil for a state that it does not give.
 type wanted struct{ tried, confirmed, cancelled any }
 
 // exerciser exercises one branch with one payload.
 type exerciser struct {
-	branch   kind
-	payload  []byte
+	engine
 	reset    func(context.Context, *gorm.DB) error
 	state    func(context.Context, *gorm.DB) (any, error)
 	holds    func(context.Context, *gorm.DB) error
@@ -108,20 +106,17 @@ type exerciser struct {
 	wanted   wanted
 	http     *Transport
 	breaks   func(context.Context) (func(), error)
-	limit    time.Duration
 
-	run    string // tells the gids of this run from others
-	gids   atomic.Int64
-	hung   atomic.Bool // a call did not return
-	sights sights
+	name string // of this run: makes its gids unique
+	gids atomic.Int64
 
-	told    map[string]bool // complaints
-	unshown []string
+	reported map[string]bool // problems
+	unshown  []string
 
 	before, tried, confirmed, cancelled any // the states that the others are compared with
 }
 
-// external reports whether the branch has no database of its own.
+// external reports whether the branch has no database.
 func (e *exerciser) external() bool { return e.branch.Work == nil }
 
 func (e *exerciser) all(t testing.TB) {
@@ -154,10 +149,10 @@ func (e *exerciser) all(t testing.TB) {
 	}
 }
 
-// notShown notes what the exercise cannot show, and why.
+// notShown notes a property that the exercise cannot show, and why.
 func (e *exerciser) notShown(what string) { e.unshown = append(e.unshown, what) }
 
-// learn plays the orders that go well, and keeps what they leave.
+// learn plays the orders in which nothing goes wrong, and keeps the states that they leave.
 func (e *exerciser) learn(t testing.TB) bool {
 	t.Helper()
 	s := e.begin(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// kind is a branch as this package calls it: what its shape does not have is nil.
+// kind is a registered branch. A field that its shape does not have is nil.
 type kind struct {
 	Name          string
 	Encode        saga.Encoder

@@ -12,10 +12,10 @@ type order struct {
 	play func(*story)
 }
 
-// Advice on what breaks.
+// Advice about problems.
 const (
 	onTry      = "a call that succeeded after Case.Reset has to succeed each time"
-	onRepeat   = "do all work with the tx that the method is given, and act elsewhere only with the key of the call, so that a repeated call changes nothing"
+	onRepeat   = "do all work with the tx that the method is given, and use the key of the call for every other effect, so that a repeated call changes nothing"
 	onNothing  = "let Cancel give back all that is there under the key of the call, also after a Try that failed, and nothing else"
 	onCrash    = "do all work with the tx that the method is given, and keep nothing in memory, so that what a crash interrupts is undone"
 	onKey      = "let a repeated call change nothing: give the other side the key of the call, tcc.CallOf(ctx).Key(), as its idempotency key"
@@ -27,18 +27,18 @@ func (e *exerciser) orders() []order {
 	all := e.plainOrders()
 	if !e.external() {
 		all = append(all, e.localOrders()...)
-		all = append(all, e.statementOrders()...)
-		all = append(all, e.pairOrders()...)
+		all = append(all, statementOrders{e}.list()...)
+		all = append(all, pairOrders{e}.list()...)
 	}
-	all = append(all, e.outsideOrders()...)
-	all = append(all, e.raceOrders()...)
+	all = append(all, effectOrders{e}.list()...)
+	all = append(all, raceOrders{e}.list()...)
 	if e.branch.WorkBatch != nil {
-		all = append(all, e.bulkOrders()...)
+		all = append(all, batchOrders{e}.list()...)
 	}
 	return all
 }
 
-// plainOrders are one call after the other.
+// plainOrders make one call after the other.
 func (e *exerciser) plainOrders() []order {
 	all := []order{
 		{"Try, Confirm, Confirm", func(s *story) {
@@ -87,22 +87,13 @@ func (e *exerciser) plainOrders() []order {
 	return all
 }
 
-// leftBy is the state that an operation has to leave, after a Try if it is not
-// one.
+// leftBy is the state that an operation has to leave. Before a Confirm or Cancel there was
+// a Try.
 func (e *exerciser) leftBy(op barrier.Op) any {
 	return map[barrier.Op]any{try: e.tried, confirm: e.confirmed, cancel: e.cancelled}[op]
 }
 
-// prepare makes the calls that come before an operation, and returns the state.
-func (s *story) prepare(op barrier.Op) any {
-	s.t.Helper()
-	if op != try {
-		s.succeeds(try, onTry)
-	}
-	return s.look()
-}
-
-// localOrders are about local transactions.
+// localOrders test local transactions.
 func (e *exerciser) localOrders() (all []order) {
 	for _, op := range []barrier.Op{try, confirm, cancel} {
 		name := names[op]
@@ -127,17 +118,17 @@ func (e *exerciser) localOrders() (all []order) {
 			}},
 		)
 	}
-	return append(all, order{"nothing but tx", e.alone})
+	return append(all, order{"nothing but tx", e.onlyTx})
 }
 
-// looks is how often a branch is looked at while it works.
-const looks = 15
+// watchRounds is how often a branch is watched while it works.
+const watchRounds = 15
 
-// alone looks at what the branch does elsewhere during its local transactions. A
-// look sees a call that takes long, and most that do not; so there are many.
-func (e *exerciser) alone(s *story) {
+// onlyTx checks that the branch uses only its tx during its local transactions. One round
+// sees every long call and most short calls, so there are many rounds.
+func (e *exerciser) onlyTx(s *story) {
 	s.t.Helper()
-	for round := range looks {
+	for round := range watchRounds {
 		for _, op := range []barrier.Op{confirm, cancel} {
 			if s = e.begin(s.t); s == nil {
 				return
@@ -148,8 +139,8 @@ func (e *exerciser) alone(s *story) {
 				}
 			}
 		}
-		if e.branch.WorkBatch != nil && round < looks/2 {
-			s = e.aloneTogether(s)
+		if e.branch.WorkBatch != nil && round < watchRounds/2 {
+			s = batchOrders{e}.watched(s)
 		}
 		if s == nil || s.failed {
 			return
@@ -158,20 +149,17 @@ func (e *exerciser) alone(s *story) {
 	for _, calls := range [][]string{{"Try"}, {"Try", "Confirm"}, {"Try", "Cancel"}, {"TryAll"}, {"TryAll", "ConfirmAll"}} {
 		name := calls[len(calls)-1]
 		for _, seen := range e.sights.of(name) {
-			told := &story{t: s.t, e: e, steps: calls}
-			told.complainOf(name, seen)
+			reported := &story{t: s.t, e: e, steps: calls}
+			reported.complainOf(name, seen)
 		}
 	}
 }
 
-// complainOf complains of what a branch does elsewhere.
-func (s *story) complainOf(name string, seen sight) {
-	s.t.Helper()
-	if seen.network {
-		s.complain(fmt.Sprintf("%s uses the network at %s, within its local transaction", name, seen.place),
-			"act there in Deliver, or in a branch for RegisterExternal, because locks are held meanwhile and a rollback does not undo it")
-		return
+// nothing returns the states that Cancel may leave if want is right. An external Cancel may
+// note that it was called, also if there was nothing to give back.
+func (e *exerciser) nothing(want any) []any {
+	if e.external() {
+		return []any{want, e.cancelled}
 	}
-	s.complain(fmt.Sprintf("%s uses another database connection than its tx at %s", name, seen.place),
-		"do all work with the tx that it is given, because another connection or a replica sees another state, and is not rolled back")
+	return []any{want}
 }

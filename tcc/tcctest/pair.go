@@ -9,16 +9,18 @@ import (
 
 const onStale = "change in one statement what it depends on, SET free = free - n, or read it with FOR UPDATE, because what was read before may be old when it is written"
 
-// quiet is how long a call makes no progress until it is taken to wait for the
-// lock of another. If that is wrong, an order shows less.
-const quiet = 300 * time.Millisecond
+// stallTime is how long a call makes no progress until it is assumed to wait for a lock. If
+// the assumption is wrong, an order shows less.
+const stallTime = 300 * time.Millisecond
 
-// mostHeld is the number of statements at which a call is held, at most.
-const mostHeld = 12
+// maxHeld is the most statements at which a call is held.
+const maxHeld = 12
 
-// pairOrders are about transactions that do the same at the same time. The first
-// is held within its work until the others are done, or wait for it.
-func (e *exerciser) pairOrders() (all []order) {
+// pairOrders test transactions that do the same at the same time. The first one is held in
+// its work until the others are done, or wait for it.
+type pairOrders struct{ *exerciser }
+
+func (e pairOrders) list() (all []order) {
 	if e.branch.Database.Dialector.Name() == "sqlite" {
 		e.notShown("that nothing stale is written, because SQLite lets one transaction write at a time (exercise it on MySQL or PostgreSQL)")
 		return nil
@@ -29,10 +31,10 @@ func (e *exerciser) pairOrders() (all []order) {
 	return all
 }
 
-// pairs holds the first of several transactions at each of its statements. There
-// are three if that is possible: of two that write the same, MySQL says that the
-// second has changed nothing.
-func (e *exerciser) pairs(s *story, op barrier.Op) {
+// pairs holds the first of several transactions at each of its statements. It uses three
+// transactions if possible: if two write the same values, MySQL reports that the second
+// one has changed nothing.
+func (e pairOrders) pairs(s *story, op barrier.Op) {
 	s.t.Helper()
 	many := 3
 	want, statements := e.serial(s, op, many)
@@ -49,7 +51,7 @@ func (e *exerciser) pairs(s *story, op barrier.Op) {
 	if want == nil {
 		return
 	}
-	for n := 1; n <= min(statements, mostHeld); n++ {
+	for n := 1; n <= min(statements, maxHeld); n++ {
 		if s = e.begin(s.t); s == nil {
 			return
 		}
@@ -69,9 +71,9 @@ func (e *exerciser) pairs(s *story, op barrier.Op) {
 	}
 }
 
-// serial does it one after the other, and returns the states by how many have
-// succeeded, or nil if so many cannot be tried.
-func (e *exerciser) serial(s *story, op barrier.Op, many int) (states map[int]any, statements int) {
+// serial makes the calls one after the other. It returns the state for each number of
+// successes, or nil if this many transactions cannot be tried.
+func (e pairOrders) serial(s *story, op barrier.Op, many int) (states map[int]any, statements int) {
 	s.t.Helper()
 	gids := s.others(many)
 	if op != try && !s.tryAll(gids) {
@@ -97,29 +99,9 @@ func (e *exerciser) serial(s *story, op barrier.Op, many int) (states map[int]an
 	return states, statements
 }
 
-// others are the gids of new transactions.
-func (s *story) others(n int) []string {
-	gids := make([]string, n)
-	for i := range gids {
-		gids[i] = s.another()
-	}
-	return gids
-}
-
-// tryAll tries each, and reports whether all have succeeded.
-func (s *story) tryAll(gids []string) bool {
-	for _, gid := range gids {
-		if err := s.e.call(s.t.Context(), gid, try, &how{}); err != nil {
-			return false
-		}
-	}
-	s.step("Try of %d transactions", len(gids))
-	return true
-}
-
-// overlap holds the call of the first transaction at its n-th statement until the
-// calls of the others are done, or one waits for it. It returns how many succeeded.
-func (e *exerciser) overlap(s *story, op barrier.Op, gids []string, n int) (succeeded int) {
+// overlap holds the call of the first transaction at its n-th statement, until the other
+// calls are done, or one waits for it. It returns how many calls succeeded.
+func (e pairOrders) overlap(s *story, op barrier.Op, gids []string, n int) (succeeded int) {
 	s.t.Helper()
 	ctx, failures := s.t.Context(), make([]error, len(gids))
 	calls := make([]chan struct{}, len(gids))
@@ -137,7 +119,7 @@ func (e *exerciser) overlap(s *story, op barrier.Op, gids []string, n int) (succ
 	for i := 1; i < len(gids); i++ {
 		h := &how{}
 		if begin(i, h); free {
-			free = h.settle(calls[i])
+			free = h.doneOrStalled(calls[i])
 		}
 	}
 	close(p.release)
@@ -148,28 +130,29 @@ func (e *exerciser) overlap(s *story, op barrier.Op, gids []string, n int) (succ
 	return e.outcome(s, op, gids, failures)
 }
 
-// settle waits until a call is done, or makes no progress, which is false.
-func (h *how) settle(done <-chan struct{}) bool {
-	timer := time.NewTimer(quiet)
+// doneOrStalled waits until a call is done, or makes no progress. It reports whether the
+// call is done.
+func (h *how) doneOrStalled(done <-chan struct{}) bool {
+	timer := time.NewTimer(stallTime)
 	defer timer.Stop()
-	for pace := int64(0); ; {
+	for progress := int64(0); ; {
 		select {
 		case <-done:
 			return true
 		case <-timer.C:
-			now := h.pace.Load()
-			if now == pace {
+			now := h.progress.Load()
+			if now == progress {
 				return false
 			}
-			pace = now
-			timer.Reset(quiet)
+			progress = now
+			timer.Reset(stallTime)
 		}
 	}
 }
 
-// outcome is how many calls have succeeded. Confirm and Cancel are repeated while
-// they fail, as the orchestrator does.
-func (e *exerciser) outcome(s *story, op barrier.Op, gids []string, failures []error) (succeeded int) {
+// outcome returns how many calls have succeeded. It repeats a Confirm or Cancel that fails,
+// as the engine does.
+func (e pairOrders) outcome(s *story, op barrier.Op, gids []string, failures []error) (succeeded int) {
 	s.t.Helper()
 	for i, err := range failures {
 		for again := 0; op != try && err != nil && again < 3; again++ {

@@ -3,19 +3,19 @@ package tcctest
 import (
 	"errors"
 	"fmt"
-	"sync"
 
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// rounds is how often calls that meet are repeated: they do not meet each time.
+// rounds is how often concurrent calls are repeated: they do not overlap each time.
 const rounds = 20
 
-// raceOrders are about calls at the same time.
-func (e *exerciser) raceOrders() []order {
+// raceOrders test calls at the same time.
+type raceOrders struct{ *exerciser }
+
+func (e raceOrders) list() []order {
 	all := []order{
-		{"Try and Cancel at once", e.meet},
+		{"Try and Cancel at once", e.tryAndCancel},
 		{"two Confirms at once", func(s *story) { s.t.Helper(); e.twice(s, confirm, e.confirmed) }},
 		{"two Cancels at once", func(s *story) { s.t.Helper(); e.twice(s, cancel, e.cancelled) }},
 	}
@@ -28,9 +28,9 @@ func (e *exerciser) raceOrders() []order {
 	return all
 }
 
-// meet lets Try and Cancel of a transaction meet. An external Try may be under
-// way when Cancel comes; the orchestrator cancels again only if that failed.
-func (e *exerciser) meet(s *story) {
+// tryAndCancel makes Try and Cancel of a transaction at the same time. An external Try may
+// be under way when Cancel comes; the engine cancels again only if the Try failed.
+func (e raceOrders) tryAndCancel(s *story) {
 	s.t.Helper()
 	for range rounds {
 		if s = e.begin(s.t); s == nil {
@@ -43,8 +43,8 @@ func (e *exerciser) meet(s *story) {
 		want := e.before
 		switch {
 		case e.external() && failures[0] == nil:
-			// The call may have arrived after Cancel: nothing in a database can
-			// tell. A context that ends has to end it; that cannot be shown here.
+			// The call may have arrived after Cancel, and the database cannot show
+			// it. The call has to end with its context; this test cannot show that.
 			continue
 		case failures[0] == nil:
 			want = e.cancelled
@@ -57,8 +57,8 @@ func (e *exerciser) meet(s *story) {
 	}
 }
 
-// twice lets two of the same call meet.
-func (e *exerciser) twice(s *story, op barrier.Op, want any) {
+// twice makes the same call twice at the same time.
+func (e raceOrders) twice(s *story, op barrier.Op, want any) {
 	s.t.Helper()
 	for range rounds {
 		if s = e.begin(s.t); s == nil {
@@ -79,9 +79,9 @@ func (e *exerciser) twice(s *story, op barrier.Op, want any) {
 }
 
 // oversell lets more transactions try than there is capacity for.
-func (e *exerciser) oversell(s *story) {
+func (e raceOrders) oversell(s *story) {
 	s.t.Helper()
-	for range e.capacity { // one after the other, to know what is left in the end
+	for range e.capacity { // one after the other, to learn the state at the end
 		s.another()
 		s.succeeds(try, "Case.Capacity says that as many succeed")
 		s.succeeds(cancel, onTry)
@@ -107,40 +107,4 @@ func (e *exerciser) oversell(s *story) {
 	}
 	s.hold(atOnce)
 	s.leaves(want, atOnce)
-}
-
-// manyTry tries in many transactions at the same time and returns the gids of
-// those that succeeded.
-func (s *story) manyTry(n int) (gids []string) {
-	s.t.Helper()
-	tried, failures := make([]string, n), make([]error, n)
-	var calls sync.WaitGroup
-	ready := make(chan struct{})
-	for i := range n {
-		tried[i] = s.another()
-		calls.Go(func() {
-			<-ready
-			failures[i] = s.e.call(s.t.Context(), tried[i], try, &how{})
-		})
-	}
-	close(ready)
-	calls.Wait()
-	s.step("Try of %d transactions at once", n)
-	var wrong []error
-	for i, err := range failures {
-		var no *saga.Rejection
-		switch {
-		case err == nil:
-			gids = append(gids, tried[i])
-		case !errors.As(err, &no):
-			s.notice("Try", err)
-			wrong = append(wrong, err)
-		}
-	}
-	s.hold(onOversell)
-	if len(wrong) > 0 {
-		s.complain(fmt.Sprintf("%d of them failed without a rejection: %v", len(wrong), wrong[0]),
-			"return tcc.Reject when there is too little, and let transactions wait for each other's locks")
-	}
-	return gids
 }

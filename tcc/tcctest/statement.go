@@ -6,15 +6,17 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// Advice on statements.
+// Advice about statements.
 const (
-	onFailure = "return the error of every statement, because the database may have rolled all back, and what follows would commit alone"
-	onNoRow   = "look at the rows affected, and return an error if there are too few"
-	onDeaf    = "use the tx as it is given, or pass on the ctx of the call, so that a statement ends when the call does"
+	onFailure    = "return the error of every statement, because the database may have rolled all back, and what follows would commit alone"
+	onNoRow      = "look at the rows affected, and return an error if there are too few"
+	onIgnoredEnd = "use the tx as it is given, or pass on the ctx of the call, so that a statement ends when the call does"
 )
 
-// statementOrders let each statement of the branch go wrong in turn.
-func (e *exerciser) statementOrders() (all []order) {
+// statementOrders make each statement of the branch go wrong in turn.
+type statementOrders struct{ *exerciser }
+
+func (e statementOrders) list() (all []order) {
 	for _, op := range []barrier.Op{try, confirm, cancel} {
 		all = append(all,
 			order{"a statement of " + names[op] + " fails", func(s *story) { s.t.Helper(); e.failing(s, op) }},
@@ -25,9 +27,9 @@ func (e *exerciser) statementOrders() (all []order) {
 	return all
 }
 
-// failing lets each statement of an operation fail in turn, and those after it
-// succeed, as when the database has rolled all back and goes on.
-func (e *exerciser) failing(s *story, op barrier.Op) {
+// failing makes each statement of an operation fail in turn. The statements after it
+// succeed, as if the database had rolled everything back and gone on.
+func (e statementOrders) failing(s *story, op barrier.Op) {
 	s.t.Helper()
 	for n := 1; ; n++ {
 		if s = e.begin(s.t); s == nil {
@@ -36,10 +38,10 @@ func (e *exerciser) failing(s *story, op barrier.Op) {
 		before := s.prepare(op)
 		h := &how{fault: fails, at: n}
 		err := s.make(op, fmt.Sprintf("%s, of which statement %d fails", names[op], n), h)
-		if s.failed || h.missed() {
+		if s.failed || h.unreached() {
 			return
 		}
-		if h.nilled {
+		if h.returnedNil {
 			s.complain(fmt.Sprintf("%s returned nil, want the error of statement %d (%s)", names[op], n, h.statements[n-1].short()), onFailure)
 		} else if err == nil {
 			s.complain(names[op]+" succeeded", onFailure)
@@ -50,8 +52,8 @@ func (e *exerciser) failing(s *story, op barrier.Op) {
 	}
 }
 
-// recovers looks at the state after a failed call, and makes the call again.
-func (e *exerciser) recovers(s *story, op barrier.Op, before any, advice string) {
+// recovers checks the state after a failed call, and makes the call again.
+func (e statementOrders) recovers(s *story, op barrier.Op, before any, advice string) {
 	s.t.Helper()
 	if e.branch.Effects[op] == nil {
 		s.leaves(before, advice)
@@ -60,8 +62,8 @@ func (e *exerciser) recovers(s *story, op barrier.Op, before any, advice string)
 	s.leaves(e.leftBy(op), onCrash)
 }
 
-// skipping lets each statement that changes rows find none.
-func (e *exerciser) skipping(s *story, op barrier.Op) {
+// skipping makes each statement that changes rows change none.
+func (e statementOrders) skipping(s *story, op barrier.Op) {
 	s.t.Helper()
 	s.prepare(op)
 	usual := &how{}
@@ -87,8 +89,8 @@ func (e *exerciser) skipping(s *story, op barrier.Op) {
 	}
 }
 
-// hanging lets the context of a call end at each statement.
-func (e *exerciser) hanging(s *story, op barrier.Op) {
+// hanging ends the context of a call at each statement in turn.
+func (e statementOrders) hanging(s *story, op barrier.Op) {
 	s.t.Helper()
 	for n := 1; ; n++ {
 		if s = e.begin(s.t); s == nil {
@@ -97,15 +99,15 @@ func (e *exerciser) hanging(s *story, op barrier.Op) {
 		before := s.prepare(op)
 		h := &how{fault: hangs, at: n}
 		err := s.make(op, fmt.Sprintf("%s, whose context ends during statement %d", names[op], n), h)
-		if s.failed || h.missed() {
+		if s.failed || h.unreached() {
 			return
 		}
-		if h.deaf {
-			s.complain(fmt.Sprintf("statement %d (%s) goes on, want it to end", n, h.statements[n-1].short()), onDeaf)
+		if h.ignoresEnd {
+			s.complain(fmt.Sprintf("statement %d (%s) goes on, want it to end", n, h.statements[n-1].short()), onIgnoredEnd)
 		} else if err == nil {
 			s.complain(names[op]+" succeeded", onFailure)
 		}
-		if e.recovers(s, op, before, onDeaf); s.failed {
+		if e.recovers(s, op, before, onIgnoredEnd); s.failed {
 			return
 		}
 	}

@@ -8,10 +8,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// story is one order of calls, while it is played.
+// story plays one order of calls and reports its problem.
 type story struct {
 	t      testing.TB
 	e      *exerciser
@@ -20,7 +21,7 @@ type story struct {
 	failed bool
 }
 
-// begin resets what the branch works on; nil if that fails.
+// begin resets the data of the branch and returns a story, or nil if that fails.
 func (e *exerciser) begin(t testing.TB) *story {
 	t.Helper()
 	if e.hung.Load() {
@@ -35,14 +36,14 @@ func (e *exerciser) begin(t testing.TB) *story {
 	return s
 }
 
-// another goes on with a new transaction.
+// another continues with a new transaction, and returns its gid.
 func (s *story) another() string {
-	s.gid = fmt.Sprintf("tcctest-%s-%d", s.e.run, s.e.gids.Add(1))
+	s.gid = fmt.Sprintf("tcctest-%s-%d", s.e.name, s.e.gids.Add(1))
 	return s.gid
 }
 
-// complain says what is wrong after the steps so far, and what to do about it.
-// What goes wrong later in the same order follows from it, and is not told.
+// complain reports a problem after the steps so far, with advice. Later problems in the same
+// order follow from the first one, and are not reported.
 func (s *story) complain(problem, advice string) {
 	s.t.Helper()
 	if s.failed {
@@ -52,24 +53,24 @@ func (s *story) complain(problem, advice string) {
 	if s.e.external() && (advice == onRepeat || advice == onCrash || advice == atOnce) {
 		advice = onKey
 	}
-	if !s.e.firstTold(problem + advice) {
-		s.t.Logf("%s, after %s: the same again", s.e.branch.Name, s.told())
+	if !s.e.firstReport(problem + advice) {
+		s.t.Logf("%s, after %s: the same again", s.e.branch.Name, s.calls())
 		return
 	}
-	s.t.Errorf("%s, after %s: %s: %s", s.e.branch.Name, s.told(), problem, advice)
+	s.t.Errorf("%s, after %s: %s: %s", s.e.branch.Name, s.calls(), problem, advice)
 }
 
-// firstTold reports whether a complaint is told for the first time.
-func (e *exerciser) firstTold(complaint string) bool {
-	if e.told == nil {
-		e.told = map[string]bool{}
+// firstReport returns whether a problem is reported for the first time.
+func (e *exerciser) firstReport(complaint string) bool {
+	if e.reported == nil {
+		e.reported = map[string]bool{}
 	}
-	first := !e.told[complaint]
-	e.told[complaint] = true
+	first := !e.reported[complaint]
+	e.reported[complaint] = true
 	return first
 }
 
-func (s *story) told() string {
+func (s *story) calls() string {
 	if len(s.steps) == 0 {
 		return "Case.Reset"
 	}
@@ -82,7 +83,7 @@ func (s *story) step(format string, arguments ...any) {
 
 var names = map[barrier.Op]string{try: "Try", confirm: "Confirm", cancel: "Cancel"}
 
-// make makes a call, which the story tells as said.
+// make makes a call, which is reported as said.
 func (s *story) make(op barrier.Op, said string, h *how) error {
 	s.t.Helper()
 	if s.e.hung.Load() {
@@ -95,7 +96,7 @@ func (s *story) make(op barrier.Op, said string, h *how) error {
 	return err
 }
 
-// notice complains of failures that no order provides for.
+// notice reports failures that are a problem in every order.
 func (s *story) notice(name string, err error) {
 	s.t.Helper()
 	var p *panicked
@@ -128,7 +129,7 @@ func (s *story) succeeds(op barrier.Op, advice string) {
 	}
 }
 
-// refused makes a Try that comes too late.
+// refused makes a late Try, which has to be refused.
 func (s *story) refused() {
 	s.t.Helper()
 	if err := s.make(try, "Try", &how{}); !errors.Is(err, barrier.ErrSuspended) {
@@ -136,7 +137,7 @@ func (s *story) refused() {
 	}
 }
 
-// breaks makes a call that goes wrong on its way, and has to fail.
+// breaks makes a call with a fault, which has to fail.
 func (s *story) breaks(op barrier.Op, said string, h *how) {
 	s.t.Helper()
 	if err := s.make(op, said, h); err == nil {
@@ -153,7 +154,7 @@ func (s *story) look() any {
 	return state
 }
 
-// leaves compares the state with what it has to be.
+// leaves compares the state with the wanted one.
 func (s *story) leaves(want any, advice string) {
 	s.t.Helper()
 	if s.failed {
@@ -164,7 +165,7 @@ func (s *story) leaves(want any, advice string) {
 	}
 }
 
-// leavesOneOf compares the state with those that it may be.
+// leavesOneOf compares the state with the allowed ones.
 func (s *story) leavesOneOf(advice string, wants ...any) {
 	s.t.Helper()
 	if s.failed {
@@ -179,7 +180,8 @@ func (s *story) leavesOneOf(advice string, wants ...any) {
 	s.complain(differs(got, wants[0]), advice)
 }
 
-// reaches compares the state with one of the case's, if it has it, and returns it.
+// reaches returns the state, and compares it with the wanted state of the case if there is
+// one.
 func (s *story) reaches(want any, of string) any {
 	s.t.Helper()
 	if s.failed {
@@ -197,7 +199,7 @@ func equal(a, b any) bool { return reflect.DeepEqual(a, b) }
 
 func show(state any) string { return fmt.Sprintf("%+v", state) }
 
-// differs says how the state is, and how it should be.
+// differs describes the state and the wanted state.
 func differs(got, want any) string {
 	if show(got) != show(want) {
 		return fmt.Sprintf("the state is %s, want %s", show(got), show(want))
@@ -228,4 +230,81 @@ func (s *story) together(ops ...barrier.Op) []error {
 	}
 	s.hold(atOnce)
 	return failures
+}
+
+// prepare makes the calls before an operation, and returns the state.
+func (s *story) prepare(op barrier.Op) any {
+	s.t.Helper()
+	if op != try {
+		s.succeeds(try, onTry)
+	}
+	return s.look()
+}
+
+// complainOf reports what a branch does without its tx.
+func (s *story) complainOf(name string, seen sight) {
+	s.t.Helper()
+	if seen.network {
+		s.complain(fmt.Sprintf("%s uses the network at %s, within its local transaction", name, seen.place),
+			"act there in Deliver, or in a branch for RegisterExternal, because locks are held meanwhile and a rollback does not undo it")
+		return
+	}
+	s.complain(fmt.Sprintf("%s uses another database connection than its tx at %s", name, seen.place),
+		"do all work with the tx that it is given, because another connection or a replica sees another state, and is not rolled back")
+}
+
+// others returns the gids of n new transactions.
+func (s *story) others(n int) []string {
+	gids := make([]string, n)
+	for i := range gids {
+		gids[i] = s.another()
+	}
+	return gids
+}
+
+// tryAll tries the transactions, and returns whether all have succeeded.
+func (s *story) tryAll(gids []string) bool {
+	for _, gid := range gids {
+		if err := s.e.call(s.t.Context(), gid, try, &how{}); err != nil {
+			return false
+		}
+	}
+	s.step("Try of %d transactions", len(gids))
+	return true
+}
+
+// manyTry tries in many transactions at the same time and returns the gids of
+// those that succeeded.
+func (s *story) manyTry(n int) (gids []string) {
+	s.t.Helper()
+	tried, failures := make([]string, n), make([]error, n)
+	var calls sync.WaitGroup
+	ready := make(chan struct{})
+	for i := range n {
+		tried[i] = s.another()
+		calls.Go(func() {
+			<-ready
+			failures[i] = s.e.call(s.t.Context(), tried[i], try, &how{})
+		})
+	}
+	close(ready)
+	calls.Wait()
+	s.step("Try of %d transactions at once", n)
+	var wrong []error
+	for i, err := range failures {
+		var no *saga.Rejection
+		switch {
+		case err == nil:
+			gids = append(gids, tried[i])
+		case !errors.As(err, &no):
+			s.notice("Try", err)
+			wrong = append(wrong, err)
+		}
+	}
+	s.hold(onOversell)
+	if len(wrong) > 0 {
+		s.complain(fmt.Sprintf("%d of them failed without a rejection: %v", len(wrong), wrong[0]),
+			"return tcc.Reject when there is too little, and let transactions wait for each other's locks")
+	}
+	return gids
 }

@@ -23,14 +23,14 @@ type Transport struct {
 	// Base makes the requests. Defaults to [http.DefaultTransport].
 	Base http.RoundTripper
 
-	mu      sync.Mutex
-	spoil   spoil
-	at      int // the request that is spoiled, from 1
-	count   int // requests since it was set
-	total   int
-	end     func() // ends the context of the call
-	spoiled string // the request that was
-	deaf    bool   // it did not end with the context of the call
+	mu         sync.Mutex
+	spoil      spoil
+	at         int // the request to spoil, from 1
+	count      int // requests since set
+	total      int
+	end        func() // ends the context of the call
+	spoiled    string // the request that was spoiled
+	ignoresEnd bool   // it did not end with the context of the call
 }
 
 // spoil is how a request goes wrong.
@@ -41,10 +41,10 @@ const (
 	unsent           // it does not arrive
 	refused          // it is answered with the status 503, and does nothing
 	unanswered       // it arrives, and the reply is lost
-	stuck            // it is not answered until its context ends, and that of the call ends
+	stuck            // the context of the call ends, and the request waits for its own context
 )
 
-// says tells how a request goes wrong, for a message.
+// says describes the fault for a message.
 func (s spoil) says() string {
 	return map[spoil]string{unsent: "does not arrive", refused: "is answered with the status 503", unanswered: "arrives, and its reply is lost",
 		stuck: "is not answered when the context ends"}[s]
@@ -52,19 +52,19 @@ func (s spoil) says() string {
 
 var errWire = errors.New("the connection is lost, on purpose")
 
-// set spoils the at-th request from now.
+// set makes the at-th request from now go wrong.
 func (t *Transport) set(s spoil, at int, end func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.spoil, t.at, t.count, t.end, t.spoiled, t.deaf = s, at, 0, end, "", false
+	t.spoil, t.at, t.count, t.end, t.spoiled, t.ignoresEnd = s, at, 0, end, "", false
 }
 
-// clear spoils no more requests, and says which one was.
-func (t *Transport) clear() (spoiled string, deaf bool) {
+// clear ends spoiling, and returns the request that was spoiled.
+func (t *Transport) clear() (spoiled string, ignoresEnd bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.spoil = unspoiled
-	return t.spoiled, t.deaf
+	return t.spoiled, t.ignoresEnd
 }
 
 func (t *Transport) used() bool {
@@ -114,7 +114,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return base.RoundTrip(r)
 }
 
-// stay ends the context of the call, and waits for that of the request.
+// stay ends the context of the call, and waits for the context of the request.
 func (t *Transport) stay(r *http.Request, end func()) error {
 	end()
 	timer := time.NewTimer(time.Second)
@@ -125,7 +125,7 @@ func (t *Transport) stay(r *http.Request, end func()) error {
 	case <-timer.C:
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.deaf = true
+		t.ignoresEnd = true
 		return fmt.Errorf("waiting for an answer: %w", errWire)
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"gorm.io/gorm"
 )
 
-// errHangs is returned by a call that did not return.
+// errHangs is the error of a call that did not return.
 var errHangs = errors.New("it did not return")
 
-// grace is how long a call may go on after its context has ended, at most.
+// grace is the longest time that a call may go on after its context has ended.
 const grace = 5 * time.Second
 
-// panicked is a call that panicked, or that ended its goroutine.
+// panicked is the error of a call that panicked, or that ended its goroutine.
 type panicked struct {
 	value any
 	where string
@@ -29,14 +29,14 @@ func (p *panicked) Error() string { return fmt.Sprintf("it panicked at %s: %v", 
 // advice says what to do about it.
 func (p *panicked) advice() string {
 	if _, ok := p.value.(*runtime.TypeAssertionError); ok && strings.Contains(fmt.Sprint(p.value), "gorm.ConnPool") {
-		return "take the *sql.Tx of a tx from tcc.SQLTx, for tx.Statement.ConnPool is of a type of the framework"
+		return "get the *sql.Tx with tcc.SQLTx, because tx.Statement.ConnPool has a type of the framework"
 	}
 	return "return an error instead"
 }
 
-// visit runs code of the branch, in a goroutine of its own, so that it can be
-// given up when it does not return.
-func (e *exerciser) visit(ctx context.Context, h *how, act func(context.Context) error) error {
+// run runs code of the branch in another goroutine, so that a call that does not return can
+// be given up.
+func (e *engine) run(ctx context.Context, h *how, act func(context.Context) error) error {
 	ctx, end := context.WithTimeout(ctx, e.limit)
 	defer end()
 	h.end = end
@@ -45,7 +45,7 @@ func (e *exerciser) visit(ctx context.Context, h *how, act func(context.Context)
 	go func() {
 		stop := h.look(ready)
 		<-ready
-		err := run(ctx, act)
+		err := protected(ctx, act)
 		stop()
 		done <- err
 	}()
@@ -58,11 +58,11 @@ func (e *exerciser) visit(ctx context.Context, h *how, act func(context.Context)
 	case err != nil:
 		return err
 	}
-	h.nilled = true
+	h.returnedNil = true
 	return ctx.Err()
 }
 
-// wait waits for a result as long as ctx lasts, and a while longer.
+// wait waits for a result until ctx ends, and a while longer.
 func wait(ctx context.Context, done <-chan error, longer time.Duration) (err error, returned bool) {
 	select {
 	case err = <-done:
@@ -79,8 +79,8 @@ func wait(ctx context.Context, done <-chan error, longer time.Duration) (err err
 	}
 }
 
-// run turns a panic into an error.
-func run(ctx context.Context, act func(context.Context) error) (err error) {
+// protected turns a panic into an error.
+func protected(ctx context.Context, act func(context.Context) error) (err error) {
 	err = &panicked{value: "runtime.Goexit, perhaps by FailNow of a test", where: unknown}
 	defer func() {
 		if p := recover(); p != nil {
@@ -90,13 +90,13 @@ func run(ctx context.Context, act func(context.Context) error) (err error) {
 	return act(ctx)
 }
 
-// visitInside runs code of the branch in the local transaction tx. What it does
-// elsewhere meanwhile is noted.
-func (e *exerciser) visitInside(ctx context.Context, h *how, op string, tx *gorm.DB, act func(context.Context, *gorm.DB) error) error {
+// runInTx runs code of the branch in the local transaction tx. It notes what the code does
+// without tx.
+func (e *engine) runInTx(ctx context.Context, h *how, op string, tx *gorm.DB, act func(context.Context, *gorm.DB) error) error {
 	h.begin()
 	h.see = func(s sight) { e.sights.add(op, s) }
 	defer func() { h.see = nil }()
-	return e.visit(ctx, h, func(ctx context.Context) error {
+	return e.run(ctx, h, func(ctx context.Context) error {
 		ctx = watchful{ctx, func(s sight) { e.sights.add(op, s) }}
 		err := act(ctx, h.watch(ctx, tx))
 		if h.ended {
@@ -109,7 +109,7 @@ func (e *exerciser) visitInside(ctx context.Context, h *how, op string, tx *gorm
 // frame is one function of a stack.
 type frame struct{ name, place string }
 
-// callers is the stack of this goroutine, innermost first.
+// callers returns the stack of this goroutine, innermost function first.
 func callers() (stack []frame) {
 	pcs := make([]uintptr, 100)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
@@ -124,7 +124,7 @@ func callers() (stack []frame) {
 	}
 }
 
-// others are the packages in which nobody looks for the fault of a branch.
+// others are the prefixes of packages that do not belong to a branch.
 var others = []string{"runtime.", "internal/", "net.", "net/", "crypto/", "context.", "syscall.", "time.", "log.", "log/", "os.", "sync.", "reflect.", "io.", "bufio.", "bytes.", "strings.",
 	"strconv.", "slices.", "maps.", "sort.", "fmt.", "errors.", "encoding/", "regexp.", "database/sql", "gorm.io/", "github.com/jmoiron/sqlx", "github.com/go-sql-driver/", "github.com/jackc/", "google.golang.org/grpc", "github.com/nats-io/", "github.com/redis/", "panic", thisPackage}
 
@@ -132,7 +132,7 @@ const unknown = "an unknown place"
 
 const thisPackage = "github.com/tccsaga/tccsaga/tcc/tcctest."
 
-// placeOf is where in the branch the innermost code runs.
+// placeOf returns the innermost place in a stack that belongs to the branch.
 func placeOf(stack []frame) string {
 	for _, f := range stack {
 		if !hasPrefix(f.name, others) {

@@ -11,13 +11,13 @@ import (
 	"sync"
 )
 
-// sight is something that a branch did in a local transaction, and not with it.
+// sight is a use of the network, or of another database connection, in a local transaction.
 type sight struct {
-	network bool // else it used another connection of a database
+	network bool // otherwise another database connection
 	place   string
 }
 
-// sights are those of one exercise, by operation.
+// sights has the sights of one exercise, by operation.
 type sights struct {
 	mu   sync.Mutex
 	seen map[string][]sight
@@ -43,8 +43,8 @@ func (s *sights) of(op string) []sight {
 	return slices.Clone(s.seen[op])
 }
 
-// watchful is a context that looks at who uses it: database/sql, net and net/http
-// all ask a context for its end before they begin.
+// watchful is a context that watches who uses it: database/sql, net and net/http call Done
+// before they begin.
 type watchful struct {
 	context.Context
 	see func(sight)
@@ -58,11 +58,11 @@ func (c watchful) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-// look looks at the stack of this goroutine, and at those that it starts, from
-// another one, until stop is called. It closes ready when it has begun.
+// look watches the stack of this goroutine, and of the goroutines that it starts, until stop
+// is called. It closes ready when it has begun.
 //
-// The stack is that of this very call, so that nothing that other tests do
-// counts. What takes less than some 50 µs may go unseen in one call.
+// It ignores other goroutines, so other tests do not matter. It may miss something that
+// takes less than about 50 µs.
 func (h *how) look(ready chan<- struct{}) (stop func()) {
 	if !h.watched || h.see == nil {
 		close(ready)
@@ -91,14 +91,14 @@ func (h *how) look(ready chan<- struct{}) (stop func()) {
 	return func() { close(over); <-ended }
 }
 
-// goroutine is the number of this goroutine, which only its stack says.
+// goroutine returns the number of this goroutine, which is only in its stack.
 func goroutine() string {
 	buffer := make([]byte, 64)
 	number, _, _ := strings.Cut(strings.TrimPrefix(string(buffer[:runtime.Stack(buffer, false)]), "goroutine "), " ")
 	return number
 }
 
-// sightsIn judges the stacks of a goroutine and of those that it has started.
+// sightsIn judges the stacks of a goroutine and of the goroutines that it has started.
 func sightsIn(stacks []byte, own string) (seen []sight) {
 	for section := range bytes.SplitSeq(stacks, []byte("\n\n")) {
 		mine := bytes.HasPrefix(section, []byte("goroutine "+own+" "))
@@ -107,7 +107,7 @@ func sightsIn(stacks []byte, own string) (seen []sight) {
 		}
 		stack, creator := parse(string(section))
 		if !mine && hasPrefix(creator, others) {
-			continue // a library's, for which the goroutine that waits for it stands
+			continue // a library has started it; the goroutine that waits for it is judged
 		}
 		if s, ok := judge(stack); ok {
 			seen = append(seen, s)
@@ -139,7 +139,8 @@ func parse(section string) (stack []frame, creator string) {
 	return stack, creator
 }
 
-// judge says what a stack, innermost first, does elsewhere than in its tx.
+// judge finds a use of the network or of another connection in a stack, innermost function
+// first.
 func judge(stack []frame) (sight, bool) {
 	network, database := -1, false
 	for i, f := range stack {
@@ -163,7 +164,7 @@ func judge(stack []frame) (sight, bool) {
 	return sight{network: true, place: placeOf(stack[network:])}, true
 }
 
-// remote are what the network is used with.
+// remote are the prefixes of functions that use the network.
 var remote = []string{"net/http.(*Client).", "net/http.(*Transport).", "net/http.(*persistConn).", "net.(*Dialer).", "net.(*conn).", "net.(*Resolver).",
 	"google.golang.org/grpc.(*ClientConn).", "github.com/nats-io/nats.go.", "github.com/redis/go-redis/"}
 
@@ -174,10 +175,10 @@ func pools(name string) bool {
 		"PrepareContext", "Prepare", "BeginTx", "Begin", "PingContext", "Ping"}, method) || strings.HasPrefix(name, "database/sql.(*Conn).")
 }
 
-// framework are the packages that may do so: tcc.SQLTx does.
+// framework are the packages that may take a connection: tcc.SQLTx does.
 var framework = []string{"github.com/tccsaga/tccsaga/tcc.", "github.com/tccsaga/tccsaga/tcc/internal/"}
 
-// byFramework reports whether a pool is one that the framework has made of a tx.
+// byFramework reports whether the framework has made the pool from a tx.
 func byFramework(stack []frame) bool {
 	for _, f := range stack {
 		if !strings.HasPrefix(f.name, "database/sql.") {

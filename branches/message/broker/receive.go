@@ -8,139 +8,140 @@ import (
 
 // Subscriber opens consumers of streams.
 type Subscriber interface {
-	// Subscribe creates the named consumer of a stream, or takes the one that
-	// exists. Processes that subscribe with the same name share the messages;
-	// each name gets all of them.
+	// Subscribe creates the named consumer of a stream, or opens an existing one.
+	// Processes that subscribe with the same name share the messages. Each name
+	// gets all messages.
 	//
-	// A setting of an existing consumer is changed only if config sets another
-	// value, or if the consumer would give a message up before it is settled. The
-	// place where it starts is never changed.
+	// Subscribe changes a setting of an existing consumer only if config sets
+	// another value, or if the consumer would drop a message before it is settled.
+	// It never changes where the consumer starts.
 	//
 	// The error wraps ErrNotFound if the stream does not exist, ErrInvalid if the
-	// configuration cannot work, ErrUnsafe if a setting of an existing consumer
-	// cannot keep the promise of receiving, and ErrClosed.
+	// configuration is not valid, ErrUnsafe if a setting of an existing consumer
+	// cannot keep the promise of receiving, and ErrClosed if the connection is closed.
 	Subscribe(ctx context.Context, config SubscriptionConfig) (Subscription, error)
 }
 
-// SubscriptionConfig says what to consume. Stream and Name are needed. A field
-// that is zero has its default when the consumer is created, and leaves an
-// existing one as it is.
+// SubscriptionConfig configures a consumer. Stream and Name are required. A zero field
+// means the default for a new consumer. In an existing consumer it changes nothing.
 type SubscriptionConfig struct {
 	Stream string
 	Name   string
 
-	// Subjects are patterns of what is consumed. Defaults to all of the stream.
+	// Subjects are patterns of the messages to consume. Defaults to all messages
+	// of the stream.
 	Subjects []string
 
 	// Start is where a new consumer begins.
 	Start Start
 
-	// AckWait is for how long a delivered message goes to nobody else, until it
-	// is settled or extended. Defaults to 5 seconds.
+	// AckWait is how long the broker waits, after a delivery, until it delivers a
+	// message again that was neither settled nor extended. Defaults to 5 seconds.
 	AckWait time.Duration
 
 	// MaxAckPending is how many messages of the consumer may be delivered and not
-	// settled, in all of its processes. Defaults to the broker's own limit.
+	// settled, in all processes together. Defaults to the broker's own limit.
 	MaxAckPending int
 
-	// Description is for the people who look at the broker.
+	// Description is a text for people who look at the broker.
 	Description string
 }
 
-// Start says where a new consumer begins: at a sequence, at a time, or with
-// messages that are stored from now on. At most one field is set. The zero value
-// is the first message that the stream still has.
+// Start says where a new consumer begins: at a sequence, at a time, or with the messages
+// that are stored from now on. Set at most one field. With the zero value, the consumer
+// begins with the first message that is still in the stream.
 type Start struct {
 	Sequence uint64
 	Time     time.Time
 	New      bool
 }
 
-// Subscription gets messages of a stream for one named consumer. One goroutine at
-// a time calls Fetch or Close; the other methods are safe for concurrent use.
+// Subscription receives messages of a stream for one named consumer. Only one goroutine
+// at a time may call Fetch or Close. The other methods are safe for concurrent use.
 type Subscription interface {
-	// AckWait is the AckWait of the consumer, as it was when it was opened.
+	// AckWait returns the AckWait of the consumer at the time when it was opened.
 	AckWait() time.Duration
 
-	// Fetch waits for messages, and returns at most that many as soon as there
-	// are some. It returns none, and no error, when it has waited for about a
-	// second in vain, and the error of ctx when that ends; no message is lost by
-	// either. Messages that nobody has had come in the order of the stream,
-	// those that come again before them.
+	// Fetch waits for messages, and returns up to most messages as soon as there
+	// are some. If none come for about a second, it returns no messages and no
+	// error. If ctx ends, it returns the error of ctx. Neither loses a message.
+	// Messages that come for the first time are in the order of the stream.
+	// Messages that come again are before them.
 	//
-	// ErrRepeat is wrapped after a fault that has lost what was on its way: such
-	// messages come again when their AckWait is over. Fetch may be called again.
-	// ErrNotFound is wrapped when the stream or the consumer is gone: the caller
-	// subscribes again. ErrClosed is wrapped when the connection is closed for
-	// good. After any other error Fetch may be called again.
+	// The error wraps ErrRepeat after a fault in which messages were lost on their
+	// way: they come again when their AckWait is over. It wraps ErrNotFound if the
+	// stream or the consumer does not exist: the caller subscribes again. It wraps
+	// ErrClosed if the connection is closed for good. After ErrRepeat, and after
+	// any other error, Fetch may be called again.
 	Fetch(ctx context.Context, most int) ([]Delivery, error)
 
-	// Backlog asks the broker what it has for the consumer.
+	// Backlog asks the broker how many messages it has for the consumer.
 	Backlog(ctx context.Context) (Backlog, error)
 
-	// Close ends the asking and returns the messages that came meanwhile, so that
-	// the caller can give them back. When it returns without an error, the broker
-	// has got what deliveries were settled before, and has sent all that it will
-	// send. It does not remove the consumer from the broker.
+	// Close stops fetching and returns the messages that came meanwhile, so that
+	// the caller can give them back. If it returns no error, the broker has
+	// received all earlier Acks and Agains, and sends nothing more. Close does not
+	// remove the consumer from the broker.
 	Close(ctx context.Context) ([]Delivery, error)
 
-	// Flush waits until the broker has got what deliveries were settled before.
+	// Flush waits until the broker has received all earlier Acks and Agains.
 	Flush(ctx context.Context) error
 }
 
-// Backlog is what a broker has for a consumer.
+// Backlog is how many messages a broker has for a consumer.
 type Backlog struct {
 	Waiting   uint64 // messages that were never delivered
 	Unsettled int    // messages that were delivered, to any process, and are not settled
 }
 
-// Delivery is one delivery of a message. Exactly one of Ack and Again settles it.
-// Without either the message comes again after AckWait. Its methods do not wait
-// for the broker: if what they say is lost, the message comes again. They are safe
-// for concurrent use.
+// Delivery is one delivery of a message. Call Ack or Again, but not both, to settle it. If
+// it is not settled, the message comes again after AckWait. The methods do not wait for
+// the broker: if an Ack is lost, the message comes again. They are safe for concurrent
+// use.
 type Delivery interface {
-	// Message returns the message. Its ID is the one that the publisher gave to
-	// the broker; empty if it gave none.
+	// Message returns the message. Its ID is the id that the publisher gave to the
+	// broker, or empty.
 	Message() Message
 
 	// Position returns where the message is stored.
 	Position() Position
 
-	// Ack says that the message is handled.
+	// Ack reports the message as handled.
 	Ack() error
 
-	// Again asks for the message once more, after a delay; at once if it is 0.
+	// Again asks for the message once more, after a delay. With 0 it comes at once.
 	Again(delay time.Duration) error
 
 	// Extend gives the delivery another AckWait from now.
 	Extend() error
 }
 
-// Position says where a message is stored.
+// Position is where and when a message was stored.
 type Position struct {
 	Stream   string
 	Sequence uint64    // position in the stream
 	Time     time.Time // when it was stored, by the broker's clock; the same in every delivery
-	Waiting  uint64    // messages of the consumer that were never delivered, behind this one
+	Waiting  uint64    // later messages of the consumer that were never delivered
 }
 
 // Archive reads and removes stored messages, for example dead letters.
 type Archive interface {
-	// First returns the first message of a stream at or after a sequence, on a
-	// subject that fits the pattern. The error wraps ErrNotFound if there is no
-	// such message, or no such stream.
+	// First returns the first message of a stream at or after a sequence whose
+	// subject matches the pattern. The error wraps ErrNotFound if there is no such
+	// message, or no such stream.
 	First(ctx context.Context, stream, pattern string, from uint64) (Stored, error)
 
-	// Range returns the sequences of the first message that a stream still has,
-	// and of the one that was stored last, removed or not; 0 and 0 if there was
-	// none. The error wraps ErrNotFound if there is no such stream.
+	// Range returns two sequences: of the first message that is still in the
+	// stream, and of the message that was stored last, even if it was removed. Both
+	// are 0 if the stream never had a message. The error wraps ErrNotFound if there
+	// is no such stream.
 	Range(ctx context.Context, stream string) (first, last uint64, err error)
 
-	// Keeps says whether a stream keeps a message after its consumers have
+	// Keeps reports whether a stream keeps a message after its consumers have
 	// acknowledged it. The error wraps ErrNotFound if there is no such stream.
 	Keeps(ctx context.Context, stream string) (bool, error)
 
-	// Remove removes a message. It is no error if it is gone.
+	// Remove removes a message. If the message does not exist, Remove succeeds.
 	Remove(ctx context.Context, stream string, sequence uint64) error
 }
 
@@ -151,7 +152,7 @@ type Stored struct {
 	Time     time.Time // when it was stored, by the broker's clock
 }
 
-// Broker is all that package message needs of a broker.
+// Broker has everything that package message needs from a broker.
 type Broker interface {
 	Publisher
 	Subscriber
@@ -159,10 +160,9 @@ type Broker interface {
 }
 
 var (
-	// ErrClosed is wrapped when the connection to the broker is closed for good.
+	// ErrClosed is wrapped if the connection to the broker is closed for good.
 	ErrClosed = errors.New("the connection to the broker is closed")
 
-	// ErrRepeat is wrapped when messages that were on their way are lost, and come
-	// again.
+	// ErrRepeat is wrapped if messages were lost on their way. They come again.
 	ErrRepeat = errors.New("the connection to the broker was interrupted")
 )

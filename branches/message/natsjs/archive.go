@@ -9,8 +9,8 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// First returns the first message of a stream at or after a sequence, on a subject
-// that fits the pattern.
+// First returns the first message of a stream at or after a sequence whose subject
+// matches the pattern.
 func (b *Broker) First(ctx context.Context, stream, pattern string, from uint64) (broker.Stored, error) {
 	handle, err := b.js.Stream(ctx, stream)
 	if err != nil {
@@ -25,8 +25,8 @@ func (b *Broker) First(ctx context.Context, stream, pattern string, from uint64)
 	}}, nil
 }
 
-// Range returns the first sequence that a stream still has, and the last that it
-// has given.
+// Range returns the sequences of the first message that is still in a stream, and of the
+// message that was stored last.
 func (b *Broker) Range(ctx context.Context, stream string) (first, last uint64, err error) {
 	handle, err := b.js.Stream(ctx, stream)
 	if err != nil {
@@ -36,8 +36,8 @@ func (b *Broker) Range(ctx context.Context, stream string) (first, last uint64, 
 	return state.FirstSeq, state.LastSeq, nil
 }
 
-// Keeps says whether a stream keeps messages after they are acknowledged, which is
-// its retention by limits.
+// Keeps reports whether a stream keeps messages after they are acknowledged: its
+// retention policy is limits.
 func (b *Broker) Keeps(ctx context.Context, stream string) (bool, error) {
 	handle, err := b.js.Stream(ctx, stream)
 	if err != nil {
@@ -46,7 +46,7 @@ func (b *Broker) Keeps(ctx context.Context, stream string) (bool, error) {
 	return handle.CachedInfo().Config.Retention == jetstream.LimitsPolicy, nil
 }
 
-// Remove removes a message. It is no error if it is gone.
+// Remove removes a message. If the message does not exist, Remove succeeds.
 func (b *Broker) Remove(ctx context.Context, stream string, sequence uint64) error {
 	handle, err := b.js.Stream(ctx, stream)
 	if err == nil {

@@ -15,14 +15,14 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// comparing is how many stored messages are asked for at once.
-const comparing = 32
+// maxCompares is how many stored messages are read at once.
+const maxCompares = 32
 
-// compareDuplicates looks at the stored messages that the server took others for
-// repetitions of. One with other content is no receipt.
+// compareDuplicates compares each message that the server reported as a duplicate with
+// the stored message. If their contents differ, the result becomes an error.
 func (s *stream) compareDuplicates(ctx context.Context, messages []broker.Message, results []broker.Result) {
 	var all sync.WaitGroup
-	slots := make(chan struct{}, comparing)
+	slots := make(chan struct{}, maxCompares)
 	for i := range results {
 		if results[i].Err != nil || !results[i].Receipt.Duplicate {
 			continue
@@ -36,24 +36,23 @@ func (s *stream) compareDuplicates(ctx context.Context, messages []broker.Messag
 	all.Wait()
 }
 
-// isStored returns nil if the stored message is the one that was published. One
-// that is gone was: it is what consumers leave behind in a stream that keeps
-// messages until they are consumed.
+// isStored returns nil if the stored message is the published one. If it does not exist,
+// consumers have handled it, in a stream that removes consumed messages.
 func (s *stream) isStored(ctx context.Context, m broker.Message, sequence uint64) error {
 	stored, err := s.handle.GetMsg(ctx, sequence)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return nil
 	case err != nil:
-		return fmt.Errorf("looking whether message %d of %s, which the server says it has already, is this one: %w", sequence, s.info.Name, err)
+		return fmt.Errorf("comparing with message %d of the stream %s, which has the same id: %w", sequence, s.info.Name, err)
 	case same(m, stored):
 		return nil
 	}
-	return fmt.Errorf("%w: message %d of the stream %s, on %s, has the id %s and other content", broker.ErrForeign, sequence, s.info.Name, stored.Subject, m.ID)
+	return fmt.Errorf("%w: message %d of the stream %s, on %s, has the id %s and different content", broker.ErrForeign, sequence, s.info.Name, stored.Subject, m.ID)
 }
 
-// same compares data, id and headers. The server may add headers, and the stream
-// may change the subject.
+// same compares data, id and headers. It ignores the subject, which the stream may change,
+// and headers that the server has added.
 func same(m broker.Message, stored *jetstream.RawStreamMsg) bool {
 	if stored.Header.Get(jetstream.MsgIDHeader) != m.ID || !bytes.Equal(m.Data, stored.Data) {
 		return false
@@ -66,8 +65,8 @@ func same(m broker.Message, stored *jetstream.RawStreamMsg) bool {
 	return true
 }
 
-// valuesOf returns the values of a header whose name the server may have written
-// in another case.
+// valuesOf returns the values of a header. The server may have changed the case of its
+// name.
 func valuesOf(headers nats.Header, name string) []string {
 	if values, found := headers[name]; found {
 		return values

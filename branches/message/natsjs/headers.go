@@ -13,15 +13,21 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// validHeader matches the names that the NATS client sends: it leaves out a
-// header with any other, and says nothing.
+// validHeader matches the names of headers that the NATS client sends. It silently drops
+// headers with other names.
 var validHeader = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
-// checkHeaders says why a message cannot have its headers.
-func (s *stream) checkHeaders(headers map[string][]string) error {
+// headerRules says which headers the messages of a stream may have.
+type headerRules struct {
+	stream   string
+	allowTTL bool
+}
+
+// check returns the reason why a message cannot have its headers.
+func (r headerRules) check(headers map[string][]string) error {
 	for name, values := range headers {
 		if !validHeader.MatchString(name) {
-			return fmt.Errorf("%w: the header name %.80q is reserved, or has other characters than letters, digits and !#$%%&'*+-.^_`|~", broker.ErrInvalid, name)
+			return fmt.Errorf("%w: the header name %.80q has other characters than letters, digits and !#$%%&'*+-.^_`|~", broker.ErrInvalid, name)
 		}
 		for _, value := range values {
 			if strings.ContainsAny(value, "\r\n") {
@@ -29,47 +35,47 @@ func (s *stream) checkHeaders(headers map[string][]string) error {
 			}
 		}
 		if strings.HasPrefix(strings.ToLower(name), "nats-") {
-			if err := s.checkNATS(name, values); err != nil {
-				return fmt.Errorf("%w: the header %s is not possible: %w", broker.ErrInvalid, name, err)
+			if err := r.checkNATS(name, values); err != nil {
+				return fmt.Errorf("%w: the header %s is not allowed: %w", broker.ErrInvalid, name, err)
 			}
 		}
 	}
 	return nil
 }
 
-// checkNATS says why a message cannot have a header that NATS defines. The server
-// takes these names in any case, and acts on them.
-func (s *stream) checkNATS(name string, values []string) error {
+// checkNATS returns the reason why a message cannot have a header that NATS defines. The
+// server accepts these names in any case, and acts on them.
+func (r headerRules) checkNATS(name string, values []string) error {
 	is := func(header string) bool { return strings.EqualFold(name, header) }
 	switch {
 	case is(jetstream.MsgTTLHeader):
-		return s.checkTTL(name, values)
+		return r.checkTTL(name, values)
 	case is(jetstream.ExpectedStreamHeader):
-		if name != jetstream.ExpectedStreamHeader || len(values) != 1 || values[0] != s.info.Name {
-			return fmt.Errorf("the stream is %s", s.info.Name)
+		if name != jetstream.ExpectedStreamHeader || len(values) != 1 || values[0] != r.stream {
+			return fmt.Errorf("the stream is %s", r.stream)
 		}
 		return nil
 	case is(jetstream.MsgIDHeader):
-		return errors.New("the publisher gives every message an id of its own")
+		return errors.New("the publisher sets the id of every message")
 	case strings.HasPrefix(strings.ToLower(name), "nats-expected-"):
-		return errors.New("the message is published after the decision, when it can no longer be refused; and a repetition would be refused although the message is stored")
+		return errors.New("a message is published after the decision, when it can no longer be refused; and the server would refuse a repetition although the message is stored")
 	case is(jetstream.MsgRollup):
-		return errors.New("it removes messages that consumers may not have, and a repetition would remove later ones")
+		return errors.New("it removes messages that consumers may not have yet, and a repetition would remove later messages")
 	case strings.HasPrefix(strings.ToLower(name), "nats-schedule"):
-		return errors.New("a schedule replaces an earlier one on its subject, which would be lost: use Publish.After, which needs no broker that has schedules")
+		return errors.New("a schedule replaces an earlier one on its subject, and the earlier message is lost: use Publish.After, which works with every broker")
 	default:
-		return errors.New("it is reserved: NATS gives names with Nats- a meaning")
+		return errors.New("it is reserved: NATS gives a meaning to names that begin with Nats-")
 	}
 }
 
-// checkTTL says why a message cannot have a time to live. The server would refuse
-// it each time.
-func (s *stream) checkTTL(name string, values []string) error {
+// checkTTL returns the reason why a message cannot have a time to live. The server would
+// refuse the message each time.
+func (r headerRules) checkTTL(name string, values []string) error {
 	switch {
 	case name != jetstream.MsgTTLHeader || len(values) != 1:
-		return fmt.Errorf("write it %s, once", jetstream.MsgTTLHeader)
-	case !s.config.AllowMsgTTL:
-		return fmt.Errorf("the stream %s has allow_msg_ttl off: set it, which needs NATS 2.11 or newer", s.info.Name)
+		return fmt.Errorf("write it as %s, and only once", jetstream.MsgTTLHeader)
+	case !r.allowTTL:
+		return fmt.Errorf("the stream %s has allow_msg_ttl off: turn it on, which needs NATS 2.11 or newer", r.stream)
 	}
 	value := values[0]
 	if value == "never" {
@@ -80,7 +86,7 @@ func (s *stream) checkTTL(name string, values []string) error {
 		ttl, err = time.Duration(seconds)*time.Second, nil
 	}
 	if err != nil || ttl < time.Second {
-		return fmt.Errorf("%.40q is neither never, nor a number of seconds, nor a duration of a second or more, such as 1h30m", value)
+		return fmt.Errorf("%.40q is not valid: use never, a number of seconds, or a duration of a second or more, such as 1h30m", value)
 	}
 	return nil
 }

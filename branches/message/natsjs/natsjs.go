@@ -1,8 +1,10 @@
 // Package natsjs implements package broker for NATS JetStream.
 //
-// It has a JetStream context of its own on the connection that it is given.
-// Nothing that it does counts towards the limits of other contexts on the
-// connection, and nothing of theirs towards its own.
+// A [Broker] opens its own JetStream context on the given connection. It does not share
+// the limits of other contexts on the connection.
+//
+// Errors of [New] begin with "natsjs: ". Other errors name the stream or consumer, and
+// package message adds the operation.
 package natsjs
 
 import (
@@ -17,15 +19,15 @@ import (
 
 // Config configures [New]. The zero value works.
 type Config struct {
-	// Domain is the JetStream domain. Defaults to that of the server.
+	// Domain is the JetStream domain. Defaults to the domain of the server.
 	Domain string
 
-	// APIPrefix is the prefix of the JetStream API, of a stream that another
-	// account exports. Set Domain or APIPrefix, not both.
+	// APIPrefix is the prefix of the JetStream API, for a stream that another
+	// account exports. Set Domain or APIPrefix, but not both.
 	APIPrefix string
 
-	// AckTimeout is for how long the acknowledgement of a publish is waited for
-	// at most. Defaults to 5 seconds.
+	// AckTimeout is how long a publish waits for its acknowledgement. Defaults to
+	// 5 seconds.
 	AckTimeout time.Duration
 }
 
@@ -42,25 +44,24 @@ type Broker struct {
 
 var _ broker.Broker = (*Broker)(nil)
 
-// New returns the broker that conn is connected to. It makes no request. The
-// caller keeps the connection open while the Broker is in use, and closes it
-// afterwards.
+// New returns the broker of the connection conn. It makes no request. The caller keeps
+// the connection open while the Broker is in use, and closes it afterwards.
 //
-// Open the connection with nats.MaxReconnects(-1): by default the client gives a
-// connection up after two minutes without a server, for good.
+// Open the connection with nats.MaxReconnects(-1). By default, the client closes a
+// connection for good after two minutes without a server.
 func New(conn *nats.Conn, config Config) (*Broker, error) {
 	if conn == nil {
-		return nil, fmt.Errorf("natsjs: the connection is nil: %w", broker.ErrInvalid)
+		return nil, fmt.Errorf("natsjs: new: %w: the connection is nil", broker.ErrInvalid)
 	}
 	if config.Domain != "" && config.APIPrefix != "" {
-		return nil, fmt.Errorf("natsjs: Config.Domain and Config.APIPrefix are both set: %w", broker.ErrInvalid)
+		return nil, fmt.Errorf("natsjs: new: %w: Config.Domain and Config.APIPrefix are both set", broker.ErrInvalid)
 	}
 	if config.AckTimeout <= 0 {
 		config.AckTimeout = 5 * time.Second
 	}
 	options := []jetstream.JetStreamOpt{
 		jetstream.WithPublishAsyncMaxPending(maxPending),
-		// A publish whose caller has gone is forgotten after this time.
+		// The client forgets a publish after this time, also if nobody waits for it.
 		jetstream.WithPublishAsyncTimeout(config.AckTimeout),
 	}
 	var js jetstream.JetStream
@@ -74,7 +75,7 @@ func New(conn *nats.Conn, config Config) (*Broker, error) {
 		js, err = jetstream.New(conn, options...)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("natsjs: %w: %w", broker.ErrInvalid, err)
+		return nil, fmt.Errorf("natsjs: new: %w: %w", broker.ErrInvalid, err)
 	}
 	return &Broker{conn: conn, js: js, config: config}, nil
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// Publish sends messages, without waiting for one acknowledgement before it
-// sends the next message, and then waits for all.
+// Publish sends all messages, and then waits for all acknowledgements.
 func (s *stream) Publish(ctx context.Context, messages []broker.Message) []broker.Result {
 	ctx, cancel := context.WithTimeout(ctx, s.Broker.config.AckTimeout)
 	defer cancel()
@@ -26,7 +25,7 @@ func (s *stream) Publish(ctx context.Context, messages []broker.Message) []broke
 			continue
 		}
 		if sent[i], results[i].Err = s.send(m); errors.Is(results[i].Err, jetstream.ErrTooManyStalledMsgs) {
-			stalled = results[i].Err // the others need not wait for that, too
+			stalled = results[i].Err // sending the others would wait and fail, too
 		}
 	}
 	for i, future := range sent {
@@ -43,8 +42,8 @@ func (s *stream) Publish(ctx context.Context, messages []broker.Message) []broke
 	return results
 }
 
-// send publishes a message and does not wait for its acknowledgement. The stream
-// refuses a message that it has already, and one that is for another stream.
+// send publishes a message and does not wait for its acknowledgement. The server refuses
+// a message that the stream has already, and a message for another stream.
 func (s *stream) send(m broker.Message) (jetstream.PubAckFuture, error) {
 	if err := s.connected(); err != nil {
 		return nil, err
@@ -67,16 +66,16 @@ func acknowledgement(ctx context.Context, future jetstream.PubAckFuture) (broker
 	}
 }
 
-// Check says why the stream could never store a message.
+// Check returns the reason why the stream can never store a message.
 func (s *stream) Check(m broker.Message) error {
 	switch {
 	case m.Subject == "" || strings.ContainsAny(m.Subject, "*> \t\r\n") ||
 		strings.HasPrefix(m.Subject, ".") || strings.HasSuffix(m.Subject, ".") || strings.Contains(m.Subject, ".."):
 		return fmt.Errorf("%w: the subject %.80q must be tokens separated by dots, without wildcards", broker.ErrInvalid, m.Subject)
-	case !carried(s.takes, m.Subject):
-		return fmt.Errorf("%w: the stream %s does not carry the subject %q, only %s", broker.ErrInvalid, s.info.Name, m.Subject, strings.Join(s.takes, ", "))
+	case !carried(s.subjects, m.Subject):
+		return fmt.Errorf("%w: the stream %s does not carry the subject %q, only %s", broker.ErrInvalid, s.info.Name, m.Subject, strings.Join(s.subjects, ", "))
 	}
-	if err := s.checkHeaders(m.Headers); err != nil {
+	if err := (headerRules{s.info.Name, s.config.AllowMsgTTL}).check(m.Headers); err != nil {
 		return err
 	}
 	size := wireSize(m.Headers)
@@ -91,33 +90,32 @@ func (s *stream) Check(m broker.Message) error {
 }
 
 const (
-	// added is room for the headers that are added when publishing.
-	added = 1 << 10
+	// publishRoom is room for the headers that publishing adds.
+	publishRoom = 1 << 10
 
-	// overhead is room for the headers that are added when publishing, also as a
-	// dead letter.
-	overhead = 4 << 10
+	// letterRoom is room for the headers that publishing adds, also to a dead letter.
+	letterRoom = 4 << 10
 
-	// maxHeaders keeps the headers within what JetStream takes, 64 KiB, with room
-	// for those that are added.
+	// maxHeaders is the most bytes of headers. JetStream takes 64 KiB; the rest is
+	// room for added headers.
 	maxHeaders = 48 << 10
 )
 
-// most is how many bytes a message may have with its headers, so that broker
-// and stream take it.
+// most is how many bytes a message may have with its headers, so that both broker and
+// stream accept it.
 func (s *stream) most() int64 {
-	most := int64(math.MaxInt32) // what the broker takes is known once it was there
+	most := int64(math.MaxInt32) // the limit of the server is known after the first connect
 	if broker := s.conn.MaxPayload(); broker > 0 {
-		most = broker - overhead
+		most = broker - letterRoom
 	}
 	if s.config.MaxMsgSize > 0 {
-		most = min(most, int64(s.config.MaxMsgSize)-added)
+		most = min(most, int64(s.config.MaxMsgSize)-publishRoom)
 	}
 	return max(most, 0)
 }
 
-// wireSize is how many bytes the headers have when they are sent: each value
-// on a line with its name.
+// wireSize is how many bytes the headers have when they are sent: one line for each
+// value, with the name.
 func wireSize(headers map[string][]string) int {
 	size := 0
 	for name, values := range headers {

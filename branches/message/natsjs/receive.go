@@ -17,29 +17,29 @@ import (
 )
 
 const (
-	// expiry is how long the server keeps a request for messages.
-	expiry = 5 * time.Second
+	// requestExpiry is how long the server keeps a request for messages.
+	requestExpiry = 5 * time.Second
 
-	// heartbeat is how often the server says that it has the request. If it says
-	// nothing twice, the request is made again.
+	// heartbeat is how often the server confirms that it has the request. After two
+	// missing heartbeats, the request is sent again.
 	heartbeat = time.Second
 
-	// vain is how long Fetch waits for the first message.
-	vain = time.Second
+	// fetchWait is how long Fetch waits for the first message.
+	fetchWait = time.Second
 )
 
-// subscription asks for messages of a durable consumer. It does not use the
-// client's Fetch, which loses the messages that are on their way when it is
-// interrupted, nor its Consume, which sometimes forgets to ask.
+// subscription requests messages for a durable consumer. It does not use the client's
+// Fetch, which loses messages on their way when it is interrupted. It does not use the
+// client's Consume, which sometimes stops requesting.
 type subscription struct {
 	*Broker
 	stream, name string
 	ackWait      time.Duration
 	sub          *nats.Subscription
 
-	pending    int       // messages that are asked for and did not come yet
-	heard      time.Time // when the server gave its last sign of life
-	reconnects uint64    // of the connection, when Fetch looked last
+	pending    int       // messages that were requested and did not come yet
+	lastSign   time.Time // when the server sent something last
+	reconnects uint64    // of the connection, at the last Fetch
 	closing    sync.Once
 }
 
@@ -47,13 +47,13 @@ func (s *subscription) AckWait() time.Duration { return s.ackWait }
 
 // Fetch returns messages as soon as there are some.
 func (s *subscription) Fetch(ctx context.Context, most int) ([]broker.Delivery, error) {
-	limit := time.Now().Add(vain)
+	limit := time.Now().Add(fetchWait)
 	for {
 		if err := s.interrupted(); err != nil {
 			return nil, err
 		}
 		if queued, _, _ := s.sub.Pending(); queued == 0 {
-			if err := s.ask(most); err != nil {
+			if err := s.request(most); err != nil {
 				return nil, err
 			}
 		}
@@ -68,12 +68,12 @@ func (s *subscription) Fetch(ctx context.Context, most int) ([]broker.Delivery, 
 		if first == nil {
 			continue // a status
 		}
-		return s.more([]broker.Delivery{first}, most), nil
+		return s.addQueued([]broker.Delivery{first}, most), nil
 	}
 }
 
-// more takes the messages that are there already.
-func (s *subscription) more(all []broker.Delivery, most int) []broker.Delivery {
+// addQueued adds the messages that the client has already.
+func (s *subscription) addQueued(all []broker.Delivery, most int) []broker.Delivery {
 	for len(all) < most {
 		if queued, _, _ := s.sub.Pending(); queued == 0 {
 			return all
@@ -84,7 +84,7 @@ func (s *subscription) more(all []broker.Delivery, most int) []broker.Delivery {
 		}
 		d, err := s.delivery(msg)
 		if err != nil {
-			s.pending = 0 // asking again meets with it again
+			s.pending = 0 // the next request gets the error again
 			return all
 		}
 		if d != nil {
@@ -94,8 +94,9 @@ func (s *subscription) more(all []broker.Delivery, most int) []broker.Delivery {
 	return all
 }
 
-// interrupted looks whether the connection was lost meanwhile. It counts: the
-// client's channel of changes loses some if they are not read at once.
+// interrupted returns an error if the connection was lost since the last call. It compares
+// the number of reconnects: the client's channel of status changes drops changes that are
+// not read at once.
 func (s *subscription) interrupted() error {
 	if s.conn.IsClosed() {
 		return fmt.Errorf("%w: %w", broker.ErrClosed, nats.ErrConnectionClosed)
@@ -104,14 +105,14 @@ func (s *subscription) interrupted() error {
 	if reconnects == s.reconnects || !s.conn.IsConnected() {
 		return nil
 	}
-	// The server has forgotten the request.
+	// The server has dropped the request.
 	s.reconnects, s.pending = reconnects, 0
 	return fmt.Errorf("%w, and is back", broker.ErrRepeat)
 }
 
-// ask requests messages if few are under way.
-func (s *subscription) ask(most int) error {
-	if s.pending > 0 && time.Since(s.heard) > 2*heartbeat+time.Second {
+// request requests messages, unless enough are requested already.
+func (s *subscription) request(most int) error {
+	if s.pending > 0 && time.Since(s.lastSign) > 2*heartbeat+time.Second {
 		s.pending = 0
 		if status := s.conn.Status(); status != nats.CONNECTED {
 			return fmt.Errorf("the connection to the broker is %s", strings.ToLower(status.String()))
@@ -124,50 +125,40 @@ func (s *subscription) ask(most int) error {
 		return err
 	}
 	want := most - s.pending
-	request, err := json.Marshal(map[string]any{"batch": want, "expires": expiry, "idle_heartbeat": heartbeat})
+	request, err := json.Marshal(map[string]any{"batch": want, "expires": requestExpiry, "idle_heartbeat": heartbeat})
 	if err != nil {
 		return err
 	}
-	if err := s.conn.PublishRequest(s.prefix()+"CONSUMER.MSG.NEXT."+s.stream+"."+s.name, s.sub.Subject, request); err != nil {
-		return kind(err)
+	if err := s.conn.PublishRequest(s.apiPrefix()+"CONSUMER.MSG.NEXT."+s.stream+"."+s.name, s.sub.Subject, request); err != nil {
+		return brokerError(err)
 	}
 	if s.pending == 0 {
-		s.heard = time.Now()
+		s.lastSign = time.Now()
 	}
 	s.pending += want
 	return nil
 }
 
-func (b *Broker) prefix() string {
-	switch {
-	case b.config.Domain != "":
-		return "$JS." + b.config.Domain + ".API."
-	case b.config.APIPrefix != "":
-		return strings.TrimSuffix(b.config.APIPrefix, ".") + "."
-	default:
-		return jetstream.DefaultAPIPrefix
-	}
-}
-
-// next waits for what the server sends; nil if nothing came until limit.
+// next waits for a message or a status of the server. It returns nil if none came until
+// limit.
 func (s *subscription) next(ctx context.Context, limit time.Time) (*nats.Msg, error) {
 	until, cancel := context.WithDeadline(ctx, limit)
 	defer cancel()
 	msg, err := s.sub.NextMsgWithContext(until)
 	switch {
 	case err == nil:
-		s.heard = time.Now()
+		s.lastSign = time.Now()
 		return msg, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, nil
 	default:
-		return nil, kind(err)
+		return nil, brokerError(err)
 	}
 }
 
-// delivery returns a message; nil if msg is a status that is no error.
+// delivery returns msg as a delivery, or nil if msg is a status without an error.
 func (s *subscription) delivery(msg *nats.Msg) (broker.Delivery, error) {
 	if msg.Reply == "" {
 		return nil, s.status(msg.Header.Get("Status"), msg.Header)
@@ -180,8 +171,8 @@ func (s *subscription) delivery(msg *nats.Msg) (broker.Delivery, error) {
 	return delivery{msg, meta}, nil
 }
 
-// status notes what the server says about a request. Its statuses are documented
-// in the design note ADR-13 of NATS.
+// status handles the server's status of a request. The statuses are documented in the
+// design note ADR-13 of NATS.
 func (s *subscription) status(code string, header nats.Header) error {
 	text := header.Get("Description")
 	switch {
@@ -189,9 +180,9 @@ func (s *subscription) status(code string, header nats.Header) error {
 		return nil // a heartbeat
 	case code == "503":
 		s.pending = 0
-		return s.gone()
+		return s.noResponders()
 	case code == "404", code == "408", code == "409" && strings.Contains(text, "Batch Completed"):
-		s.over(header)
+		s.requestEnded(header)
 		return nil
 	case code == "409" && strings.Contains(strings.ToLower(text), "consumer deleted"):
 		s.pending = 0
@@ -200,13 +191,13 @@ func (s *subscription) status(code string, header nats.Header) error {
 		s.pending = 0
 		return fmt.Errorf("%w: %s", broker.ErrRepeat, text)
 	default:
-		s.over(header)
-		return fmt.Errorf("asking for messages: the server says %s %s", code, text)
+		s.requestEnded(header)
+		return fmt.Errorf("requesting messages: the server's status is %s %s", code, text)
 	}
 }
 
-// over notes that a request has ended, perhaps with messages that did not come.
-func (s *subscription) over(header nats.Header) {
+// requestEnded notes that a request has ended, perhaps before all its messages came.
+func (s *subscription) requestEnded(header nats.Header) {
 	if left, err := strconv.Atoi(header.Get("Nats-Pending-Messages")); err == nil {
 		s.pending = max(0, s.pending-left)
 	} else {
@@ -214,41 +205,42 @@ func (s *subscription) over(header nats.Header) {
 	}
 }
 
-// gone says what nobody answers: JetStream, or a consumer that is not there.
-func (s *subscription) gone() error {
+// noResponders finds out why nobody has answered a request: JetStream is not available,
+// or the consumer does not exist.
+func (s *subscription) noResponders() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if _, err := s.Backlog(ctx); err != nil {
 		return err
 	}
-	return errors.New("asking for messages: nobody has answered")
+	return errors.New("requesting messages: the server has not answered")
 }
 
-// Backlog asks the server. It asks for the consumer anew: a jetstream.Consumer is not
+// Backlog asks the server. It opens the consumer each time: a jetstream.Consumer is not
 // safe for concurrent use.
 func (s *subscription) Backlog(ctx context.Context) (broker.Backlog, error) {
 	consumer, err := s.js.Consumer(ctx, s.stream, s.name)
 	if err != nil {
-		return broker.Backlog{}, fmt.Errorf("consumer %s of stream %s: %w", s.name, s.stream, kind(err))
+		return broker.Backlog{}, fmt.Errorf("consumer %s of stream %s: %w", s.name, s.stream, brokerError(err))
 	}
 	info := consumer.CachedInfo()
 	return broker.Backlog{Waiting: info.NumPending, Unsettled: info.NumAckPending}, nil
 }
 
-// Flush waits for the server's answer to a ping, which comes after everything that
-// was sent before.
+// Flush waits for the server's answer to a ping. The server answers after it has received
+// everything that was sent before the ping.
 func (s *subscription) Flush(ctx context.Context) error {
 	if err := s.connected(); err != nil {
 		return err
 	}
-	return kind(s.conn.FlushWithContext(ctx))
+	return brokerError(s.conn.FlushWithContext(ctx))
 }
 
-// Close unsubscribes and then takes what the server had sent before it knew.
+// Close unsubscribes, and then takes the messages that the server has sent before.
 func (s *subscription) Close(ctx context.Context) (all []broker.Delivery, err error) {
 	s.closing.Do(func() {
 		if err = s.sub.Drain(); err != nil {
-			err = kind(err)
+			err = brokerError(err)
 			return
 		}
 		for {
@@ -280,15 +272,15 @@ func (d delivery) Position() broker.Position {
 	return broker.Position{Stream: d.meta.Stream, Sequence: d.meta.Sequence.Stream, Time: d.meta.Timestamp, Waiting: d.meta.NumPending}
 }
 
-func (d delivery) Ack() error { return d.say("+ACK") }
+func (d delivery) Ack() error { return d.respond("+ACK") }
 
 func (d delivery) Again(delay time.Duration) error {
 	if delay <= 0 {
-		return d.say("-NAK")
+		return d.respond("-NAK")
 	}
-	return d.say(fmt.Sprintf(`-NAK {"delay": %d}`, delay.Nanoseconds()))
+	return d.respond(fmt.Sprintf(`-NAK {"delay": %d}`, delay.Nanoseconds()))
 }
 
-func (d delivery) Extend() error { return d.say("+WPI") }
+func (d delivery) Extend() error { return d.respond("+WPI") }
 
-func (d delivery) say(what string) error { return kind(d.msg.Respond([]byte(what))) }
+func (d delivery) respond(text string) error { return brokerError(d.msg.Respond([]byte(text))) }

@@ -12,17 +12,17 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// stream is a stream that messages are published on.
+// stream is an open stream for publishing.
 type stream struct {
 	*Broker
-	handle jetstream.Stream
-	config jetstream.StreamConfig // when it was opened
-	info   broker.StreamInfo
-	takes  []string // patterns of the subjects that may be published on
+	handle   jetstream.Stream
+	config   jetstream.StreamConfig // when it was opened
+	info     broker.StreamInfo
+	subjects []string // patterns of the subjects that messages may have
 }
 
-// OpenStream creates a stream with file storage, or reads the settings of one
-// that exists.
+// OpenStream creates a stream with file storage, or reads the settings of an existing
+// one.
 func (b *Broker) OpenStream(ctx context.Context, config broker.StreamConfig) (broker.Stream, error) {
 	handle, err := b.ensureStream(ctx, config)
 	if err != nil {
@@ -39,18 +39,18 @@ func (b *Broker) OpenStream(ctx context.Context, config broker.StreamConfig) (br
 			return nil, fmt.Errorf("stream %s: %w: %s", config.Name, broker.ErrUnsafe, unsafe[0])
 		}
 	}
-	s := &stream{Broker: b, handle: handle, config: found, takes: config.Subjects, info: broker.StreamInfo{
+	s := &stream{Broker: b, handle: handle, config: found, subjects: config.Subjects, info: broker.StreamInfo{
 		Name: found.Name, Subjects: found.Subjects, Replicas: found.Replicas, Window: found.Duplicates, Warnings: warnings,
 	}}
-	if len(s.takes) == 0 {
-		s.takes = found.Subjects
+	if len(s.subjects) == 0 {
+		s.subjects = found.Subjects
 	}
 	return s, nil
 }
 
 func (b *Broker) ensureStream(ctx context.Context, config broker.StreamConfig) (jetstream.Stream, error) {
 	if config.Name == "" || strings.ContainsAny(config.Name, " .*>/\\\t\r\n") {
-		return nil, fmt.Errorf("%w: the name of a stream has neither blanks nor any of . * > / \\", broker.ErrInvalid)
+		return nil, fmt.Errorf("%w: the name of a stream must not be empty, and must not contain spaces or . * > / \\", broker.ErrInvalid)
 	}
 	handle, err := b.js.Stream(ctx, config.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) && len(config.Subjects) > 0 {
@@ -61,13 +61,12 @@ func (b *Broker) ensureStream(ctx context.Context, config broker.StreamConfig) (
 		handle, err = b.js.Stream(ctx, config.Name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("creating or reading it: is the NATS server running, with JetStream: %w", notFound(err))
+		return nil, fmt.Errorf("opening it (is the NATS server running, with JetStream?): %w", notFound(err))
 	}
 	return handle, nil
 }
 
-// notFound makes the error of the seam of one that says that something does not
-// exist.
+// notFound wraps broker.ErrNotFound if err says that something does not exist.
 func notFound(err error) error {
 	for _, absent := range []error{jetstream.ErrStreamNotFound, jetstream.ErrConsumerNotFound, jetstream.ErrMsgNotFound} {
 		if errors.Is(err, absent) {
@@ -77,20 +76,20 @@ func notFound(err error) error {
 	return err
 }
 
-// Info returns what the stream was like when it was opened.
+// Info describes the stream at the time when it was opened.
 func (s *stream) Info() broker.StreamInfo { return s.info }
 
 func checkCarries(found jetstream.StreamConfig, subjects []string) error {
 	for _, subject := range subjects {
 		if !carried(found.Subjects, subject) {
-			return fmt.Errorf("%w: it carries %s, not %s: change the stream or the configuration", broker.ErrInvalid, strings.Join(found.Subjects, ", "), subject)
+			return fmt.Errorf("%w: it carries %s, but not %s: change the stream or the configuration", broker.ErrInvalid, strings.Join(found.Subjects, ", "), subject)
 		}
 	}
 	return nil
 }
 
-// carried reports whether one of the patterns covers the subject, which may be
-// a pattern itself.
+// carried reports whether one of the patterns covers the subject. The subject may be a
+// pattern itself.
 func carried(patterns []string, subject string) bool {
 	for _, pattern := range patterns {
 		if covers(strings.Split(pattern, "."), strings.Split(subject, ".")) {
@@ -114,8 +113,8 @@ func covers(pattern, subject []string) bool {
 	return len(pattern) == len(subject)
 }
 
-// connected says why nothing can be published now: the client would keep the
-// message and send it at some later time.
+// connected returns an error while there is no connection: the client would keep a
+// message and send it later.
 func (b *Broker) connected() error {
 	if status := b.conn.Status(); status != nats.CONNECTED {
 		return fmt.Errorf("the connection to the broker is %s", strings.ToLower(status.String()))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,35 +15,47 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// defaultAckWait is for how long a message of a process that died stays
-// undelivered, unless the consumer has another AckWait.
+// defaultAckWait is the AckWait of a new consumer: how long the messages of a process
+// that died stay undelivered.
 const defaultAckWait = 5 * time.Second
 
-// Subscribe creates the durable consumer of a stream, or takes the one that
-// exists; see [broker.Subscriber]. An existing one keeps its deliver policy, its
-// description, its AckWait and its MaxAckPending, unless config sets others. Its
-// MaxDeliver becomes unlimited: the server would otherwise drop messages.
+// Subscribe creates the durable consumer of a stream, or opens an existing one; see
+// [broker.Subscriber]. An existing consumer keeps its deliver policy. It also keeps its
+// description, AckWait and MaxAckPending, unless config sets others. Subscribe sets
+// MaxDeliver to unlimited, because the server drops messages after MaxDeliver deliveries.
 func (b *Broker) Subscribe(ctx context.Context, config broker.SubscriptionConfig) (broker.Subscription, error) {
 	handle, err := b.js.Stream(ctx, config.Stream)
 	if err == nil {
 		err = checkCarries(handle.CachedInfo().Config, config.Subjects)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", config.Stream, kind(err))
+		return nil, fmt.Errorf("stream %s: %w", config.Stream, brokerError(err))
 	}
 	consumer, err := b.durable(ctx, handle, config)
 	if err != nil {
-		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, kind(err))
+		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, brokerError(err))
 	}
 	s := &subscription{Broker: b, stream: config.Stream, name: config.Name,
 		ackWait: consumer.CachedInfo().Config.AckWait, reconnects: b.conn.Stats().Reconnects}
 	if s.sub, err = b.conn.SubscribeSync(b.conn.NewInbox()); err != nil {
-		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, kind(err))
+		return nil, fmt.Errorf("consumer %s of stream %s: %w", config.Name, config.Stream, brokerError(err))
 	}
 	return s, nil
 }
 
-// durable returns the consumer, which it creates or, where it must, updates.
+// apiPrefix is the prefix of the subjects of the JetStream API.
+func (b *Broker) apiPrefix() string {
+	switch {
+	case b.config.Domain != "":
+		return "$JS." + b.config.Domain + ".API."
+	case b.config.APIPrefix != "":
+		return strings.TrimSuffix(b.config.APIPrefix, ".") + "."
+	default:
+		return jetstream.DefaultAPIPrefix
+	}
+}
+
+// durable returns the consumer. It creates or updates the consumer if necessary.
 func (b *Broker) durable(ctx context.Context, stream jetstream.Stream, config broker.SubscriptionConfig) (jetstream.Consumer, error) {
 	consumer, err := stream.Consumer(ctx, config.Name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -62,7 +75,7 @@ func (b *Broker) durable(ctx context.Context, stream jetstream.Stream, config br
 	}
 	found := consumer.CachedInfo().Config
 	if found.AckPolicy != jetstream.AckExplicitPolicy {
-		return nil, fmt.Errorf("%w: its AckPolicy is %s, and has to be explicit: delete it, or choose another name", broker.ErrUnsafe, found.AckPolicy)
+		return nil, fmt.Errorf("%w: the AckPolicy of the consumer is %s, and has to be explicit: delete the consumer, or choose another name", broker.ErrUnsafe, found.AckPolicy)
 	}
 	wanted, differs := adjusted(found, config)
 	if !differs {
@@ -91,13 +104,13 @@ func newConsumer(config broker.SubscriptionConfig) (jetstream.ConsumerConfig, er
 		set++
 	}
 	if set > 1 {
-		return created, fmt.Errorf("%w: more than one start is set", broker.ErrInvalid)
+		return created, fmt.Errorf("%w: more than one field of Start is set", broker.ErrInvalid)
 	}
 	return created, nil
 }
 
-// setSubjects uses the filter for one subject where it can: servers before 2.10
-// know no other.
+// setSubjects uses the filter for one subject if possible: servers before 2.10 have no
+// other filter.
 func setSubjects(c *jetstream.ConsumerConfig, subjects []string) {
 	c.FilterSubject, c.FilterSubjects = "", nil
 	if len(subjects) == 1 {
@@ -107,7 +120,8 @@ func setSubjects(c *jetstream.ConsumerConfig, subjects []string) {
 	}
 }
 
-// adjusted returns what a consumer has to be like, and whether it is not.
+// adjusted returns the wanted configuration of a consumer, and whether it differs from
+// the one that was found.
 func adjusted(found jetstream.ConsumerConfig, config broker.SubscriptionConfig) (wanted jetstream.ConsumerConfig, differs bool) {
 	wanted = found
 	filter := found.FilterSubjects
@@ -133,8 +147,8 @@ func adjusted(found jetstream.ConsumerConfig, config broker.SubscriptionConfig) 
 	return wanted, differs
 }
 
-// kind wraps the error of the seam that err is, if it is one.
-func kind(err error) error {
+// brokerError wraps the error of package broker that err stands for, if there is one.
+func brokerError(err error) error {
 	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionDraining) {
 		return fmt.Errorf("%w: %w", broker.ErrClosed, err)
 	}

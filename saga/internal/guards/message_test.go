@@ -11,23 +11,23 @@ var messageGuards = []guard{
 	},
 	{
 		name: "inbox-handled", file: "branches/message/inbox.go",
-		text: `WHERE"+mine+" AND handled_at IS NULL", b.of(entries)...)
+		text: `WHERE"+ofMessages+" AND handled_at IS NULL", b.of(entries)...)
 	} else {`,
-		with: `WHERE"+mine, b.of(entries)...)
+		with: `WHERE"+ofMessages, b.of(entries)...)
 	} else {`,
 		pkg: "branches/message", run: "^TestHandledElsewhereMeanwhile$/^sqlite$",
 		why: "the same",
 	},
 	{
 		name: "inbox-next", file: "branches/message/inbox.go",
-		text: ` begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+mine+" AND handled_at IS NULL",`,
-		with: ` begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+mine,`,
+		text: ` begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+ofMessages+" AND handled_at IS NULL",`,
+		with: ` begun_by = CASE WHEN message_id IN ? THEN '' ELSE ? END WHERE"+ofMessages,`,
 		pkg:  "branches/message", run: "^TestNextIsHandledElsewhere$/^postgres$",
 		why: "a message that waits, and that another process has handled, is handled again",
 	},
 	{
-		name: "attempts", file: "branches/message/work.go",
-		text: `if e.attempts >= c.config.Attempts || isPermanent(failure) {`,
+		name: "attempts", file: "branches/message/retry.go",
+		text: `if e.attempts >= w.config.Attempts || isPermanent(failure) {`,
 		with: `if isPermanent(failure) {`,
 		pkg:  "branches/message", run: "^TestLastAttemptOfAKey$",
 		why: "a message with a key that no handler can handle is handled for ever, and holds up its key",
@@ -35,7 +35,7 @@ var messageGuards = []guard{
 	{
 		name: "attempts-claimed", file: "branches/message/claim.go",
 		text: `	case r.Attempts >= c.config.Attempts:
-		return buryIt, nil
+		return verdictDead, nil
 `,
 		with: ``,
 		pkg:  "branches/message", run: "^TestHandlerKillsTheProcess$/^sqlite$",
@@ -78,7 +78,7 @@ var messageGuards = []guard{
 	},
 	{
 		name: "give-back", file: "branches/message/consumer.go",
-		text: `	c.giveBack(rest)
+		text: `	c.inflight.giveBack(rest)
 	workers.Wait()`,
 		with: `	_ = rest
 	workers.Wait()`,
@@ -87,7 +87,7 @@ var messageGuards = []guard{
 	},
 	{
 		name: "give-back-marked", file: "branches/message/consumer.go",
-		text: `	c.giveBack(marking)
+		text: `	c.inflight.giveBack(marking)
 `,
 		with: `	_ = marking
 `,
@@ -96,30 +96,30 @@ var messageGuards = []guard{
 	},
 	{
 		name: "give-back-rest", file: "branches/message/inflight.go",
-		text: `if err := c.inbox.rest(ctx, entries); err != nil {`,
+		text: `if err := f.inbox.unbegin(ctx, entries); err != nil {`,
 		with: `if err := ctx.Err(); err != nil {`,
 		pkg:  "branches/message", run: "^TestCleanStopGivesBack$/^alone$",
 		why: "a message spends an attempt on a Stop before its handler has begun",
 	},
 	{
 		name: "give-back-key", file: "branches/message/work.go",
-		text: `		if !c.queue.back(entries, delays[key]) {
-			c.leave(entries)
+		text: `		if !w.queue.putBack(entries, delays[key]) {
+			w.giveBack(entries)
 		}`,
-		with: `		_ = c.queue.back(entries, delays[key])`,
+		with: `		_ = w.queue.putBack(entries, delays[key])`,
 		pkg:  "branches/message", run: "^TestFailureWhileStopping$",
 		why: "a message with a key that fails during Stop comes again only after its AckWait",
 	},
 	{
-		name: "database-hangs", file: "branches/message/work.go",
-		text: `c.ctx.Err() == nil && c.databaseHangs():`,
-		with: `c.ctx.Err() == nil && false:`,
+		name: "database-hangs", file: "branches/message/transact.go",
+		text: `w.ctx.Err() == nil && w.databaseHangs():`,
+		with: `w.ctx.Err() == nil && false:`,
 		pkg:  "branches/message", run: "^TestDatabaseHangs$",
 		why: "a message spends an attempt on a database that hangs",
 	},
 	{
-		name: "letter-first", file: "branches/message/letter.go",
-		text: `		return c.after(e, c.pause(max(e.failures, 3)))
+		name: "letter-first", file: "branches/message/retry.go",
+		text: `		return w.retryAfter(e, w.config.backoff(max(e.letterFailures, 3)))
 `,
 		with: ``,
 		pkg:  "branches/message", run: "^TestLargestMessageOfWorkQueue$",

@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Check returns an error unless the type takes data whole. It names the field.
-// The data has to be valid JSON, as it is after json.Unmarshal. With
-// allowUnknown, fields that the type does not have are passed over.
+// Check returns an error, which names the field, if the type does not take data without
+// loss. The data has to be valid JSON: call Check after json.Unmarshal. With allowUnknown,
+// fields that the type does not have are ignored.
 func (s *Shape) Check(data []byte, allowUnknown bool) error {
 	if !utf8.Valid(data) {
 		return errors.New("the text is not UTF-8")
@@ -24,7 +24,7 @@ func (s *Shape) Check(data []byte, allowUnknown bool) error {
 	return nil
 }
 
-// problem is what is wrong at a place.
+// problem says what is wrong, and in which field.
 type problem struct {
 	at   string
 	what string
@@ -37,7 +37,7 @@ func (p *problem) Error() string {
 	return fmt.Sprintf("the field %q %s", p.at, p.what)
 }
 
-// in returns the problem as it is seen from the value around.
+// in adds the name of the enclosing field, or an index, to the problem.
 func (p *problem) in(name string) *problem {
 	switch {
 	case p.at == "":
@@ -105,8 +105,8 @@ func (r *reader) value(s *Shape) *problem {
 }
 
 func (r *reader) object(s *Shape) *problem {
-	var few uint64 // the fields that were met, of the first 64
-	var met map[string]bool
+	var seen uint64 // bits of the first 64 fields
+	var seenNames map[string]bool
 	r.at++
 	for r.next() != '}' {
 		if r.data[r.at] == ',' {
@@ -123,13 +123,13 @@ func (r *reader) object(s *Shape) *problem {
 		twice := false
 		switch {
 		case index >= 0 && index < 64:
-			twice = few&(1<<index) != 0
-			few |= 1 << index
+			twice = seen&(1<<index) != 0
+			seen |= 1 << index
 		default:
-			if met == nil {
-				met = map[string]bool{}
+			if seenNames == nil {
+				seenNames = map[string]bool{}
 			}
-			twice, met[string(key)] = met[string(key)], true
+			twice, seenNames[string(key)] = seenNames[string(key)], true
 		}
 		if twice {
 			return &problem{at: string(key), what: "is there twice"}
@@ -144,8 +144,8 @@ func (r *reader) object(s *Shape) *problem {
 	return nil
 }
 
-// member returns the shape of a member of an object: nil if it is passed over.
-// The index is that of a field, and -1 otherwise.
+// member returns the shape of a member of an object, or nil if the member is ignored, and
+// the index of its field, or -1 if there is none.
 func (s *Shape) member(key []byte, allowUnknown bool) (inner *Shape, index int, p *problem) {
 	if s.form == dict {
 		return s.elem, -1, nil
@@ -182,7 +182,7 @@ func (r *reader) list(s *Shape) *problem {
 	return nil
 }
 
-// key returns the text of the string that begins here.
+// key returns the text of the string at the current position.
 func (r *reader) key() []byte {
 	text := r.text()
 	if bytes.IndexByte(text, '\\') < 0 {
@@ -193,7 +193,7 @@ func (r *reader) key() []byte {
 	return []byte(key)
 }
 
-// text passes over a string and returns it with its quotes.
+// text skips a string and returns it with its quotes.
 func (r *reader) text() []byte {
 	from := r.at
 	for r.at++; r.data[r.at] != '"'; r.at++ {
@@ -205,7 +205,7 @@ func (r *reader) text() []byte {
 	return r.data[from:r.at]
 }
 
-// literal passes over a number or a word and returns it.
+// literal skips a number or a word and returns it.
 func (r *reader) literal() []byte {
 	from := r.at
 	for ; r.at < len(r.data); r.at++ {
@@ -217,7 +217,7 @@ func (r *reader) literal() []byte {
 	return r.data[from:]
 }
 
-// skip passes over any value.
+// skip skips any value.
 func (r *reader) skip() {
 	for depth := 0; ; {
 		switch r.next() {
@@ -240,7 +240,7 @@ func (r *reader) skip() {
 	}
 }
 
-// exact refuses a number that a float of so many bits would round.
+// exact refuses a number that a float with these bits would round.
 func exact(literal string, bits int) *problem {
 	x, err := strconv.ParseFloat(literal, bits)
 	if err != nil {
@@ -252,8 +252,8 @@ func exact(literal string, bits int) *problem {
 	return nil
 }
 
-// decimal returns a number in one form: its digits without zeros at the ends, and
-// a power of ten.
+// decimal returns a number in a canonical form: its digits without zeros at both ends,
+// and a power of ten.
 func decimal(literal string) string {
 	mantissa, power, _ := strings.Cut(strings.ToLower(literal), "e")
 	exponent, _ := strconv.Atoi(power) // 0 if there is none

@@ -1,6 +1,6 @@
-// Package shape says which JSON a Go type takes whole. Package encoding/json
-// drops unknown fields, matches names in another case, rounds numbers and reads
-// null as zero; a payload that comes from a log must not change in this way.
+// Package shape checks which JSON a Go type takes without loss. Package encoding/json
+// drops unknown fields, matches names in another case, rounds numbers and reads null as
+// zero. A payload from the log must not change in this way.
 package shape
 
 import (
@@ -25,7 +25,7 @@ type Shape struct {
 type form int
 
 const (
-	opaque form = iota // encoding/json, or the type itself, decides
+	opaque form = iota // not checked: encoding/json, or the type itself, decides
 	float
 	pointer
 	list
@@ -45,7 +45,7 @@ func Of(t reflect.Type) (*Shape, error) {
 	return builder{}.of(t, t.String(), true)
 }
 
-// builder holds the shapes of the types that were met, which may be recursive.
+// builder holds the shapes of the types that were visited: types may be recursive.
 type builder map[place]*Shape
 
 type place struct {
@@ -53,8 +53,8 @@ type place struct {
 	addressable bool
 }
 
-// of returns the shape of a type that is reached by path. Methods with a pointer
-// receiver count where the value is addressable when it is encoded.
+// of returns the shape of the type at path. Methods with a pointer receiver count only
+// if the value is addressable when it is encoded.
 func (b builder) of(t reflect.Type, path string, addressable bool) (*Shape, error) {
 	own, err := writesItself(t, path, addressable)
 	switch {
@@ -71,7 +71,7 @@ func (b builder) of(t reflect.Type, path string, addressable bool) (*Shape, erro
 	case reflect.Chan, reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
 		return nil, fmt.Errorf("%s is a %s, which JSON cannot hold", path, t.Kind())
 	case reflect.Interface:
-		return nil, fmt.Errorf("%s is an interface, whose type JSON forgets", path)
+		return nil, fmt.Errorf("%s is an interface, and JSON does not store the type in it", path)
 	case reflect.Float32, reflect.Float64:
 		s.form, s.bits = float, t.Bits()
 	case reflect.Pointer:
@@ -100,9 +100,9 @@ func (b builder) of(t reflect.Type, path string, addressable bool) (*Shape, erro
 	return s, err
 }
 
-// collect adds the fields of the struct t to s, with those that it promotes from
-// embedded structs. JSON drops fields of the same name or hides one of them, so
-// that each name may occur only once.
+// collect adds the fields of the struct t to s, and those that t promotes from embedded
+// structs. Each name may occur only once: JSON drops fields with the same name, or hides
+// one of them.
 func (b builder) collect(s *Shape, t reflect.Type, path string, addressable bool, within map[reflect.Type]bool) error {
 	if within[t] {
 		return fmt.Errorf("%s embeds itself", path)
@@ -137,7 +137,7 @@ func (b builder) collect(s *Shape, t reflect.Type, path string, addressable bool
 			name = f.Name
 		}
 		if _, known := s.fields[name]; known {
-			return fmt.Errorf("has several fields with the JSON name %q, one of them %s, of which JSON keeps at most one", name, at)
+			return fmt.Errorf("has several fields with the JSON name %q, one of them %s: JSON keeps at most one", name, at)
 		}
 		inner, err := b.of(f.Type, at, addressable)
 		if err != nil {
@@ -160,7 +160,7 @@ func quoted(options string) bool {
 	return false
 }
 
-// validName says whether encoding/json takes name from a tag.
+// validName reports whether encoding/json accepts a name in a tag.
 func validName(name string) bool {
 	for _, r := range name {
 		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
@@ -172,8 +172,7 @@ func validName(name string) bool {
 
 var timeType = reflect.TypeFor[time.Time]()
 
-// writesItself reports whether a type has methods for its JSON, with which it is
-// written and read.
+// writesItself reports whether a type has its own methods to write and read its JSON.
 func writesItself(t reflect.Type, path string, addressable bool) (bool, error) {
 	if t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface {
 		return false, nil
@@ -188,17 +187,17 @@ func writesItself(t reflect.Type, path string, addressable bool) (bool, error) {
 	case !addressable && !writes(t):
 		return false, fmt.Errorf("%s is the value of a map, where JSON does not call the methods of a pointer receiver: use a pointer", path)
 	}
-	return true, borrowed(t, path)
+	return true, checkPromoted(t, path)
 }
 
-// borrowed refuses a struct that has these methods only from one of several
-// fields: its JSON is that of this field, and the others are lost.
-func borrowed(t reflect.Type, path string) (err error) {
+// checkPromoted refuses a struct with several fields that got its JSON methods from one
+// embedded field: its JSON is the JSON of this field, and the other fields are lost.
+func checkPromoted(t reflect.Type, path string) (err error) {
 	if t.Kind() != reflect.Struct || t.NumField() < 2 {
 		return nil
 	}
 	defer func() {
-		if recover() != nil { // a zero value that cannot be written tells nothing
+		if recover() != nil { // the zero value cannot be written, so nothing is known
 			err = nil
 		}
 	}()
@@ -213,7 +212,7 @@ func borrowed(t reflect.Type, path string) (err error) {
 		}
 		part, failed := json.Marshal(reflect.New(f.Type).Interface())
 		if failed == nil && string(part) == string(whole) {
-			return fmt.Errorf("%s embeds %s, whose JSON replaces that of the whole: name the field", path, f.Type)
+			return fmt.Errorf("%s embeds %s, and the JSON of this field replaces the JSON of the struct: give the field a name", path, f.Type)
 		}
 	}
 	return nil

@@ -8,11 +8,11 @@ import (
 	"reflect"
 )
 
-// rows are rows of the pool, as those of a driver.
+// rows presents the rows of the pool as the rows of a driver.
 type rows struct {
 	*sql.Rows
 	columns []string
-	types   []*sql.ColumnType // read when somebody asks for them
+	types   []*sql.ColumnType // read at first use
 	values  []any
 	scan    []any // pointers to values
 }
@@ -52,8 +52,8 @@ func (r *rows) Next(dest []driver.Value) error {
 	return nil
 }
 
-// HasNextResultSet says whether there may be one: rows without another one close
-// themselves at their end.
+// HasNextResultSet reports whether there may be another result set. Without one, the
+// rows close themselves at their end.
 func (r *rows) HasNextResultSet() bool {
 	_, err := r.Rows.Columns()
 	return err == nil
@@ -74,7 +74,7 @@ func (r *rows) NextResultSet() error {
 	return nil
 }
 
-// column returns the type of a column, or nil if the pool does not tell.
+// column returns the type of a column, or nil if the pool does not return it.
 func (r *rows) column(i int) *sql.ColumnType {
 	if r.types == nil {
 		r.types, _ = r.Rows.ColumnTypes()

@@ -1,9 +1,9 @@
-// Package sqltx makes a *sql.Tx of any transaction that gorm has, so that code
-// written for package database/sql works in it.
+// Package sqltx makes a *sql.Tx from a transaction of gorm, for code that needs package
+// database/sql.
 //
-// The *sql.Tx belongs to a database/sql driver in this process, which hands each
-// statement to the gorm.ConnPool of the transaction. Arguments, results, rows and
-// errors pass through unchanged.
+// The *sql.Tx belongs to a database/sql driver in this process. The driver passes each
+// statement to the gorm.ConnPool of the transaction. Arguments, results, rows and errors
+// stay unchanged.
 package sqltx
 
 import (
@@ -18,13 +18,12 @@ import (
 )
 
 var (
-	errNotEnded = errors.New("the context of the transaction never ends, so that what serves the *sql.Tx would stay in memory: begin with db.WithContext(ctx), or pass tx.WithContext(ctx), with a context that ends")
-	errCommit   = errors.New("the local transaction is committed by whoever began it: return nil instead of calling Commit")
-	errRollback = errors.New("the local transaction is rolled back by whoever began it: return an error instead of calling Rollback")
+	errNotEnded = errors.New("the context of the transaction never ends, and the *sql.Tx would stay in memory: begin with db.WithContext(ctx), or pass tx.WithContext(ctx), with a context that ends")
+	errCommit   = errors.New("the code that began the local transaction commits it: return nil instead of calling Commit")
+	errRollback = errors.New("the code that began the local transaction rolls it back: return an error instead of calling Rollback")
 )
 
-// Of returns a *sql.Tx for the transaction of tx. The *sql.Tx is over when the
-// context of tx ends.
+// Of returns a *sql.Tx for the transaction of tx. It ends when the context of tx ends.
 func Of(tx *gorm.DB) (*sql.Tx, error) {
 	if tx == nil || tx.Statement == nil {
 		return nil, errors.New("the database handle is nil")
@@ -40,17 +39,16 @@ func Of(tx *gorm.DB) (*sql.Tx, error) {
 		return plain, nil
 	}
 	if _, ok := pool.(gorm.TxCommitter); !ok || isNil(pool) {
-		return nil, errors.New("the database handle is not in a transaction: call it with the tx that a branch got, or that of db.Transaction or db.Begin")
+		return nil, errors.New("the database handle is not in a transaction: use the tx that a branch got, or the tx of db.Transaction or db.Begin")
 	}
 	ctx := tx.Statement.Context
 	if ctx == nil || ctx.Done() == nil {
 		return nil, errNotEnded
 	}
-	// What gorm itself uses, with its prepared statements if there are any.
+	// This pool includes gorm's prepared statements, if there are any.
 	db := sql.OpenDB(connector{&conn{ctx: ctx, pool: tx.Statement.ConnPool}})
 	opened, err := db.BeginTx(ctx, nil)
-	// A transaction that is open keeps its connection, and needs nothing else of
-	// the pool.
+	// The open transaction keeps its connection, and does not need the pool.
 	db.Close()
 	return opened, err
 }
@@ -67,7 +65,7 @@ func (c connector) Connect(context.Context) (driver.Conn, error) { return c.conn
 func (c connector) Driver() driver.Driver                        { return c }
 func (c connector) Open(string) (driver.Conn, error)             { return c.conn, nil }
 
-// conn hands statements to a gorm.ConnPool. Package database/sql calls it from one
+// conn passes statements to a gorm.ConnPool. Package database/sql calls it from one
 // goroutine at a time.
 type conn struct {
 	ctx  context.Context // of the transaction
@@ -90,7 +88,7 @@ func (c *conn) Commit() error                                                { r
 func (c *conn) Rollback() error                                              { return errRollback }
 func (c *conn) Close() error                                                 { return nil }
 
-// CheckNamedValue lets every argument through: the driver below checks it.
+// CheckNamedValue accepts every argument: the real driver checks it.
 func (c *conn) CheckNamedValue(*driver.NamedValue) error { return nil }
 
 func (c *conn) ExecContext(ctx context.Context, query string, arguments []driver.NamedValue) (driver.Result, error) {
@@ -110,8 +108,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, arguments []drive
 	return newRows(found, columns), nil
 }
 
-// bounded returns the context of a statement: that of the transaction, if its
-// caller gave none that ends.
+// bounded returns ctx, or the context of the transaction if ctx never ends.
 func (c *conn) bounded(ctx context.Context) context.Context {
 	if ctx.Done() == nil {
 		return c.ctx
@@ -136,8 +133,8 @@ func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, err
 	return c.Prepare(query)
 }
 
-// stmt is a prepared statement. It is sent like any other statement each time:
-// a *sql.Stmt of the pool would pass by a pool that watches its statements.
+// stmt is a prepared statement. It is sent as an ordinary statement each time: a
+// *sql.Stmt of the pool would bypass a pool that watches its statements.
 type stmt struct {
 	conn  *conn
 	query string
@@ -154,6 +151,6 @@ func (s *stmt) QueryContext(ctx context.Context, arguments []driver.NamedValue) 
 	return s.conn.QueryContext(ctx, s.query, arguments)
 }
 
-// Exec and Query are of drivers without contexts, and not called.
+// Exec and Query are for drivers without contexts, and are never called.
 func (s *stmt) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
 func (s *stmt) Query([]driver.Value) (driver.Rows, error)  { return nil, driver.ErrSkip }

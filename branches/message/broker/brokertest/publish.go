@@ -43,7 +43,7 @@ func (h Harness) stream(t *testing.T) (s broker.Stream, name string) {
 	return s, name
 }
 
-// some returns messages with ids that begin with a word.
+// some returns n messages with ids that begin with word.
 func some(stream, word string, n int) (messages []broker.Message) {
 	for i := range n {
 		messages = append(messages, broker.Message{ID: fmt.Sprint(word, "-", i), Subject: stream + ".a", Data: fmt.Append(nil, word, " ", i)})

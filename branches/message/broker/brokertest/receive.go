@@ -11,16 +11,16 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 )
 
-// Receiver gives the tests of receiving a broker. All functions are called from tests
-// that run in parallel.
+// Receiver gives a broker to the tests of receiving. Tests that run in parallel call its
+// functions.
 type Receiver struct {
-	// Broker returns a connection to a broker of its own, and a function that closes
-	// it for good.
+	// Broker opens a separate connection to a broker, and returns it with a function
+	// that closes it for good.
 	Broker func(t *testing.T) (b broker.Broker, closeIt func())
 
-	// Stream makes a new stream that carries the subjects NAME.>, and returns NAME,
-	// and a function that deletes the stream with its consumers. The test's Cleanup
-	// deletes it, too.
+	// Stream creates a new stream for the subjects NAME.>, and returns NAME with a
+	// function that deletes the stream and its consumers. It also registers a
+	// Cleanup of the test that deletes the stream.
 	Stream func(t *testing.T) (name string, remove func())
 }
 
@@ -90,7 +90,7 @@ func (r *receiving) subscribe(t *testing.T, config broker.SubscriptionConfig) br
 	return s
 }
 
-// take fetches until there are so many messages.
+// take fetches until it has n messages.
 func (r *receiving) take(t *testing.T, s broker.Subscription, n int) (all []broker.Delivery) {
 	t.Helper()
 	for len(all) < n {

@@ -18,8 +18,13 @@ const (
 	onAll    = "return the error of every statement as the error of all, because the database may have rolled all back"
 )
 
-// bulkOrders are about the transactions of many callers that are done at once.
-func (e *exerciser) bulkOrders() []order {
+// batchOrders test a branch that handles several transactions at once.
+type batchOrders struct{ *exerciser }
+
+// batch is a story with batches of calls.
+type batch struct{ *story }
+
+func (e batchOrders) list() []order {
 	all := []order{
 		{"in bulk", e.bulk},
 		{"a statement of TryAll goes wrong", func(s *story) { s.t.Helper(); e.bulkStatements(s, try) }},
@@ -31,12 +36,11 @@ func (e *exerciser) bulkOrders() []order {
 	return all
 }
 
-// many is how many are done at once; of others than the first, nothing is known
-// without a capacity.
-func (e *exerciser) many() int { return max(1, min(3, e.capacity)) }
+// many is the size of a batch. Without a capacity, only the first Try is sure to succeed.
+func (e batchOrders) many() int { return max(1, min(3, e.capacity)) }
 
-// bulk does at once what is then compared with the same, one by one.
-func (e *exerciser) bulk(s *story) {
+// bulk makes calls one by one and then in a batch, and compares the states.
+func (e batchOrders) bulk(s *story) {
 	s.t.Helper()
 	tried, confirmed := e.oneByOne(s)
 	if s.failed {
@@ -45,31 +49,31 @@ func (e *exerciser) bulk(s *story) {
 	if s = e.begin(s.t); s == nil {
 		return
 	}
-	calls := s.callsOf(e.many())
-	s.atOnce(calls, try, &how{crash: true})
+	calls := batch{s}.callsOf(e.many())
+	batch{s}.atOnce(calls, try, &how{crash: true})
 	s.leaves(e.before, onCrash)
-	s.allSucceed("TryAll", s.atOnce(calls, try, &how{}))
+	batch{s}.allSucceed("TryAll", batch{s}.atOnce(calls, try, &how{}))
 	s.leaves(tried, likeOne)
-	s.deliver(calls)
-	s.atOnce(calls, confirm, &how{crash: true})
+	batch{s}.deliver(calls)
+	batch{s}.atOnce(calls, confirm, &how{crash: true})
 	s.leaves(tried, onCrash)
-	s.allSucceed("ConfirmAll", s.atOnce(calls, confirm, &how{}))
+	batch{s}.allSucceed("ConfirmAll", batch{s}.atOnce(calls, confirm, &how{}))
 	s.leaves(confirmed, likeOne)
 }
 
-// oneByOne returns the states that the same leaves which is not done in bulk.
-func (e *exerciser) oneByOne(s *story) (tried, confirmed any) {
+// oneByOne makes the calls one by one, and returns the states that they leave.
+func (e batchOrders) oneByOne(s *story) (tried, confirmed any) {
 	s.t.Helper()
-	calls := s.callsOf(e.many())
-	s.each(calls, try)
+	calls := batch{s}.callsOf(e.many())
+	batch{s}.each(calls, try)
 	tried = s.look()
-	s.each(calls, confirm)
+	batch{s}.each(calls, confirm)
 	return tried, s.look()
 }
 
-// bulkStatements lets each statement of a bulk operation fail in turn, and each
-// that changes rows find none.
-func (e *exerciser) bulkStatements(s *story, op barrier.Op) {
+// bulkStatements makes each statement of a batch fail in turn, and each statement that
+// changes rows change none.
+func (e batchOrders) bulkStatements(s *story, op barrier.Op) {
 	s.t.Helper()
 	want, confirmed := e.oneByOne(s)
 	if op == confirm {
@@ -82,7 +86,7 @@ func (e *exerciser) bulkStatements(s *story, op barrier.Op) {
 		return
 	}
 	usual := &how{}
-	if _, err := s.attempt(op, usual); err != nil {
+	if _, err := (batch{s}).attempt(op, usual); err != nil {
 		s.complain(fmt.Sprintf("%sAll failed: %v", names[op], err), likeOne)
 	}
 	for i, statement := range usual.statements {
@@ -93,7 +97,7 @@ func (e *exerciser) bulkStatements(s *story, op barrier.Op) {
 			if s = e.begin(s.t); s == nil {
 				return
 			}
-			failures, err := s.attempt(op, &how{fault: kind, at: i + 1})
+			failures, err := batch{s}.attempt(op, &how{fault: kind, at: i + 1})
 			if got := s.look(); kind == fails && err == nil {
 				s.complain(fmt.Sprintf("%sAll returned no error of its own, want that of statement %d (%s)", names[op], i+1, statement.short()), onAll)
 			} else if kind == skips && err == nil && errors.Join(failures...) == nil && !equal(got, want) {
@@ -103,10 +107,10 @@ func (e *exerciser) bulkStatements(s *story, op barrier.Op) {
 	}
 }
 
-// attempt makes a bulk operation with a fault, after what comes before it.
-func (s *story) attempt(op barrier.Op, h *how) (failures []error, err error) {
+// attempt makes a batch with a fault, and the calls that have to come before it.
+func (s batch) attempt(op barrier.Op, h *how) (failures []error, err error) {
 	s.t.Helper()
-	calls := s.callsOf(s.e.many())
+	calls := s.callsOf(batchOrders{s.e}.many())
 	if op == confirm {
 		s.allSucceed("TryAll", s.atOnce(calls, try, &how{}))
 		s.deliver(calls)
@@ -119,23 +123,23 @@ func (s *story) attempt(op barrier.Op, h *how) (failures []error, err error) {
 	return failures, err
 }
 
-// aloneTogether looks at what bulk operations do elsewhere.
-func (e *exerciser) aloneTogether(s *story) *story {
+// watched makes batches in which the branch is watched.
+func (e batchOrders) watched(s *story) *story {
 	s.t.Helper()
 	if s = e.begin(s.t); s == nil {
 		return nil
 	}
-	calls := s.callsOf(e.many())
-	s.atOnce(calls, try, &how{watched: true})
-	s.deliver(calls)
-	s.atOnce(calls, confirm, &how{watched: true})
+	calls := batch{s}.callsOf(e.many())
+	batch{s}.atOnce(calls, try, &how{watched: true})
+	batch{s}.deliver(calls)
+	batch{s}.atOnce(calls, confirm, &how{watched: true})
 	return s
 }
 
-// bulkOversell tries more at once than there is for.
-func (e *exerciser) bulkOversell(s *story) {
+// bulkOversell tries more transactions in a batch than there is capacity for.
+func (e batchOrders) bulkOversell(s *story) {
 	s.t.Helper()
-	s.each(s.callsOf(e.capacity), try)
+	batch{s}.each(batch{s}.callsOf(e.capacity), try)
 	full := s.look()
 	if s.failed {
 		return
@@ -143,7 +147,7 @@ func (e *exerciser) bulkOversell(s *story) {
 	if s = e.begin(s.t); s == nil {
 		return
 	}
-	failures := s.atOnce(s.callsOf(e.capacity+2), try, &how{})
+	failures := batch{s}.atOnce(batch{s}.callsOf(e.capacity+2), try, &how{})
 	refused := 0
 	for i, err := range failures {
 		var no *saga.Rejection
@@ -160,8 +164,8 @@ func (e *exerciser) bulkOversell(s *story) {
 	s.leaves(full, onExcess)
 }
 
-// callsOf are calls of n new transactions.
-func (s *story) callsOf(n int) []saga.BatchCall {
+// callsOf returns calls of n new transactions.
+func (s batch) callsOf(n int) []saga.BatchCall {
 	calls := make([]saga.BatchCall, n)
 	for i := range calls {
 		calls[i] = saga.BatchCall{Context: s.t.Context(), Call: saga.Call{GID: s.another(), BranchID: "01", Kind: s.e.branch.Name, Attempt: 1, Payload: s.e.payload}}
@@ -169,7 +173,7 @@ func (s *story) callsOf(n int) []saga.BatchCall {
 	return calls
 }
 
-func (s *story) each(calls []saga.BatchCall, op barrier.Op) {
+func (s batch) each(calls []saga.BatchCall, op barrier.Op) {
 	s.t.Helper()
 	for _, c := range calls {
 		s.gid = c.GID
@@ -177,9 +181,9 @@ func (s *story) each(calls []saga.BatchCall, op barrier.Op) {
 	}
 }
 
-// atOnce makes an operation of all the calls in one local transaction. The
-// failures are those of the calls.
-func (s *story) atOnce(calls []saga.BatchCall, op barrier.Op, h *how) []error {
+// atOnce makes an operation of all calls in one local transaction, and returns the failures
+// of the calls.
+func (s batch) atOnce(calls []saga.BatchCall, op barrier.Op, h *how) []error {
 	s.t.Helper()
 	failures, err := s.all(calls, op, h)
 	s.notice(names[op]+"All", err)
@@ -194,8 +198,9 @@ func (s *story) atOnce(calls []saga.BatchCall, op barrier.Op, h *how) []error {
 	return failures
 }
 
-// all makes the operation; the error is of the whole.
-func (s *story) all(calls []saga.BatchCall, op barrier.Op, h *how) (failures []error, err error) {
+// all makes an operation of all calls, and returns their failures, or the error of the
+// batch.
+func (s batch) all(calls []saga.BatchCall, op barrier.Op, h *how) (failures []error, err error) {
 	name := names[op] + "All"
 	said := fmt.Sprintf("%s of %d transactions", name, len(calls))
 	switch {
@@ -210,8 +215,8 @@ func (s *story) all(calls []saga.BatchCall, op barrier.Op, h *how) (failures []e
 	for i := range calls {
 		calls[i].Op = op
 	}
-	err = s.e.plain(s.t.Context(), func(tx *gorm.DB) error {
-		err := s.e.visitInside(s.t.Context(), h, name, tx, func(ctx context.Context, tx *gorm.DB) (err error) {
+	err = s.e.withoutBarrier(s.t.Context(), func(tx *gorm.DB) error {
+		err := s.e.runInTx(s.t.Context(), h, name, tx, func(ctx context.Context, tx *gorm.DB) (err error) {
 			failures, err = s.e.branch.WorkBatch(ctx, tx, op, calls)
 			return err
 		})
@@ -221,20 +226,20 @@ func (s *story) all(calls []saga.BatchCall, op barrier.Op, h *how) (failures []e
 		return err
 	})
 	if errors.Is(err, errHangs) {
-		return nil, err // the failures may be written yet
+		return nil, err // a call that was given up may still write the failures
 	}
 	return failures, err
 }
 
-func (s *story) allSucceed(name string, failures []error) {
+func (s batch) allSucceed(name string, failures []error) {
 	s.t.Helper()
 	if err := errors.Join(failures...); err != nil {
 		s.complain(fmt.Sprintf("%s returned a failure: %v", name, err), likeOne)
 	}
 }
 
-// deliver makes the Outside part of the Confirms, if there is one.
-func (s *story) deliver(calls []saga.BatchCall) {
+// deliver makes the effects of the Confirms, if there are any.
+func (s batch) deliver(calls []saga.BatchCall) {
 	s.t.Helper()
 	if s.failed {
 		return
@@ -258,7 +263,7 @@ func (s *story) deliver(calls []saga.BatchCall) {
 	for i := range calls {
 		if b.Effects[confirm] != nil {
 			var err error
-			if calls[i].Receipt, err = s.e.outside(s.t.Context(), calls[i].Call, &how{}); err != nil {
+			if calls[i].Receipt, err = s.e.effect(s.t.Context(), calls[i].Call, &how{}); err != nil {
 				s.complain(fmt.Sprintf("Deliver failed: %v", err), likeOne)
 			}
 		}

@@ -6,15 +6,17 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// Advice on the other side.
+// Advice about the other side.
 const (
 	onRefusal = "return an error whenever the other side did not say yes, a status other than 2xx included, so that the call is repeated or cancelled"
 	onStuck   = "make the request with the ctx of the call, as http.NewRequestWithContext does, so that it ends when the call does"
 	onUnknown = "return the error, and let the call be repeated with the same key"
 )
 
-// outsideOrders are about what a branch does outside of a local transaction.
-func (e *exerciser) outsideOrders() (all []order) {
+// effectOrders test the effects of a branch: its calls outside of a local transaction.
+type effectOrders struct{ *exerciser }
+
+func (e effectOrders) list() (all []order) {
 	for _, op := range []barrier.Op{try, confirm, cancel} {
 		if e.branch.Effects[op] == nil {
 			continue
@@ -52,17 +54,8 @@ func (e *exerciser) outsideOrders() (all []order) {
 	return all
 }
 
-// nothing are the states that Cancel may leave where want is right. An external
-// Cancel may note that it was called, also if there was nothing to give back.
-func (e *exerciser) nothing(want any) []any {
-	if e.external() {
-		return []any{want, e.cancelled}
-	}
-	return []any{want}
-}
-
 // broken makes a call while the other side fails.
-func (e *exerciser) broken(s *story, op barrier.Op) {
+func (e effectOrders) broken(s *story, op barrier.Op) {
 	s.t.Helper()
 	s.prepare(op)
 	if s.failed {
@@ -78,11 +71,11 @@ func (e *exerciser) broken(s *story, op barrier.Op) {
 	err = e.call(s.t.Context(), s.gid, op, h)
 	mend()
 	s.notice(names[op], err)
-	s.judge(op, err, "the other side failed")
+	e.judge(s, op, err, "the other side failed")
 }
 
-// spoiled lets each request of a call fail, in each way.
-func (e *exerciser) spoiled(s *story, op barrier.Op) {
+// spoiled makes each request of a call fail, in each way.
+func (e effectOrders) spoiled(s *story, op barrier.Op) {
 	s.t.Helper()
 	if !e.http.used() {
 		s.complain("no request has gone through Case.HTTP", "give it to the http.Client of the branch as its Transport")
@@ -97,30 +90,28 @@ func (e *exerciser) spoiled(s *story, op barrier.Op) {
 			h := &how{}
 			e.http.set(kind, n, func() { h.end() })
 			err := e.call(s.t.Context(), s.gid, op, h)
-			request, deaf := e.http.clear()
+			request, ignoresEnd := e.http.clear()
 			if request == "" {
 				return
 			}
 			s.step("%s, of which request %d (%s) %s", names[op], n, request, kind.says())
 			s.notice(names[op], err)
-			if deaf {
+			if ignoresEnd {
 				s.complain("the request goes on, want it to end with the context of the call", onStuck)
 			}
-			if s.judge(op, err, "its request failed"); s.failed {
+			if e.judge(s, op, err, "its request failed"); s.failed {
 				return
 			}
 		}
 	}
 }
 
-// judge looks at what a call has left during which something failed, and makes
-// the call that the orchestrator makes then.
-func (s *story) judge(op barrier.Op, err error, failure string) {
+// judge checks a call in which something has failed, and makes the next call of the engine.
+func (e effectOrders) judge(s *story, op barrier.Op, err error, failure string) {
 	s.t.Helper()
 	if s.failed {
 		return
 	}
-	e := s.e
 	if err == nil {
 		if got := s.look(); !equal(got, e.leftBy(op)) {
 			s.complain(fmt.Sprintf("%s returned nil although %s, and %s", names[op], failure, differs(got, e.leftBy(op))), onRefusal)

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
@@ -230,6 +231,17 @@ func (k *Kit) Rows(db *gorm.DB, gid string) string {
 		all[i] = fmt.Sprintf("%s %s", r.BranchID, r.State)
 	}
 	return strings.Join(all, ", ")
+}
+
+// Age sets times in db, of rows of a transaction, to some time ago.
+func (k *Kit) Age(db *gorm.DB, gid string, ago time.Duration, table string, columns ...string) {
+	k.t.Helper()
+	d, err := dialect.Of(db)
+	k.ok(err)
+	for _, column := range columns {
+		_, err := db.Statement.ConnPool.ExecContext(k.t.Context(), d.SQL("UPDATE "+table+" SET "+column+" = {after ?} WHERE gid = ?"), -ago.Microseconds(), gid)
+		k.ok(err)
+	}
 }
 
 func (k *Kit) ok(err error) {

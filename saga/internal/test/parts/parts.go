@@ -91,7 +91,7 @@ func Encode(input any) ([]byte, error) { return json.Marshal(input) }
 // Register adds a kind of branch to the registry.
 func (k *Kit) Register(b saga.Branch) *txn.Branch {
 	k.t.Helper()
-	registered, err := txn.NewBranch(b, limit.NewBreaker(b.Kind(), k.Limits, k.Logger, nil))
+	registered, err := txn.NewBranch(b, limit.NewBreaker(b.Kind(), k.Limits, k.Logger, func([]string) {}))
 	k.ok(err)
 	k.ok(k.Registry.Add(k.t.Context(), registered))
 	return registered
@@ -173,13 +173,15 @@ func (k *Kit) Barrier(t *txn.Txn, s *txn.Step, op barrier.Op) {
 	k.ok(err)
 }
 
-// Record reads a transaction.
+// Record reads a transaction. It leaves out how long ago the decision was, so that two
+// reads compare equal.
 func (k *Kit) Record(gid string) (r txlog.Record) {
 	k.t.Helper()
 	k.In(func(tx *gorm.DB) (err error) {
 		r, err = k.Log.Get(k.t.Context(), tx, gid)
 		return err
 	})
+	r.SinceDecision = 0
 	return r
 }
 

@@ -1,12 +1,13 @@
 package call_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,9 +24,27 @@ import (
 
 const timeout = 10 * time.Second
 
+// journal is what is logged. It is safe for concurrent use.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(line)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
 // bound has a Caller without a database, and what it logs.
-func bound() (c *call.Caller, logged *bytes.Buffer) {
-	logged = new(bytes.Buffer)
+func bound() (c *call.Caller, logged *journal) {
+	logged = &journal{}
 	logger := slog.New(slog.NewTextHandler(logged, nil))
 	return call.New(call.Config{Timeout: timeout, Logger: logger, Instance: parts.Instance}), logged
 }
@@ -81,7 +100,7 @@ func TestACallThatTakesTooLong(t *testing.T) {
 		if took := time.Since(began); took != timeout {
 			t.Errorf("it took %s", took)
 		}
-		if logged.Len() > 0 {
+		if logged.String() != "" {
 			t.Error(logged)
 		}
 	})
@@ -118,7 +137,7 @@ func TestACallThatIgnoresItsContext(t *testing.T) {
 		if took := time.Since(began); took != timeout+time.Second {
 			t.Errorf("it took %s", took)
 		}
-		if logged.Len() > 0 {
+		if logged.String() != "" {
 			t.Errorf("logged too early: %s", logged)
 		}
 		time.Sleep(time.Minute)
@@ -134,18 +153,18 @@ func TestACallThatIgnoresItsContext(t *testing.T) {
 func TestLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := bound()
-		var late []time.Duration
+		late := make(chan time.Duration, 4)
 		for _, takes := range []time.Duration{0, timeout, timeout + 900*time.Millisecond, time.Hour} {
 			began := time.Now()
 			slow := actor(t, func(context.Context, saga.Call) (any, error) { time.Sleep(takes); return "receipt", nil })
-			receipt, err := c.External(t.Context(), slow, confirm, func() { late = append(late, time.Since(began)) })
+			receipt, err := c.External(t.Context(), slow, confirm, func() { late <- time.Since(began) })
 			if returned := takes < time.Hour; returned != (err == nil) || returned != (receipt == "receipt") {
 				t.Errorf("after %s: %v, %v", takes, receipt, err)
 			}
 		}
 		time.Sleep(2 * time.Hour)
-		if len(late) != 1 || late[0] != time.Hour {
-			t.Errorf("late is called after %v", late)
+		if after := <-late; after != time.Hour || len(late) > 0 {
+			t.Errorf("late is called after %s, and %d times more", after, len(late))
 		}
 	})
 }
@@ -221,10 +240,11 @@ func TestACleanThatHangs(t *testing.T) {
 	db := sqltest.Open(t, "sqlite") // which nothing is sent to
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := bound()
-		calls, free := 0, make(chan struct{})
+		var calls atomic.Int64
+		free := make(chan struct{})
 		shape := saga.Local{Database: db, Work: new(parts.Script).Work, Clean: func(_ context.Context, _ *gorm.DB, gids []string) error {
 			gids[0] = "overwritten"
-			if calls++; calls == 1 {
+			if calls.Add(1) == 1 {
 				<-free
 			}
 			return nil
@@ -235,13 +255,13 @@ func TestACleanThatHangs(t *testing.T) {
 		if err := c.Clean(t.Context(), db, b, gids); !errors.Is(err, call.ErrClean) || !strings.Contains(err.Error(), "k: the call did not return") {
 			t.Error(err)
 		}
-		if err := c.Clean(t.Context(), db, b, gids); !errors.Is(err, call.ErrClean) || !strings.Contains(err.Error(), "its Clean of before has not returned") || calls != 1 {
-			t.Errorf("%v, %d calls", err, calls)
+		if err := c.Clean(t.Context(), db, b, gids); !errors.Is(err, call.ErrClean) || !strings.Contains(err.Error(), "its Clean of before has not returned") || calls.Load() != 1 {
+			t.Errorf("%v, %d calls", err, calls.Load())
 		}
 		close(free)
 		synctest.Wait()
-		if err := c.Clean(t.Context(), db, b, gids); err != nil || calls != 2 {
-			t.Errorf("%v, %d calls", err, calls)
+		if err := c.Clean(t.Context(), db, b, gids); err != nil || calls.Load() != 2 {
+			t.Errorf("%v, %d calls", err, calls.Load())
 		}
 		if gids[0] != "g" {
 			t.Error("the branch has changed the caller's gids")

@@ -166,6 +166,8 @@ func TestDigest(t *testing.T) {
 		{"p", []string{"ab", "c"}}, {"p", []string{"a", "bc"}}, {"pa", []string{"b", "c"}}, {"p", []string{"a", "b", "c", ""}},
 		{"p", []string{"a", "b", "c", "d"}}, {"p", []string{"c", "d", "a", "b"}}, {"p", []string{"a", "b1:c1:d"}}, {"p", []string{"a1:b", "1:c"}},
 		{"1:p", []string{"a", "b"}}, {"p1:a", []string{"b", "1"}}, {"p", []string{"a", "b", "a", "b"}}, {"p", []string{"a", "b"}},
+		{"p", []string{"a:b", "c"}}, {"p", []string{"a", "b:c"}}, // the same with a colon after each part
+		{"p", []string{"0", "aaaaaaaa10bbbbbbbbbb"}}, {"p", []string{"20aaaaaaaa", "bbbbbbbbbb"}}, // the same without a colon after a length
 		{"p", []string{"a", strings.Repeat("1", 11)}}, {"p", []string{"a1", "1:" + strings.Repeat("1", 9)}},
 	} {
 		var transaction txn.Txn

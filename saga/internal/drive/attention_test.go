@@ -48,6 +48,8 @@ func TestAConflictRaisesAttention(t *testing.T) {
 			}
 			b, err := w.Registry.Branch(kind)
 			ok(t, err)
+			b.Breaker.Failure("x")
+			b.Breaker.Failure("y") // the circuit opens after three
 			if b.Breaker.Delay(t.Context(), time.Hour, true) != 0 {
 				t.Error("the circuit is open")
 			}

@@ -36,11 +36,12 @@ func newWorld(t testing.TB, db *gorm.DB, change func(*recovery.Parts)) *world {
 	t.Helper()
 	w := &world{Kit: parts.New(t, db), waker: recovery.NewWaker(), stopping: make(chan struct{}), alarms: make(chan string, 100), t: t}
 	k := w.Kit
+	alarm := func(t *txn.Txn) { w.alarms <- t.GID + ": " + t.Attention }
 	driver := drive.New(drive.Parts{DB: db, Log: k.Log, LogID: k.LogID, Reader: k.Reader, Calls: k.Calls, Shared: k.Shared(1),
 		Life: k.Life, Paused: k.Paused, InFlight: k.InFlight, Logger: k.Logger, Instance: parts.Instance,
 		CallTimeout: parts.CallTimeout, MinBackoff: time.Hour, MaxBackoff: time.Hour, AttentionAttempts: 100, AttentionAge: time.Hour,
-		Wake: w.waker.After, Alarm: func(t *txn.Txn) { w.alarms <- t.GID + ": " + t.Attention }})
-	p := recovery.Parts{DB: db, Log: k.Log, Builder: k.Builder, Driver: driver, Life: k.Life, InFlight: k.InFlight, Warn: k.Warn,
+		Wake: w.waker.After, Alarm: alarm})
+	p := recovery.Parts{DB: db, Log: k.Log, Builder: k.Builder, Drive: driver.Drive, Alarm: alarm, Life: k.Life, InFlight: k.InFlight, Warn: k.Warn,
 		Instance: parts.Instance, Stopping: w.stopping, Lease: time.Minute, PollEvery: 5 * time.Millisecond, CallTimeout: parts.CallTimeout,
 		AttentionAge: time.Hour, Workers: 10, MaxBytes: 1 << 20}
 	change(&p)
@@ -293,17 +294,29 @@ func TestWorkersAndBytes(t *testing.T) {
 			began, end := make(chan string), make(chan struct{})
 			gids := []string{name + "-1", name + "-2", name + "-3"}
 			for n, gid := range gids {
-				w.Do("confirm "+gid+"/01", func(context.Context) error { began <- gid; <-end; return nil })
+				w.Do("confirm "+gid+"/01", func(context.Context) error {
+					select {
+					case began <- gid:
+					case <-t.Context().Done():
+					}
+					select {
+					case <-end:
+					case <-t.Context().Done():
+					}
+					return nil
+				})
 				w.Decided(saga.Confirming, 0, gid, "remote")
 				w.Age(db, gid, time.Duration(len(gids)-n)*time.Second, "saga_transactions", "due_at")
 			}
 			stop := w.poll()
 			for n, gid := range gids { // the longest due first
 				if first := <-began; first != gid {
-					t.Errorf("%s: %s is called", name, first)
+					t.Fatalf("%s: %s is called", name, first)
 				}
 				for _, later := range gids[n+1:] {
-					w.expect(later, saga.Confirming, 1)
+					if epoch := w.Record(later).Epoch; epoch != 1 {
+						t.Fatalf("%s: %s was taken over", name, later)
+					}
 				}
 				end <- struct{}{}
 				w.await(gid, saga.Confirmed)

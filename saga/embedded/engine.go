@@ -160,9 +160,9 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Wake: waker.After, Alarm: alarm.raise,
 	})
 	e.recovery = recovery.New(recovery.Parts{
-		DB: db, Log: e.log, Builder: builder, Driver: e.driver, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
+		DB: db, Log: e.log, Builder: builder, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
 		Lease: config.Lease, PollEvery: config.Poll, CallTimeout: config.CallTimeout, AttentionAge: config.AttentionAge,
-		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes,
+		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Drive: e.driver.Drive, Alarm: alarm.raise,
 	}, waker)
 	e.cleaner = clean.New(clean.Parts{
 		DB: db, Log: e.log, Registry: e.registry, Calls: calls, Logger: config.Logger, Warn: e.warn, Stopping: e.stopping,

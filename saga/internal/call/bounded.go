@@ -79,7 +79,8 @@ func withCause(ctx context.Context, err error) error {
 	return err
 }
 
-// protected calls f and turns a panic, and the end of its goroutine, into an error.
+// protected calls f and turns a panic into an error. It logs it, as it logs the end of the
+// goroutine.
 func (b bounds) protected(ctx context.Context, call saga.Call, f func(context.Context) error) (err error) {
 	returned := false
 	defer func() {
@@ -87,9 +88,7 @@ func (b bounds) protected(ctx context.Context, call saga.Call, f func(context.Co
 			return
 		}
 		p := recover()
-		if err = fmt.Errorf("panic: %v%w", p, errNoReturn); p == nil {
-			err = errEnded
-		}
+		err = fmt.Errorf("panic: %v%w", p, errNoReturn) // without a panic, the goroutine ends, and nobody gets it
 		b.logger.Error("saga: a branch panicked", "gid", call.GID, "branch", call.BranchID,
 			"kind", call.Kind, "operation", string(call.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}()

@@ -41,6 +41,9 @@ type place struct {
 func placesOf(db *gorm.DB, registry *txn.Registry) []place {
 	places := []place{{db: db, pool: registry.Pool()}}
 	for _, b := range registry.Branches() {
+		if b.Remote != nil {
+			continue // a service cleans by itself
+		}
 		pool, err := local.Pool(b.Database) // it had one when it was registered
 		i := slices.IndexFunc(places, func(at place) bool { return at.pool == pool })
 		if i < 0 || err != nil {

@@ -77,7 +77,7 @@ func (r *Recovery) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
 			return
 		}
 		if done {
-			r.Driver.Alarm(&txn.Txn{GID: f.GID, Attention: why})
+			r.Alarm(&txn.Txn{GID: f.GID, Attention: why})
 		}
 	}
 }

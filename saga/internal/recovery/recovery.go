@@ -11,7 +11,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/internal/drive"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
@@ -26,7 +25,6 @@ type Parts struct {
 	DB       *gorm.DB // of the log
 	Log      *txlog.Log
 	Builder  *txn.Builder
-	Driver   *drive.Driver
 	Life     *lifetime.Lifetime
 	InFlight *inflight.Registry
 	Warn     *warn.Logger
@@ -37,6 +35,9 @@ type Parts struct {
 
 	Workers  int // the most transactions that are driven at once
 	MaxBytes int // of one transaction; twice as many are driven at once, and one transaction more
+
+	Drive func(context.Context, *txn.Txn, *inflight.Entry) saga.State // drives a transaction once, and releases its entry
+	Alarm func(*txn.Txn)                                              // tells that a transaction was raised to attention
 }
 
 // Recovery takes over due transactions. It is safe for concurrent use.
@@ -137,7 +138,7 @@ func (r *Recovery) resume(ctx context.Context, record txlog.Record, t *txn.Txn, 
 			return
 		}
 	}
-	r.Driver.Drive(ctx, t, entry)
+	r.Drive(ctx, t, entry)
 }
 
 // presumeAbort cancels a transaction that nobody decided: its deadline has

@@ -1,0 +1,97 @@
+package decide_test
+
+import (
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/decide"
+	"github.com/tccsaga/tccsaga/saga/internal/test/parts"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// world has a Decider and branches: "a" and "b" in the log's database, "external", and
+// "remote".
+type world struct {
+	*parts.Kit
+	parts.Script
+	*decide.Decider
+	t testing.TB
+}
+
+func newWorld(t testing.TB, db *gorm.DB, maxBatch int) *world {
+	t.Helper()
+	w := &world{Kit: parts.New(t, db), t: t}
+	w.Decider = decide.New(decide.Parts{DB: db, Log: w.Kit.Log, Reader: w.Kit.Reader, Calls: w.Kit.Calls, Shared: w.Kit.Shared(maxBatch),
+		Life: w.Kit.Life, Warn: w.Kit.Warn, Instance: parts.Instance, Lease: time.Minute})
+	w.Local("a", &w.Script)
+	w.Local("b", &w.Script)
+	w.External("external", &w.Script)
+	w.Remote("remote", &w.Script)
+	return w
+}
+
+// run decides a new transaction.
+func (w *world) run(gid string, kinds ...string) (*txn.Txn, decide.Decision) {
+	w.t.Helper()
+	t := w.Prepare(gid, kinds...)
+	return t, w.Decide(w.t.Context(), t, w.Start(t))
+}
+
+// batch decides transactions of the same kinds in one batch. The decisions are in the order
+// of the gids.
+func (w *world) batch(gids []string, kinds ...string) []decide.Decision {
+	w.t.Helper()
+	transactions := make([]*txn.Txn, len(gids))
+	for i, gid := range gids {
+		transactions[i] = w.Prepare(gid, kinds...)
+	}
+	key, shared := w.Decider.Shared.Key(transactions[0].Steps)
+	if !shared {
+		w.t.Fatal("they share no commit")
+	}
+	w.Gather(key, len(gids))
+	decisions := make([]decide.Decision, len(gids))
+	done := make(chan struct{})
+	for i, t := range transactions {
+		go func() {
+			decisions[i] = w.Decide(w.t.Context(), t, w.Start(t))
+			done <- struct{}{}
+		}()
+	}
+	for range gids {
+		<-done
+	}
+	return decisions
+}
+
+// expect compares a transaction with its state in the log, its barrier rows in the log's
+// database, and the branches that are done.
+func (w *world) expect(gid string, state saga.State, rows, done string) {
+	w.t.Helper()
+	if got := w.State(gid); got != state {
+		w.t.Errorf("%s is %q, want %q", gid, got, state)
+	}
+	if got := w.Rows(w.Kit.DB, gid); got != rows {
+		w.t.Errorf("%s has the barrier rows %q, want %q", gid, got, rows)
+	}
+	if got := w.Done(gid); got != done {
+		w.t.Errorf("%s has %q done, want %q", gid, got, done)
+	}
+}
+
+func (w *world) made(want string) {
+	w.t.Helper()
+	if got := w.Made(); got != want {
+		w.t.Errorf("made %q, want %q", got, want)
+	}
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

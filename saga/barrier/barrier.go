@@ -87,7 +87,7 @@ func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB
 		// Anything that work opens on the handle, such as a plain *sql.Tx, ends with it.
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		own = work(local.Guest(ctx, db, tx))
+		own = work(local.UserHandle(ctx, db, tx))
 		return own
 	})
 	switch {

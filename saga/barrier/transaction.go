@@ -80,7 +80,7 @@ func (t *Transactions) Close() { t.kept.Close() }
 func transaction(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error, run func(context.Context, func(tx *gorm.DB) error) error) error {
 	var own error // of work, in the last run
 	err := run(ctx, func(tx *gorm.DB) error {
-		own = work(local.Guest(ctx, db, tx))
+		own = work(local.UserHandle(ctx, db, tx))
 		return own
 	})
 	switch {

@@ -24,8 +24,9 @@ var ErrUnnamed = errors.New("the log of this database has the transaction, but n
 // work together.
 //
 // Call is for a service that opens the local transaction itself. An engine in another
-// process calls its branches, and writes each branch into its log before the call. A program with an engine of its own adds a branch with the Try of
-// the transaction, for example with package tcc. For a branch that was not added, Call
+// process calls the branches of the service. It writes each branch into its log before
+// the call. A program with an engine of its own adds a branch with the Try of the
+// transaction, for example with package tcc. For a branch that was not added, Call
 // returns [ErrUnnamed].
 //
 // Open the local transaction at READ COMMITTED. At REPEATABLE READ, MySQL locks the

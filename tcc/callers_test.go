@@ -46,7 +46,7 @@ func TestTwoEnginesWithOneGID(t *testing.T) {
 					continue
 				}
 				var cancelled *saga.CancelledError
-				if !errors.As(r.err, &cancelled) || cancelled.Code != saga.CodeConflict || !strings.Contains(cancelled.Reason, "the gid is in use here by another caller") {
+				if !errors.As(r.err, &cancelled) || cancelled.Code != saga.CodeConflict || !strings.Contains(cancelled.Reason, "the gid is in use by another caller") {
 					t.Errorf("%+v, %v", r.outcome, r.err)
 				}
 				if found := engines[i].reaches(gid, saga.Cancelled); found.Attention != "" || found.Code != saga.CodeConflict {
@@ -123,10 +123,10 @@ func TestCallsThatContradictTheRow(t *testing.T) {
 			says   string
 		}{
 			"the same":          {func(*saga.Call) {}, false, true, ""},
-			"another kind":      {func(c *saga.Call) { c.Kind = "credit.out" }, false, false, "the branch is of the kind credit.hold, and the call of credit.out"},
+			"another kind":      {func(c *saga.Call) { c.Kind = "credit.out" }, false, false, "the branch is of the kind credit.hold, the call is of credit.out"},
 			"another input":     {func(c *saga.Call) { c.Payload = []byte(`{"Account":1,"Cents":6}`) }, false, false, "another payload"},
 			"another caller":    {func(c *saga.Call) { c.Caller = "log-2" }, false, false, "in use here by another caller"},
-			"no caller":         {func(c *saga.Call) { c.Caller = "" }, false, false, "one that does not say its name"},
+			"no caller":         {func(c *saga.Call) { c.Caller = "" }, false, false, "one without a name"},
 			"an old row":        {func(*saga.Call) {}, true, true, ""},
 			"an old row, other": {func(c *saga.Call) { c.Caller = "log-2" }, true, true, ""},
 		} {

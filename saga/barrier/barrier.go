@@ -13,79 +13,91 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
-// ErrUnnamed is wrapped by a Try whose transaction is in the log of the same
-// database, where no such branch is named. It would reserve something, and nobody
-// would ever confirm or cancel it.
-var ErrUnnamed = errors.New("the transaction is in the log of this database, and no such branch is named there: add it with the Try of the transaction, which names it first")
+// ErrUnnamed is wrapped by the error of a Try if the log of the same database has the
+// transaction but not the branch. The Try would reserve something that nobody ever
+// confirms or cancels.
+var ErrUnnamed = errors.New("the log of this database has the transaction, but not the branch: add the branch with the Try of the transaction")
 
 // Call writes the call into the barrier row of the branch, in the local
-// transaction tx, and returns the verdict. It neither commits nor rolls back:
-// the caller does the work if the verdict is [Run], and then commits, so that
-// the row and the work are one.
+// transaction tx, and returns the verdict. It neither commits nor rolls back. If
+// the verdict is [Run], the caller does the work. Then it commits the row and the
+// work together.
 //
-// It is for a service whose branches an engine elsewhere calls, and which opens
-// the local transaction itself: that engine has named the branch in its log
-// before it calls. A program that has the engine itself adds a branch with the Try
-// of the transaction, as package tcc has it; Call then returns [ErrUnnamed]. Open the
-// local transaction at READ COMMITTED: at REPEATABLE READ, MySQL locks the place in the
-// log where a gid would be that is not there, and PostgreSQL does not see what was begun
-// after the snapshot.
+// Call is for a service that opens the local transaction itself. An engine in another
+// process calls the branches of the service. It writes each branch into its log before
+// the call. A program with an engine of its own adds a branch with the Try of the
+// transaction, for example with package tcc. For a branch that was not added, Call
+// returns [ErrUnnamed].
+//
+// Open the local transaction at READ COMMITTED. At REPEATABLE READ, MySQL locks the
+// gap in the log if it does not have the gid, and PostgreSQL does not see a
+// transaction that was begun after the snapshot.
 //
 // The verdicts Suspended and Conflict come with an error that wraps
-// [ErrSuspended] or [ErrConflict]. A caller that wants such a call counted
-// commits all the same. After any other error the verdict is empty and the
-// caller rolls back; if the fault was a deadlock or the like, it may run its
-// local transaction again.
+// [ErrSuspended] or [ErrConflict]. Commit all the same if the call is to be
+// counted. After any other error the verdict is empty, and the caller rolls back.
+// If the error is [Transient], the caller may run its local transaction again.
 func Call(ctx context.Context, tx *gorm.DB, request Request) (Verdict, error) {
 	verdict, err := call(ctx, tx, request)
-	if err != nil {
-		return verdict, fmt.Errorf("barrier: %s of %s: %w", request.Op, request.Key, err)
+	return verdict, wrap(request, err)
+}
+
+// wrap adds the call to an error.
+func wrap(request Request, err error) error {
+	if err == nil {
+		return nil
 	}
-	return verdict, nil
+	return fmt.Errorf("barrier: %s of %s: %w", request.Op, request.Key, err)
 }
 
 // Do runs one branch call in a local transaction of its own on db, at READ
-// COMMITTED: barrier first, then work if the verdict is [Run], then the
-// commit. Deadlocks and other transient faults of the database are retried a
-// bounded number of times, so work may run more than once; only the run that
-// is committed counts.
+// COMMITTED: the barrier, then work if the verdict is [Run], then the commit. It
+// retries deadlocks and other transient faults of the database a bounded number of
+// times. So work may run more than once; only the run that is committed counts.
 //
 // The handle that work gets is a session of db on the local transaction. It sends
 // nothing more after the database has rolled back by itself, as MySQL does after a
-// deadlock, and refuses statements that would end the local transaction.
+// deadlock. It refuses statements that would end the local transaction.
 //
-// An error of work rolls all back and is returned as it is. Suspended and
-// Conflict come with an error as they do from [Call], after the count of calls
-// turned away is committed.
+// An error of work rolls everything back and is returned as it is. The verdicts
+// Suspended and Conflict come with an error, as they do from [Call]; Do commits the
+// count of calls that were turned away.
 //
-// After a connection was lost during COMMIT nobody can say whether the call
-// took effect; calling Do again finds out.
+// If the connection is lost during COMMIT, the call may or may not have taken
+// effect. Call Do again: it finds out.
 func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB) error) (Verdict, error) {
 	var verdict Verdict
-	var refused error
+	var turnedAway error
+	var own error // of work, in the last run
 	err := local.Run(ctx, db, func(tx *gorm.DB) (err error) {
+		own = nil
 		if request.Op == Try {
 			if err := named(ctx, tx, request); err != nil {
-				return fmt.Errorf("barrier: %s of %s: %w", request.Op, request.Key, err)
+				return err
 			}
 		}
-		verdict, err = Call(ctx, tx, request)
-		if refused = nil; errors.Is(err, ErrSuspended) || errors.Is(err, ErrConflict) {
-			refused = err
+		verdict, err = call(ctx, tx, request)
+		if turnedAway = nil; errors.Is(err, ErrSuspended) || errors.Is(err, ErrConflict) {
+			turnedAway = err
 			return nil
 		}
 		if err != nil || verdict != Run {
 			return err
 		}
-		// What work opens on the handle, such as a plain *sql.Tx, ends with it.
+		// Anything that work opens on the handle, such as a plain *sql.Tx, ends with it.
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		return work(local.Guest(ctx, db, tx))
+		own = work(local.UserHandle(ctx, db, tx))
+		return own
 	})
-	if err != nil {
+	switch {
+	case own != nil:
 		return "", err
+	case err != nil:
+		return "", wrap(request, err)
+	default:
+		return verdict, wrap(request, turnedAway)
 	}
-	return verdict, refused
 }
 
 func call(ctx context.Context, tx *gorm.DB, request Request) (Verdict, error) {
@@ -123,7 +135,8 @@ type row struct {
 	request Request
 }
 
-// named returns ErrUnnamed if the log is here and does not name the branch.
+// named returns ErrUnnamed if the log of this database has the transaction, but not
+// the branch.
 func named(ctx context.Context, tx *gorm.DB, request Request) error {
 	d, err := dialect.Of(tx)
 	if err != nil {
@@ -172,7 +185,7 @@ func (r row) confirm() (Verdict, error) {
 	if found, err := r.update(r.sql.turnAway, r.key()); err != nil {
 		return "", err
 	} else if !found {
-		return Conflict, fmt.Errorf("%w: Confirm came, but Try never ran", ErrConflict)
+		return Conflict, fmt.Errorf("%w: a Confirm arrived, but Try never ran", ErrConflict)
 	}
 	state, err := r.turnedAway()
 	switch {
@@ -183,7 +196,7 @@ func (r row) confirm() (Verdict, error) {
 	case state == StateConfirmed:
 		return Duplicate, nil
 	default:
-		return Conflict, fmt.Errorf("%w: Confirm came, but the branch is %s", ErrConflict, state)
+		return Conflict, fmt.Errorf("%w: a Confirm arrived, but the branch is %s", ErrConflict, state)
 	}
 }
 
@@ -192,8 +205,8 @@ func (r row) cancel() (Verdict, error) {
 	if err != nil || inserted {
 		return EmptyRollback, err
 	}
-	// The row is there and locked, and counts this call as turned away; if it
-	// is tried, the call was not, and the count is taken back.
+	// The row exists, is locked, and counts this call as turned away. If the branch
+	// is tried, the call runs, and the statement takes the count back.
 	changed, err := r.update(r.sql.cancel, r.all())
 	if err != nil {
 		return "", err
@@ -208,23 +221,24 @@ func (r row) cancel() (Verdict, error) {
 	case err != nil:
 		return "", err
 	case state == StateConfirmed:
-		return Conflict, fmt.Errorf("%w: Cancel came, but the branch is confirmed", ErrConflict)
+		return Conflict, fmt.Errorf("%w: a Cancel arrived, but the branch is confirmed", ErrConflict)
 	default:
 		return Duplicate, nil
 	}
 }
 
-// key and all are the arguments that statements take.
+// key returns the arguments of a statement that names the row alone.
 func (r row) key() []any { return []any{r.request.GID, r.request.BranchID} }
 
+// all returns the arguments of a statement that also compares or writes the call.
 func (r row) all() []any {
 	return append(r.key(), r.request.caller(), r.request.Kind, Digest(r.request.Input))
 }
 
-// insert writes a new row, or counts a call turned away on the row that is
-// there; either way the row is locked afterwards.
+// insert writes a new row, or counts a call turned away if the row exists. In both
+// cases the row is locked afterwards.
 func (r row) insert(query string) (inserted bool, err error) {
-	if r.sql.affectedTells {
+	if r.sql.countsRows {
 		// MySQL's manual, INSERT ... ON DUPLICATE KEY UPDATE: 1 row affected
 		// is an insert, 2 an update, with and without clientFoundRows.
 		return r.update(query, r.all())
@@ -243,10 +257,9 @@ func (r row) update(query string, arguments []any) (changed bool, err error) {
 	return n == 1, err
 }
 
-// turnedAway notes when a call was turned away and returns the state of the
-// row, or a conflict if the row is of another call. This transaction has written
-// the row and so locked it: even an old snapshot shows a transaction its own
-// writes.
+// turnedAway writes the time at which a call was turned away. It returns the state of
+// the row, or a conflict if the row is of another call. The local transaction has
+// written the row: so it has locked the row, and sees it even in an old snapshot.
 func (r row) turnedAway() (State, error) {
 	if _, err := r.update(r.sql.stamp, r.key()); err != nil {
 		return "", err
@@ -263,29 +276,30 @@ func (r row) turnedAway() (State, error) {
 	return state, mismatch(r.request, caller, kind, input)
 }
 
-// mismatch is a conflict if a row is of another caller, kind or input than a request.
+// mismatch returns a conflict if the caller, kind or input of a row and of a request
+// differ.
 func mismatch(request Request, caller, kind, input string) error {
 	switch {
 	case caller != "" && caller != request.caller():
-		return fmt.Errorf("%w: the gid is in use here by another caller: the row is of %s, and the call of %s; give each engine gids of its own", ErrConflict, described(caller), described(request.caller()))
+		return fmt.Errorf("%w: the gid is in use by another caller: the row is of %s, the call is of %s; give each engine gids of its own", ErrConflict, describe(caller), describe(request.caller()))
 	case kind != "" && kind != request.Kind:
-		return fmt.Errorf("%w: the branch is of the kind %s, and the call of %s", ErrConflict, kind, described(request.Kind))
+		return fmt.Errorf("%w: the branch is of the kind %s, the call is of %s", ErrConflict, kind, describe(request.Kind))
 	case input != "" && input != Digest(request.Input):
-		return fmt.Errorf("%w: the branch was called with another payload before", ErrConflict)
+		return fmt.Errorf("%w: an earlier call of the branch had another payload", ErrConflict)
 	}
 	return nil
 }
 
-// described is how a name is shown that may be missing.
-func described(name string) string {
-	if name == NoCaller || name == "" || name == "@" { // "@" precedes the names of callers from elsewhere
-		return "one that does not say its name"
+// describe returns the name of a caller or kind for an error.
+func describe(name string) string {
+	if name == NoCaller || name == "" || name == "@" { // a participant puts "@" before the names of its callers
+		return "one without a name"
 	}
 	return name
 }
 
-// one reads the only row that a query has. QueryRowContext of gorm's prepared
-// statements would panic where the connection is lost.
+// one reads the only row of a query. QueryRowContext of gorm's prepared statements
+// panics if the connection is lost.
 func (r row) one(query string, arguments []any, values ...any) error {
 	rows, err := r.pool.QueryContext(r.ctx, query, arguments...)
 	if err != nil {

@@ -2,9 +2,9 @@
 // arrive in the wrong order.
 //
 // A branch of a transaction has one row in the table saga_barrier, in the
-// database where the branch does its work. Every call of the branch writes that
-// row first, in the same local transaction as its work, and the row says what
-// to do: the [Verdict].
+// database where the branch does its work. Every call of the branch writes this
+// row first, in the same local transaction as its work. The row determines what
+// the call has to do: the [Verdict].
 //
 //	call     row before             verdict         row after
 //	Try      none                   Run             tried
@@ -21,38 +21,38 @@
 //	any      of another caller,     Conflict        same
 //	         kind or input
 //
-// The row keeps whose call wrote it, of which kind, and a digest of the input. A call
-// that differs in one of these is of another transaction with the same gid, or of
-// another plan, and does nothing. Rows that version 1 of the schema has written say
-// nothing of these and take every call. A caller that does not say its name, such as a
-// DTM server, is one of its own. A service's rows are never those of an engine in the
-// same database.
+// The row keeps the caller, the kind of branch, and a digest of the input. A call
+// with another caller, kind or input belongs to another transaction with the same
+// gid, or to another plan. It does nothing. Rows of version 1 of the schema lack
+// these values and match every call. All callers without a name, such as DTM
+// servers, count as one caller. A row that a participant writes never matches a
+// call of an engine in the same database.
 //
-// An empty rollback is a Cancel that comes although Try never ran: there is
-// nothing to give back. It leaves the row suspended, so that a Try that was
-// only late is refused when it comes and its reservation does not hang for
-// ever. A Try and a Cancel in flight together meet on the row's primary key;
-// the database lets one go first, and the table holds for that order.
+// An empty rollback is a Cancel that arrives although Try never ran: there is
+// nothing to give back. It leaves the row suspended. A Try that arrives later is
+// refused, so its reservation does not stay for ever. If a Try and a Cancel arrive
+// at the same time, the primary key of the row makes one of them wait for the
+// other, and the table holds for this order.
 //
-// # Write first, look afterwards
+// # Write first, read afterwards
 //
-// No call reads the row and then decides. SELECT ... FOR UPDATE of a missing
-// row and then INSERT deadlocks under MySQL's REPEATABLE READ, where two such
-// locks on the same gap do not exclude each other, and under READ COMMITTED it
-// excludes nobody. So a call inserts or updates first, and only when that
-// changed nothing, or found the row, it looks at the row that it has locked by
-// then. This holds at every isolation level; [Do] asks for READ COMMITTED,
-// which locks least.
+// No call reads the row first and then decides. SELECT ... FOR UPDATE of a missing
+// row, followed by an INSERT, deadlocks under MySQL's REPEATABLE READ, because two
+// such locks on the same gap do not exclude each other. Under READ COMMITTED, the
+// SELECT excludes nobody. So a call inserts or updates first. If that changed
+// nothing, or found the row, the call reads the row, which it has locked by then.
+// This is correct at every isolation level. [Do] uses READ COMMITTED, which locks
+// least.
 //
 // # Turned away
 //
 // The row counts the calls that did not run: duplicates, late Trys and
 // conflicts. The count is part of the local transaction: if the caller rolls
-// back, the call leaves no trace. [Do] commits it.
+// back, the call leaves no trace. [Do] commits the count.
 //
 // # Under way
 //
-// An engine notes in the row that it is calling a branch that acts on something other
-// than a database: the operation, by whom, since when, and until when it may run at the
-// latest; see [UnderWay]. A Cancel waits for a Try that is under way.
+// Before an engine calls a branch that acts on something other than a database, it
+// marks the call in the row: the operation, the instance of the engine, the start,
+// and the latest end; see [UnderWay]. A Cancel waits for a Try that is under way.
 package barrier

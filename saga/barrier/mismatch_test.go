@@ -20,9 +20,9 @@ func TestMismatchCells(t *testing.T) {
 			change func(*barrier.Request)
 			says   string
 		}{
-			"another caller": {func(r *barrier.Request) { r.Caller = "log-2" }, "the row is of log-1, and the call of log-2"},
-			"no caller":      {func(r *barrier.Request) { r.Caller = "" }, "the row is of log-1, and the call of one that does not say its name"},
-			"another kind":   {func(r *barrier.Request) { r.Kind = "message" }, "the branch is of the kind stock, and the call of message"},
+			"another caller": {func(r *barrier.Request) { r.Caller = "log-2" }, "the row is of log-1, the call is of log-2"},
+			"no caller":      {func(r *barrier.Request) { r.Caller = "" }, "the row is of log-1, the call is of one without a name"},
+			"another kind":   {func(r *barrier.Request) { r.Kind = "message" }, "the branch is of the kind stock, the call is of message"},
 			"no kind":        {func(r *barrier.Request) { r.Kind = "" }, "the branch is of the kind stock"},
 			"another input":  {func(r *barrier.Request) { r.Input = []byte("6") }, "another payload"},
 			"no input":       {func(r *barrier.Request) { r.Input = nil }, "another payload"},

@@ -2,10 +2,9 @@ package barrier
 
 import "github.com/tccsaga/tccsaga/saga/internal/dialect"
 
-// queries are the statements on the barrier row in one dialect. An insert takes
-// gid, branch id, caller, kind and input; an update of a row that has to match
-// the request, gid, branch id, caller, kind and input; the others, gid and branch
-// id.
+// queries are the statements on the barrier row in one dialect. An insert, and an
+// update of a row that has to match the request, take gid, branch id, caller, kind and
+// input. The others take gid and branch id.
 type queries struct {
 	insertTried     string
 	insertSuspended string
@@ -17,20 +16,21 @@ type queries struct {
 	look            string // takes the gid alone
 	unnamed         string
 
-	affectedTells bool // the affected rows of an insert tell it from an update; else it returns turned_away
+	countsRows bool // an insert affects one row and an update two; otherwise both return turned_away
 }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const where = ` WHERE gid = ? AND branch_id = ?`
-	// Rows from before the barrier knew callers match every request.
+	// Rows of version 1 of the schema have no caller, kind and input, and match every
+	// request.
 	const ours = where + ` AND caller IN (?, '') AND kind IN (?, '') AND input IN (?, '')`
 	onConflict := ` ON CONFLICT (gid, branch_id) DO UPDATE SET turned_away = saga_barrier.turned_away + 1`
-	seen := ` RETURNING turned_away`
+	returning := ` RETURNING turned_away`
 	if d == dialect.MySQL {
-		onConflict, seen = ` ON DUPLICATE KEY UPDATE turned_away = turned_away + 1`, ``
+		onConflict, returning = ` ON DUPLICATE KEY UPDATE turned_away = turned_away + 1`, ``
 	}
-	// The caller's local transaction may have a snapshot from before the transaction
-	// was begun: MySQL has one by default.
+	// A locking read sees the latest commit. The local transaction may have an older
+	// snapshot, as by default on MySQL.
 	share := ``
 	if d == dialect.MySQL {
 		share = ` LOCK IN SHARE MODE`
@@ -41,9 +41,9 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			FROM saga_barrier WHERE gid = ?`
 	return queries{
 		insertTried: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, tried_at)
-			VALUES (?, ?, 'tried', ?, ?, ?, {now})` + onConflict + seen),
+			VALUES (?, ?, 'tried', ?, ?, ?, {now})` + onConflict + returning),
 		insertSuspended: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, cancelled_at)
-			VALUES (?, ?, 'suspended', ?, ?, ?, {now})` + onConflict + seen),
+			VALUES (?, ?, 'suspended', ?, ?, ?, {now})` + onConflict + returning),
 		confirm:  d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}` + ours + ` AND state = 'tried'`),
 		cancel:   d.SQL(`UPDATE saga_barrier SET state = 'cancelled', cancelled_at = {now}, turned_away = turned_away - 1` + ours + ` AND state = 'tried'`),
 		turnAway: d.SQL(`UPDATE saga_barrier SET turned_away = turned_away + 1` + where),
@@ -52,6 +52,6 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		look:     d.SQL(look + ` ORDER BY branch_id`),
 		unnamed: d.SQL(`SELECT COUNT(*) FROM saga_transactions WHERE gid = ?
 			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?` + share + `)` + share),
-		affectedTells: d == dialect.MySQL,
+		countsRows: d == dialect.MySQL,
 	}
 })

@@ -10,7 +10,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// State is what a barrier row says that its branch has done.
+// State says what a branch has done, according to its barrier row.
 type State string
 
 // The states.
@@ -18,45 +18,53 @@ const (
 	StateTried     State = "tried"     // Try ran
 	StateConfirmed State = "confirmed" // Try and Confirm ran
 	StateCancelled State = "cancelled" // Try and Cancel ran
-	StateSuspended State = "suspended" // Cancel came and Try had not run: an empty rollback
+	StateSuspended State = "suspended" // Cancel arrived and Try had not run: an empty rollback
 )
 
-// Row is a barrier row, for people who want to know what happened. Times are
-// the database's; a zero time is of a step that did not happen.
+// Row is a barrier row, for people who want to know what happened. Times are by the
+// database's clock. A step that did not happen has the zero time.
 type Row struct {
 	Key
 	State        State     `json:"state"`
-	Caller       string    `json:"caller,omitempty"` // whose calls they are: the id of an engine's log; "-" if it did not say
+	Caller       string    `json:"caller,omitempty"` // the id of the log of the calling engine; "-" if the caller has no name
 	Kind         string    `json:"kind,omitempty"`   // kind of branch
-	Input        string    `json:"input,omitempty"`  // of the payload; see [Digest]
+	Input        string    `json:"input,omitempty"`  // digest of the payload; see [Digest]
 	TriedAt      time.Time `json:"tried_at,omitzero"`
 	ConfirmedAt  time.Time `json:"confirmed_at,omitzero"`
-	CancelledAt  time.Time `json:"cancelled_at,omitzero"`   // also when an empty rollback came
+	CancelledAt  time.Time `json:"cancelled_at,omitzero"`   // also of an empty rollback
 	TurnedAway   int       `json:"turned_away"`             // calls that did not run: repeated, late or in conflict
-	TurnedAwayAt time.Time `json:"turned_away_at,omitzero"` // when the last of them came
+	TurnedAwayAt time.Time `json:"turned_away_at,omitzero"` // the time of the last of them
 	UnderWay     *UnderWay `json:"under_way,omitempty"`     // nil if no call is known to be under way
 }
 
-// UnderWay is a call that is under way, or whose end nobody knows: of a branch
-// that acts on something other than a database.
+// UnderWay is a call that is under way, or a call without a known result. Only a branch
+// that acts on something other than a database has one.
 type UnderWay struct {
 	Op    Op            `json:"op"`
-	By    string        `json:"by"`    // the instance that makes it
+	By    string        `json:"by"`    // the instance that makes the call
 	Since time.Time     `json:"since"` // by the database's clock
-	Until time.Time     `json:"until"` // it is over then, at the latest
-	Left  time.Duration `json:"-"`     // until then, when the row was read; not positive if it is over
+	Until time.Time     `json:"until"` // the latest end of the call
+	Left  time.Duration `json:"-"`     // from the reading of the row to Until; not positive if Until has passed
 }
 
-// Look returns the barrier rows of a transaction in the database db, by branch
-// id. It locks nothing and changes nothing: it is for people.
+// Look returns the barrier rows of a transaction in the database db, ordered by branch
+// id. It locks nothing and changes nothing. It is for people.
 func Look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
+	found, err := look(ctx, db, gid)
+	if err != nil {
+		return nil, fmt.Errorf("barrier: look at %s: %w", gid, err)
+	}
+	return found, nil
+}
+
+func look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
 	d, err := dialect.Of(db)
 	if err != nil {
-		return nil, fmt.Errorf("barrier: %w", err)
+		return nil, err
 	}
 	rows, err := db.Statement.ConnPool.QueryContext(ctx, statements[d].look, gid)
 	if err != nil {
-		return nil, fmt.Errorf("barrier: reading the rows of %s: %w", gid, err)
+		return nil, err
 	}
 	defer rows.Close()
 	var found []Row
@@ -66,7 +74,7 @@ func Look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
 		var since, until, left, triedAt, confirmedAt, cancelledAt, turnedAwayAt int64
 		if err := rows.Scan(&r.BranchID, &r.State, &r.Caller, &r.Kind, &r.Input, &call.Op, &call.By, &since, &until, &left,
 			&triedAt, &confirmedAt, &cancelledAt, &r.TurnedAway, &turnedAwayAt); err != nil {
-			return nil, fmt.Errorf("barrier: reading the rows of %s: %w", gid, err)
+			return nil, err
 		}
 		r.TriedAt, r.ConfirmedAt = dialect.Time(triedAt), dialect.Time(confirmedAt)
 		r.CancelledAt, r.TurnedAwayAt = dialect.Time(cancelledAt), dialect.Time(turnedAwayAt)
@@ -79,7 +87,7 @@ func Look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
 	return found, rows.Err()
 }
 
-// Matches reports whether the row is of the caller, kind and input of a request.
+// Matches reports whether the row has the caller, kind and input of a request.
 func (r Row) Matches(request Request) bool {
 	return mismatch(request, r.Caller, r.Kind, r.Input) == nil
 }
@@ -95,14 +103,14 @@ func (r Row) Explain() string {
 	case StateCancelled:
 		text = "Try had reserved and Cancel has given the reservation back; this is final"
 	case StateSuspended:
-		text = "Cancel came although Try had not run (an empty rollback); nothing was reserved, and a Try that comes late is refused"
+		text = "Cancel arrived although Try had not run (an empty rollback); nothing was reserved, and a late Try is refused"
 	default:
 		text = fmt.Sprintf("unknown state %q", string(r.State))
 	}
 	if u := r.UnderWay; u != nil && u.Left > 0 {
-		text = fmt.Sprintf("a %s is under way since %s, by %s, and over at %s at the latest", u.Op, u.Since.Format(time.RFC3339), u.By, u.Until.Format(time.RFC3339))
+		text = fmt.Sprintf("a %s is under way since %s, made by %s, and ends at %s at the latest", u.Op, u.Since.Format(time.RFC3339), u.By, u.Until.Format(time.RFC3339))
 	} else if u != nil {
-		text += fmt.Sprintf("; how a %s of %s ended, by %s, is not known", u.Op, u.Since.Format(time.RFC3339), u.By)
+		text += fmt.Sprintf("; the result of a %s by %s at %s is not known", u.Op, u.By, u.Since.Format(time.RFC3339))
 	}
 	if r.TurnedAway > 0 {
 		text += fmt.Sprintf("; calls turned away as repeated, late or in conflict: %d", r.TurnedAway)

@@ -19,7 +19,7 @@ const (
 	Cancel  Op = "cancel"  // gives the reservation back
 )
 
-// Verdict says what a branch call has to do. The zero Verdict is none: it
+// Verdict says what a branch call has to do. The zero Verdict is no verdict, and
 // comes with an error.
 type Verdict string
 
@@ -29,24 +29,24 @@ const (
 	Run Verdict = "run"
 	// Duplicate: the operation was done before; do nothing, and succeed.
 	Duplicate Verdict = "duplicate"
-	// Suspended: a Try that comes after its Cancel; do nothing, and fail. It
-	// comes with ErrSuspended.
+	// Suspended: a Try arrived after its Cancel; do nothing, and fail. It comes
+	// with ErrSuspended.
 	Suspended Verdict = "suspended"
 	// EmptyRollback: a Cancel without a Try; there is nothing to give back. Do
 	// nothing, and succeed.
 	EmptyRollback Verdict = "empty rollback"
 	// Conflict: a Confirm without a Try or after a Cancel, a Cancel after a
-	// Confirm, or a call of another caller, kind or input than the row was
-	// written for; do nothing, and fail. It comes with ErrConflict.
+	// Confirm, or a call with another caller, kind or input than the row; do
+	// nothing, and fail. It comes with ErrConflict.
 	Conflict Verdict = "conflict"
 )
 
-// ErrSuspended is wrapped by the error of a Try that came after its Cancel.
-var ErrSuspended = errors.New("the branch was cancelled before this Try came: it is suspended and the Try refused")
+// ErrSuspended is wrapped by the error of a Try that arrived after its Cancel.
+var ErrSuspended = errors.New("the branch was cancelled before this Try arrived: the Try is refused")
 
-// ErrConflict is wrapped by the error of a call that contradicts what the barrier
-// knows of the branch: what it has done, whose it is, of which kind, or with which
-// input. A repetition does not help; a person has to look.
+// ErrConflict is wrapped by the error of a call that contradicts the barrier row of
+// the branch: its state, caller, kind or input. A repetition does not help; a person
+// has to look.
 var ErrConflict = errors.New("the call contradicts what the branch has done")
 
 // Key names a branch of a transaction.
@@ -55,29 +55,30 @@ type Key struct {
 	BranchID string `json:"branch_id"` // the branch within it, at most MaxBranchID characters
 }
 
-// Request is one call of a branch, as the barrier has to know it.
+// Request describes one call of a branch to the barrier.
 type Request struct {
 	Key
 	Op Op
 
-	// Caller names the engine whose call it is: the id of its log, the same for
-	// all its instances; at most MaxCaller characters. Two engines that use the
-	// same gid are told apart by it. Empty if the caller does not say.
+	// Caller names the calling engine by the id of its log, which is the same for
+	// all its instances. It has at most MaxCaller characters. It distinguishes two
+	// engines that use the same gid. Empty if the caller has no name.
 	Caller string
 
-	// Kind is the kind of branch, and Input the payload of the call. All calls
-	// of one branch have the same.
+	// Kind is the kind of branch, and Input the payload of the call. Both are the
+	// same in all calls of one branch.
 	Kind  string
 	Input []byte
 }
 
-// MaxCaller is the most characters of a [Request.Caller], MaxKind of a Kind.
+// MaxCaller is the most characters of a [Request.Caller], and MaxKind of a
+// [Request.Kind].
 const (
 	MaxCaller = 128
 	MaxKind   = 64
 )
 
-// Validate says what is wrong with the request, if anything.
+// Validate returns an error that says what is wrong with the request, or nil.
 func (r Request) Validate() error {
 	if err := r.Key.Validate(); err != nil {
 		return err
@@ -98,21 +99,22 @@ func (r Request) Validate() error {
 	return nil
 }
 
-// NoCaller is the [Row.Caller] of a call that did not say whose it is. A row from
-// before the barrier knew callers has none at all.
+// NoCaller is the [Row.Caller] of a call without a caller. A row of version 1 of the
+// schema has an empty Caller.
 const NoCaller = "-"
 
 func (r Request) caller() string { return cmp.Or(r.Caller, NoCaller) }
 
-// Digest is what a barrier row keeps of an input: the first half of its SHA-256,
-// in hexadecimal.
+// Digest returns the digest of an input that a barrier row keeps: the first half of
+// its SHA-256, in hexadecimal.
 func Digest(input []byte) string {
 	sum := sha256.Sum256(input)
 	return hex.EncodeToString(sum[:len(sum)/2])
 }
 
-// Limits of the parts of a [Key], in characters. Both are non-empty printable
-// ASCII without spaces, because they stand in logs, URLs and message ids.
+// Limits of the parts of a [Key], in characters. Both parts are not empty. They have
+// printable ASCII characters without spaces and slashes, because they appear in logs,
+// URLs and message ids.
 const (
 	MaxGID      = 128
 	MaxBranchID = 32
@@ -121,7 +123,7 @@ const (
 // String returns "gid/branch".
 func (k Key) String() string { return k.GID + "/" + k.BranchID }
 
-// Validate says what is wrong with the key, if anything.
+// Validate returns an error that says what is wrong with the key, or nil.
 func (k Key) Validate() error {
 	if err := validateID("gid", k.GID, MaxGID); err != nil {
 		return err
@@ -129,7 +131,8 @@ func (k Key) Validate() error {
 	return validateID("branch id", k.BranchID, MaxBranchID)
 }
 
-// ValidateGID says what is wrong with a transaction's gid, if anything.
+// ValidateGID returns an error that says what is wrong with the gid of a transaction,
+// or nil.
 func ValidateGID(gid string) error { return validateID("gid", gid, MaxGID) }
 
 func validateID(what, id string, most int) error {

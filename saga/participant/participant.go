@@ -1,9 +1,11 @@
-// Package participant has branches that an engine in another process calls, and keeps
-// their barrier. Package remote puts a participant behind HTTP.
+// Package participant is for a service without an engine of its own. A [Participant] has
+// branches that an engine in another process calls, and keeps their barrier rows. Package
+// remote serves a participant over HTTP.
 package participant
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -18,14 +20,13 @@ import (
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
-// Participant has branches that an orchestrator in another process calls, and
-// keeps their barrier. Package remote puts one behind HTTP. It is safe for
-// concurrent use.
+// Participant has the branches of one service, and keeps their barrier rows. It is safe
+// for concurrent use.
 type Participant struct {
 	db       *gorm.DB
 	registry *txn.Registry
 	calls    *call.Caller
-	minAge   time.Duration // of what Clean removes
+	minAge   time.Duration // of the rows that Clean removes
 }
 
 var _ saga.Registrar = (*Participant)(nil)
@@ -35,20 +36,29 @@ type Config struct {
 	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
 	CallTimeout time.Duration
 
-	// MaxDelay is how long after it was made a call may still come, such as one
-	// that somebody has recorded and repeats. Clean removes nothing that is
-	// younger. Defaults to 0; package remote derives it from its signatures.
+	// MaxDelay is the longest time between the sending of a call and its arrival,
+	// for example of a call that somebody has recorded and sends again. Clean
+	// removes nothing that is younger. Defaults to 0; package remote derives it from
+	// the lifetime of its signatures.
 	MaxDelay time.Duration
 
-	// Logger takes what goes wrong. Defaults to [slog.Default].
+	// Logger logs errors. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 
-// New returns a participant whose barrier is in db, unless a branch
-// has another database, where the barrier is then. It checks the schema.
+// New returns a participant with its barrier rows in db. For a branch with another
+// database, the rows are in that database. New checks the schema of db.
 func New(ctx context.Context, db *gorm.DB, config Config) (*Participant, error) {
 	p, err := open(ctx, db, config)
-	return p, txn.Wrap("participant", "", err)
+	return p, wrap("new", err)
+}
+
+// wrap adds the package and the operation to an error.
+func wrap(operation string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("participant: %s: %w", operation, err)
 }
 
 func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error) {
@@ -75,79 +85,78 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 	return &Participant{
 		db:       db,
 		registry: registry,
-		calls:    call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: uuid.NewString(), Prefix: fromElsewhere}),
+		calls:    call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: uuid.NewString(), Prefix: callerPrefix}),
 		minAge:   2*config.CallTimeout + config.MaxDelay,
 	}, nil
 }
 
-// Register makes a kind of branch known; see [saga.Registrar].
+// Register registers a kind of branch; see [saga.Registrar].
 func (p *Participant) Register(b saga.Branch) error {
 	registered, err := txn.NewBranch(b, nil)
 	switch {
 	case err != nil:
 	case registered.Remote != nil:
-		err = txn.Invalid("it lives in another service, whose engine can call it there")
+		err = txn.Invalid("the branch is in another service: register it there")
 	default:
 		err = p.registry.Add(context.Background(), registered)
 	}
-	return txn.Wrap("register", b.Kind(), err)
+	return wrap(fmt.Sprintf("register %.64s", b.Kind()), err)
 }
 
 // Call makes one call of a branch, with the barrier, in a local transaction. A
-// call that was made before succeeds and does nothing.
+// repeated call succeeds and does nothing.
 //
-// The error of a Try wraps a [saga.Rejection] if the branch said no, and
-// [barrier.ErrSuspended] if the branch was cancelled before: both are final. A
-// Confirm or Cancel that contradicts what the branch has done wraps
-// [barrier.ErrConflict]. A call that is under way, or has an unknown outcome,
-// wraps [saga.ErrOngoing]. [saga.ErrUnknownKind] and [saga.ErrInvalid] are of calls that cannot
-// be made here. After any other error the call may be repeated.
+// The error of a Try wraps a [*saga.Rejection] if the branch rejects it, and
+// [barrier.ErrSuspended] if it arrives after its Cancel. Both are final. The error of a
+// call that contradicts the barrier row wraps [barrier.ErrConflict]. The error of a call
+// that is under way, or has an unknown outcome, wraps [saga.ErrOngoing]. A call that the
+// participant cannot make wraps [saga.ErrUnknownKind] or [saga.ErrInvalid]. After any
+// other error the call may be repeated. Errors of the branch are returned as they are.
 func (p *Participant) Call(ctx context.Context, c saga.Call) error {
 	if err := c.Key().Validate(); err != nil {
-		return txn.Invalid("%w", err)
+		return wrap("call", txn.Invalid("%w", err))
 	}
 	switch c.Op {
 	case barrier.Try, barrier.Confirm, barrier.Cancel:
 	default:
-		return txn.Invalid("unknown operation %q", string(c.Op))
+		return wrap("call", txn.Invalid("unknown operation %q", string(c.Op)))
 	}
 	b, err := p.registry.Branch(c.Kind)
 	if err != nil {
-		return err
+		return wrap("call", err)
 	}
 	return p.calls.Apart(ctx, b, c)
 }
 
-// fromElsewhere precedes the names of callers in the barrier rows of a participant: a
-// row of an engine in the same database is never one of a call from elsewhere.
-const fromElsewhere = "@"
+// callerPrefix begins the names of callers in the barrier rows of a participant. So the
+// row of a participant never matches a call of an engine in the same database.
+const callerPrefix = "@"
 
-// Barrier returns the barrier rows of a transaction in the participant's
-// database, for people who want to know what happened.
+// Barrier returns the barrier rows of a transaction in the participant's database. It is
+// for people who want to know what happened.
 func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, error) {
 	return barrier.Look(ctx, p.db, gid)
 }
 
-// Clean removes, in every database of the participant, the barrier rows of
-// transactions all of whose branches there are final for longer than age, and the
-// rows that the branches keep of them. It works in small batches and returns the
-// number of removed transactions. Call it regularly, for example every hour: the
-// participant does not know when a transaction ends elsewhere.
+// Clean removes old transactions from every database of the participant: their barrier
+// rows, and the rows that their branches keep. A transaction is old if all its branches
+// in the database have been final for longer than age. Clean works in small batches and
+// returns the number of removed transactions. Call it regularly, for example every hour:
+// the participant does not learn when a transaction ends.
 //
-// A call that comes after Clean finds no row: a Try would run, and nothing would
-// cancel it; a Confirm would be a conflict. So choose an age longer than any call
-// can take to arrive or be repeated, such as the longest time for which an
-// orchestrator might be down. Clean refuses an age below twice the CallTimeout
-// plus the MaxDelay. It leaves rows that the log of an orchestrator in the same
-// database still names.
+// A call that arrives after Clean finds no row: a Try runs and is never cancelled, and a
+// Confirm is a conflict. So choose an age that is longer than any call can be late, for
+// example the longest time for which an engine may be down. Clean refuses an age below
+// twice the CallTimeout plus the MaxDelay. It leaves rows of transactions that are in the
+// log of an engine in the same database.
 //
-// A branch whose Clean fails, panics, or does not return within the CallTimeout keeps
-// the transactions of its kind, and Clean goes on with the others. It returns such
-// errors in the end.
+// If the Clean of a branch fails, panics, or does not return within the CallTimeout, the
+// transactions with this kind of branch stay, and Clean continues with the others. It
+// returns such errors at the end.
 func (p *Participant) Clean(ctx context.Context, age time.Duration) (removed int, err error) {
 	if age < p.minAge {
-		return 0, txn.Wrap("clean", "", txn.Invalid("the age is %s, it must be at least %s, so that no late or repeated Try comes after it", age, p.minAge))
+		return 0, wrap("clean", txn.Invalid("the age is %s, it must be at least %s, so that no late or repeated Try arrives after Clean", age, p.minAge))
 	}
 	removed, err = clean.Hosted(ctx, p.db, p.registry, p.calls, age)
-	return removed, txn.Wrap("clean", "", err)
+	return removed, wrap("clean", err)
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// maxLogged is the most bytes of an error in a log line, and maxShown of a part
-// of a request.
+// maxLogged is the most bytes of an error in a log line. maxShown is the most bytes of a
+// part of a request.
 const maxLogged, maxShown = 2000, 200
 
-// answer writes the answer to a request whose outcome is err. It shows what the
-// branch said to the caller, and no other error: that goes to the log, under an
-// id that the answer has.
+// answer writes the answer to a request with the outcome err. It passes on the texts of
+// the branch. The text of any other error goes to the log, with an error id that the
+// answer has too.
 func (x *exchange) answer(err error) {
 	status, reply := x.reply(err)
 	header := x.w.Header()
@@ -45,16 +45,16 @@ func (x *exchange) answer(err error) {
 	wire.WriteBody(x.w, status, body)
 }
 
-// dropBody keeps the server from reading the rest of a body to get at the next
-// request, for which it would otherwise wait, before and after the answer.
+// dropBody keeps the server from waiting for the rest of a body, before and after the
+// answer, to find the next request behind it.
 func (x *exchange) dropBody() {
-	if x.r.ProtoMajor == 1 { // HTTP/2 resets the stream alone
+	if x.r.ProtoMajor == 1 { // HTTP/2 resets only the stream
 		x.w.Header().Set("Connection", "close")
 	}
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
 }
 
-// reply is what is answered to a request whose outcome is err.
+// reply returns the answer to a request with the outcome err.
 func (x *exchange) reply(err error) (status int, reply wire.Reply) {
 	status = statusOf(x.call.Op, err)
 	var rejection *saga.Rejection
@@ -87,7 +87,7 @@ func (x *exchange) reply(err error) (status int, reply wire.Reply) {
 	case status == http.StatusTooEarly:
 		reply.Message = "the call is not at its end"
 	case status == http.StatusServiceUnavailable:
-		reply.Message = "the call took too long, or was broken off"
+		reply.Message = "the call took too long, or was interrupted"
 	default:
 		reply.Message = "the call failed"
 	}
@@ -109,7 +109,7 @@ func (x *exchange) logFailed(id string, err error) {
 		slog.String("caller", x.call.Caller), slog.String("error", wire.Clip(err.Error(), maxLogged)))
 }
 
-// logRefused logs a refused request. Nothing in it was checked.
+// logRefused logs a refused request. Its content is not checked.
 func (x *exchange) logRefused(status int, err error) {
 	missed, log := x.host.refused.next(time.Now())
 	if !log {
@@ -119,8 +119,8 @@ func (x *exchange) logRefused(status int, err error) {
 		slog.String("path", wire.Clip(x.r.URL.Path, maxShown)), slog.String("error", wire.Clip(err.Error(), maxLogged)), slog.Int64("more_like_it", missed))
 }
 
-// statusOf maps the outcome of a call. A Confirm or Cancel is never answered
-// 409: there is nothing that it could refuse.
+// statusOf returns the status for the outcome of a call. A Confirm or Cancel is never
+// answered 409, because it cannot reject anything.
 func statusOf(op barrier.Op, err error) int {
 	var rejection *saga.Rejection
 	var refused *refusal

@@ -17,40 +17,40 @@ import (
 
 // HostConfig configures a [Host]. It needs Name and Keys, or AllowUnsigned.
 type HostConfig struct {
-	// Name says which service this is: 1 to 64 letters, digits, dots, dashes and
-	// underscores, the same in the [ServiceConfig] of every caller. A signature
-	// is good for one name only, so that a request to one service cannot be
-	// repeated to another one with the same keys. Required with Keys.
+	// Name is the name of the service: 1 to 64 letters, digits, dots, dashes and
+	// underscores, the same as in the [ServiceConfig] of every caller. A signature
+	// is valid for one name only, so nobody can send a request for one service to
+	// another one with the same keys. Required with Keys.
 	Name string
 
-	// Keys are the keys that a request may be signed with; any other request is
-	// refused.
+	// Keys are the keys for signatures. A request that is not signed with one of
+	// them is refused.
 	Keys []Key
 
-	// AllowUnsigned lets every request in, and excludes Keys. Then only the
-	// network, or mutual TLS, keeps others out. A DTM server needs it, because
-	// it does not sign.
+	// AllowUnsigned accepts requests without a signature. Then only the network, or
+	// mutual TLS, keeps others out. A host that a DTM server calls needs it, because
+	// a DTM server does not sign. It excludes Keys.
 	AllowUnsigned bool
 
-	// Window is for how long one signature is good, from the first moment to
-	// the last. A tenth of it is for callers whose clocks are ahead of this
-	// host's; the rest is for clocks behind and for the way. Within it a request
-	// may come again, and the barrier knows it. Defaults to 5 minutes; at least
-	// 10 seconds, because a signature has whole seconds.
+	// Window is the time for which one signature is valid. A tenth of it is for
+	// callers with clocks ahead of the host's. The rest is for callers with clocks
+	// behind, and for the transmission. A request that arrives again within the
+	// Window has no second effect, because of the barrier. Defaults to 5 minutes.
+	// The minimum is 10 seconds, because a signature has whole seconds.
 	Window time.Duration
 
 	// MaxPayload is the most bytes of a request's body. Defaults to 1 MiB.
 	MaxPayload int64
 
-	// MaxConcurrent is the most requests whose bodies are read, or that are
-	// called, at the same time. Beyond it, a request waits for a second, unread,
-	// and is then answered 503. Requests without a valid signature are refused
-	// before that and do not count. MaxConcurrent times MaxPayload bounds the
-	// memory that bodies take. Defaults to 256.
+	// MaxConcurrent is the most requests that are read or called at the same time.
+	// Beyond it, a request waits for a second, before its body is read, and is then
+	// answered 503. With Keys, requests without a valid signature are refused before
+	// that and do not count. MaxConcurrent times MaxPayload bounds the memory of all bodies.
+	// Defaults to 256.
 	MaxConcurrent int
 
-	// ReadTimeout bounds the reading of one body; a shorter ReadTimeout of the
-	// [http.Server] holds as well. It needs a ResponseWriter that supports
+	// ReadTimeout bounds the time to read one body. A shorter ReadTimeout of the
+	// [http.Server] takes precedence. It needs a ResponseWriter that supports
 	// [http.ResponseController.SetReadDeadline], as those of net/http and gin do.
 	// Defaults to 10 seconds.
 	ReadTimeout time.Duration
@@ -58,13 +58,12 @@ type HostConfig struct {
 	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
 	CallTimeout time.Duration
 
-	// Logger takes what goes wrong. Defaults to [slog.Default].
+	// Logger logs errors and refused requests. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 
-// Host has the branches of a service, and their barrier, and lets others call
-// them over HTTP. Register branches with it as with an engine, and mount it: the
-// last part of the path is the kind of branch.
+// Host is a participant that serves its branches over HTTP. Register branches with it as
+// with an engine, and mount it. The last part of the path is the kind of branch.
 //
 //	mux.Handle("/branches/", host)                         // net/http
 //	router.POST("/branches/:kind", gin.WrapH(host))        // gin
@@ -76,7 +75,7 @@ type Host struct {
 	verifier verifier
 	now      func() time.Time
 	slots    chan struct{} // of MaxConcurrent requests
-	queue    time.Duration // how long a request waits for a slot
+	queue    time.Duration // the longest wait for a slot
 	refused  refusals
 }
 
@@ -90,13 +89,12 @@ const (
 	defaultQueue = time.Second
 )
 
-// NewHost returns a host with its barrier in db, where the schema of package sql
-// has to be installed. An error wraps [saga.ErrInvalid] if the configuration is
-// wrong.
+// NewHost returns a host with its barrier in db. Package schema installs the schema in
+// db. The error wraps [saga.ErrInvalid] if the configuration is wrong.
 func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error) {
 	config, err := config.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("remote: host: %w", err)
+		return nil, fmt.Errorf("remote: new host: %w", err)
 	}
 	h := &Host{
 		config:   config,
@@ -109,7 +107,7 @@ func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error)
 		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Logger: config.Logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("remote: host: %w", err)
+		return nil, fmt.Errorf("remote: new host: %w", err)
 	}
 	return h, nil
 }
@@ -120,7 +118,7 @@ func (c HostConfig) withDefaults() (HostConfig, error) {
 	}
 	switch {
 	case len(c.Keys) == 0 && !c.AllowUnsigned:
-		return c, fmt.Errorf("%w: there are no Keys, so that anybody could call: give it Keys, or set AllowUnsigned if the network keeps others out", saga.ErrInvalid)
+		return c, fmt.Errorf("%w: there are no Keys, so anybody could call: set Keys, or AllowUnsigned if the network keeps others out", saga.ErrInvalid)
 	case len(c.Keys) > 0 && c.AllowUnsigned:
 		return c, fmt.Errorf("%w: Keys and AllowUnsigned exclude each other", saga.ErrInvalid)
 	case c.Window < 0 || c.MaxPayload < 0 || c.MaxConcurrent < 0 || c.ReadTimeout < 0:
@@ -147,10 +145,10 @@ func (c HostConfig) withDefaults() (HostConfig, error) {
 	return c, nil
 }
 
-// maxDelay is how long after a call a captured request for it can still run. A
-// signature is good for a Window. The clocks of the caller, of the replicas of
-// the host, and of the database may differ by another one. Then the request may
-// wait, and be read. Without signatures there is no such bound.
+// maxDelay returns the longest time after a call for which a recorded request of it can
+// still run. A signature is valid for one Window. The clocks of the caller, of the
+// replicas of the host, and of the database may differ by another Window. The request
+// may also wait, and its body has to be read. Without signatures there is no such bound.
 func (h *Host) maxDelay() time.Duration {
 	if !h.Signed() {
 		return 0
@@ -158,11 +156,11 @@ func (h *Host) maxDelay() time.Duration {
 	return 2*h.config.Window + h.queue + h.config.ReadTimeout
 }
 
-// Signed reports whether the host refuses requests that are not signed, such as
-// those of a DTM server.
+// Signed reports whether the host refuses requests without a signature, such as those of
+// a DTM server.
 func (h *Host) Signed() bool { return len(h.config.Keys) > 0 }
 
-// enter takes a slot; leave gives it back.
+// enter takes a slot, and leave gives it back.
 func (h *Host) enter(ctx context.Context) error {
 	select {
 	case h.slots <- struct{}{}:
@@ -177,16 +175,15 @@ func (h *Host) enter(ctx context.Context) error {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return &refusal{http.StatusServiceUnavailable, "the host has too many requests at the moment"}
+	return &refusal{http.StatusServiceUnavailable, "the host has too many requests now"}
 }
 
 func (h *Host) leave() { <-h.slots }
 
-// refusals keeps a flood of refused requests from filling the log: it lets one
-// in a second through, with the number of those before.
+// refusals limits the log lines about refused requests to one per second.
 type refusals struct{ second, missed atomic.Int64 }
 
-// next reports whether this one is to be logged, and how many were not.
+// next reports whether to log this one, and how many before it were not logged.
 func (r *refusals) next(now time.Time) (missed int64, log bool) {
 	last := r.second.Load()
 	if last == now.Unix() || !r.second.CompareAndSwap(last, now.Unix()) {

@@ -15,32 +15,31 @@ import (
 // secret cannot be read from a Key: no verb of package fmt, no logger and no
 // encoder of the standard library shows it.
 //
-// To replace a key, give the new one to every [Host], next to the old one; then
-// to every [Service], as the first; then remove the old one everywhere.
+// To replace a key, first add the new key to every [Host], next to the old one. Then make
+// it the first key of every [Service]. Then remove the old key everywhere.
 type Key struct {
 	id string
-	// A function value hides the secret: printers and encoders, which read
-	// unexported fields by reflection, cannot look into one.
+	// A function value hides the secret from printers and encoders that read
+	// unexported fields by reflection.
 	hash func() hash.Hash
 }
 
-// minSecret is the fewest bytes of a secret, which is the size of its hash.
+// minSecret is the fewest bytes of a secret: the size of the hash.
 const minSecret = sha256.Size
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
 
-// NewKey returns a key. Its id names it in requests and logs: 1 to 64 letters,
-// digits, dots, dashes and underscores. The secret has at least 32 bytes, which
-// should come from [crypto/rand]; NewKey copies it. The error wraps
-// [saga.ErrInvalid].
+// NewKey returns a key. The id names the key in requests and logs. It has 1 to 64
+// letters, digits, dots, dashes and underscores. The secret has at least 32 bytes, which
+// should come from [crypto/rand]; NewKey copies it. The error wraps [saga.ErrInvalid].
 func NewKey(id string, secret []byte) (Key, error) {
 	switch {
 	case !validName.MatchString(id):
-		return Key{}, fmt.Errorf("remote: %w: the id %.80q of a key must be 1 to 64 letters, digits, dots, dashes and underscores", saga.ErrInvalid, id)
+		return Key{}, fmt.Errorf("remote: new key: %w: the id %.80q of a key must be 1 to 64 letters, digits, dots, dashes and underscores", saga.ErrInvalid, id)
 	case len(secret) < minSecret:
-		return Key{}, fmt.Errorf("remote: %w: the secret of the key %s has %d bytes, at least %d are needed", saga.ErrInvalid, id, len(secret), minSecret)
+		return Key{}, fmt.Errorf("remote: new key: %w: the secret of the key %s has %d bytes, at least %d are needed", saga.ErrInvalid, id, len(secret), minSecret)
 	case bytes.Count(secret, secret[:1]) == len(secret):
-		return Key{}, fmt.Errorf("remote: %w: the secret of the key %s is one byte repeated: fill it from crypto/rand", saga.ErrInvalid, id)
+		return Key{}, fmt.Errorf("remote: new key: %w: the secret of the key %s is one byte repeated: fill it from crypto/rand", saga.ErrInvalid, id)
 	}
 	secret = bytes.Clone(secret)
 	return Key{id, func() hash.Hash { return hmac.New(sha256.New, secret) }}, nil
@@ -49,13 +48,12 @@ func NewKey(id string, secret []byte) (Key, error) {
 // String returns "key" and the id.
 func (k Key) String() string { return "key " + k.id }
 
-// MarshalText returns the same as String, so that encoders and loggers show
-// which key it is. A Key cannot be read back from it.
+// MarshalText returns the same as String, so encoders and loggers show the id of the
+// key. There is no way back from this text to the Key.
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// mac is HMAC-SHA256 (RFC 2104) over lines of text. None of them holds a line
-// break. The first says what the code is of, so that one of a request is none of
-// an answer.
+// mac returns HMAC-SHA256 (RFC 2104) over lines of text without line breaks. The first
+// line says what is signed, so the code of a request never matches an answer.
 func (k Key) mac(lines ...string) []byte {
 	mac := k.hash()
 	for _, line := range lines {
@@ -65,8 +63,7 @@ func (k Key) mac(lines ...string) []byte {
 	return mac.Sum(nil)
 }
 
-// checkKeys checks the keys of one end, and the name of the service, which a
-// signature is good for.
+// checkKeys checks the keys of a host or a service, and the name of the service.
 func checkKeys(keys []Key, name string) error {
 	seen := map[string]bool{}
 	for _, key := range keys {
@@ -79,7 +76,7 @@ func checkKeys(keys []Key, name string) error {
 		seen[key.id] = true
 	}
 	if len(keys) > 0 && !validName.MatchString(name) {
-		return fmt.Errorf("%w: the Name is %.80q: with Keys it says which service this is, in 1 to 64 letters, digits, dots, dashes and underscores, the same at both ends", saga.ErrInvalid, name)
+		return fmt.Errorf("%w: the Name is %.80q: with Keys it must be the name of the service, 1 to 64 letters, digits, dots, dashes and underscores, the same in HostConfig and ServiceConfig", saga.ErrInvalid, name)
 	}
 	return nil
 }

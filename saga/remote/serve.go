@@ -18,11 +18,11 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// ServeHTTP makes one call of a branch, by DTM's HTTP convention; see the
-// documentation of the package. It answers 200 if the call is done, or was done
-// before; 409 to a Try that the branch said no to, or that comes after its
-// Cancel; 425 if the call is under way; and 5xx after any other failure, when the
-// call may be repeated. Requests that cannot be calls are answered 4xx.
+// ServeHTTP makes one call of a branch, by DTM's HTTP convention; see the documentation
+// of the package. It answers 200 if the call is done, or was done before. It answers 409
+// to a Try that the branch rejects, or that arrives after its Cancel, and 425 if the
+// call is under way. After any other failure it answers 5xx, and the call may be
+// repeated. A request that is not a valid call is answered 4xx.
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{host: h, w: w, r: r, read: r.ContentLength == 0}
 	err := x.readHead()
@@ -44,13 +44,13 @@ type exchange struct {
 	w    http.ResponseWriter
 	r    *http.Request
 
-	id     string     // of the request; empty if it has none, as that of a DTM server
-	signed *signature // once it is verified
+	id     string     // of the request; empty without one, as from a DTM server
+	signed *signature // nil until it is verified
 	call   saga.Call
-	read   bool // the whole body
+	read   bool // the whole body is read
 }
 
-// refusal is of a request that cannot be a call.
+// refusal is the error of a request that is not a valid call.
 type refusal struct {
 	status int
 	why    string
@@ -62,7 +62,7 @@ func refuse(status int, format string, arguments ...any) error {
 	return &refusal{status, fmt.Sprintf(format, arguments...)}
 }
 
-// readHead reads and checks all but the body, the signature first.
+// readHead reads and checks everything except the body, beginning with the signature.
 func (x *exchange) readHead() error {
 	sent, err := sentURL(x.r)
 	if err != nil {
@@ -77,7 +77,7 @@ func (x *exchange) readHead() error {
 		case err != nil:
 			return err
 		case badQuery != nil || !goodID:
-			return fmt.Errorf("%w: the query or the %s cannot be read", errSignature, headerRequest)
+			return fmt.Errorf("%w: the query or the header %s cannot be read", errSignature, headerRequest)
 		}
 		x.signed = &s
 	}
@@ -87,9 +87,9 @@ func (x *exchange) readHead() error {
 	x.call = saga.Call{GID: query.Get("gid"), BranchID: query.Get("branch_id"), Op: barrier.Op(query.Get("op")), Caller: query.Get(wire.Caller), Attempt: 1}
 	switch {
 	case badQuery != nil:
-		return refuse(http.StatusBadRequest, "the query cannot be read: semicolons and percent signs in it have to be escaped")
+		return refuse(http.StatusBadRequest, "the query cannot be read: escape its semicolons and percent signs")
 	case len(ids) > 0 && !goodID:
-		return refuse(http.StatusBadRequest, "the %s has to be there once, with 32 hexadecimal digits", headerRequest)
+		return refuse(http.StatusBadRequest, "the header %s must be there once, with 32 hexadecimal digits", headerRequest)
 	case x.r.Method != http.MethodPost:
 		return refuse(http.StatusMethodNotAllowed, "a branch is called with POST")
 	}
@@ -105,7 +105,7 @@ func (x *exchange) readHead() error {
 	return nil
 }
 
-// sentURL is the URL as it was sent, also behind [http.StripPrefix].
+// sentURL returns the URL as it was sent, also behind [http.StripPrefix].
 func sentURL(r *http.Request) (*url.URL, error) {
 	if r.RequestURI == "" { // not from a server
 		return r.URL, nil
@@ -116,19 +116,19 @@ func sentURL(r *http.Request) (*url.URL, error) {
 func (x *exchange) checkQuery(query url.Values) error {
 	for _, name := range []string{"gid", "trans_type", "branch_id", "op"} {
 		if n := len(query[name]); n != 1 {
-			return refuse(http.StatusBadRequest, "the query names %s %d times, it has to be once", name, n)
+			return refuse(http.StatusBadRequest, "the query names %s %d times, it must be once", name, n)
 		}
 	}
 	if n := len(query[wire.Caller]); n > 1 {
 		return refuse(http.StatusBadRequest, "the query names %s %d times, it may be once", wire.Caller, n)
 	}
 	if got := query.Get("trans_type"); got != wire.TransType {
-		return refuse(http.StatusBadRequest, "the trans_type is %q, here it is always %s", wire.Clip(got, 40), wire.TransType)
+		return refuse(http.StatusBadRequest, "the trans_type is %q, it is always %s", wire.Clip(got, 40), wire.TransType)
 	}
 	switch x.call.Op {
 	case barrier.Try, barrier.Confirm, barrier.Cancel:
 	default:
-		return refuse(http.StatusBadRequest, "the op is %q, it has to be try, confirm or cancel", wire.Clip(string(x.call.Op), 40))
+		return refuse(http.StatusBadRequest, "the op is %q, it must be try, confirm or cancel", wire.Clip(string(x.call.Op), 40))
 	}
 	if err := errors.Join(x.call.Key().Validate(), wire.CheckCaller(x.call.Caller)); err != nil {
 		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
@@ -136,14 +136,14 @@ func (x *exchange) checkQuery(query url.Values) error {
 	return nil
 }
 
-// kindOf returns the kind of branch that a path ends with. A path that could be
-// understood in two ways is refused.
+// kindOf returns the kind of branch at the end of a path. It refuses a path that has two
+// meanings.
 func kindOf(sent *url.URL) (string, error) {
 	parts := strings.Split(sent.EscapedPath(), "/")
 	kind := parts[len(parts)-1]
 	for i, part := range parts[:len(parts)-1] {
 		if part == "." || part == ".." || part == "" && i > 0 {
-			return "", refuse(http.StatusBadRequest, "the path has an empty part, or one of dots only")
+			return "", refuse(http.StatusBadRequest, "the path has a part that is empty or has only dots")
 		}
 	}
 	switch {
@@ -155,8 +155,8 @@ func kindOf(sent *url.URL) (string, error) {
 	return kind, nil
 }
 
-// length is how many bytes the body has, by the signature or else by its header;
-// -1 if nothing says it.
+// length returns the number of bytes of the body by the signature or, without one, by
+// its header; -1 if it is not known.
 func (x *exchange) length() int64 {
 	if x.signed != nil {
 		return x.signed.length
@@ -168,15 +168,15 @@ func (x *exchange) tooLarge() error {
 	return refuse(http.StatusRequestEntityTooLarge, "the body has more than the %d bytes that are allowed", x.host.config.MaxPayload)
 }
 
-// readBody reads the body, bounded in bytes and in time, and compares it with the
+// readBody reads the body, within limits of size and time, and compares it with the
 // signature.
 func (x *exchange) readBody() error {
 	limit := x.host.config.MaxPayload
 	if x.signed != nil {
 		limit = x.signed.length
 	}
-	// Where there are no deadlines, the server's own bound holds. The end of the
-	// body ends the deadline.
+	// Without support for deadlines, the server's own limit holds. The deadline ends
+	// with the body.
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(x.readTimeout()))
 	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, limit))
 	var large *http.MaxBytesError
@@ -186,14 +186,14 @@ func (x *exchange) readBody() error {
 	case errors.As(err, &large):
 		return x.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(http.StatusRequestTimeout, "the body did not come within %s", x.readTimeout())
+		return refuse(http.StatusRequestTimeout, "the body did not arrive within %s", x.readTimeout())
 	case err != nil:
-		return refuse(http.StatusBadRequest, "the body could not be read to its end")
+		return refuse(http.StatusBadRequest, "the body could not be read completely")
 	}
 	x.read = true
 	if x.signed != nil {
 		if digest := sha256.Sum256(body); hex.EncodeToString(digest[:]) != x.signed.digest {
-			return fmt.Errorf("%w: the body is another than the one that is signed", errSignature)
+			return fmt.Errorf("%w: the body differs from the one that is signed", errSignature)
 		}
 	}
 	if !json.Valid(body) {
@@ -203,7 +203,7 @@ func (x *exchange) readBody() error {
 	return nil
 }
 
-// readTimeout is that of the host or of the server, whichever is shorter.
+// readTimeout returns the shorter timeout of the host and the server.
 func (x *exchange) readTimeout() time.Duration {
 	server, _ := x.r.Context().Value(http.ServerContextKey).(*http.Server)
 	if server == nil || server.ReadTimeout <= 0 {

@@ -17,41 +17,44 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// ServiceConfig configures a [Service]. The zero value works, unsigned. A service
-// without keys opens nothing: a [Host] with keys refuses its calls.
+// ServiceConfig configures a [Service]. The zero value works, without signatures. A
+// [Host] with keys refuses the calls of a Service without keys.
 type ServiceConfig struct {
 	// Name is the [HostConfig.Name] of the service. Required with Keys.
 	Name string
 
-	// Keys sign the calls, with the first of them, and answers count only if
-	// they are signed with it too. Without any, calls are not signed, and an
-	// answer counts if it names the request that it answers.
+	// Keys are the keys for signatures. The first one signs the calls, and an
+	// answer counts only if it is signed with the same key. Without keys, calls are
+	// not signed, and an answer counts if it names the request.
 	Keys []Key
 
-	// PlainDTM is for a service whose branches are not behind a [Host] and
-	// follow DTM's HTTP convention alone. Its answers name nothing, so that 200
-	// with an empty body, the word SUCCESS, or a JSON object without another
-	// dtm_result or an error counts as done, whoever answered. It excludes Keys.
+	// PlainDTM is for a service with branches that follow DTM's HTTP convention and
+	// are not behind a [Host]. Their answers do not name the request. So a call
+	// counts as done if any program answers 200 with an empty body, the word
+	// SUCCESS, null, or a JSON object without another dtm_result or an error. It
+	// excludes Keys.
 	PlainDTM bool
 
-	// Timeout bounds one request. Defaults to 5 seconds; the engine's own limit
-	// for a call, [embedded.Config.CallTimeout], holds as well.
+	// Timeout bounds one request. The engine's limit for a call, CallTimeout in
+	// embedded.Config, applies too. Defaults to 5 seconds.
 	Timeout time.Duration
 
-	// Client makes the requests: its transport has the certificates of TLS and
-	// mutual TLS. Redirects are refused and cookies ignored in any case.
-	// Defaults to a client that keeps up to 100 idle connections.
+	// Client makes the requests. Its transport has the certificates of TLS and
+	// mutual TLS. The Service never follows redirects and ignores cookies. Defaults
+	// to a client that keeps up to 100 idle connections.
 	Client *http.Client
 
-	// Resolve, if it is not nil, is asked before each request where the service
-	// is, and may answer differently each time. Hosts are then the hosts, with
-	// their ports if the URL has one, that it may name.
+	// Resolve, if it is not nil, returns the base URL of the service before each
+	// request. The URL may differ each time.
 	Resolve func(ctx context.Context) (baseURL string, err error)
-	Hosts   []string
+
+	// Hosts are the hosts that Resolve may return, each with its port if the URL
+	// has one. Required with Resolve.
+	Hosts []string
 }
 
-// Service calls branches that another service hosts; see [Host]. It is safe for
-// concurrent use.
+// Service calls the branches of another service; see [Host]. It is safe for concurrent
+// use.
 type Service struct {
 	base   *url.URL // nil with a resolver
 	config ServiceConfig
@@ -61,26 +64,36 @@ type Service struct {
 
 var _ saga.Remote = (*Service)(nil)
 
-// NewService returns the service whose branches are at baseURL, below which each
-// kind has its own path: "https://stock.example/branches". With a Resolve, the
-// baseURL is empty.
+// NewService returns the service with its branches below baseURL, for example
+// "https://stock.example/branches". The path of a branch is that of baseURL and the
+// kind. With a Resolve, baseURL is empty.
 func NewService(baseURL string, config ServiceConfig) (*Service, error) {
+	s, err := newService(baseURL, config)
+	if err != nil {
+		return nil, fmt.Errorf("remote: new service: %w", err)
+	}
+	return s, nil
+}
+
+func newService(baseURL string, config ServiceConfig) (*Service, error) {
 	if err := checkKeys(config.Keys, config.Name); err != nil {
-		return nil, fmt.Errorf("remote: service: %w", err)
+		return nil, err
 	}
 	config.Keys, config.Hosts = slices.Clone(config.Keys), slices.Clone(config.Hosts)
 	s := &Service{config: config, now: time.Now}
 	switch {
 	case config.PlainDTM && len(config.Keys) > 0:
-		return nil, fmt.Errorf("remote: service: %w: Keys and PlainDTM exclude each other: a branch that follows DTM's convention alone checks no signature", saga.ErrInvalid)
+		return nil, fmt.Errorf("%w: Keys and PlainDTM exclude each other: a branch of plain DTM does not check signatures", saga.ErrInvalid)
 	case config.Timeout < 0:
-		return nil, fmt.Errorf("remote: service: %w: the Timeout is negative", saga.ErrInvalid)
-	case config.Resolve != nil && (baseURL != "" || len(config.Hosts) == 0):
-		return nil, fmt.Errorf("remote: service: %w: with Resolve, Hosts say which hosts it may name, and there is no base URL", saga.ErrInvalid)
+		return nil, fmt.Errorf("%w: the Timeout is negative", saga.ErrInvalid)
+	case config.Resolve != nil && baseURL != "":
+		return nil, fmt.Errorf("%w: there are a Resolve and a base URL: the base URL must be empty", saga.ErrInvalid)
+	case config.Resolve != nil && len(config.Hosts) == 0:
+		return nil, fmt.Errorf("%w: there is a Resolve without Hosts: list the hosts that it may return", saga.ErrInvalid)
 	case config.Resolve == nil:
 		base, err := parseBase(baseURL)
 		if err != nil {
-			return nil, fmt.Errorf("remote: service: %w", err)
+			return nil, err
 		}
 		s.base = base
 	}
@@ -110,38 +123,44 @@ func parseBase(text string) (*url.URL, error) {
 	return base, nil
 }
 
-// URL returns where a kind of branch is called.
+// URL returns the address at which a kind of branch is called.
 func (s *Service) URL(ctx context.Context, kind string) (*url.URL, error) {
+	address, err := s.address(ctx, kind)
+	if err != nil {
+		return nil, fmt.Errorf("remote: URL of %s: %w", kind, err)
+	}
+	return address, nil
+}
+
+func (s *Service) address(ctx context.Context, kind string) (*url.URL, error) {
 	base := s.base
 	if base == nil {
 		text, err := s.config.Resolve(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("finding the service: %w", err)
+			return nil, fmt.Errorf("resolve the service: %w", err)
 		}
 		if base, err = parseBase(text); err != nil {
 			return nil, err
 		}
 		if !slices.ContainsFunc(s.config.Hosts, func(host string) bool { return strings.EqualFold(host, base.Host) }) {
-			return nil, fmt.Errorf("%w: the resolver names the host %q, which is not among the Hosts of the service", saga.ErrInvalid, base.Host)
+			return nil, fmt.Errorf("%w: Resolve returned the host %q, which is not among the Hosts of the service", saga.ErrInvalid, base.Host)
 		}
 	}
 	return base.JoinPath(kind), nil
 }
 
-// tries is how often a Try is sent when no answer comes.
-const tries = 3
+// maxAttempts is the most times that a Try without an answer is sent.
+const maxAttempts = 3
 
-// Call makes one call of a branch. A Try that gets no answer that counts is sent
-// again, twice at most: if it had come, the barrier of the host knows it. See
-// [saga.Remote].
+// Call makes one call of a branch; see [saga.Remote]. If a Try gets no answer that counts,
+// Call sends the Try again, at most twice. The barrier of the host makes this safe.
 //
-// An error that is no [saga.Rejection] has a method Public, which returns a text
-// without addresses and details, fit for callers. The text of Error is for
-// operators.
+// An error that is not a [*saga.Rejection] has a method Public. It returns a text without
+// addresses and details, for callers. The text of Error is for operators.
 func (s *Service) Call(ctx context.Context, call saga.Call) error {
 	for attempt := 1; ; attempt++ {
 		err := s.post(ctx, call)
-		if call.Op != barrier.Try || attempt == tries || !errors.Is(err, wire.ErrUnanswered) {
+		if call.Op != barrier.Try || attempt == maxAttempts || !errors.Is(err, wire.ErrUnanswered) {
 			return err
 		}
 		pause := time.NewTimer(jitter.UpTo(ctx, 50*time.Millisecond<<attempt))
@@ -155,7 +174,7 @@ func (s *Service) Call(ctx context.Context, call saga.Call) error {
 }
 
 func (s *Service) post(ctx context.Context, call saga.Call) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.config.Timeout, fmt.Errorf("it did not answer within %s", s.config.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.config.Timeout, fmt.Errorf("no answer within %s", s.config.Timeout))
 	defer cancel()
 	err := s.exchange(ctx, call)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -164,9 +183,9 @@ func (s *Service) post(ctx context.Context, call saga.Call) error {
 	return err
 }
 
-// exchange sends one request, and takes its answer.
+// exchange sends one request and reads the answer.
 func (s *Service) exchange(ctx context.Context, call saga.Call) error {
-	address, err := s.URL(ctx, call.Kind)
+	address, err := s.address(ctx, call.Kind)
 	if err != nil {
 		return wire.NewFault(call.Kind, "could not be found", err)
 	}
@@ -202,20 +221,20 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 	return wire.Outcome(call, response.Status, reply, response.From)
 }
 
-// readReply reads an answer. It refuses one that is not of a host, or not to this
-// request.
+// readReply reads an answer. It refuses an answer that is not from a host, or is to
+// another request.
 func readReply(response wire.Response, call saga.Call, id string, signed *signature) (reply wire.Reply, err error) {
 	notOfHost := func(why string) error {
 		if response.Status >= 300 && response.Status < 400 {
 			return wire.Redirected(response)
 		}
-		return fmt.Errorf("%s answered %d, but not as a host of branches: %s: %s", response.From, response.Status, why, wire.Message(response.Body))
+		return fmt.Errorf("%s answered %d, but not as a host of branches does: %s: %s", response.From, response.Status, why, wire.Message(response.Body))
 	}
 	if signed != nil && !signed.signs(response.Header.Get(headerAnswer), response.Status, response.Body) {
 		return reply, notOfHost("the answer is not signed for this request")
 	}
 	if err := json.Unmarshal(response.Body, &reply); err != nil || response.Cut || reply.Answers == nil {
-		return reply, notOfHost("the answer does not say what it answers")
+		return reply, notOfHost("the answer does not name the request")
 	}
 	if *reply.Answers != (wire.Answer{GID: call.GID, BranchID: call.BranchID, Op: string(call.Op), Request: id}) {
 		return reply, notOfHost("the answer is to another request")
@@ -223,6 +242,5 @@ func readReply(response wire.Response, call saga.Call, id string, signed *signat
 	return reply, nil
 }
 
-// Signed reports whether the calls are signed, which those of a DTM server are
-// not.
+// Signed reports whether the calls are signed. A DTM server cannot make such calls.
 func (s *Service) Signed() bool { return len(s.config.Keys) > 0 }

@@ -24,7 +24,7 @@ const (
 	// headerSignature holds "key=ID, time=SECONDS, length=BYTES, body=SHA256, mac=HEX".
 	headerSignature = "Tccsaga-Signature"
 
-	// headerAnswer holds "mac=HEX", of the answer to a signed request.
+	// headerAnswer holds "mac=HEX" in the answer to a signed request.
 	headerAnswer = "Tccsaga-Answer"
 
 	// maxSignature is the most bytes of a signature.
@@ -42,8 +42,8 @@ func newRequestID() string {
 	return hex.EncodeToString(id)
 }
 
-// signature is what a request says in its header, once its code is verified.
-// The body is not read by then: its length and digest are in the header.
+// signature is the content of a verified signature. It has the length and the digest of
+// the body, which is read later.
 type signature struct {
 	key    Key
 	mac    []byte // of the request
@@ -51,14 +51,14 @@ type signature struct {
 	digest string
 }
 
-// sign signs a request with the id, the time and all that its receiver acts on.
+// sign signs a request: its id, the time, and everything that the receiver acts on.
 func (k Key) sign(r *http.Request, service string, body []byte, now time.Time) signature {
 	digest := sha256.Sum256(body)
 	s := signature{key: k, length: int64(len(body)), digest: hex.EncodeToString(digest[:])}
 	at := strconv.FormatInt(now.Unix(), 10)
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		panic(err) // it was encoded here
+		panic(err) // package wire has encoded it
 	}
 	s.mac = k.requestMAC(service, at, r, r.URL, query, s)
 	r.Header.Set(headerSignature, fmt.Sprintf("key=%s, time=%s, length=%d, body=%s, mac=%x", k.id, at, s.length, s.digest, s.mac))
@@ -70,7 +70,7 @@ func (k Key) requestMAC(service, at string, r *http.Request, sent *url.URL, quer
 		strconv.FormatInt(s.length, 10), s.digest)
 }
 
-// answerMAC is the code of an answer to a signed request.
+// answerMAC returns the code of an answer to a signed request.
 func (s signature) answerMAC(status int, body []byte) []byte {
 	digest := sha256.Sum256(body)
 	return s.key.mac("tccsaga-2 answer", hex.EncodeToString(s.mac), strconv.Itoa(status), hex.EncodeToString(digest[:]))
@@ -88,15 +88,15 @@ var errSignature = errors.New("the signature is missing or wrong, or its time is
 type verifier struct {
 	service string
 	keys    []Key
-	window  time.Duration // from the first moment that a signature is good to the last
+	window  time.Duration // for which a signature is valid
 }
 
-// early is how far in the future the time of a signature may be, for the sake of
-// clocks that differ. It is part of the window.
+// early returns how far in the future the time of a signature may be, because clocks
+// differ. It is part of the window.
 func (v verifier) early() time.Duration { return v.window / 10 }
 
-// verify checks the header of a request; it does not read the body. The error
-// says for the log of the host what is wrong; the caller is not told.
+// verify checks the header of a request, without the body. The text of the error is for
+// the log of the host; the caller does not see it.
 func (v verifier) verify(r *http.Request, sent *url.URL, query url.Values, now time.Time) (s signature, err error) {
 	wrong := func(format string, arguments ...any) (signature, error) {
 		return signature{}, fmt.Errorf("%w: %s", errSignature, fmt.Sprintf(format, arguments...))
@@ -106,13 +106,13 @@ func (v verifier) verify(r *http.Request, sent *url.URL, query url.Values, now t
 	case len(header) == 0:
 		return wrong("the request is not signed")
 	case len(header) > 1 || len(header[0]) > maxSignature:
-		return wrong("there are several signatures, or it is too long")
+		return wrong("there are several signatures, or the signature is too long")
 	}
 	parts := map[string]string{}
 	for part := range strings.SplitSeq(header[0], ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		if _, twice := parts[name]; twice {
-			return wrong("it has the part %q twice", wire.Clip(name, 20))
+			return wrong("the signature has the part %q twice", wire.Clip(name, 20))
 		}
 		parts[name] = value
 	}
@@ -121,7 +121,7 @@ func (v verifier) verify(r *http.Request, sent *url.URL, query url.Values, now t
 		return wrong("the time is not a number")
 	}
 	if age := now.Sub(time.Unix(seconds, 0)); age > v.window-v.early() || age < -v.early() {
-		return wrong("it is %s old, and %s to %s are allowed", age.Round(time.Second), -v.early(), v.window-v.early())
+		return wrong("the signature is %s old, and %s to %s are allowed", age.Round(time.Second), -v.early(), v.window-v.early())
 	}
 	given, err := hex.DecodeString(parts["mac"])
 	if err != nil {
@@ -131,14 +131,14 @@ func (v verifier) verify(r *http.Request, sent *url.URL, query url.Values, now t
 		return wrong("the length is not a number")
 	}
 	if s.digest = parts["body"]; !validDigest.MatchString(s.digest) {
-		return wrong("the digest of the body is none")
+		return wrong("the digest of the body is not SHA-256 in hexadecimal")
 	}
 	for _, s.key = range v.keys {
 		if s.key.id != parts["key"] {
 			continue
 		}
 		if s.mac = s.key.requestMAC(v.service, parts["time"], r, sent, query, s); !hmac.Equal(given, s.mac) {
-			return wrong("the code is not that of the key %s for the service %s", s.key.id, v.service)
+			return wrong("the code does not match the key %s and the service %s", s.key.id, v.service)
 		}
 		if r.ContentLength >= 0 && r.ContentLength != s.length {
 			return wrong("the request declares %d bytes, and %d are signed", r.ContentLength, s.length)

@@ -11,8 +11,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// branch is what a client tells of a branch: where its Confirm and Cancel are,
-// and their body.
+// branch is a branch as a client registers it: the URLs of Confirm and Cancel, and their
+// body.
 type branch struct {
 	Confirm string `json:"confirm"`
 	Cancel  string `json:"cancel"`
@@ -34,15 +34,15 @@ type caller struct {
 	target target
 }
 
-// Call makes a Confirm or Cancel. The Try is the client's own; it tells of the
-// branch before.
+// Call makes a Confirm or Cancel. It does nothing for a Try: the client calls the Try
+// itself, after it has registered the branch.
 func (c *caller) Call(ctx context.Context, call saga.Call) error {
 	if call.Op == barrier.Try {
 		return nil
 	}
 	b, err := decode(call.Payload)
 	if err != nil {
-		return fmt.Errorf("the stored branch: %w", err)
+		return fmt.Errorf("read the stored branch: %w", err)
 	}
 	address := b.Confirm
 	if call.Op == barrier.Cancel {

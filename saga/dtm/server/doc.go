@@ -1,52 +1,53 @@
-// Package server serves the API of a DTM server on top of an embedded
-// orchestrator, so that programs written for DTM, in any language, run
-// transactions without a DTM server:
+// Package server serves the API of a DTM server on top of an embedded engine.
+// Programs written for DTM, in any language, then run transactions without a DTM
+// server:
 //
-//	api, err := server.New(orch, server.Config{Hosts: []string{"stock:8080"}})
+//	api, err := server.New(engine, server.Config{Hosts: []string{"stock:8080"}})
 //	err = (&http.Server{Addr: ":36789", Handler: api, ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
 //
 // It serves TCC: newGid, prepare, registerBranch, submit, abort, query and
-// version, below /api/dtmsvr. A client opens a transaction with prepare, tells of
-// each branch before it tries it, and decides with submit or abort. The branches
-// are wherever the client says, at hosts that the configuration allows, and keep
-// a barrier of their own: DTM's, or that of package remote.
+// version, below /api/dtmsvr. A client opens a transaction with prepare, registers
+// each branch before it calls the Try, and decides with submit or abort. The
+// client gives the URLs of the branches, on hosts that the configuration allows.
+// The branches keep a barrier of their own: DTM's, or that of package remote.
 //
-// The API acts only on transactions that were prepared through it, which have the
-// pattern [Pattern] in the log. Any other gid is not found, and prepare refuses a
-// gid that the log has with another pattern. Package tcc refuses the gids of the
-// API.
+// The API acts only on transactions that were prepared through it. Their pattern
+// in the log is [Pattern]. Any other gid is not found. A prepare of a gid that the
+// log has with another pattern is refused. Package tcc refuses the gids of the API.
 //
 // # What differs from a DTM server
 //
-//   - Other patterns than TCC are refused, and so are the fields below that are
-//     not supported. An endpoint that is not served is answered 404 with a text
-//     that names it.
+//   - The API refuses other patterns than TCC, and the fields that are marked as
+//     refused below. For an unknown endpoint it answers 404 with a text that names
+//     the endpoint.
 //   - Confirms and Cancels are called in parallel, not one after the other.
 //   - With wait_result, submit and abort are answered 425 when a call has failed,
-//     or after [Config.MaxWait]; the decision stands, and the calls go on.
-//   - A submit of a gid that nobody has prepared is refused.
-//   - Gids that differ only in the case of their letters are different here, and
-//     the same in the barrier of DTM's clients on MySQL: do not use both. A gid or
-//     branch_id with a semicolon is refused: DTM's clients take it out.
-//   - A transaction has at most [saga.MaxBranches] branches, and its data is
-//     bounded by the configuration. The confirm and cancel URLs of a branch are
-//     below the same entry of [Config.Hosts], and their queries hold none of gid,
+//     or after [Config.MaxWait]. The decision stands, and the calls continue.
+//   - A submit of a gid that was not prepared is refused.
+//   - Gids that differ only in upper and lower case are different in the API. In
+//     the barrier of DTM's clients on MySQL they are the same: do not use both. A
+//     gid or branch_id with a semicolon is refused, because DTM's clients remove
+//     semicolons.
+//   - A transaction has at most [saga.MaxBranches] branches, and the configuration
+//     limits its data. The confirm and cancel URLs of a branch are below the same
+//     entry of [Config.Hosts]. Their queries have none of the parameters gid,
 //     trans_type, branch_id, op and caller; other parameters are sent as they are.
 //   - A rollback_reason is cut to 1,000 characters.
 //   - A 200 of a branch counts as success only if its body is empty, or the word
-//     SUCCESS, or null, or a JSON object that holds no error and no other
-//     dtm_result. As on a DTM server, 425 or the word ONGOING in the body is not
-//     yet at the end, and 409 or the word FAILURE is a refusal, after which a
-//     Confirm or Cancel is repeated.
-//   - The answer to a query holds at most 1 MiB of data. The branches beyond that
+//     SUCCESS, or null, or a JSON object without an error and without another
+//     dtm_result. As on a DTM server, 425 or the word ONGOING in the body means
+//     that the call has not ended. 409 or the word FAILURE means that the branch
+//     refuses the call; a Confirm or Cancel is then repeated.
+//   - The answer to a query has at most 1 MiB of data. The branches beyond that
 //     have "bin_data": null, and "branches_without_data" is their number.
 //
 // # Fields
 //
-// A field is implemented; or it is refused, with status 400 and its name, unless
-// it is empty, 0 or false; or it means nothing for TCC on a DTM server either, and
-// is ignored. Fields that no DTM server knows are ignored, too. A field that is
-// there twice, or in other letters, such as GID, is refused.
+// A field is implemented, refused or ignored. A refused field is answered with
+// status 400 and its name, unless it is empty, 0 or false. An ignored field has no
+// meaning for TCC on a DTM server either. Fields that no DTM server knows are
+// ignored too. A field that is there twice, or in another case, such as GID, is
+// refused.
 //
 //	gid                 implemented  printable ASCII without space, slash and semicolon
 //	trans_type          implemented  tcc only
@@ -58,8 +59,8 @@
 //	data                implemented  by registerBranch: Config.MaxData
 //	confirm             implemented  by registerBranch: Config.Hosts
 //	cancel              implemented  by registerBranch: Config.Hosts
-//	request_timeout     refused      embedded.Config.CallTimeout bounds a call
-//	retry_interval      refused      embedded.Config.MinBackoff and MaxBackoff say when calls are repeated
+//	request_timeout     refused      embedded.Config.CallTimeout limits a call
+//	retry_interval      refused      embedded.Config.MinBackoff and MaxBackoff control retries
 //	retry_limit         refused      a Confirm or Cancel is repeated until it succeeds
 //	retry_count         refused      the same
 //	concurrent          refused      Confirms and Cancels are always called in parallel
@@ -89,28 +90,29 @@
 //
 // # Limits per host
 //
-// Each entry of [Config.Hosts] is a kind of branch, so that [embedded.Limits] and an
-// operator's pause are for each on its own, and a service that is down holds up
-// no other. The kind is "dtm." and the entry, with the host in small letters;
-// characters other than letters, digits, dots and dashes are an underscore and two
-// hexadecimal digits, so that "stock:8080" is "dtm.stock_3a8080". If that has more
-// than 64 characters, the kind is "dtm-" and the first 20 bytes of the entry's
-// SHA-256 in hexadecimal. Branches without any URL are "dtm-none". Keep an entry
-// as long as the log has unfinished transactions of its kind.
+// Each entry of [Config.Hosts] is a kind of branch. So embedded.Limits and an
+// operator's pause apply to each entry separately, and a service that is down does
+// not delay the others. The kind is "dtm." and the entry, with the host in lower
+// case. Characters other than letters, digits, dots and dashes become an underscore
+// and two hexadecimal digits: the kind of "stock:8080" is "dtm.stock_3a8080". If
+// that has more than 64 characters, the kind is "dtm-" and the first 20 bytes of
+// the entry's SHA-256 in hexadecimal. The kind of branches without any URL is
+// "dtm-none". Keep an entry as long as the log has unfinished transactions with its
+// kind.
 //
 // # Security
 //
-// The API does not authenticate its clients, as a DTM server does not: put it
+// The API does not authenticate its clients; neither does a DTM server. Put it
 // behind a proxy that does, or on a network where every program may use it. Each
-// client can decide the transactions of every other. With [Config.GIDPrefix], no
-// client can take the gids of programs that use the orchestrator without the API.
+// client can decide the transactions of every other client. With
+// [Config.GIDPrefix], clients cannot use the gids of programs that use the engine
+// without the API.
 //
-// The API refuses the requests that a browser sends for another site, and bodies
-// that are not application/json. It bounds requests in bytes, time and number. It
-// does not bound the time that headers take, or idle connections: set
-// ReadHeaderTimeout and IdleTimeout of the [http.Server]. It does not look at the
-// Host header.
+// The API refuses requests that a browser sends for another site, and bodies that
+// are not application/json. It limits requests in bytes, time and number. It does
+// not limit the time to send headers, or idle connections: set ReadHeaderTimeout
+// and IdleTimeout of the [http.Server]. It ignores the Host header.
 //
-// An error of the server itself is written to [Config.Logger]. The client gets an
-// id by which the line is found.
+// An internal error is written to [Config.Logger]. The client gets an id that
+// finds the log line.
 package server

@@ -17,7 +17,7 @@ func TestFieldsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := map[string]use{"implemented": implemented, "refused": refused, "ignored": meaningless}
+	words := map[string]use{"implemented": implemented, "refused": refused, "ignored": ignored}
 	documented := map[string]use{}
 	for line := range strings.Lines(file.Doc.Text()) {
 		columns := strings.Fields(line)
@@ -156,7 +156,7 @@ func FuzzKinds(f *testing.F) {
 	f.Add(strings.Repeat("/", 30), "dtm")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		ka, kb := kindOf(a), kindOf(b)
-		if (a == b) != (ka == kb) || ka == nowhere.kind || len(ka) > 64 || strings.Trim(ka, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+		if (a == b) != (ka == kb) || ka == noTarget.kind || len(ka) > 64 || strings.Trim(ka, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
 			t.Errorf("%q %q, %q %q", a, ka, b, kb)
 		}
 	})

@@ -20,27 +20,27 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// base is the path below which a DTM server has its API.
+// base is the path of the API of a DTM server.
 const base = "/api/dtmsvr/"
 
-// endpoint is a part of the API.
+// endpoint is one endpoint of the API.
 type endpoint struct {
 	method string
-	read   func(*http.Request, Config) (*request, error) // of a GET
+	read   func(*http.Request, Config) (*request, error) // for a GET
 	handle func(*api, context.Context, *request) (any, error)
 }
 
-var nothing = func(*http.Request, Config) (*request, error) { return &request{}, nil }
+var noInput = func(*http.Request, Config) (*request, error) { return &request{}, nil }
 
 var endpoints = map[string]endpoint{
-	"newGid":            {http.MethodGet, nothing, (*api).newGID},
-	"version":           {http.MethodGet, nothing, (*api).version},
+	"newGid":            {http.MethodGet, noInput, (*api).newGID},
+	"version":           {http.MethodGet, noInput, (*api).version},
 	"query":             {http.MethodGet, queryOf, (*api).query},
 	"prepare":           {http.MethodPost, nil, (*api).prepare},
 	"submit":            {http.MethodPost, nil, (*api).submit},
 	"abort":             {http.MethodPost, nil, (*api).abort},
 	"registerBranch":    {http.MethodPost, nil, (*api).registerBranch},
-	"registerTccBranch": {http.MethodPost, nil, (*api).registerBranch}, // what old clients call it
+	"registerTccBranch": {http.MethodPost, nil, (*api).registerBranch}, // its name in old clients
 }
 
 // refusal is an error with the status that answers it.
@@ -51,18 +51,17 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-// maxHandling bounds the work on a request, apart from waiting for a result.
+// maxHandling limits the time to handle a request, without the wait for a result.
 const maxHandling = 30 * time.Second
 
 // ServeHTTP serves one request.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		// It holds until the body has arrived, and also bounds what the server
-		// throws away of a body that nobody reads.
+		// The deadline ends with the body. It also limits the time in which the server
+		// discards a body that nobody reads.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.config.BodyTimeout))
 	}
-	// The path as it was sent: a proxy in front of the server sees the same
-	// endpoint.
+	// The path is taken as it was sent, so that a proxy sees the same endpoint.
 	name, below := strings.CutPrefix(r.URL.EscapedPath(), base)
 	e, served := endpoints[name]
 	if !below || !served {
@@ -97,7 +96,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.write(w, http.StatusOK, out)
 }
 
-// enter waits until fewer than Config.MaxRequests are served, for at most
+// enter waits until fewer than Config.MaxRequests requests are served, for at most
 // Config.BodyTimeout.
 func (a *api) enter(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, a.config.BodyTimeout)
@@ -115,7 +114,7 @@ func (a *api) handle(ctx context.Context, e endpoint, in *request) (any, error) 
 	return e.handle(a, ctx, in)
 }
 
-// check looks at all but the body.
+// check checks everything except the body.
 func (a *api) check(w http.ResponseWriter, r *http.Request, e endpoint) error {
 	if r.Method != e.method && !(r.Method == http.MethodHead && e.method == http.MethodGet) {
 		allowed := e.method
@@ -123,7 +122,7 @@ func (a *api) check(w http.ResponseWriter, r *http.Request, e endpoint) error {
 			allowed = "GET, HEAD"
 		}
 		w.Header().Set("Allow", allowed)
-		return &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("the method %s is not allowed here, %s is", wire.Clip(r.Method, 20), allowed)}
+		return &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("the method %s is not allowed, %s is", wire.Clip(r.Method, 20), allowed)}
 	}
 	if err := a.crossOrigin.Check(r); err != nil {
 		return &refusal{http.StatusForbidden, err.Error()}
@@ -166,18 +165,18 @@ type reply struct {
 	Result  string `json:"dtm_result,omitempty"`
 	Message string `json:"message,omitempty"`
 
-	// Transaction takes the place of an object: DTM's workflow client looks at
-	// nothing else of an answer, and shows a text that is there.
+	// Transaction is a text in the place of an object: DTM's workflow client reads
+	// only this field of an answer, and shows the text.
 	Transaction string `json:"transaction,omitempty"`
 }
 
-// maxSmall is the size of an answer, in bytes, that the buffers of a connection
-// take whether the client reads it or not.
+// maxSmall is the most bytes of an answer that fit into the buffers of a connection even
+// if the client does not read it.
 const maxSmall = 4 << 10
 
 func (a *api) write(w http.ResponseWriter, status int, body any) {
 	text, err := json.Marshal(body)
-	if err != nil { // it holds nothing that could not be marshalled
+	if err != nil { // every body can be marshalled
 		panic(err)
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -193,7 +192,7 @@ func (a *api) write(w http.ResponseWriter, status int, body any) {
 	limits.SetWriteDeadline(time.Now().Add(a.config.BodyTimeout))
 	w.Write(text)
 	if limits.Flush() == nil {
-		limits.SetWriteDeadline(time.Time{}) // the connection goes on
+		limits.SetWriteDeadline(time.Time{}) // the connection stays open
 	}
 }
 
@@ -207,27 +206,27 @@ func (a *api) unknown(w http.ResponseWriter, r *http.Request, name string) {
 	a.write(w, http.StatusNotFound, body)
 }
 
-// results are DTM's words for statuses.
+// results maps statuses to DTM's words.
 var results = map[int]string{http.StatusConflict: wire.Failure, http.StatusTooEarly: wire.Ongoing}
 
-// fail answers with an error. The text of an error of the server itself goes to
-// the log, with an id; the client gets the id.
+// fail answers with an error. The text of an internal error goes to the log with an id,
+// and the client gets the id.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, gid string, err error) {
 	status, message := statusOf(err)
 	if message == "" {
 		message = err.Error()
 	} else {
 		id := uuid.NewString()[:8]
-		message += "; the log of the server says more under error " + id
+		message += "; the log of the server has more under error " + id
 		a.config.Logger.Warn("server: a request failed", slog.String("id", id), slog.String("path", wire.Clip(r.URL.EscapedPath(), 100)),
 			slog.String("gid", wire.Clip(gid, 128)), slog.String("error", wire.Clip(err.Error(), 2000)))
 	}
 	a.write(w, status, reply{Result: results[status], Message: wire.Clip(wire.Plain(message), 500)})
 }
 
-// statusOf maps an error to what a DTM server answers: 409 when the transaction
-// is not what the request needs, and 425 when it is not at its end. The message,
-// if there is one, stands for an error that clients are not to see.
+// statusOf returns the status of a DTM server for an error: 409 if the state of the
+// transaction does not allow the request, and 425 if the transaction has not ended. The
+// message, if there is one, replaces the text of an internal error.
 func statusOf(err error) (status int, message string) {
 	var refused *refusal
 	switch {

@@ -8,7 +8,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// statuses are DTM's names of our states.
+// statuses maps states to DTM's names.
 var statuses = map[saga.State]string{
 	saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed",
 	saga.Cancelling: "aborting", saga.Cancelled: "failed",
@@ -17,8 +17,7 @@ var statuses = map[saga.State]string{
 // maxAnswer is the most bytes of data in the answer to a query.
 const maxAnswer = 1 << 20
 
-// answerView, transactionView and branchView are what clients read, as far as it
-// is known.
+// answerView, transactionView and branchView have the fields that known clients read.
 type answerView struct {
 	Transaction *transactionView `json:"transaction"`
 	Branches    []branchView     `json:"branches"`
@@ -45,7 +44,7 @@ type branchView struct {
 	Status   string `json:"status"`
 }
 
-// query answers as a DTM server does, also for a transaction that there is not.
+// query answers as a DTM server does, also if the transaction does not exist.
 func (a *api) query(ctx context.Context, in *request) (any, error) {
 	answer := answerView{Branches: []branchView{}}
 	found, err := a.engine.Lookup(ctx, in.gid)
@@ -71,7 +70,7 @@ func (a *api) query(ctx context.Context, in *request) (any, error) {
 			continue
 		}
 		data := []byte(stored.Data)
-		if size += 3 * len(data); size > maxAnswer { // twice, in base64
+		if size += 3 * len(data); size > maxAnswer { // the answer has the data twice, in base64
 			size -= 3 * len(data)
 			data = nil
 			answer.LeftOut++
@@ -83,14 +82,14 @@ func (a *api) query(ctx context.Context, in *request) (any, error) {
 	return answer, nil
 }
 
-// storedBranch is what a client has told of a branch: the API's transactions
-// have no others.
+// storedBranch returns a branch as a client has registered it. The API's transactions
+// have no other branches.
 func storedBranch(b saga.BranchView) (stored branch, known bool) {
 	stored, err := decode(b.Payload)
 	return stored, err == nil
 }
 
-// branchStatus is DTM's status of one of the two operations of a branch.
+// branchStatus returns DTM's status of one of the two operations of a branch.
 func branchStatus(t *saga.Transaction, b saga.BranchView, end saga.State) string {
 	wanted := saga.Cancelled
 	if t.State == saga.Confirming || t.State == saga.Confirmed {

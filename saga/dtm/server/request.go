@@ -20,7 +20,7 @@ import (
 
 const transType = wire.TransType
 
-// request is what a client has sent.
+// request is a request of a client.
 type request struct {
 	gid            string
 	timeout        time.Duration
@@ -29,20 +29,20 @@ type request struct {
 	branchID       string
 	branch         branch
 
-	leave func() // lets another request in before this one is at its end
+	leave func() // gives the place to another request before this one ends
 }
 
-// use says what becomes of a field.
+// use says how the API treats a field.
 type use int
 
 const (
-	meaningless use = iota // for TCC, here and on a DTM server
+	ignored use = iota // it has no meaning for TCC, neither in the API nor on a DTM server
 	implemented
 	refused // unless it is empty, 0 or false
 )
 
-// fields are all that a DTM server knows, and some that its clients send; doc.go
-// has them as a table.
+// fields has all fields of a DTM server, and some that its clients send. The table in
+// doc.go is the same.
 var fields = map[string]use{
 	"gid": implemented, "trans_type": implemented, "protocol": implemented,
 	"timeout_to_fail": implemented, "wait_result": implemented, "rollback_reason": implemented,
@@ -52,23 +52,22 @@ var fields = map[string]use{
 	"branch_headers": refused, "custom_data": refused, "query_prepared": refused, "payloads": refused, "steps": refused,
 	"req_extra": refused, "result": refused, "url": refused, "op": refused, "sync": refused,
 
-	"try": meaningless, "status": meaningless, "sub_type": meaningless, "id": meaningless, "options": meaningless,
-	"owner": meaningless, "ext_data": meaningless, "create_time": meaningless, "update_time": meaningless,
-	"finish_time": meaningless, "rollback_time": meaningless, "next_cron_interval": meaningless, "next_cron_time": meaningless,
+	"try": ignored, "status": ignored, "sub_type": ignored, "id": ignored, "options": ignored,
+	"owner": ignored, "ext_data": ignored, "create_time": ignored, "update_time": ignored,
+	"finish_time": ignored, "rollback_time": ignored, "next_cron_interval": ignored, "next_cron_time": ignored,
 }
 
 // maxFields is the most fields of a request.
 const maxFields = 64
 
-// The timeout of a transaction that names none, as it is by default on a DTM
-// server.
+// defaultTimeout is the timeout of a transaction that gives none, as on a DTM server.
 const defaultTimeout = 35 * time.Second
 
 func invalid(format string, arguments ...any) error {
 	return fmt.Errorf("%w: %w", saga.ErrInvalid, fmt.Errorf(format, arguments...))
 }
 
-// queryOf reads the gid of a GET.
+// queryOf reads the query of a GET, which has a gid.
 func queryOf(r *http.Request, config Config) (*request, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -103,7 +102,7 @@ func parseRequest(body []byte, config Config) (*request, error) {
 			continue
 		}
 		if err := json.Unmarshal(raw, f.to); err != nil {
-			return in, invalid("%s is %s, which it cannot be", f.name, wire.Clip(string(raw), 40))
+			return in, invalid("%s is %s, which is not a valid value", f.name, wire.Clip(string(raw), 40))
 		}
 	}
 	switch {
@@ -121,14 +120,14 @@ func parseRequest(body []byte, config Config) (*request, error) {
 	return in, in.checkGID(config)
 }
 
-// checkGID also refuses semicolons, which DTM's clients take out of what they
-// receive: a branch would take the gid for another one.
+// checkGID also refuses semicolons: DTM's clients remove them from a query, so a branch
+// would get another gid.
 func (in *request) checkGID(config Config) error {
 	if err := barrier.ValidateGID(in.gid); err != nil {
 		return invalid("%w", err)
 	}
 	if strings.Contains(in.gid, ";") {
-		return invalid("the gid %q holds a semicolon, which DTM's clients take out of it", in.gid)
+		return invalid("the gid %q holds a semicolon, which DTM's clients remove", in.gid)
 	}
 	if !strings.HasPrefix(in.gid, config.GIDPrefix) {
 		return invalid("the gid %q does not begin with %q, as all gids of this server do", in.gid, config.GIDPrefix)
@@ -136,13 +135,13 @@ func (in *request) checkGID(config Config) error {
 	return nil
 }
 
-// checkBranch checks what only a registration has.
+// checkBranch checks the fields that only a registration has.
 func (in *request) checkBranch(config Config) error {
 	if err := (barrier.Key{GID: in.gid, BranchID: in.branchID}).Validate(); err != nil {
 		return invalid("%w", err)
 	}
 	if strings.Contains(in.branchID, ";") {
-		return invalid("the branch_id %q holds a semicolon, which DTM's clients take out of it", in.branchID)
+		return invalid("the branch_id %q holds a semicolon, which DTM's clients remove", in.branchID)
 	}
 	if n := len(in.branch.Data); n > config.MaxData {
 		return invalid("the data of the branch has %d bytes, %d are allowed", n, config.MaxData)
@@ -150,15 +149,14 @@ func (in *request) checkBranch(config Config) error {
 	return nil
 }
 
-// parseFields reads a JSON object strictly, so that no two readers of it see
-// different things, and refuses the fields that would mean something here and do
-// not.
+// parseFields reads a JSON object strictly, so that every reader sees the same, and
+// refuses the fields that are not supported.
 func parseFields(body []byte) (map[string]json.RawMessage, error) {
 	switch {
 	case !utf8.Valid(body):
 		return nil, invalid("the request is not UTF-8")
 	case hasLoneSurrogate(body):
-		return nil, invalid("the request holds half of a character: an escaped surrogate without the other one")
+		return nil, invalid("the request holds half of a character: an escaped surrogate without its pair")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -204,7 +202,7 @@ func checkField(sent map[string]json.RawMessage, name string, value json.RawMess
 				return invalid("the field %q is written %s", wire.Clip(name, 40), other)
 			}
 		}
-		return nil // a DTM server ignores it, too
+		return nil // a DTM server ignores it too
 	}
 	if use == refused && !isEmpty(value) {
 		return invalid("the field %s is not supported by this server: leave it out", name)
@@ -212,7 +210,7 @@ func checkField(sent map[string]json.RawMessage, name string, value json.RawMess
 	return nil
 }
 
-// isEmpty recognises what is sent for nothing, without decoding what is not.
+// isEmpty reports whether value is null, false, 0 or empty. It decodes nothing else.
 func isEmpty(value json.RawMessage) bool {
 	value = bytes.TrimSpace(value)
 	switch value[0] {
@@ -228,8 +226,8 @@ func isEmpty(value json.RawMessage) bool {
 	}
 }
 
-// hasLoneSurrogate finds an escape that encoding/json would replace without a
-// word.
+// hasLoneSurrogate reports whether body has an escape that encoding/json would replace
+// silently.
 func hasLoneSurrogate(body []byte) bool {
 	for i := 0; i < len(body); i++ {
 		if body[i] != '\\' {
@@ -237,7 +235,7 @@ func hasLoneSurrogate(body []byte) bool {
 		}
 		r := escapedRune(body[i:])
 		if r < 0 || !utf16.IsSurrogate(r) {
-			i++ // what is escaped may be a backslash
+			i++ // the escaped character may be a backslash
 			continue
 		}
 		if i+6 > len(body) || utf16.DecodeRune(r, escapedRune(body[i+6:])) == utf8.RuneError {

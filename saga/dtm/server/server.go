@@ -15,69 +15,68 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// Pattern is the pattern of the API's transactions in the log, such as for
+// Pattern is the pattern of the API's transactions in the log, for example in a
 // [saga.Filter].
 const Pattern = "dtm.tcc"
 
-// Engine is what the API runs on: a [embedded.Engine].
+// Engine is the engine of the API: an embedded.Engine.
 type Engine interface {
 	saga.Engine
 
-	// Within returns an engine that knows only the transactions of a pattern;
-	// see [embedded.Engine.Within].
+	// Within returns an engine with only the transactions of a pattern.
 	Within(pattern string) saga.Engine
 }
 
-// Config configures the API. Hosts are needed.
+// Config configures the API. Hosts are required.
 type Config struct {
-	// Hosts say where branches may be, each as "host", "host:port",
-	// "host/prefix" or "host:port/prefix". The URL of a branch has to have the
-	// same host and port, as they are written, whatever the case of the letters;
-	// its scheme is http or https. With a prefix, its path has to be the prefix
-	// or to go on with a slash after it, and it may hold none of these: segments
-	// "." and "..", encoded slashes, backslashes, percent signs. Of several
-	// entries that match, the one with the longest prefix counts. Each entry is a
-	// kind of branch of its own; see the documentation of the package.
+	// Hosts are the places where branches may be, each as "host", "host:port",
+	// "host/prefix" or "host:port/prefix". The URL of a branch must have the host
+	// and the port exactly as an entry has them; only upper and lower case may
+	// differ. Its scheme is http or https. If the entry has a prefix, the path of the URL must be the prefix, or continue
+	// it after a slash. Such a path must not have the segments "." and "..", encoded
+	// slashes, backslashes or percent signs. If several entries match, the longest
+	// prefix counts. Each entry is a kind of branch of its own; see the
+	// documentation of the package.
 	Hosts []string
 
-	// GIDPrefix begins the gid of every transaction of the API; others are
-	// refused. The log has each gid once: without a prefix that nothing else
-	// uses, a client of the API can take the gids that other programs are about
-	// to use. At most 64 characters. Defaults to none.
+	// GIDPrefix is the beginning of every gid of the API; other gids are refused.
+	// The log has each gid only once. Without a prefix that no other program uses, a
+	// client of the API can occupy the gids of other programs. At most 64
+	// characters. Defaults to no prefix.
 	GIDPrefix string
 
-	// Client calls the branches; redirects are refused and cookies ignored in
-	// any case. Defaults to a client with up to 256 connections per host, of which
-	// it keeps up to 100 when they are idle.
+	// Client calls the branches. The API never follows redirects and ignores
+	// cookies. Defaults to a client with up to 256 connections per host; up to 100
+	// of them may be idle.
 	Client *http.Client
 
 	// MaxTimeout is the longest timeout_to_fail. Defaults to 24 hours.
 	MaxTimeout time.Duration
 
-	// MaxData is the most bytes of the data of one branch, and
-	// MaxTransactionData of all branches of a transaction with their URLs. They
-	// default to 65,535, as on a DTM server, and to 1 MiB. Branches that are
-	// registered at the same time may exceed the second together.
+	// MaxData is the most bytes of the data of one branch. MaxTransactionData is the
+	// most bytes of the data and URLs of all branches of a transaction. They default
+	// to 65,535, as on a DTM server, and to 1 MiB. Branches that are registered at
+	// the same time may together exceed MaxTransactionData.
 	MaxData, MaxTransactionData int
 
 	// MaxBody is the most bytes of a request. Defaults to 512 KiB.
 	MaxBody int64
 
-	// BodyTimeout is how long the body of a request may take to arrive, and a
-	// large answer to be taken. It needs a [http.ResponseWriter] that [http.ResponseController] can use. Defaults to
-	// 5 seconds.
+	// BodyTimeout limits the time to receive the body of a request, and to send a
+	// large answer. It needs a [http.ResponseWriter] that [http.ResponseController]
+	// supports. Defaults to 5 seconds.
 	BodyTimeout time.Duration
 
-	// MaxRequests is the most requests that are read and worked on at once.
-	// Others wait for up to BodyTimeout and are answered 503 then. As many
-	// requests with wait_result again may wait for their result. Defaults to 128.
+	// MaxRequests is the most requests that are handled at the same time. Others wait
+	// for up to BodyTimeout and are then answered 503. In addition, the same number
+	// of requests with wait_result may wait for their result. Defaults to 128.
 	MaxRequests int
 
-	// MaxWait is how long a request with wait_result waits for the end of the
-	// transaction, before it is answered 425. Defaults to 10 seconds.
+	// MaxWait is the longest time that a request with wait_result waits for the end of
+	// the transaction. It is then answered 425. Defaults to 10 seconds.
 	MaxWait time.Duration
 
-	// Logger takes what goes wrong. Defaults to [slog.Default].
+	// Logger logs errors. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -94,7 +93,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	if c.GIDPrefix != "" && (barrier.ValidateGID(c.GIDPrefix) != nil || strings.Contains(c.GIDPrefix, ";") || len(c.GIDPrefix) > 64) {
-		return c, fmt.Errorf("%w: Config.GIDPrefix is %q, at most 64 characters that a gid may have are possible", saga.ErrInvalid, c.GIDPrefix)
+		return c, fmt.Errorf("%w: Config.GIDPrefix is %q, it must be at most 64 characters that a gid may have", saga.ErrInvalid, c.GIDPrefix)
 	}
 	if c.MaxTimeout < time.Second {
 		return c, fmt.Errorf("%w: Config.MaxTimeout is %s, and timeout_to_fail has whole seconds", saga.ErrInvalid, c.MaxTimeout)
@@ -123,7 +122,7 @@ func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T
 
 // api is the handler.
 type api struct {
-	engine      saga.Engine // knows only the API's transactions
+	engine      saga.Engine // has only the API's transactions
 	config      Config
 	targets     targets
 	crossOrigin *http.CrossOriginProtection
@@ -131,25 +130,33 @@ type api struct {
 	waits       *semaphore.Weighted
 }
 
-// New returns the API on top of engine, with which it registers a kind of branch
-// for each entry of Config.Hosts: call it once per engine, before the engine
-// runs. The handler acts only on transactions that were prepared through it, or
-// through another such handler on the same log.
+// New returns the API on top of engine. It registers a kind of branch with engine for
+// each entry of Config.Hosts. So call it once per engine, before the engine runs. The
+// handler acts only on transactions that were prepared through it, or through another
+// handler of this package on the same log.
 func New(engine Engine, config Config) (http.Handler, error) {
+	a, err := newAPI(engine, config)
+	if err != nil {
+		return nil, fmt.Errorf("server: new: %w", err)
+	}
+	return a, nil
+}
+
+func newAPI(engine Engine, config Config) (*api, error) {
 	config, err := config.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, err
 	}
 	targets, err := parseTargets(config.Hosts)
 	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, err
 	}
 	a := &api{engine: engine.Within(Pattern), config: config, targets: targets, crossOrigin: http.NewCrossOriginProtection(),
 		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
-	for _, t := range append(targets, nowhere) {
+	for _, t := range append(targets, noTarget) {
 		err := a.engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t}))
 		if err != nil {
-			return nil, fmt.Errorf("server: %w", err)
+			return nil, err
 		}
 	}
 	return a, nil

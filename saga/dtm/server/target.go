@@ -16,19 +16,19 @@ import (
 
 // target is an entry of Config.Hosts.
 type target struct {
-	host   string // in small letters, with its port if it has one
+	host   string // in lower case, with its port if it has one
 	prefix string // empty, or with a leading and without a trailing slash
 	kind   string // of its branches
 }
 
 type targets []target
 
-// nowhere is where the branches without any URL are.
-var nowhere = target{kind: "dtm-none"}
+// noTarget is the target of branches without any URL.
+var noTarget = target{kind: "dtm-none"}
 
 func parseTargets(entries []string) (all targets, err error) {
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("%w: Config.Hosts names no host that branches may be on", saga.ErrInvalid)
+		return nil, fmt.Errorf("%w: Config.Hosts is empty: list the hosts of the branches", saga.ErrInvalid)
 	}
 	for _, entry := range entries {
 		t, err := parseTarget(entry)
@@ -66,8 +66,8 @@ func parseTarget(entry string) (t target, err error) {
 	return t, nil
 }
 
-// kindOf encodes an entry, so that no two entries have the same kind: a kind is
-// 1 to 64 letters, digits, dots, dashes and underscores.
+// kindOf returns the kind of an entry, in the characters of a kind: 1 to 64 letters,
+// digits, dots, dashes and underscores. No two entries have the same kind.
 func kindOf(entry string) string {
 	var b strings.Builder
 	b.WriteString("dtm.")
@@ -86,10 +86,10 @@ func kindOf(entry string) string {
 	return "dtm-" + hex.EncodeToString(sum[:20])
 }
 
-// find returns where the branch with these URLs is. An empty one stands for
-// nothing to do, as it does for a DTM server.
+// find returns the target of a branch with these URLs. As on a DTM server, an operation
+// with an empty URL does nothing.
 func (all targets) find(confirm, cancel string) (target, error) {
-	found := nowhere
+	found := noTarget
 	for _, u := range []struct{ name, address string }{{"confirm", confirm}, {"cancel", cancel}} {
 		if u.address == "" {
 			continue
@@ -98,7 +98,7 @@ func (all targets) find(confirm, cancel string) (target, error) {
 		switch {
 		case err != nil:
 			return t, fmt.Errorf("%w: the URL of %s: %w", saga.ErrInvalid, u.name, err)
-		case found != nowhere && found != t:
+		case found != noTarget && found != t:
 			return t, fmt.Errorf("%w: the URLs of confirm and cancel are in different places, %s%s and %s%s: a branch is in one",
 				saga.ErrInvalid, found.host, found.prefix, t.host, t.prefix)
 		}
@@ -137,8 +137,8 @@ func (t target) has(at *url.URL) bool {
 	return t.prefix == "" || !strings.Contains(escaped, "%2f") && under(at.Path, t.prefix)
 }
 
-// under reports whether a path is below a prefix for every server, whatever it
-// makes of dots, parameters of segments, backslashes and what is escaped twice.
+// under reports whether a path is below a prefix for every server. Servers read dots,
+// parameters of segments, backslashes and double escapes in different ways.
 func under(path, prefix string) bool {
 	if path != prefix && !strings.HasPrefix(path, prefix+"/") || strings.ContainsAny(path, `\%`) ||
 		!utf8.ValidString(path) || strings.ContainsFunc(path, unicode.IsControl) {
@@ -156,8 +156,8 @@ func under(path, prefix string) bool {
 // maxURL is the most characters of a URL.
 const maxURL = 2048
 
-// own are the parameters that a call carries, or that name whose call it is.
-var own = []string{"gid", "trans_type", "branch_id", "op", "caller"}
+// reserved are the parameters that a call sets, or that name the caller.
+var reserved = []string{"gid", "trans_type", "branch_id", "op", "caller"}
 
 // parse checks the URL of a branch.
 func parse(address string) (*url.URL, error) {
@@ -181,16 +181,16 @@ func parse(address string) (*url.URL, error) {
 	return at, checkQuery(at.RawQuery)
 }
 
-// checkQuery refuses parameters that a branch could take for those of the call.
+// checkQuery refuses parameters that a branch could confuse with those of the call.
 func checkQuery(query string) error {
 	for parameter := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
 		name, _, _ := strings.Cut(parameter, "=")
 		if plain, err := url.QueryUnescape(name); err == nil {
 			name = plain
 		}
-		for _, ours := range own {
+		for _, ours := range reserved {
 			if strings.EqualFold(strings.TrimSpace(name), ours) {
-				return fmt.Errorf("its query holds %s, which is not the client's to set", ours)
+				return fmt.Errorf("its query holds %s, which only the call may set", ours)
 			}
 		}
 	}
@@ -201,7 +201,7 @@ func isASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// lower turns the capital letters of ASCII into small ones.
+// lower turns ASCII letters into lower case.
 func lower(text string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {

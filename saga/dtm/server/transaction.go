@@ -25,7 +25,7 @@ func (a *api) prepare(ctx context.Context, in *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A client that comes again has to learn that it is too late.
+	// Begin succeeds for a decided transaction too, but a repeated prepare is too late.
 	found, err := a.engine.Lookup(ctx, in.gid)
 	if err == nil && found.State.Decided() {
 		err = fmt.Errorf("%s is %s: %w", in.gid, found.State, saga.ErrNotOpen)
@@ -41,15 +41,16 @@ func (a *api) registerBranch(ctx context.Context, in *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkRoom(ctx, in); err != nil {
+	if err := a.checkSize(ctx, in); err != nil {
 		return nil, err
 	}
 	return nil, a.engine.Try(ctx, in.gid, in.branchID, saga.Step{Kind: target.kind, Input: in.branch})
 }
 
-// checkRoom keeps a transaction within its bounds. The engine checks the number
-// of branches again, and that one no other registration can get around.
-func (a *api) checkRoom(ctx context.Context, in *request) error {
+// checkSize limits the branches of a transaction and their data. Registrations at the
+// same time can exceed these limits together. The engine also limits the number of
+// branches, and no registration exceeds that limit.
+func (a *api) checkSize(ctx context.Context, in *request) error {
 	found, err := a.engine.Lookup(ctx, in.gid)
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func (a *api) checkRoom(ctx context.Context, in *request) error {
 	size := in.branch.size()
 	for _, b := range found.Branches {
 		if b.ID == in.branchID {
-			return nil // again, or a mismatch
+			return nil // Try finds a repetition or a mismatch
 		}
 		if stored, known := storedBranch(b); known {
 			size += stored.size()
@@ -86,7 +87,7 @@ func (a *api) abort(ctx context.Context, in *request) (any, error) {
 	})
 }
 
-// decide makes a decision and, with wait_result, waits for its end.
+// decide makes a decision and, with wait_result, waits for the end of the transaction.
 func (a *api) decide(ctx context.Context, in *request, end string, decision func() error) error {
 	if !in.waitResult {
 		return decision()
@@ -106,15 +107,15 @@ func (a *api) decide(ctx context.Context, in *request, end string, decision func
 	return a.await(ctx, in.gid, end, before.Failures)
 }
 
-// await returns when the transaction is finished, or when a call has failed since
-// there were so many failures, or after Config.MaxWait.
+// await returns when the transaction has finished, when there are more failures than
+// before, or after Config.MaxWait.
 func (a *api) await(ctx context.Context, gid, end string, failures int) error {
 	ctx, cancel := context.WithTimeout(ctx, a.config.MaxWait)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		found, err := a.engine.Lookup(ctx, gid)
 		switch {
-		case err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded): // which may come before its timer
+		case err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded): // the deadline may pass before the timer of ctx
 			return err
 		case err == nil && found.State.Finished():
 			return nil

@@ -43,10 +43,10 @@ func benchmarkBarrier(b *testing.B, db *gorm.DB, batch int) {
 				gids[i] = fmt.Sprintf("%s-%d-%d", run, b.N, n+i)
 				keys[i] = barrier.Request{Key: barrier.Key{GID: gids[i], BranchID: "01"}}
 			}
-			if err := barrierrows.TryAll(ctx, tx, keys, nil); err != nil {
+			if err := barrierrows.TryBatch(ctx, tx, keys, nil); err != nil {
 				return err
 			}
-			return barrierrows.ConfirmAll(ctx, tx, "", []string{"01"}, gids)
+			return barrierrows.ConfirmBatch(ctx, tx, "", []string{"01"}, gids)
 		})
 		sagatest.Must(b, err)
 	}

@@ -13,18 +13,18 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// oldPage is how many rows one call of Old looks at.
+// oldPage is the number of rows that one call of Old reads.
 const oldPage = 4000
 
-// Cursor is a position in the barrier rows for [Old], which reads them by gid and
-// branch id. The zero Cursor is the beginning.
+// Cursor is a position in the barrier rows for [Old], which reads them in the order of
+// gid and branch id. The zero Cursor is the beginning.
 type Cursor struct {
-	last barrier.Key // the last row that was read
-	old  bool        // all rows of its transaction that were read are old
-	done bool        // it was the last row of all
+	last barrier.Key // of the last row that was read
+	old  bool        // all rows of its transaction so far are old
+	done bool        // there are no more rows
 }
 
-// Done reports whether the rows are read to their end.
+// Done reports whether all rows are read.
 func (c Cursor) Done() bool { return c.done }
 
 // oldQueries are the statements of cleaning in one dialect.
@@ -32,19 +32,19 @@ type oldQueries struct {
 	page string // takes gid, gid, branch id and a number of rows
 	lock func(gids int) string
 	// remove takes gids, and an age in microseconds. It leaves rows that are not
-	// old, which may be newer than the look that locked the others.
+	// old: a row may be newer than the read that locked the others.
 	remove func(gids int) string
 	kinds  func(gids int) string // takes gids
 }
 
-// oldColumns says of a row whether it is final, and for how many microseconds.
+// oldColumns are whether a row is final, and for how many microseconds.
 const oldColumns = `CASE WHEN state IN ('confirmed', 'cancelled', 'suspended') THEN 1 ELSE 0 END,
 	{micros now} - COALESCE({micros confirmed_at}, {micros cancelled_at})`
 
 var oldStatements = dialect.Each(func(d dialect.Dialect) oldQueries {
 	places := func(n int) string { return `(?` + strings.Repeat(`, ?`, n-1) + `)` }
 	after := `(gid, branch_id) > (?, ?)`
-	if d == dialect.MySQL { // which finds no range in a row comparison
+	if d == dialect.MySQL { // it does not use an index for a comparison of rows
 		after = `(gid > ? OR gid = ? AND branch_id > ?)`
 	}
 	return oldQueries{
@@ -62,14 +62,14 @@ var oldStatements = dialect.Each(func(d dialect.Dialect) oldQueries {
 	}
 })
 
-// Old returns transactions all of whose rows in db are final and have been for
-// longer than age, by the database's clock. It reads one page of rows after the
-// cursor and returns the cursor of the next page, also within a transaction. It
-// locks nothing: [LockOld] has to look again before anything is removed.
+// Old returns old transactions: all their rows in db are final, and have been final for
+// longer than age by the database's clock. It reads one page of rows after the cursor
+// and returns the cursor of the next page. A page may end within a transaction. Old
+// locks nothing: call [LockOld] before you remove rows.
 func Old(ctx context.Context, db *gorm.DB, from Cursor, age time.Duration) (gids []string, next Cursor, err error) {
 	d, err := dialect.Of(db)
 	if err != nil {
-		return nil, from, fmt.Errorf("barrier: %w", err)
+		return nil, from, err
 	}
 	arguments := []any{from.last.GID, from.last.BranchID, oldPage}
 	if d == dialect.MySQL {
@@ -88,7 +88,7 @@ func Old(ctx context.Context, db *gorm.DB, from Cursor, age time.Duration) (gids
 		read++
 	})
 	if err != nil {
-		return nil, from, fmt.Errorf("barrier: looking for old rows: %w", err)
+		return nil, from, fmt.Errorf("find old barrier rows: %w", err)
 	}
 	if read < oldPage {
 		if next.old {
@@ -99,16 +99,16 @@ func Old(ctx context.Context, db *gorm.DB, from Cursor, age time.Duration) (gids
 	return gids, next, nil
 }
 
-// LockOld locks the rows of transactions in the local transaction tx. It returns
-// those all of whose rows are final, and have been for longer than age, and the
-// others that have rows. On SQLite, a writing transaction has locked everything.
+// LockOld locks the rows of transactions in the local transaction tx. It returns the
+// old ones, as [Old] does, and the young ones, which have other rows. On SQLite, a
+// writing transaction has locked everything.
 func LockOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration) (old, young []string, err error) {
 	if len(gids) == 0 {
 		return nil, nil, nil
 	}
 	d, err := dialect.Of(tx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("barrier: %w", err)
+		return nil, nil, err
 	}
 	all := map[string]bool{}
 	err = eachOld(ctx, tx, oldStatements[d].lock(len(gids)), anys(gids), age, func(key barrier.Key, isOld bool) {
@@ -116,7 +116,7 @@ func LockOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration)
 		all[key.GID] = isOld && (sofar || !seen)
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("barrier: locking old rows: %w", err)
+		return nil, nil, fmt.Errorf("lock old barrier rows: %w", err)
 	}
 	for _, gid := range gids {
 		switch isOld, there := all[gid]; {
@@ -129,58 +129,51 @@ func LockOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration)
 	return old, young, nil
 }
 
-// Kinds returns the kinds of branches that the rows of transactions are of, in the
-// local transaction tx. Rows from before the barrier knew kinds have an empty one.
+// Kinds returns the kinds of branches in the rows of each transaction, in the local
+// transaction tx. The kind of a row of version 1 of the schema is empty.
 func Kinds(ctx context.Context, tx *gorm.DB, gids []string) (map[string][]string, error) {
 	if len(gids) == 0 {
 		return nil, nil
 	}
 	d, err := dialect.Of(tx)
 	if err != nil {
-		return nil, fmt.Errorf("barrier: %w", err)
+		return nil, err
 	}
 	rows, err := tx.Statement.ConnPool.QueryContext(ctx, oldStatements[d].kinds(len(gids)), anys(gids)...)
 	if err != nil {
-		return nil, fmt.Errorf("barrier: reading kinds: %w", err)
+		return nil, fmt.Errorf("read the kinds of barrier rows: %w", err)
 	}
 	defer rows.Close()
 	kinds := make(map[string][]string, len(gids))
 	for rows.Next() {
 		var gid, kind string
 		if err := rows.Scan(&gid, &kind); err != nil {
-			return nil, fmt.Errorf("barrier: reading kinds: %w", err)
+			return nil, fmt.Errorf("read the kinds of barrier rows: %w", err)
 		}
 		kinds[gid] = append(kinds[gid], kind)
 	}
 	return kinds, rows.Err()
 }
 
-// RemoveOld deletes the rows of transactions that [LockOld] has returned in the
-// same local transaction. It leaves a row that has come since and is not final.
+// RemoveOld deletes the rows of old transactions that [LockOld] has returned in the same
+// local transaction. It leaves a row that was inserted later and is not final.
 func RemoveOld(ctx context.Context, tx *gorm.DB, gids []string, age time.Duration) error {
 	if len(gids) == 0 {
 		return nil
 	}
 	d, err := dialect.Of(tx)
 	if err != nil {
-		return fmt.Errorf("barrier: %w", err)
+		return err
 	}
 	arguments := append(anys(gids), age.Microseconds())
 	if _, err := tx.Statement.ConnPool.ExecContext(ctx, oldStatements[d].remove(len(gids)), arguments...); err != nil {
-		return fmt.Errorf("barrier: removing old rows: %w", err)
+		return fmt.Errorf("remove old barrier rows: %w", err)
 	}
 	return nil
 }
 
-func anys(texts []string) []any {
-	all := make([]any, len(texts))
-	for i, text := range texts {
-		all[i] = text
-	}
-	return all
-}
-
-// eachOld reads rows and says of each whether it is final for longer than age.
+// eachOld reads rows. For each it calls see with whether the row has been final for
+// longer than age.
 func eachOld(ctx context.Context, db *gorm.DB, query string, arguments []any, age time.Duration, see func(key barrier.Key, old bool)) error {
 	rows, err := db.Statement.ConnPool.QueryContext(ctx, query, arguments...)
 	if err != nil {

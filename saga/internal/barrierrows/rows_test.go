@@ -52,11 +52,13 @@ func rowOf(t *testing.T, db *gorm.DB, gid string) barrier.Row {
 
 func nothing(*gorm.DB) error { return nil }
 
-// ConfirmAll confirms all that it names, or says that it has not.
+// ConfirmBatch confirms all that it names, or says that it has not.
 func TestConfirmAll(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		confirm := func(caller string, gids ...string) error {
-			return inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.ConfirmAll(t.Context(), tx, caller, []string{"01"}, gids) })
+			return inTransaction(t, db, func(tx *gorm.DB) error {
+				return barrierrows.ConfirmBatch(t.Context(), tx, caller, []string{"01"}, gids)
+			})
 		}
 		for _, gid := range []string{"a", "b", "c"} {
 			into(t, db, gid, barrier.StateTried)
@@ -84,9 +86,9 @@ func TestConfirmAll(t *testing.T) {
 			}
 		}
 		if err := inTransaction(t, db, func(tx *gorm.DB) error {
-			return barrierrows.TryAll(t.Context(), tx, []barrier.Request{request("new", barrier.Try), request("a", barrier.Try)}, nil)
+			return barrierrows.TryBatch(t.Context(), tx, []barrier.Request{request("new", barrier.Try), request("a", barrier.Try)}, nil)
 		}); !errors.Is(err, barrierrows.ErrNotAll) {
-			t.Errorf("TryAll with one that is known: %v", err)
+			t.Errorf("TryBatch with one that is known: %v", err)
 		}
 	})
 }
@@ -101,20 +103,20 @@ func TestMismatchInBulk(t *testing.T) {
 			return local.Run(t.Context(), db, func(tx *gorm.DB) error { return work(t.Context(), tx) })
 		}
 		if err := run(func(ctx context.Context, tx *gorm.DB) error {
-			return barrierrows.TryAll(ctx, tx, []barrier.Request{request("a", "log-1"), request("b", "log-2")}, nil)
+			return barrierrows.TryBatch(ctx, tx, []barrier.Request{request("a", "log-1"), request("b", "log-2")}, nil)
 		}); err != nil {
 			t.Fatal(err)
 		}
 		if err := run(func(ctx context.Context, tx *gorm.DB) error {
-			return barrierrows.TryAll(ctx, tx, []barrier.Request{request("b", "log-1"), request("c", "log-1")}, nil)
+			return barrierrows.TryBatch(ctx, tx, []barrier.Request{request("b", "log-1"), request("c", "log-1")}, nil)
 		}); !errors.Is(err, barrierrows.ErrNotAll) {
-			t.Errorf("TryAll: %v", err)
+			t.Errorf("TryBatch: %v", err)
 		}
 		for _, caller := range []string{"log-1", "log-2"} {
 			if err := run(func(ctx context.Context, tx *gorm.DB) error {
-				return barrierrows.ConfirmAll(ctx, tx, caller, []string{"01"}, []string{"a", "b"})
+				return barrierrows.ConfirmBatch(ctx, tx, caller, []string{"01"}, []string{"a", "b"})
 			}); !errors.Is(err, barrierrows.ErrNotAll) {
-				t.Errorf("ConfirmAll by %s: %v", caller, err)
+				t.Errorf("ConfirmBatch by %s: %v", caller, err)
 			}
 		}
 		if row := rowOf(t, db, "a"); row.State != barrier.StateTried {

@@ -34,7 +34,7 @@ func (c *Caller) Clean(ctx context.Context, tx *gorm.DB, b *txn.Branch, gids []s
 	}
 	gids = slices.Clone(gids)
 	err := c.bounded(ctx, saga.Call{Kind: b.Kind, Op: opClean}, func(ctx context.Context) error {
-		return b.Clean(ctx, local.Guest(ctx, b.Database, tx), gids)
+		return b.Clean(ctx, local.UserHandle(ctx, b.Database, tx), gids)
 	}, func() { b.Cleaning.Store(false) })
 	if !errors.Is(err, errAbandoned) {
 		b.Cleaning.Store(false)

@@ -196,7 +196,7 @@ func (s *Shared) workBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch, call
 	ctx, cancel := context.WithTimeout(ctx, s.calls.timeout)
 	defer cancel()
 	err = withCause(ctx, s.calls.protected(ctx, calls[0].Call, func(ctx context.Context) (err error) {
-		failures, err = b.WorkBatch(ctx, local.Guest(ctx, b.Database, tx), calls[0].Op, calls)
+		failures, err = b.WorkBatch(ctx, local.UserHandle(ctx, b.Database, tx), calls[0].Op, calls)
 		return err
 	}))
 	switch {

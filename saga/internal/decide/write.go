@@ -264,7 +264,7 @@ func (r *batchRun) logConfirmed(ctx context.Context) error {
 	if err := r.d.Log.Insert(ctx, r.tx, starts...); err != nil {
 		return err
 	}
-	return barrierrows.TryAll(ctx, r.tx, tried, confirmed)
+	return barrierrows.TryBatch(ctx, r.tx, tried, confirmed)
 }
 
 // recordCancelled records the members whose Trys have failed and left no effect as

@@ -75,7 +75,7 @@ func (d *Driver) dueOf(batch []*effectItem) (due []*effectItem) {
 	}
 	var tried []bool
 	err := local.Run(ctx, batch[0].branch.Database, func(tx *gorm.DB) (err error) {
-		tried, err = barrierrows.TriedAll(ctx, tx, requests)
+		tried, err = barrierrows.TriedBatch(ctx, tx, requests)
 		return err
 	})
 	for i, m := range batch {

@@ -65,7 +65,7 @@ func (d *Driver) writeFinishes(ctx context.Context, tx *gorm.DB, w *call.Watch, 
 	for i, one := range batch[0].ready {
 		ids[i] = one.ID
 	}
-	if err := barrierrows.ConfirmAll(ctx, tx, d.LogID, ids, gids); err != nil {
+	if err := barrierrows.ConfirmBatch(ctx, tx, d.LogID, ids, gids); err != nil {
 		return err
 	}
 	for position, one := range batch[0].ready {

@@ -61,7 +61,7 @@ var batchGuards = []guard{
 	{
 		name: "try-all-duplicate", file: "saga/internal/barrierrows/joint.go",
 		text: `		if local.Duplicate(err) {
-			return fmt.Errorf("barrier: %w", ErrNotAll)
+			return ErrNotAll
 		}`,
 		with: `		if local.Duplicate(err) {
 			return err

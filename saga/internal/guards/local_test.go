@@ -21,7 +21,7 @@ var localGuards = []guard{
 	{
 		name: "ready-commit", file: "saga/internal/local/local.go",
 		text: `	if err := t.ready(ctx); err != nil {
-		return t.judge(ctx, fmt.Errorf("commit: %w", err))
+		return t.classify(ctx, fmt.Errorf("commit: %w", err))
 	}
 `,
 		with: ``,
@@ -38,7 +38,7 @@ var localGuards = []guard{
 	{
 		name: "may-have-rolled-back", file: "saga/internal/local/tx.go",
 		text: `	case mayHaveRolledBack(t.dialect, err):
-		t.doubtful = true
+		t.mustAsk = true
 `,
 		with: ``,
 		pkg:  "saga/internal/local", run: "^TestSQLiteThatRollsBackByItself$", short: true,
@@ -46,13 +46,13 @@ var localGuards = []guard{
 	},
 	{
 		name: "doubt", file: "saga/internal/local/tx.go",
-		text: `t.doubtful, t.reading = true, reading`,
-		with: `t.reading = reading`,
+		text: `t.mustAsk, t.lockingRead = true, lockingRead`,
+		with: `t.lockingRead = lockingRead`,
 		pkg:  "saga/internal/local", run: "^(TestImplicitCommitIsNoticed|TestIgnoredDeadlock)$",
 		why: "a statement that commits implicitly splits the transaction",
 	},
 	{
-		name: "doubt-locking-read", file: "saga/internal/local/guest.go",
+		name: "doubt-locking-read", file: "saga/internal/local/userhandle.go",
 		text: `return firstWord(query) == "select" && single(query) && !locking.MatchString(query)`,
 		with: `return firstWord(query) == "select" && single(query)`,
 		pkg:  "saga/internal/local", run: "^TestIgnoredDeadlock$",
@@ -66,47 +66,47 @@ var localGuards = []guard{
 		why: "work goes on after a statement that was cut off, whose effect is not known",
 	},
 	{
-		name: "check-exec", file: "saga/internal/local/guest.go",
-		text: `	if err := check(query); err != nil {
+		name: "check-exec", file: "saga/internal/local/userhandle.go",
+		text: `	if err := checkEnding(query); err != nil {
 		return nil, err
 	}
-	result, err := g.Tx.ExecContext`,
-		with: `	result, err := g.Tx.ExecContext`,
+	result, err := t.Tx.ExecContext`,
+		with: `	result, err := t.Tx.ExecContext`,
 		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$", short: true,
 		why: "user code commits half of the work",
 	},
 	{
-		name: "check-query", file: "saga/internal/local/guest.go",
-		text: `	if err := check(query); err != nil {
+		name: "check-query", file: "saga/internal/local/userhandle.go",
+		text: `	if err := checkEnding(query); err != nil {
 		return nil, err
 	}
-	rows, err := g.Tx.QueryContext`,
-		with: `	rows, err := g.Tx.QueryContext`,
+	rows, err := t.Tx.QueryContext`,
+		with: `	rows, err := t.Tx.QueryContext`,
 		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with a query",
 	},
 	{
-		name: "check-row", file: "saga/internal/local/guest.go",
-		text: `	if err := check(query); err != nil {
-		return g.failedRow(ctx, query, err)
+		name: "check-row", file: "saga/internal/local/userhandle.go",
+		text: `	if err := checkEnding(query); err != nil {
+		return t.failedRow(ctx, query, err)
 	}`,
 		with: ``,
 		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with a query for one row",
 	},
 	{
-		name: "check-prepare", file: "saga/internal/local/guest.go",
-		text: `	if err := check(query); err != nil {
+		name: "check-prepare", file: "saga/internal/local/userhandle.go",
+		text: `	if err := checkEnding(query); err != nil {
 		return nil, err
 	}
-	return g.Tx.PrepareContext`,
-		with: `	return g.Tx.PrepareContext`,
+	return t.Tx.PrepareContext`,
+		with: `	return t.Tx.PrepareContext`,
 		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with a prepared statement",
 	},
 	{
 		name: "commit-method", file: "saga/internal/local/tx.go",
-		text: `func (t *Tx) Commit() error { return errReserved }`,
+		text: `func (t *Tx) Commit() error { return errOwned }`,
 		with: `func (t *Tx) Commit() error { return t.tx.Commit() }`,
 		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
 		why: "user code commits half of the work with the method of its handle",
@@ -161,7 +161,7 @@ var localGuards = []guard{
 	},
 	{
 		name: "spoiled", file: "saga/internal/local/tx.go",
-		text: `t.aborted, t.spoiled = errEnded, true`,
+		text: `t.aborted, t.unusable = errEnded, true`,
 		with: `t.aborted = errEnded`,
 		pkg:  "saga/internal/local", run: "^TestASpoiledConnectionIsClosed$",
 		why: "a connection goes back to the pool in the middle of somebody's transaction",

@@ -10,7 +10,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// Exec runs one statement that is a local transaction by itself.
+// Exec runs one statement as a local transaction of its own.
 func Exec(ctx context.Context, db *gorm.DB, statement string, arguments ...any) (sql.Result, error) {
 	c, err := connect(ctx, db)
 	if err != nil {
@@ -21,12 +21,12 @@ func Exec(ctx context.Context, db *gorm.DB, statement string, arguments ...any) 
 	return result, err
 }
 
-// Reserved runs single statements on a connection that it keeps for itself, so
-// that they never wait for one: heartbeats under load. After an error it takes a
-// new connection, which may lead to another server after a failover. Of a pool of
-// less than three connections it keeps none, and none of SQLite.
+// Reserved runs single statements on a connection that it keeps, so that heartbeats do not
+// wait for a connection under load. After an error it takes a new connection, which may
+// lead to another server after a failover. It keeps no connection of a pool with less than
+// three connections, and none of SQLite.
 //
-// Its methods may be called by one goroutine at a time, and Close by any.
+// Only one goroutine at a time may call Exec. Any goroutine may call Close.
 type Reserved struct {
 	db   *gorm.DB
 	pool *sql.DB
@@ -60,7 +60,7 @@ func (r *Reserved) Exec(ctx context.Context, statement string, arguments ...any)
 		if err == nil || !kept || ctx.Err() != nil || !looksLost(err) && !readOnly(err) {
 			return result, err
 		}
-		// The server may be there, and only the old connection gone.
+		// Perhaps only the old connection is lost: try a new one.
 	}
 }
 

@@ -14,12 +14,12 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// Transient says whether a server answered with a fault that passes when the
-// local transaction is run again: a deadlock, a lock wait that took too long, a
+// Transient reports whether a server answered with a fault that may not happen if the
+// local transaction runs again: a deadlock, a lock wait that took too long, a
 // serialization failure, a busy SQLite file, a shutdown, or a server that became
-// read-only in a failover. A rejection of a branch is no fault, whatever it wraps.
+// read-only in a failover. A rejection of a branch is not a fault, whatever it wraps.
 //
-// A lost connection is no answer. Only the [Tx] can say whether it was its own.
+// A lost connection is not an answer. Only the [Tx] can find out whether it was its own.
 func Transient(err error) bool {
 	if err == nil || rejected(err) {
 		return false
@@ -39,14 +39,14 @@ func Transient(err error) bool {
 	return busySQLite(err)
 }
 
-// rejected says whether a branch said no for a reason of business.
+// rejected reports whether err is a rejection of a branch.
 func rejected(err error) bool {
 	var no interface{ Rejected() bool }
 	return errors.As(err, &no)
 }
 
-// readOnly says whether the server refuses writes, as an old primary does after
-// a failover. The connection is of no use any more.
+// readOnly reports whether the server refuses writes, as an old primary does after a
+// failover. The connection must not be used again.
 func readOnly(err error) bool {
 	if number, ok := mysqlNumber(err); ok {
 		// 1290 --read-only, 1792 read-only transaction, 1836 read-only mode.
@@ -56,8 +56,8 @@ func readOnly(err error) bool {
 	return ok && state == "25006"
 }
 
-// unavailable says whether a server answered that it serves nobody now: it shuts
-// down, has no connection left, or has become read-only.
+// unavailable reports whether a server cannot serve now: it shuts down, has no connection
+// left, or has become read-only.
 func unavailable(err error) bool {
 	if number, ok := mysqlNumber(err); ok {
 		return number == 1053 || number == 1927 || number == 1040 || readOnly(err)
@@ -66,7 +66,7 @@ func unavailable(err error) bool {
 	return ok && (state == "53300" || strings.HasPrefix(state, "57P") || readOnly(err))
 }
 
-// Duplicate says whether err is the violation of a primary key or unique index.
+// Duplicate reports whether err is the violation of a primary key or unique index.
 func Duplicate(err error) bool {
 	if number, ok := mysqlNumber(err); ok {
 		return number == 1062
@@ -79,44 +79,44 @@ func Duplicate(err error) bool {
 	return ok && (code == 1555 || code == 2067)
 }
 
-// Aborted says whether err only follows from a statement that had failed in the
-// same local transaction before, so that it says nothing of the call that got it:
-// PostgreSQL's 25P02, in_failed_sql_transaction, or a [Tx] that sends no more.
+// Aborted reports whether err only follows from an earlier failure in the same local
+// transaction: PostgreSQL's 25P02, in_failed_sql_transaction, or the error of a [Tx] that
+// is over. Such an error is not the fault of the statement that got it.
 func Aborted(err error) bool {
 	state, ok := sqlState(err)
 	return ok && state == "25P02" || errors.Is(err, ErrAborted)
 }
 
-// rolledBack says whether the server has rolled back the whole local transaction
-// with err. MySQL's and MariaDB's manuals, InnoDB error handling: 1213 deadlock,
+// rolledBack reports whether the server has rolled back the whole local transaction
+// because of err. MySQL's and MariaDB's manuals, InnoDB error handling: 1213 deadlock,
 // 1206 lock table full; MariaDB also for 1020, a record changed under a snapshot.
-// SQLite's C interface, sqlite3_get_autocommit: it may have for any error, and
-// has to be asked. PostgreSQL lets nothing further run by itself.
+// SQLite's C interface, sqlite3_get_autocommit: any error may roll back, so the Tx asks.
+// PostgreSQL refuses later statements by itself.
 func rolledBack(d dialect.Dialect, err error) bool {
 	number, ok := mysqlNumber(err)
 	return ok && d == dialect.MySQL && slices.Contains([]uint16{1213, 1206, 1020, 1180, 3101}, number)
 }
 
-// mayHaveRolledBack says whether the server has to be asked whether it has rolled
-// back: with innodb_rollback_on_timeout, MySQL does so after 1205.
+// mayHaveRolledBack reports whether the server may have rolled back, and has to be asked:
+// with innodb_rollback_on_timeout, MySQL rolls back after 1205.
 func mayHaveRolledBack(d dialect.Dialect, err error) bool {
 	number, ok := mysqlNumber(err)
 	return d == dialect.SQLite || ok && number == 1205
 }
 
-// commitAnswer is what an error of COMMIT says.
+// commitAnswer is the meaning of an error of COMMIT.
 type commitAnswer int
 
 const (
 	commitUnknown   commitAnswer = iota // it may have happened
-	commitRefused                       // it has not, and would not another time
-	commitTransient                     // it has not, and may another time
+	commitRefused                       // it has not happened, for a permanent reason
+	commitTransient                     // it has not happened, and another run may succeed
 )
 
-// commitFailed tells what became of a COMMIT. Only a server's own no is certain;
-// and not even that if the server was about to go away, or says that it does not
-// know: PostgreSQL's 40003 and 08007, and its class 57P; MySQL's 1053, 1180, 1317
-// and 1927.
+// commitFailed returns the meaning of an error of COMMIT. Only an answer of the server is
+// certain. Even an answer is not certain if the server was shutting down, or reports that
+// the result is unknown: PostgreSQL's 40003 and 08007, and its class 57P; MySQL's 1053,
+// 1180, 1317 and 1927.
 func commitFailed(err error) commitAnswer {
 	if number, ok := mysqlNumber(err); ok {
 		switch {
@@ -142,8 +142,8 @@ func commitFailed(err error) commitAnswer {
 		}
 		return commitRefused
 	}
-	// The last is pgx's, for a transaction in which a statement had failed and
-	// nobody had noticed; it carries no code.
+	// The text is from pgx, which has no code for it: a statement had failed, and its
+	// error was ignored.
 	if errors.Is(err, sql.ErrTxDone) || strings.Contains(err.Error(), "commit unexpectedly resulted in rollback") {
 		return commitRefused
 	}
@@ -186,8 +186,8 @@ func busySQLite(err error) bool {
 	return strings.Contains(err.Error(), "database is locked")
 }
 
-// looksLost says whether err is of a connection that went away: the database's,
-// or another one that the user's code has.
+// looksLost reports whether err is from a lost connection: that of the database, or
+// another one of user code.
 func looksLost(err error) bool {
 	var network net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||

@@ -24,7 +24,7 @@ func TestDeadlockInTheLastStatement(t *testing.T) {
 	things(t, db)
 	runs := 0
 	err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-		tx = local.Guest(t.Context(), db, tx)
+		tx = local.UserHandle(t.Context(), db, tx)
 		if runs++; runs > 1 {
 			return tx.Exec("UPDATE things SET n = n + 10 WHERE id = 1").Error
 		}
@@ -43,7 +43,7 @@ func TestACancelledStatementIsNotIgnored(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		things(t, db)
 		err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-			tx = local.Guest(t.Context(), db, tx)
+			tx = local.UserHandle(t.Context(), db, tx)
 			over, cancel := context.WithCancel(t.Context())
 			cancel()
 			if err := tx.WithContext(over).Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error; err == nil {
@@ -96,7 +96,7 @@ func TestEveryWayToEndATransaction(t *testing.T) {
 		failure := errors.New("the work fails")
 		for name, way := range ways {
 			err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-				guest := local.Guest(t.Context(), db, tx)
+				guest := local.UserHandle(t.Context(), db, tx)
 				if err := guest.Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error; err != nil {
 					return err
 				}
@@ -168,7 +168,7 @@ func TestASpoiledConnectionIsClosed(t *testing.T) {
 	}
 	var used int64
 	err = local.Run(t.Context(), db, func(tx *gorm.DB) error {
-		tx = local.Guest(t.Context(), db, tx)
+		tx = local.UserHandle(t.Context(), db, tx)
 		used = id(tx)
 		return tx.Exec("CREATE TABLE more (id INT)").Error
 	})

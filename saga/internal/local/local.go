@@ -1,9 +1,11 @@
-// Package local runs local transactions: READ COMMITTED, with a bounded retry of
-// transient faults, an honest answer when a connection is lost during COMMIT, and
-// a [Tx] that notices when the server has ended the transaction by itself.
+// Package local runs local transactions at READ COMMITTED. It retries transient faults a
+// bounded number of times, reports a COMMIT with an unknown result, and detects with a
+// [Tx] that the server has ended the transaction by itself.
 //
-// It uses a bounded share of a connection pool, see [Share], so that the user's
-// own queries and the heartbeat find a connection.
+// It uses a bounded share of a connection pool, see [Share], to leave connections for the
+// user's own queries and the heartbeat.
+//
+// An error says what failed, without the name of a package: the caller adds it.
 package local
 
 import (
@@ -20,50 +22,49 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 )
 
-// ErrCommitUnknown is wrapped by the error of a transaction whose COMMIT was
-// sent and not answered: it may have happened, or may happen yet. Whoever gets
-// it has to ask the rows that were written, with a locking read or by writing
-// them again.
+// ErrCommitUnknown is wrapped by the error of a transaction if the COMMIT was sent and not
+// answered: it may have happened, or may still happen. To find out, read the written rows
+// with a lock, or write them again.
 var ErrCommitUnknown = errors.New("the connection was lost during COMMIT: it may or may not have happened")
 
-// ErrCommitRefused is wrapped by the error of a transaction that the database
-// refused to commit, for a reason that does not pass: it is rolled back.
+// ErrCommitRefused is wrapped by the error of a transaction if the database refused the
+// COMMIT for a permanent reason. The transaction is rolled back.
 var ErrCommitRefused = errors.New("the database refused to commit")
 
-// ErrUnavailable is wrapped by the error of a transaction that was given up
-// because the database could not be reached or went away, whatever work said.
-var ErrUnavailable = errors.New("the database cannot be reached, or went away")
+// ErrUnavailable is wrapped by the error of a transaction that failed because the database
+// could not be reached or the connection was lost, whatever error work returned.
+var ErrUnavailable = errors.New("the database cannot be reached, or the connection was lost")
 
-// Bounds of the retry of transient faults.
+// Limits of the retry of transient faults.
 const (
-	maxRuns   = 10
-	firstWait = 4 * time.Millisecond
-	maxWait   = 400 * time.Millisecond
+	maxRuns    = 10
+	firstPause = 4 * time.Millisecond
+	maxPause   = 400 * time.Millisecond
 )
 
-// Run runs work in a local transaction on db and commits it. A transient fault of
-// this database, in work or at COMMIT, rolls back and runs work again, so work
-// must keep nothing from a run that failed. Every other error of work rolls back
-// and is returned as it is.
+// Run runs work in a local transaction on db and commits it. After a transient fault of
+// this database, in work or at COMMIT, it rolls back and runs work again. So work must
+// keep nothing from a run that failed. Every other error of work rolls back and is
+// returned as it is.
 //
-// The handle that work gets is the framework's own; see [Guest] for user code.
+// The handle that work gets is the framework's own. For user code, see [UserHandle].
 //
-// The end of ctx ends the statement under way and rolls back, but does not break
-// into a COMMIT that was already sent.
+// The end of ctx interrupts the statement under way and rolls back. It does not interrupt
+// a COMMIT that was sent.
 //
-// On SQLite, those of one process that write to the same database take turns,
-// first come, first served.
+// On SQLite, the local transactions of a process on the same database run one after the
+// other, in the order of their arrival.
 func Run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
 	return run(ctx, func() (again bool, err error) {
 		return once(ctx, db, func(ctx context.Context) (*connection, error) { return connect(ctx, db) }, work)
 	})
 }
 
-// run calls once, and again as often as it says and is worth it.
+// run calls once, and again while it returns true, at most maxRuns times.
 func run(ctx context.Context, once func() (again bool, err error)) error {
 	var err error
 	for run := range maxRuns {
-		if run > 0 && !wait(ctx, run) {
+		if run > 0 && !pause(ctx, run) {
 			break
 		}
 		var again bool
@@ -74,9 +75,9 @@ func run(ctx context.Context, once func() (again bool, err error)) error {
 	return fmt.Errorf("gave up after repeated faults of the database: %w", err)
 }
 
-// wait pauses before the run-th repetition; false says that ctx ended.
-func wait(ctx context.Context, run int) bool {
-	timer := time.NewTimer(jitter.UpTo(ctx, min(firstWait<<run, maxWait)))
+// pause waits before the run-th repetition. It returns false if ctx ends.
+func pause(ctx context.Context, run int) bool {
+	timer := time.NewTimer(jitter.UpTo(ctx, min(firstPause<<run, maxPause)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -86,11 +87,11 @@ func wait(ctx context.Context, run int) bool {
 	}
 }
 
-// connection is one that a local transaction has for itself, until it is released.
+// connection is a connection for one local transaction, until it is released.
 type connection struct {
 	conn    *sql.Conn
 	options *sql.TxOptions
-	release func(spoiled bool)
+	release func(unusable bool)
 }
 
 var readCommitted = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
@@ -104,7 +105,7 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 	options := readCommitted
 	var leave func()
 	if dialectOf(db) == dialect.SQLite {
-		options = nil // SQLite is serializable, and its drivers know no other level
+		options = nil // SQLite is serializable, and its drivers have no other level
 		leave, err = enter(ctx, pool)
 	} else {
 		leave, err = shareOf(pool).take(ctx)
@@ -117,8 +118,8 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 		leave()
 		return nil, err
 	}
-	return &connection{conn, options, func(spoiled bool) {
-		if spoiled {
+	return &connection{conn, options, func(unusable bool) {
+		if unusable {
 			discard(conn)
 		}
 		conn.Close()
@@ -126,12 +127,12 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 	}}, nil
 }
 
-// discard lets the pool close a connection instead of using it again.
+// discard makes the pool close a connection instead of using it again.
 func discard(conn *sql.Conn) {
 	conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
-// once runs work once, and says whether a transient fault kept it from success.
+// once runs work once. It returns true with an error if another run may succeed.
 func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*connection, error), work func(tx *gorm.DB) error) (again bool, err error) {
 	c, err := connect(ctx)
 	if err != nil {
@@ -142,7 +143,7 @@ func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*conn
 		c.release(false)
 		return beginAgain(err), fmt.Errorf("begin: %w", err)
 	}
-	defer func() { c.release(t.isSpoiled()) }()
+	defer func() { c.release(t.isUnusable()) }()
 	finished := false
 	defer func() {
 		if !finished { // an error, or a panic of work
@@ -150,13 +151,13 @@ func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*conn
 		}
 	}()
 	if err := work(raw(ctx, db, t)); err != nil {
-		return t.judge(ctx, err)
+		return t.classify(ctx, err)
 	}
 	if err := Expired(ctx); err != nil {
 		return false, err
 	}
 	if err := t.ready(ctx); err != nil {
-		return t.judge(ctx, fmt.Errorf("commit: %w", err))
+		return t.classify(ctx, fmt.Errorf("commit: %w", err))
 	}
 	finished = true
 	return t.commit(ctx)
@@ -164,10 +165,10 @@ func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*conn
 
 func beginAgain(err error) bool { return Transient(err) || looksLost(err) }
 
-// judge says whether a run that failed with err is worth another one, and returns
-// err, with ErrUnavailable if the connection is gone.
-func (t *Tx) judge(ctx context.Context, err error) (again bool, judged error) {
-	if !t.again(ctx, err) {
+// classify returns whether to run again after err, and err, which wraps ErrUnavailable if
+// the connection is lost.
+func (t *Tx) classify(ctx context.Context, err error) (again bool, classified error) {
+	if !t.retryable(ctx, err) {
 		return false, err
 	}
 	t.mu.Lock()
@@ -179,9 +180,8 @@ func (t *Tx) judge(ctx context.Context, err error) (again bool, judged error) {
 	return true, err
 }
 
-// again says whether a run that failed with err is worth another one: the fault
-// is this database's, and passes.
-func (t *Tx) again(ctx context.Context, err error) bool {
+// retryable reports whether err is a transient fault of this database.
+func (t *Tx) retryable(ctx context.Context, err error) bool {
 	t.mu.Lock()
 	aborted := t.aborted
 	t.mu.Unlock()
@@ -197,7 +197,7 @@ func (t *Tx) again(ctx context.Context, err error) bool {
 	}
 }
 
-// commit commits, and says whether another run may succeed where it failed.
+// commit commits. It returns true with an error if another run may succeed.
 func (t *Tx) commit(ctx context.Context) (again bool, err error) {
 	err = t.tx.Commit()
 	if err == nil {
@@ -214,15 +214,15 @@ func (t *Tx) commit(ctx context.Context) (again bool, err error) {
 	case answer == commitTransient, answer == commitRefused && Transient(failure):
 		return true, fmt.Errorf("commit: %w", err)
 	case answer == commitRefused:
-		return false, fmt.Errorf("commit: %w: %w", ErrCommitRefused, err)
+		return false, fmt.Errorf("%w: %w", ErrCommitRefused, err)
 	default:
-		t.spoiled = true
-		return false, fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
+		t.unusable = true
+		return false, fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	}
 }
 
-// Expired returns why ctx has ended, or should have: in a process that was stopped
-// for a while, its timer may not have come yet.
+// Expired returns why ctx has ended. It also checks the deadline: in a process that was
+// paused, the timer of ctx may be late.
 func Expired(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) && ctx.Err() == nil {
 		return context.DeadlineExceeded
@@ -230,9 +230,9 @@ func Expired(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// begin begins a transaction, and then takes it out of the hands of ctx:
-// database/sql would otherwise roll it back from another goroutine at any moment,
-// also during COMMIT.
+// begin begins a transaction that does not depend on ctx afterwards. Otherwise package
+// database/sql would roll it back in another goroutine at the end of ctx, even during
+// COMMIT.
 func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -251,6 +251,6 @@ func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
 		return nil, ctx.Err()
 	}
 	release := c.release
-	c.release = func(spoiled bool) { cancel(); release(spoiled) }
+	c.release = func(unusable bool) { cancel(); release(unusable) }
 	return &Tx{conn: c.conn, tx: tx, dialect: d}, nil
 }

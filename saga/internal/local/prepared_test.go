@@ -19,7 +19,7 @@ func TestIgnoredDeadlockOfPreparedStatements(t *testing.T) {
 	things(t, db)
 	runs := 0
 	err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-		tx = local.Guest(t.Context(), db, tx).Session(&gorm.Session{PrepareStmt: true})
+		tx = local.UserHandle(t.Context(), db, tx).Session(&gorm.Session{PrepareStmt: true})
 		add := func() error { return tx.Exec("UPDATE things SET n = n + 10 WHERE id = ?", 1).Error }
 		if err := add(); err != nil { // it is prepared from now on
 			return err

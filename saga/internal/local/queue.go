@@ -9,28 +9,28 @@ import (
 	"weak"
 )
 
-// queue is where the local transactions of a process wait that write to the same
-// SQLite database, which lets one write at a time. SQLite has no queue: whoever
-// finds the database locked sleeps and tries again, while others overtake, and
-// under load some never have luck.
+// queue orders the local transactions of a process on the same SQLite database, which
+// allows one writer at a time. SQLite itself has no queue: a writer that finds the
+// database locked sleeps and tries again while others overtake it. Under load, some
+// writers never succeed.
 //
-// Only the local transactions of this package stand here. The others, and those
-// of other processes, are met as before.
+// The queue has only the local transactions of this package. Other writers, also those of
+// other processes, compete with them as before.
 type queue chan struct{}
 
-// queues has them by database, as long as it is in use.
+// queues has the queues of the databases in use.
 var queues sync.Map // weak.Pointer[sql.DB] to queue
 
-// queueTimeout bounds the wait for a turn. A call of the database from within a
-// local transaction on it would wait for ever; after this time SQLite answers it
-// that the database is locked.
+// queueTimeout limits the wait in the queue. A local transaction inside another one on the
+// same database would wait for ever. After this time it goes on, and SQLite reports that
+// the database is locked.
 const queueTimeout = 5 * time.Second
 
-// Unordered lets the local transactions on a SQLite database come as they like.
+// Unordered turns off the queue of a SQLite database.
 func Unordered(pool *sql.DB) { remember(pool, nil) }
 
-// enter waits for a turn to write to the SQLite database of pool, which lasts
-// until leave is called.
+// enter waits for the turn to write to the SQLite database of pool. The turn lasts until
+// leave is called.
 func enter(ctx context.Context, pool *sql.DB) (leave func(), err error) {
 	q := queueOf(pool)
 	if q == nil {
@@ -55,7 +55,7 @@ func queueOf(pool *sql.DB) queue {
 	return remember(pool, make(queue, 1))
 }
 
-// remember returns the queue of pool, which is q if it had none.
+// remember returns the queue of pool. If there is none, it stores q.
 func remember(pool *sql.DB, q queue) queue {
 	key := weak.Make(pool)
 	first, known := queues.LoadOrStore(key, q)

@@ -8,11 +8,10 @@ import (
 	"weak"
 )
 
-// Share says how many of the connections of a pool the framework uses at once, at
-// most, of those that the pool may open: three quarters of them without the
-// heartbeat's own, and at least one. Of a pool without a limit it may use any
-// number. The rest is for the user's own queries. The size of the pool when it is
-// first used counts.
+// Share returns the most connections of a pool that the framework uses at once, if the pool
+// may open maxOpen connections: three quarters of them, minus one for the heartbeat, and at
+// least one. The rest is for the user's own queries. It returns 0, which is no limit, for a
+// pool without a limit. The size of the pool at its first use counts.
 func Share(maxOpen int) int {
 	if maxOpen <= 0 {
 		return 0
@@ -20,17 +19,17 @@ func Share(maxOpen int) int {
 	return max(1, maxOpen*3/4-1)
 }
 
-// share lets at most a number of local transactions run on a pool at once, first
-// come, first served.
+// share limits the number of local transactions that run on a pool at once. They get their
+// slots in the order of their arrival.
 type share struct {
 	size  int           // 0 is no limit
-	kept  int           // connections that may be kept idle, which count
+	kept  int           // of size: idle connections that may be kept
 	slots chan struct{} // nil without a limit
 }
 
 var shares sync.Map // weak.Pointer[sql.DB] to *share
 
-// shareOf returns the share of a pool, the same as long as the pool is in use.
+// shareOf returns the share of a pool. It is the same while the pool is in use.
 func shareOf(pool *sql.DB) *share {
 	key := weak.Make(pool)
 	if known, ok := shares.Load(key); ok {
@@ -44,7 +43,7 @@ func shareOf(pool *sql.DB) *share {
 	return known.(*share)
 }
 
-// keptUnlimited is how many idle connections are kept of a pool without a limit.
+// keptUnlimited is the number of idle connections to keep of a pool without a limit.
 const keptUnlimited = 16
 
 func newShare(size int) *share {
@@ -55,7 +54,7 @@ func newShare(size int) *share {
 	return &share{size: size, kept: kept, slots: make(chan struct{}, size-kept)}
 }
 
-// take waits for a slot, which lasts until leave is called.
+// take waits for a slot. The slot is free again when leave is called.
 func (s *share) take(ctx context.Context) (leave func(), err error) {
 	if s.slots == nil {
 		return func() {}, nil

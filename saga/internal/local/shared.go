@@ -14,26 +14,25 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// ErrLockWait is wrapped by the error of Shared.Run when it has waited too long
-// for a lock.
-var ErrLockWait = errors.New("a lock was held too long by somebody else")
+// ErrLockWait is wrapped by the error of Shared.Run if a lock wait took too long.
+var ErrLockWait = errors.New("the wait for a lock took too long")
 
-// Shared runs the work of several callers in one local transaction, of which
-// perhaps only one needs a lock that somebody else holds for long: it waits for
-// each lock at most one second, and does not try again. SQLite has only one lock,
-// which everybody needs; for that its busy timeout holds.
+// Shared runs the work of several callers in one local transaction. One of them may need a
+// lock that another transaction holds for long. So Shared waits for each lock at most one
+// second, and does not try again. SQLite has a single lock for all writers; its busy
+// timeout applies instead.
 //
-// MySQL knows isolation and the limit of lock waits by connection, or at the price
-// of round trips by transaction. So Shared sets up connections of its own, keeps a
-// few of them for a second, and never gives one back to the pool.
+// MySQL sets the isolation level and the limit of lock waits per connection, or per
+// transaction with more round trips. So Shared sets up connections of its own, keeps a few
+// of them for a second, and never gives one back to the pool.
 type Shared struct {
-	db    *gorm.DB
-	pool  *sql.DB
-	share *share
-	setUp []string      // statements for a new connection on MySQL
-	limit bool          // lock waits are limited
-	rest  time.Duration // how long a connection is kept that nobody uses
-	most  int           // how many are kept
+	db          *gorm.DB
+	pool        *sql.DB
+	share       *share
+	setUp       []string      // statements for a new connection on MySQL
+	limit       bool          // lock waits are limited
+	idleTimeout time.Duration // of a kept connection
+	maxIdle     int           // kept connections
 
 	mu     sync.Mutex
 	idle   []*session
@@ -47,37 +46,31 @@ func NewShared(db *gorm.DB) (*Shared, error) {
 		return nil, err
 	}
 	own := shareOf(pool)
-	return &Shared{db: db, pool: pool, share: own, limit: true, rest: sessionRest, most: own.kept,
+	return &Shared{db: db, pool: pool, share: own, limit: true, idleTimeout: time.Second, maxIdle: own.kept,
 		setUp: []string{readCommittedSession, "SET innodb_lock_wait_timeout = 1"}}, nil
 }
 
-// NewKept returns a Shared that does not limit lock waits. It is for somebody who runs
-// one local transaction after the other: it saves the round trip that MySQL needs to
-// set the isolation level. It keeps at most that many connections.
-func NewKept(db *gorm.DB, most int) (*Shared, error) {
+// NewKept returns a Shared that does not limit lock waits. It is for a caller that runs one
+// local transaction after the other. It saves the round trip that sets the isolation level
+// on MySQL. It keeps at most maxIdle connections, for half a minute without use.
+func NewKept(db *gorm.DB, maxIdle int) (*Shared, error) {
 	pool, err := Pool(db)
 	if err != nil {
 		return nil, err
 	}
 	own := shareOf(pool)
-	return &Shared{db: db, pool: pool, share: own, rest: keptRest, most: min(most, own.kept), setUp: []string{readCommittedSession}}, nil
+	return &Shared{db: db, pool: pool, share: own, idleTimeout: 30 * time.Second, maxIdle: min(maxIdle, own.kept), setUp: []string{readCommittedSession}}, nil
 }
 
 const readCommittedSession = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
-// session is a connection that is set up for shared work.
+// session is a connection that Shared has set up.
 type session struct {
 	conn *sql.Conn
-	rest *time.Timer // ends the session when it is idle for long
+	idle *time.Timer // ends the session after the idle timeout
 }
 
-// sessionRest is how long a session is kept that nobody uses.
-const (
-	sessionRest = time.Second
-	keptRest    = 30 * time.Second
-)
-
-// Run does work; see [Run].
+// Run runs work as the function [Run] does.
 func (s *Shared) Run(ctx context.Context, work func(tx *gorm.DB) error) error {
 	err := run(ctx, func() (bool, error) {
 		again, err := s.once(ctx, work)
@@ -99,7 +92,7 @@ func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) (bool, 
 		}
 		limited := func(tx *gorm.DB) error {
 			if _, err := tx.Statement.ConnPool.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
-				return fmt.Errorf("limiting lock waits: %w", err)
+				return fmt.Errorf("limit lock waits: %w", err)
 			}
 			return work(tx)
 		}
@@ -108,21 +101,21 @@ func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) (bool, 
 	return once(ctx, s.db, func(ctx context.Context) (*connection, error) { return connect(ctx, s.db) }, work)
 }
 
-// take returns the connection of a session that nobody uses.
+// take returns the connection of an idle or a new session.
 func (s *Shared) take(ctx context.Context) (*connection, error) {
 	leave, err := s.share.take(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := s.kept()
-	if l == nil {
-		if l, err = s.open(ctx); err != nil {
+	c := s.kept()
+	if c == nil {
+		if c, err = s.open(ctx); err != nil {
 			leave()
 			return nil, err
 		}
 	}
-	return &connection{conn: l.conn, release: func(spoiled bool) {
-		s.put(l, spoiled)
+	return &connection{conn: c.conn, release: func(unusable bool) {
+		s.put(c, unusable)
 		leave()
 	}}, nil
 }
@@ -131,12 +124,12 @@ func (s *Shared) kept() *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.idle) > 0 {
-		l := s.idle[len(s.idle)-1]
+		c := s.idle[len(s.idle)-1]
 		s.idle = s.idle[:len(s.idle)-1]
-		if l.rest.Stop() {
-			return l
+		if c.idle.Stop() {
+			return c
 		}
-		// It is ending.
+		// Its timer has fired, and ends it.
 	}
 	return nil
 }
@@ -146,57 +139,57 @@ func (s *Shared) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &session{conn: conn}
+	c := &session{conn: conn}
 	for _, statement := range s.setUp {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
-			l.end()
-			return nil, fmt.Errorf("setting up a connection: %w", err)
+			c.end()
+			return nil, fmt.Errorf("set up a connection: %w", err)
 		}
 	}
-	return l, nil
+	return c, nil
 }
 
-// put keeps a session for the next one, if its connection is still good and few
-// are kept.
-func (s *Shared) put(l *session, spoiled bool) {
+// put keeps a session if its connection is good and less than maxIdle are kept. Otherwise
+// it ends the session.
+func (s *Shared) put(c *session, unusable bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || spoiled || len(s.idle) >= s.most || !l.good() {
-		l.end()
+	if s.closed || unusable || len(s.idle) >= s.maxIdle || !c.good() {
+		c.end()
 		return
 	}
-	l.rest = time.AfterFunc(s.rest, func() { s.drop(l) })
-	s.idle = append(s.idle, l)
+	c.idle = time.AfterFunc(s.idleTimeout, func() { s.drop(c) })
+	s.idle = append(s.idle, c)
 }
 
-// drop ends a session that nobody has used for long.
-func (s *Shared) drop(l *session) {
+// drop ends a session after its idle timeout.
+func (s *Shared) drop(c *session) {
 	s.mu.Lock()
 	for i, other := range s.idle {
-		if other == l {
+		if other == c {
 			s.idle = append(s.idle[:i], s.idle[i+1:]...)
 			break
 		}
 	}
 	s.mu.Unlock()
-	l.end()
+	c.end()
 }
 
-// Close ends the connections that are kept.
+// Close ends the kept sessions.
 func (s *Shared) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for _, l := range s.idle {
-		if l.rest.Stop() {
-			l.end()
+	for _, c := range s.idle {
+		if c.idle.Stop() {
+			c.end()
 		}
 	}
 	s.idle = nil
 }
 
-func (l *session) good() bool {
-	return l.conn.Raw(func(conn any) error {
+func (c *session) good() bool {
+	return c.conn.Raw(func(conn any) error {
 		if v, ok := conn.(driver.Validator); ok && !v.IsValid() {
 			return driver.ErrBadConn
 		}
@@ -204,13 +197,13 @@ func (l *session) good() bool {
 	}) == nil
 }
 
-// end closes the connection for good: nobody else would expect its settings.
-func (l *session) end() {
-	discard(l.conn)
-	l.conn.Close()
+// end closes the connection instead of giving it back: nobody else expects its settings.
+func (c *session) end() {
+	discard(c.conn)
+	c.conn.Close()
 }
 
-// waitedTooLong says whether err is MySQL's 1205 or PostgreSQL's 55P03.
+// waitedTooLong reports whether err is MySQL's 1205 or PostgreSQL's 55P03.
 func waitedTooLong(err error) bool {
 	if number, ok := mysqlNumber(err); ok {
 		return number == 1205

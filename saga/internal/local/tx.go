@@ -13,31 +13,31 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// ErrAborted is wrapped by the error of every statement, and of the COMMIT, of a
-// local transaction that is over, because the server has rolled it back or
-// because somebody gave it up. Nothing of it counts.
-var ErrAborted = errors.New("the local transaction is over, and nothing more is sent in it")
+// ErrAborted is wrapped by the errors of the statements and of the COMMIT of a local
+// transaction that is over: the server has rolled it back, or [Tx.Abort] was called.
+// Nothing of it is committed.
+var ErrAborted = errors.New("the local transaction is over, no more statements are sent")
 
-// errReserved is what user code hears that wants to end the local transaction.
-var errReserved = errors.New("the local transaction belongs to the framework, which commits it or rolls it back: return nil or an error instead")
+// errOwned is returned to user code that tries to end the local transaction.
+var errOwned = errors.New("the local transaction belongs to the framework, which commits it or rolls it back: return nil or an error instead")
 
-// Tx is a local transaction. It watches the answer to every statement: after a
-// deadlock MySQL has rolled the whole transaction back, and what follows on the
-// connection would commit by itself. A Tx then sends nothing more and refuses the
-// COMMIT, as PostgreSQL does by itself.
+// Tx is a local transaction. It checks the answer to every statement. After a deadlock,
+// MySQL has rolled the whole transaction back, and each later statement on the connection
+// would commit by itself. So a Tx then sends nothing more and refuses the COMMIT.
+// PostgreSQL does this by itself.
 //
-// It is the ConnPool of the gorm handles that [Run] gives away.
+// A Tx is the ConnPool of the gorm handles that [Run] passes to work.
 type Tx struct {
 	conn    *sql.Conn
 	tx      *sql.Tx
 	dialect dialect.Dialect
 
-	mu       sync.Mutex
-	aborted  error // why it is over
-	doubtful bool  // the server has to be asked whether it is over
-	reading  bool  // because of a locking read, whose error may have come with its rows
-	failure  error // the last statement that failed
-	spoiled  bool  // the connection is of no further use
+	mu          sync.Mutex
+	aborted     error // why it is over; nil if it is not
+	mustAsk     bool  // the server has to be asked whether it is over
+	lockingRead bool  // because of a locking read: its error may come with its rows
+	failure     error // of the last statement that failed
+	unusable    bool  // the connection must not be used again
 }
 
 var _ gorm.Tx = (*Tx)(nil)
@@ -45,11 +45,11 @@ var _ gorm.Tx = (*Tx)(nil)
 // ready returns nil if a statement may be sent.
 func (t *Tx) ready(ctx context.Context) error {
 	t.mu.Lock()
-	doubtful, aborted := t.doubtful, t.aborted
-	t.doubtful = false
+	mustAsk, aborted := t.mustAsk, t.aborted
+	t.mustAsk = false
 	t.mu.Unlock()
-	if aborted == nil && doubtful {
-		aborted = t.ask(ctx)
+	if aborted == nil && mustAsk {
+		aborted = t.askServer(ctx)
 	}
 	if aborted != nil {
 		return fmt.Errorf("%w: %w", ErrAborted, aborted)
@@ -57,16 +57,16 @@ func (t *Tx) ready(ctx context.Context) error {
 	return nil
 }
 
-// Why a Tx is aborted that was over when the server was asked.
+// Why a Tx is over, if askServer finds it so.
 var (
-	errEnded    = errors.New("a statement has ended it: one that commits implicitly, such as DDL, or one whose error was ignored")
-	errDeadlock = errors.New("the database has ended it after a locking read whose error was ignored: a deadlock, most likely")
+	errEnded    = errors.New("a statement has ended it: one that commits implicitly, such as DDL, or one with an error that was ignored")
+	errDeadlock = errors.New("the database has ended it after a locking read with an error that was ignored, probably a deadlock")
 )
 
-// ask asks the server whether the transaction is still the one that was begun, by
-// a statement that it refuses inside one: MySQL's error 1568, and SQLite's refusal
-// of a nested BEGIN.
-func (t *Tx) ask(ctx context.Context) error {
+// askServer asks the server whether the transaction is still open. It sends a statement
+// that the server refuses in a transaction: with MySQL's error 1568, and with SQLite's
+// error of a nested BEGIN.
+func (t *Tx) askServer(ctx context.Context) error {
 	question := "SET TRANSACTION READ WRITE"
 	if t.dialect == dialect.SQLite {
 		question = "BEGIN"
@@ -87,18 +87,18 @@ func (t *Tx) ask(ctx context.Context) error {
 	switch {
 	case err != nil:
 		t.aborted = err
-	case t.reading:
-		t.aborted, t.spoiled = errDeadlock, true
+	case t.lockingRead:
+		t.aborted, t.unusable = errDeadlock, true
 	case t.failure != nil:
-		t.aborted, t.spoiled = fmt.Errorf("%w: %w", errEnded, t.failure), true
+		t.aborted, t.unusable = fmt.Errorf("%w: %w", errEnded, t.failure), true
 	default:
-		t.aborted, t.spoiled = errEnded, true
+		t.aborted, t.unusable = errEnded, true
 	}
 	return t.aborted
 }
 
-// note remembers how a statement went.
-func (t *Tx) note(ctx context.Context, err error) {
+// record records the result of a statement.
+func (t *Tx) record(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, sql.ErrNoRows) {
 		return
 	}
@@ -107,23 +107,23 @@ func (t *Tx) note(ctx context.Context, err error) {
 	if !Aborted(err) {
 		t.failure = err
 	}
-	t.spoiled = t.spoiled || readOnly(err)
+	t.unusable = t.unusable || readOnly(err)
 	switch {
 	case t.aborted != nil:
 	case rolledBack(t.dialect, err), t.answered(err) == nil && (looksLost(err) || ctx.Err() != nil):
 		t.aborted = err
 	case mayHaveRolledBack(t.dialect, err):
-		t.doubtful = true
+		t.mustAsk = true
 	}
 }
 
-func (t *Tx) isSpoiled() bool {
+func (t *Tx) isUnusable() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.spoiled
+	return t.unusable
 }
 
-// answered returns err if the server sent it.
+// answered returns err if the server sent it, and nil otherwise.
 func (t *Tx) answered(err error) error {
 	_, byMySQL := mysqlNumber(err)
 	_, byPostgres := sqlState(err)
@@ -134,9 +134,9 @@ func (t *Tx) answered(err error) error {
 	return nil
 }
 
-// Abort ends the transaction because of err, also while a call of a branch has
-// it: the statement under way is cut off, and nothing more is sent. It returns
-// when the transaction is rolled back.
+// Abort ends the transaction because of err, also while a branch uses it. It interrupts
+// the statement under way, and nothing more is sent. It returns when the transaction is
+// rolled back.
 func (t *Tx) Abort(err error) {
 	t.mu.Lock()
 	if t.aborted == nil {
@@ -152,7 +152,7 @@ func (t *Tx) ExecContext(ctx context.Context, query string, arguments ...any) (s
 		return nil, err
 	}
 	result, err := t.tx.ExecContext(ctx, query, arguments...)
-	t.note(ctx, err)
+	t.record(ctx, err)
 	return result, err
 }
 
@@ -162,79 +162,78 @@ func (t *Tx) QueryContext(ctx context.Context, query string, arguments ...any) (
 		return nil, err
 	}
 	rows, err := t.tx.QueryContext(ctx, query, arguments...)
-	t.note(ctx, err)
+	t.record(ctx, err)
 	return rows, err
 }
 
-// QueryRowContext sends a statement that returns a row. If nothing more is sent,
-// the error of the row is that of a context that ended.
+// QueryRowContext sends a statement that returns a row. If the transaction is over, the
+// error of the row is that of an ended context.
 func (t *Tx) QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row {
 	if err := t.ready(ctx); err != nil {
 		return t.failedRow(ctx, query, err)
 	}
 	row := t.tx.QueryRowContext(ctx, query, arguments...)
-	t.note(ctx, row.Err())
+	t.record(ctx, row.Err())
 	return row
 }
 
-// failedRow returns a row that fails. It cannot carry an error of ours, but one
-// whose context is over fails.
+// failedRow returns a row with an error. Only package sql can put an error into a row, so
+// the query gets an ended context.
 func (t *Tx) failedRow(ctx context.Context, query string, err error) *sql.Row {
-	return t.tx.QueryRowContext(over(ctx, err), query)
+	return t.tx.QueryRowContext(ended(ctx, err), query)
 }
 
-// over returns a context that has ended because of err.
-func over(ctx context.Context, err error) context.Context {
+// ended returns a context that has ended because of err.
+func ended(ctx context.Context, err error) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	cancel(err)
 	return ctx
 }
 
-// PrepareContext prepares a statement on the connection. Its calls are not
-// watched: the server is asked before the next one that is.
+// PrepareContext prepares a statement on the connection. The Tx does not see the calls of
+// the statement, so it asks the server before the next statement that it sees.
 func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
 	if err := t.ready(ctx); err != nil {
 		return nil, err
 	}
 	statement, err := t.tx.PrepareContext(ctx, query)
-	t.note(ctx, err)
-	t.doubt(false)
+	t.record(ctx, err)
+	t.askBeforeNext(false)
 	return statement, err
 }
 
-// StmtContext is what [gorm.Tx] asks for before each call of a prepared statement;
-// see [sql.Tx.StmtContext]. If nothing more is sent, the statement that it returns
-// fails.
+// StmtContext is called by gorm before each call of a prepared statement; see
+// [sql.Tx.StmtContext]. If the transaction is over, the returned statement fails.
 func (t *Tx) StmtContext(ctx context.Context, statement *sql.Stmt) *sql.Stmt {
 	if err := t.ready(ctx); err != nil {
-		return t.tx.StmtContext(over(ctx, err), statement)
+		return t.tx.StmtContext(ended(ctx, err), statement)
 	}
-	t.doubt(false)
+	t.askBeforeNext(false)
 	return t.tx.StmtContext(ctx, statement)
 }
 
 // Commit refuses: only [Run] commits.
-func (t *Tx) Commit() error { return errReserved }
+func (t *Tx) Commit() error { return errOwned }
 
 // Rollback refuses: only [Run] rolls back.
-func (t *Tx) Rollback() error { return errReserved }
+func (t *Tx) Rollback() error { return errOwned }
 
-// doubt lets the server be asked before the next statement, unless it keeps
-// watch itself.
-func (t *Tx) doubt(reading bool) {
+// askBeforeNext makes the Tx ask the server before the next statement. PostgreSQL needs no
+// question, because it refuses statements after an error by itself.
+func (t *Tx) askBeforeNext(lockingRead bool) {
 	if t.dialect == dialect.Postgres {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.doubtful, t.reading = true, reading
+	t.mustAsk, t.lockingRead = true, lockingRead
 }
 
-// aliveTimeout bounds the look whether a connection is still there.
+// aliveTimeout limits the check of a connection.
 const aliveTimeout = time.Second
 
-// lost says whether err came from this connection, which is gone, and not from
-// another one that user code has.
+// lost reports whether err is from this connection, which is lost, and not from another
+// connection of user code.
 func (t *Tx) lost(ctx context.Context, err error) bool {
 	if !looksLost(err) || t.answered(err) != nil {
 		return false

@@ -95,7 +95,7 @@ func TestIgnoredDeadlock(t *testing.T) {
 				things(t, db)
 				runs := 0
 				err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-					tx = local.Guest(t.Context(), db, tx)
+					tx = local.UserHandle(t.Context(), db, tx)
 					if runs++; runs == 1 {
 						_ = deadlock(t, db, tx, statement)
 					}
@@ -121,14 +121,14 @@ func TestUserCodeCannotEndTheTransaction(t *testing.T) {
 		things(t, db)
 		for _, text := range []string{"COMMIT", "commit;", " /* now */ ROLLBACK", "BEGIN", "START TRANSACTION", "-- x\nCOMMIT WORK", "ROLLBACK; SELECT 1", "SET autocommit=1", "END"} {
 			err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-				return local.Guest(t.Context(), db, tx).Exec(text).Error
+				return local.UserHandle(t.Context(), db, tx).Exec(text).Error
 			})
 			if err == nil || !strings.Contains(err.Error(), "belongs to the framework") {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
 		err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-			tx = local.Guest(t.Context(), db, tx)
+			tx = local.UserHandle(t.Context(), db, tx)
 			if err := tx.Commit().Error; err == nil {
 				t.Error("Commit did not refuse")
 			}
@@ -148,7 +148,7 @@ func TestImplicitCommitIsNoticed(t *testing.T) {
 	db := sqltest.Open(t, "mysql")
 	things(t, db)
 	err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-		tx = local.Guest(t.Context(), db, tx)
+		tx = local.UserHandle(t.Context(), db, tx)
 		if err := tx.Exec("CREATE TABLE more (id INT)").Error; err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func TestSQLiteThatRollsBackByItself(t *testing.T) {
 	db := sqltest.Open(t, "sqlite")
 	things(t, db)
 	err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-		tx = local.Guest(t.Context(), db, tx)
+		tx = local.UserHandle(t.Context(), db, tx)
 		_ = tx.Exec("INSERT OR ROLLBACK INTO things (id, n) VALUES (1, 5)").Error
 		_ = tx.Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error
 		return nil
@@ -173,7 +173,7 @@ func TestSQLiteThatRollsBackByItself(t *testing.T) {
 		t.Errorf("%v, sum %d", err, sum(t, db))
 	}
 	err = local.Run(t.Context(), db, func(tx *gorm.DB) error {
-		tx = local.Guest(t.Context(), db, tx)
+		tx = local.UserHandle(t.Context(), db, tx)
 		_ = tx.Exec("INSERT INTO things (id, n) VALUES (1, 5)").Error // fails by itself only
 		return tx.Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error
 	})
@@ -203,7 +203,7 @@ func TestWhoseConnectionWasLost(t *testing.T) {
 		self := map[string]string{"mysql": "SELECT CONNECTION_ID()", "postgres": "SELECT pg_backend_pid()"}[db.Dialector.Name()]
 		runs := 0
 		err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-			tx = local.Guest(t.Context(), db, tx)
+			tx = local.UserHandle(t.Context(), db, tx)
 			if runs++; runs == 1 {
 				var id int64
 				if err := tx.Raw(self).Scan(&id).Error; err != nil {
@@ -250,14 +250,14 @@ func TestRefusedCommit(t *testing.T) {
 				runs := 0
 				err = local.Run(t.Context(), db, func(tx *gorm.DB) error {
 					runs++
-					return local.Guest(t.Context(), db, tx).Exec("INSERT INTO children VALUES (1, 1)").Error
+					return local.UserHandle(t.Context(), db, tx).Exec("INSERT INTO children VALUES (1, 1)").Error
 				})
 				if !errors.Is(err, local.ErrCommitRefused) || runs != 1 {
 					t.Errorf("%d runs: %v", runs, err)
 				}
 				// The connection is in no transaction that somebody else would inherit.
 				if err := local.Run(t.Context(), db, func(tx *gorm.DB) error {
-					return local.Guest(t.Context(), db, tx).Exec("INSERT INTO parents VALUES (1)").Error
+					return local.UserHandle(t.Context(), db, tx).Exec("INSERT INTO parents VALUES (1)").Error
 				}); err != nil {
 					t.Error(err)
 				}

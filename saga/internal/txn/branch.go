@@ -89,7 +89,7 @@ func (b *Branch) setExternal(shape saga.External) error {
 // RunWork calls the Work in the local transaction tx of the framework, with a session of
 // the branch's own handle.
 func (b *Branch) RunWork(ctx context.Context, tx *gorm.DB, call saga.Call) error {
-	return b.Work(ctx, local.Guest(ctx, b.Database, tx), call)
+	return b.Work(ctx, local.UserHandle(ctx, b.Database, tx), call)
 }
 
 // TriesInLog reports whether its Try can share a commit with the log.

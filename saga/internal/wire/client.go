@@ -14,11 +14,11 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// maxReply is how many bytes of an answer are read.
+// maxReply is the most bytes of an answer that are read.
 const maxReply = 64 << 10
 
-// Client returns a client like c that follows no redirects: a call goes where it
-// was registered, or fails.
+// Client returns a copy of c that follows no redirects and keeps no cookies: a call goes
+// to the registered address, or fails.
 func Client(c *http.Client) *http.Client {
 	strict := *c
 	strict.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -26,9 +26,9 @@ func Client(c *http.Client) *http.Client {
 	return &strict
 }
 
-// NewRequest returns the request of a branch call at address with the query own,
-// which replaces parameters of the same names in the address. The rest of the
-// query of the address is sent as it is.
+// NewRequest returns the request of a branch call at address. The parameters in own
+// replace those with the same names in the query of the address. The rest of that query
+// stays as it is.
 func NewRequest(ctx context.Context, address *url.URL, call saga.Call, own url.Values) (*http.Request, error) {
 	to := *address
 	to.RawQuery = joinQuery(address.RawQuery, own)
@@ -58,13 +58,13 @@ func joinQuery(raw string, own url.Values) string {
 	return strings.Join(append(parts, own.Encode()), "&")
 }
 
-// Response is an answer that was read.
+// Response is an answer to a request.
 type Response struct {
 	From   string // host and port
 	Status int
 	Header http.Header
 	Body   []byte // at most 64 KiB
-	Cut    bool   // the body is longer
+	Cut    bool   // the body was longer
 }
 
 // Do sends the request of a call and reads the answer.
@@ -76,14 +76,14 @@ func Do(client *http.Client, r *http.Request, call saga.Call) (Response, error) 
 	defer reply.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(reply.Body, maxReply+1))
 	if err != nil {
-		return Response{}, Unanswered(call.Kind, fmt.Errorf("reading the answer of %s: %w", r.URL.Host, err))
+		return Response{}, Unanswered(call.Kind, fmt.Errorf("read the answer of %s: %w", r.URL.Host, err))
 	}
 	cut := len(body) > maxReply
 	return Response{From: r.URL.Host, Status: reply.StatusCode, Header: reply.Header, Body: body[:min(len(body), maxReply)], Cut: cut}, nil
 }
 
-// Post makes a call of a branch at address that follows DTM's convention; it need
-// not be one of package remote. It does not name the caller.
+// Post calls a branch at address that follows DTM's convention. The branch need not be
+// behind package remote. The call does not name the caller.
 func Post(ctx context.Context, client *http.Client, address *url.URL, call saga.Call) error {
 	r, err := NewRequest(ctx, address, call, Query(call))
 	if err != nil {
@@ -96,17 +96,16 @@ func Post(ctx context.Context, client *http.Client, address *url.URL, call saga.
 	return Result(call, response)
 }
 
-// Result is the error that an answer stands for by DTM's convention. An answer
-// of 200 counts if its body is empty, or the word SUCCESS, or null, or a JSON
-// object that does not say something else. A page of something in between does
-// not count.
+// Result returns the error of an answer by DTM's convention; nil if the call is done. An
+// answer of 200 counts if its body is empty, the word SUCCESS, null, or a JSON object
+// with no other result and no error. The page of a proxy does not count.
 func Result(call saga.Call, a Response) error {
 	var reply Reply
 	if json.Unmarshal(a.Body, &reply) != nil {
 		reply = Reply{}
 	}
 	if reply.Message = Message(a.Body); strings.HasPrefix(reply.Message, "<") && a.Status == http.StatusConflict {
-		reply.Message = "" // a page, which is no reason
+		reply.Message = "" // an HTML page is no reason
 	}
 	status := a.Status
 	switch {
@@ -115,8 +114,8 @@ func Result(call saga.Call, a Response) error {
 	case status == http.StatusConflict || bytes.Contains(a.Body, []byte(Failure)):
 		status = http.StatusConflict
 	case status == http.StatusOK:
-		if err := done(a); err != nil {
-			return Unanswered(call.Kind, fmt.Errorf("%s answered 200, but not as a branch does, %w: %s", a.From, err, reply.Message))
+		if err := checkDone(a); err != nil {
+			return Unanswered(call.Kind, fmt.Errorf("%s answered 200, but not as a branch does: %w: %s", a.From, err, reply.Message))
 		}
 	case status >= 300 && status < 400:
 		return NewFault(call.Kind, "did not answer", Redirected(a))
@@ -124,19 +123,19 @@ func Result(call saga.Call, a Response) error {
 	return Outcome(call, status, reply, a.From)
 }
 
-// Redirected is the error of an answer that names another address.
+// Redirected returns the error of an answer with a redirect.
 func Redirected(a Response) error {
-	return fmt.Errorf("%s answered with a redirect to %q, and calls are made only where they were registered", a.From, Clip(a.Header.Get("Location"), 200))
+	return fmt.Errorf("%s answered with a redirect to %q, which calls do not follow", a.From, Clip(a.Header.Get("Location"), 200))
 }
 
-// done says why an answer of 200 does not mean that a call is done.
-func done(a Response) error {
+// checkDone returns why an answer of 200 does not mean that a call is done.
+func checkDone(a Response) error {
 	text := bytes.TrimSpace(a.Body)
 	switch {
 	case len(text) == 0 || string(text) == Success:
 		return nil
 	case a.Cut:
-		return fmt.Errorf("with a body of more than %d bytes", maxReply)
+		return fmt.Errorf("the body has more than %d bytes", maxReply)
 	}
 	var reply *struct {
 		Result string          `json:"dtm_result"`
@@ -144,13 +143,13 @@ func done(a Response) error {
 	}
 	switch err := json.Unmarshal(text, &reply); {
 	case err != nil:
-		return errors.New("with a body that is no JSON object")
+		return errors.New("the body is not a JSON object")
 	case reply == nil: // null
 		return nil
 	case reply.Result != "" && reply.Result != Success:
-		return errors.New("with another dtm_result")
+		return errors.New("the dtm_result is not " + Success)
 	case len(reply.Error) > 0 && string(reply.Error) != "null" && string(reply.Error) != `""`:
-		return errors.New("with an error")
+		return errors.New("the body holds an error")
 	}
 	return nil
 }

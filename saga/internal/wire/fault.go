@@ -10,19 +10,19 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// ErrUnanswered is wrapped by the error of a call that may or may not have been
-// made: there was no answer, or one from something in between.
+// ErrUnanswered is wrapped by the error of a call that may or may not have been made:
+// there was no answer, or the answer of a proxy.
 var ErrUnanswered = errors.New("no answer")
 
-// Fault is the error of a call that was not done and not refused by the branch.
-// Error has the details, for operators; Public leaves them out.
+// Fault is the error of a call that was not done and that the branch did not reject.
+// Error returns the details, for operators. Public leaves them out.
 type Fault struct {
 	public string
 	err    error
 }
 
-// NewFault returns the fault of a call of a kind of branch: outcome completes the
-// public sentence "the service that has stock.lock ...".
+// NewFault returns the fault of a call. The outcome completes the public sentence "the
+// service that has stock.lock ...".
 func NewFault(kind, outcome string, err error) *Fault {
 	return &Fault{"the service that has " + Clip(kind, 64) + " " + outcome, err}
 }
@@ -37,15 +37,15 @@ func (f *Fault) Error() string { return f.err.Error() }
 // Unwrap returns the error with the details.
 func (f *Fault) Unwrap() error { return f.err }
 
-// Public is a text without addresses and without anything that a service has
-// said. It may be shown to callers.
+// Public returns a text without addresses and without texts of a service. Callers may
+// see it.
 func (f *Fault) Public() string { return f.public }
 
-// validErrorID is what a host may give as the id of an error.
+// validErrorID matches the id that a host gives to an error.
 var validErrorID = regexp.MustCompile(`^[0-9a-f]{1,32}$`)
 
-// Outcome is the error that an answer stands for. It does not look for DTM's
-// words.
+// Outcome returns the error of an answer; nil if the call is done. It does not look for
+// DTM's words.
 func Outcome(call saga.Call, status int, reply Reply, from string) error {
 	said := Clip(reply.Message, maxMessage)
 	if reply.ErrorID != "" && !validErrorID.MatchString(reply.ErrorID) {

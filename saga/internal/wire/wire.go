@@ -2,14 +2,12 @@
 //
 //	POST url?gid=...&trans_type=tcc&branch_id=01&op=try
 //
-// The body is the payload, in JSON. The answer is 200 if the call is done, 409 if
-// a Try is refused for good, and 425 if the call is not at its end. Any other
-// answer leaves open what happened, and the call may be repeated. DTM also takes
-// the words FAILURE and ONGOING, anywhere in the body of any answer, for 409 and
-// 425.
+// The body is the payload, in JSON. The answer is 200 if the call is done, 409 if a
+// Try is rejected for good, and 425 if the call has not ended. After any other answer
+// the result is unknown, and the call may be repeated. DTM also reads the words FAILURE
+// and ONGOING, anywhere in the body of any answer, as 409 and 425.
 //
-// An answer of a host of package remote also names the call that it answers; see
-// [Reply].
+// The answer of a host of package remote also names the call; see [Reply].
 package wire
 
 import (
@@ -32,10 +30,10 @@ const (
 	Ongoing = "ONGOING"
 )
 
-// TransType is what DTM calls the pattern.
+// TransType is DTM's name of the pattern.
 const TransType = "tcc"
 
-// Query is the query of a branch call.
+// Query returns the query of a branch call.
 func Query(call saga.Call) url.Values {
 	return url.Values{"gid": {call.GID}, "trans_type": {TransType}, "branch_id": {call.BranchID}, "op": {string(call.Op)}}
 }
@@ -44,11 +42,12 @@ func Query(call saga.Call) url.Values {
 // server does not send it.
 const Caller = "caller"
 
-// maxCaller is the most characters of a caller's name. Its barrier row has one more.
+// maxCaller is the most characters of a caller's name. A participant puts one more
+// before the name in its barrier rows.
 const maxCaller = barrier.MaxCaller - 1
 
-// CheckCaller says what is wrong with the name of a caller, if anything. An empty
-// one is of a caller that does not name itself.
+// CheckCaller returns an error that says what is wrong with the name of a caller, or
+// nil. The name is empty if the caller does not name itself.
 func CheckCaller(caller string) error {
 	switch {
 	case len(caller) > maxCaller:
@@ -59,14 +58,14 @@ func CheckCaller(caller string) error {
 	return nil
 }
 
-// Reply is the body of an answer. DTM knows the Result alone.
+// Reply is the body of an answer. DTM reads only the Result.
 type Reply struct {
 	Result   string  `json:"dtm_result,omitempty"`
 	Code     string  `json:"code,omitempty"`     // of a Rejection
 	Message  string  `json:"message,omitempty"`  // for people
-	Conflict bool    `json:"conflict,omitempty"` // the call contradicts what the branch has done
+	Conflict bool    `json:"conflict,omitempty"` // the call contradicts the barrier row
 	ErrorID  string  `json:"error_id,omitempty"` // finds the error in the log of the host
-	Answers  *Answer `json:"answers,omitempty"`  // the call that is answered, if the request had an id
+	Answers  *Answer `json:"answers,omitempty"`  // the call, if the request had an id
 }
 
 // Answer names the call that a [Reply] answers.
@@ -77,9 +76,9 @@ type Answer struct {
 	Request  string `json:"request"` // the id of the request
 }
 
-// Encode returns the body of an answer with a status. The message is shortened.
-// For a DTM server, which is one that names no request, DTM's words are taken out
-// of the message and the code.
+// Encode returns the body of an answer with a status. It shortens the message. If the
+// request had no id, it may be of a DTM server: then Encode takes DTM's words out of the
+// message and the code.
 func (r Reply) Encode(status int) []byte {
 	r.Result = map[int]string{http.StatusOK: Success, http.StatusConflict: Failure, http.StatusTooEarly: Ongoing}[status]
 	if r.Answers == nil {
@@ -103,17 +102,17 @@ func WriteBody(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body)
 }
 
-// Plain keeps a text from being misread as a result.
+// Plain returns text without DTM's words, so that nobody reads it as a result.
 func Plain(text string) string { return results.Replace(text) }
 
 var results = strings.NewReplacer(Failure, "failure", Ongoing, "ongoing")
 
-// maxMessage keeps the whole answer within the 1,024 characters that a DTM server
-// stores as the reason of a rollback.
+// maxMessage keeps the whole answer below 1,024 characters: a DTM server stores it as
+// the reason of a rollback.
 const maxMessage = 500
 
-// Clip shortens text to at most n bytes, at a character's boundary, and replaces
-// its control characters.
+// Clip shortens text to at most n bytes, without cutting a character in two, and
+// replaces control characters.
 func Clip(text string, n int) string {
 	const more = "…"
 	if len(text) > n {
@@ -131,7 +130,7 @@ func Clip(text string, n int) string {
 	}, strings.ToValidUTF8(text, "?"))
 }
 
-// Message is the text of an answer for people.
+// Message returns the text of an answer for people.
 func Message(body []byte) string {
 	var reply struct{ Message, Error string }
 	if json.Unmarshal(body, &reply) == nil && reply.Message+reply.Error != "" {

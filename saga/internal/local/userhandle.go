@@ -12,67 +12,65 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// guest is a Tx in the hands of user code, whose statements are not known. It
-// refuses those that would end the local transaction. After those that may have
-// ended it without an error that is seen here, the server is asked before the next
-// statement is sent.
-type guest struct{ *Tx }
+// userTx is a Tx for user code, which may send any statement. It refuses statements that
+// would end the local transaction. A statement may also end it without an error that the
+// Tx sees; after such a statement, the Tx asks the server before the next one.
+type userTx struct{ *Tx }
 
-// Guest returns the handle that user code gets to work in the local transaction
-// tx of [Run]: a session of db, which is the user's own, with its naming, hooks,
-// plugins and settings. If tx is not of Run, it is returned as it is.
-func Guest(ctx context.Context, db, tx *gorm.DB) *gorm.DB {
+// UserHandle returns the handle of user code on the local transaction tx of [Run]: a
+// session of db, which is the user's own, with its naming, hooks, plugins and settings.
+// If tx is not from Run, it is returned as it is.
+func UserHandle(ctx context.Context, db, tx *gorm.DB) *gorm.DB {
 	own, ok := tx.Statement.ConnPool.(*Tx)
 	if !ok {
 		return tx.WithContext(ctx)
 	}
 	session := db.Session(&gorm.Session{Context: ctx, SkipDefaultTransaction: true})
-	session.Statement.ConnPool = &guest{own}
+	session.Statement.ConnPool = &userTx{own}
 	return session
 }
 
-func (g *guest) ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error) {
-	if err := check(query); err != nil {
+func (t *userTx) ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error) {
+	if err := checkEnding(query); err != nil {
 		return nil, err
 	}
-	result, err := g.Tx.ExecContext(ctx, query, arguments...)
+	result, err := t.Tx.ExecContext(ctx, query, arguments...)
 	if !plainWrite(query) {
-		g.doubt(false)
+		t.askBeforeNext(false)
 	}
 	return result, err
 }
 
-func (g *guest) QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
-	if err := check(query); err != nil {
+func (t *userTx) QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error) {
+	if err := checkEnding(query); err != nil {
 		return nil, err
 	}
-	rows, err := g.Tx.QueryContext(ctx, query, arguments...)
+	rows, err := t.Tx.QueryContext(ctx, query, arguments...)
 	if !plainRead(query) {
-		g.doubt(true)
+		t.askBeforeNext(true)
 	}
 	return rows, err
 }
 
-func (g *guest) QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row {
-	if err := check(query); err != nil {
-		return g.failedRow(ctx, query, err)
+func (t *userTx) QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row {
+	if err := checkEnding(query); err != nil {
+		return t.failedRow(ctx, query, err)
 	}
-	row := g.Tx.QueryRowContext(ctx, query, arguments...)
+	row := t.Tx.QueryRowContext(ctx, query, arguments...)
 	if !plainRead(query) {
-		g.doubt(true)
+		t.askBeforeNext(true)
 	}
 	return row
 }
 
-func (g *guest) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	if err := check(query); err != nil {
+func (t *userTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if err := checkEnding(query); err != nil {
 		return nil, err
 	}
-	return g.Tx.PrepareContext(ctx, query)
+	return t.Tx.PrepareContext(ctx, query)
 }
 
-// plainWrite says whether query is one statement whose answer tells how all of it
-// went.
+// plainWrite reports whether query is a single statement with a complete answer.
 func plainWrite(query string) bool {
 	switch firstWord(query) {
 	case "insert", "update", "delete", "replace", "savepoint", "release", "rollback":
@@ -81,9 +79,8 @@ func plainWrite(query string) bool {
 	return false
 }
 
-// plainRead says whether query is one read that locks nothing, and so cannot
-// deadlock. The error of another query may come with its rows, where it is not
-// seen here.
+// plainRead reports whether query is a single read without locks, which cannot deadlock.
+// The error of another query may come with its rows, where the Tx does not see it.
 func plainRead(query string) bool {
 	return firstWord(query) == "select" && single(query) && !locking.MatchString(query)
 }
@@ -102,8 +99,8 @@ func firstWord(query string) string {
 
 var comment = regexp.MustCompile(`^(\s+|--[^\n]*\n|#[^\n]*\n|/\*[^!+](?s:.*?)\*/)*`)
 
-// single says whether query has no second statement. A semicolon in a text counts
-// as one, which costs no more than a question to the server.
+// single reports whether query has no second statement. A semicolon in a string counts as
+// the start of one, which costs only a question to the server.
 func single(query string) bool {
 	_, rest, more := strings.Cut(query, ";")
 	return !more || strings.TrimSpace(rest) == ""
@@ -114,30 +111,30 @@ var ending = regexp.MustCompile(`(?is)^((commit|rollback|abort|end)(\s+(work|tra
 	`|begin(\s.*)?|start\s+transaction.*|(prepare|commit|rollback)\s+(transaction|prepared)\s.*|xa\s.*` +
 	`|set\s+(session\s+|local\s+|@@session\.|@@local\.|@@)?autocommit\b.*)\s*$`)
 
-// check refuses a statement that would end the local transaction.
-func check(query string) error {
+// checkEnding refuses a statement that would end the local transaction.
+func checkEnding(query string) error {
 	for statement := range strings.SplitSeq(query, ";") {
 		switch firstWord(statement) {
 		case "commit", "rollback", "abort", "end", "begin", "start", "prepare", "xa", "set":
 			if text := statement[len(comment.FindString(statement)):]; ending.MatchString(text) {
-				return fmt.Errorf("the statement %.40q is refused: %w", text, errReserved)
+				return fmt.Errorf("the statement %.40q is refused: %w", text, errOwned)
 			}
 		}
 	}
 	return nil
 }
 
-// InTransaction reports whether db is a handle in a local transaction, which is
-// not where a framework that commits can live.
+// InTransaction reports whether db is a handle in a local transaction. An engine cannot
+// commit with such a handle.
 func InTransaction(db *gorm.DB) bool {
 	_, in := db.Statement.ConnPool.(gorm.TxCommitter)
 	return in
 }
 
-// raw returns a session of db that talks to its pool directly: not through gorm's
-// prepared statements, which can wait for a connection that whoever holds one
-// waits for them to prepare, nor through a resolver that splits reads from
-// writes, nor with the user's callbacks and error translation.
+// raw returns a session of db that sends its statements to pool directly, without the
+// user's callbacks and error translation. It does not use a resolver that splits reads
+// from writes. It does not use gorm's prepared statements, which can deadlock: preparing
+// needs a connection, and the holder of the last connection waits for the preparing.
 func raw(ctx context.Context, db *gorm.DB, pool gorm.ConnPool) *gorm.DB {
 	session := db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipHooks: true, SkipDefaultTransaction: true})
 	session.Statement.ConnPool = pool
@@ -148,13 +145,12 @@ func raw(ctx context.Context, db *gorm.DB, pool gorm.ConnPool) *gorm.DB {
 func Pool(db *gorm.DB) (*sql.DB, error) {
 	pool, err := db.DB()
 	if err != nil {
-		return nil, fmt.Errorf("the pool of the database: %w", err)
+		return nil, fmt.Errorf("get the connection pool of the database: %w", err)
 	}
 	return pool, nil
 }
 
-// Direct returns a session of db whose statements go to its pool directly; see
-// raw.
+// Direct returns a session of db that sends its statements to its pool directly; see raw.
 func Direct(db *gorm.DB) (*gorm.DB, error) {
 	pool, err := Pool(db)
 	if err != nil {
@@ -165,13 +161,13 @@ func Direct(db *gorm.DB) (*gorm.DB, error) {
 
 func dialectOf(db *gorm.DB) dialect.Dialect { return dialect.Dialect(db.Dialector.Name()) }
 
-// IsFrameworks reports whether db is the handle that [Run] gives away, and not
-// one of user code.
+// IsFrameworks reports whether db is the handle that [Run] passes to work, and not a
+// handle of user code.
 func IsFrameworks(db *gorm.DB) bool {
 	_, own := db.Statement.ConnPool.(*Tx)
 	return own
 }
 
-// TxOf returns the Tx behind the handle that [Run] gives away, so that somebody
-// else can abort it.
+// TxOf returns the Tx of the handle that [Run] passes to work, so that another goroutine
+// can abort it.
 func TxOf(tx *gorm.DB) *Tx { return tx.Statement.ConnPool.(*Tx) }

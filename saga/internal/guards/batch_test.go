@@ -31,14 +31,14 @@ var batchGuards = []guard{
 		why: "an engine that was paused past its lease reports the end of what another one drives",
 	},
 	{
-		name: "confirm-all-count", file: "saga/internal/barrierrows/joint.go",
+		name: "confirm-all-count", file: "saga/internal/barrierrows/batch.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
 		pkg:  "saga/internal/barrierrows", run: "^TestConfirmAll$/^sqlite$", short: true,
 		why: "the Confirm of a branch that is not tried, or confirmed already, runs",
 	},
 	{
-		name: "confirm-all-count-engine", file: "saga/internal/barrierrows/joint.go",
+		name: "confirm-all-count-engine", file: "saga/internal/barrierrows/batch.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
 		pkg:  "saga/embedded", run: "^TestAConflictInTheLastCommit$/^sqlite$",
@@ -59,7 +59,7 @@ var batchGuards = []guard{
 		why: "the branch of another engine that uses the same gid is confirmed",
 	},
 	{
-		name: "try-all-duplicate", file: "saga/internal/barrierrows/joint.go",
+		name: "try-all-duplicate", file: "saga/internal/barrierrows/batch.go",
 		text: `		if local.Duplicate(err) {
 			return ErrNotAll
 		}`,

@@ -52,14 +52,14 @@ var driveGuards = []guard{
 		why: "a bulk branch that returns too few receipts ends the process",
 	},
 	{
-		name: "tried-all-state", file: "saga/internal/barrierrows/joint.go",
+		name: "tried-all-state", file: "saga/internal/barrierrows/batch.go",
 		text: `tried[i] = r.State == barrier.StateTried && r.Matches(requests[i])`,
 		with: `tried[i] = r.Matches(requests[i])`,
 		pkg:  "saga/embedded", run: "^TestAnEffectThatIsDoneMeanwhile$/^sqlite$",
 		why: "the effect of a Confirm that is done, or of a cancelled branch, is made",
 	},
 	{
-		name: "tried-all-matches", file: "saga/internal/barrierrows/joint.go",
+		name: "tried-all-matches", file: "saga/internal/barrierrows/batch.go",
 		text: `tried[i] = r.State == barrier.StateTried && r.Matches(requests[i])`,
 		with: `tried[i] = r.State == barrier.StateTried`,
 		pkg:  "saga/internal/barrierrows", run: "^TestMismatchInBulk$/^sqlite$",

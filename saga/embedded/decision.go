@@ -95,9 +95,9 @@ type madeDecision struct {
 // decideOnce makes the decision d, or finds the one that was made. A Confirm
 // that comes after the deadline makes the decision to cancel.
 func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
-	for look := 1; ; look++ {
+	for run := 1; ; run++ {
 		decided, err = o.decideOrRead(ctx, d, act)
-		if look == txn.MaxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+		if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
 	}

@@ -143,7 +143,7 @@ func newInstance() txlog.Instance {
 // wire makes the parts of the engine and connects them.
 func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	config, instance := e.config, e.instance.ID
-	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Over: e.life.Context().Done()})
+	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done()})
 	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
 		return err
 	}

@@ -114,9 +114,9 @@ func (o *opened) try(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 		return err
 	}
 	var err error
-	for look := 1; ; look++ {
+	for run := 1; ; run++ {
 		err = o.tryOpen(ctx, t, s)
-		if look == txn.MaxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+		if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
 	}
@@ -154,7 +154,7 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	}
 	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, txn.ErrDeadline)
 	defer cancel()
-	if err := o.calls.Apart(trying, s.Branch, t.Call(s, barrier.Try)); err != nil {
+	if err := o.calls.CallAlone(trying, s.Branch, t.Call(s, barrier.Try)); err != nil {
 		if s.Branch.Effects[barrier.Try] != nil {
 			o.decider.MakeCancelDue(ctx, t.GID) // a Cancel may have waited for the end of the Try
 		}

@@ -125,7 +125,7 @@ func (o *operators) wouldRun(ctx context.Context, key barrier.Key) error {
 			continue
 		}
 		c := saga.Call{GID: key.GID, BranchID: key.BranchID, Kind: b.Kind, Caller: o.logID, Payload: b.Payload}
-		row, err := o.calls.LookLocked(ctx, known, c)
+		row, err := o.calls.ReadLocked(ctx, known, c)
 		if err != nil {
 			return fmt.Errorf("looking at the barrier: %w", err)
 		}

@@ -93,8 +93,8 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	if !idle {
 		err = fmt.Errorf("saga: stop: calls under way were interrupted, and others take over what they left: %w", context.Cause(ctx))
 		e.life.End()
-		noticing, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-		e.inFlight.Drain(noticing)
+		returnGrace, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		e.inFlight.Drain(returnGrace)
 		cancel()
 	}
 	e.life.End()

@@ -115,7 +115,7 @@ func (p *Participant) Call(ctx context.Context, c saga.Call) error {
 	if err != nil {
 		return err
 	}
-	return p.calls.Apart(ctx, b, c)
+	return p.calls.CallAlone(ctx, b, c)
 }
 
 // fromElsewhere precedes the names of callers in the barrier rows of a participant: a

@@ -156,8 +156,8 @@
 //	a Try, until after its        ErrCancelled           the barrier refuses the Try           tcc.TestUndecidedOfADeadInstanceIsCancelledAtOnce
 //	Cancel                                               (hanging)                             barrier.TestTryAgainstCancelInFlight
 //	reply, of a call in another   the outcome            a Try is sent again, or the           remote.TestLostReplies
-//	service                                              transaction cancelled; a Confirm or   services.TestKilledUnderLoad
-//	                                                     Cancel is repeated; the barrier
+//	service                                              transaction is cancelled; a Confirm   services.TestKilledUnderLoad
+//	                                                     or Cancel is repeated; the barrier
 //	                                                     there turns away repeated calls
 //	a Try in another service,     ErrCancelled           the barrier there refuses the Try     remote.TestCancelOvertakesTry
 //	until after its Cancel

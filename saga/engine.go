@@ -30,9 +30,9 @@ type Engine interface {
 	// does nothing.
 	Begin(context.Context, Opening) error
 
-	// Try adds a branch to an open transaction and tries it. If the branch id was tried
-	// before with the same step, Try does nothing and succeeds, also after the transaction
-	// was decided to be confirmed.
+	// Try adds a branch to an open transaction and tries it. If the same step with the same
+	// branch id was tried before with success, Try does nothing and succeeds, also after
+	// the transaction was decided to be confirmed.
 	Try(ctx context.Context, gid, branchID string, step Step) error
 
 	// Confirm decides to confirm an open transaction, and drives it. The error is nil only

@@ -77,17 +77,17 @@
 //	a plan, all branches in the     Execute                          inserted as confirming or confirmed, with
 //	engine's own database                                            all Trys in the same commit; inserted as
 //	                                                                 cancelled if a Try failed
-//	a plan with a branch elsewhere  Execute, after the last Try or   compare-and-set, together with the last
-//	                                the first failed one             Trys in the engine's own database
+//	a plan with a branch in         Execute, after the last Try or   compare-and-set, together with the last
+//	another database or service     the first failed one             Trys in the engine's own database
 //	an open transaction             Confirm or Cancel, or an         compare-and-set; to confirm only if every
 //	                                operator                         branch is tried, and before the deadline
 //	any that is undecided           recovery: at the deadline, or    compare-and-set, to cancel
 //	                                when the process of Execute is
 //	                                gone
 //
-// An operator, or Cancel, may also cancel an undecided plan. In a plan with a branch elsewhere,
-// the Trys of the first commit may fail. Then everything is rolled back, no other branch was
-// called, and the transaction is inserted as cancelled.
+// An operator, or Cancel, may also cancel an undecided plan. If a Try of a plan's first commit
+// fails, everything is rolled back, no other branch was called, and the transaction is inserted
+// as cancelled.
 //
 // # When a COMMIT is not answered
 //

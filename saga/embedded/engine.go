@@ -93,6 +93,21 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	if err := schema.Check(ctx, db); err != nil {
 		return nil, err
 	}
+	e, err := newEngine(ctx, db, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.lease.Renew(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.paused.Read(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// newEngine makes an engine and its parts. It writes nothing.
+func newEngine(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	registry, err := txn.NewRegistry(db)
 	if err != nil {
 		return nil, err
@@ -119,12 +134,6 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	e.lease = lease.New(config.Lease, func(ctx context.Context) error { return log.Renew(ctx, e.instance, config.Lease) })
 	e.paused = pause.New(log, e.warn)
 	if err := e.wire(db, logID); err != nil {
-		return nil, err
-	}
-	if err := e.lease.Renew(ctx); err != nil {
-		return nil, err
-	}
-	if err := e.paused.Read(ctx); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -32,42 +32,24 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 	if err := barrier.ValidateGID(gid); err != nil {
 		return nil, txn.Wrap("lookup", gid, txn.Invalid("%w", err))
 	}
-	var record txlog.Record
-	var branches map[string][]txlog.Branch
-	var attempts map[string][]txlog.Attempt
-	var acts []txlog.Act
-	// In a local transaction, a proxy sends the reads to the database that takes writes,
-	// and not to a replica.
-	err := local.Run(ctx, v.db, func(tx *gorm.DB) (err error) {
-		if record, err = v.log.Get(ctx, tx, gid); err != nil {
-			return err
-		}
-		if branches, err = v.log.BranchesIn(ctx, tx, gid); err != nil {
-			return err
-		}
-		if attempts, err = v.log.Attempts(ctx, tx, gid); err != nil {
-			return err
-		}
-		acts, err = v.log.Acts(ctx, tx, gid, "")
-		return err
-	})
+	read, err := v.read(ctx, gid)
 	if errors.Is(err, txlog.ErrNotFound) {
 		return nil, txn.Wrap("lookup", gid, saga.ErrNotFound)
 	}
 	if err != nil {
 		return nil, txn.Wrap("lookup", gid, err)
 	}
-	t := &saga.Transaction{Summary: summary(record)}
-	for _, a := range acts {
+	t := &saga.Transaction{Summary: summary(read.record)}
+	for _, a := range read.acts {
 		t.Acts = append(t.Acts, saga.Action{Name: a.Name, Operator: saga.Operator{Who: a.Who, Why: a.Why}, BranchID: a.BranchID, Believed: saga.State(a.Believed), At: a.At})
 	}
 	rows := barrierRows{ctx: ctx, gid: gid}
-	for _, b := range branches[gid] {
+	for _, b := range read.branches {
 		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt}
 		if err := v.lookAtBarrier(&view, &rows); err != nil {
 			view.BarrierError = err.Error()
 		}
-		for _, a := range attempts[gid] {
+		for _, a := range read.attempts {
 			if a.BranchID == b.ID {
 				view.Attempts = append(view.Attempts, saga.Attempt{Operation: barrier.Op(a.Operation), Number: a.Number,
 					Error: a.Error, Code: a.Code, Instance: a.Instance, FailedAt: a.FailedAt, NextAt: a.NextAt})
@@ -76,6 +58,36 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 		t.Branches = append(t.Branches, view)
 	}
 	return t, nil
+}
+
+// logged is a transaction as the log has it.
+type logged struct {
+	record   txlog.Record
+	branches []txlog.Branch
+	attempts []txlog.Attempt
+	acts     []txlog.Act
+}
+
+func (v *viewer) read(ctx context.Context, gid string) (read logged, err error) {
+	// In a local transaction, a proxy sends the reads to the database that takes writes,
+	// and not to a replica.
+	err = local.Run(ctx, v.db, func(tx *gorm.DB) (err error) {
+		if read.record, err = v.log.Get(ctx, tx, gid); err != nil {
+			return err
+		}
+		branches, err := v.log.BranchesIn(ctx, tx, gid)
+		if err != nil {
+			return err
+		}
+		attempts, err := v.log.Attempts(ctx, tx, gid)
+		if err != nil {
+			return err
+		}
+		read.branches, read.attempts = branches[gid], attempts[gid]
+		read.acts, err = v.log.Acts(ctx, tx, gid, "")
+		return err
+	})
+	return read, err
 }
 
 // lookAtBarrier adds the barrier row of a branch, and the call that is under way.

@@ -41,33 +41,36 @@ func (o *operators) Resolve(ctx context.Context, gid, branchID string, believed 
 		return txn.Wrap(actResolve, key.String(), err)
 	}
 	act := txlog.Act{GID: gid, Name: actResolve, Who: by.Who, Why: by.Why, BranchID: branchID, Believed: string(believed)}
-	return o.record(ctx, act, func(tx *gorm.DB, r txlog.Record) error {
-		op, err := endOf(saga.State(r.State))
-		if err != nil {
-			return err
-		}
-		b, named, err := o.log.Named(ctx, tx, gid, branchID)
-		switch {
-		case err != nil:
-			return err
-		case !named:
-			return fmt.Errorf("it has no branch %s: %w", branchID, saga.ErrRefused)
-		case !b.DoneAt.IsZero():
-			return fmt.Errorf("branch %s is done already: %w", branchID, saga.ErrRefused)
-		}
-		attempts, err := o.log.Attempts(ctx, tx, gid)
-		if err != nil {
-			return err
-		}
-		if !lastIsConflict(attempts[gid], branchID, op) {
-			return fmt.Errorf("the last %s of branch %s did not fail with a conflict, and is repeated until it succeeds: %w", op, branchID, saga.ErrRefused)
-		}
-		if err := o.log.Done(ctx, tx, gid, branchID); err != nil {
-			return err
-		}
-		// The transaction is due now, and its next driver reads that the branch is done.
-		return o.log.Retry(ctx, tx, gid)
-	})
+	return o.record(ctx, act, func(tx *gorm.DB, r txlog.Record) error { return o.resolve(ctx, tx, saga.State(r.State), key) })
+}
+
+// resolve marks the branch of a locked transaction as done, if its last call was a conflict.
+func (o *operators) resolve(ctx context.Context, tx *gorm.DB, state saga.State, key barrier.Key) error {
+	op, err := endOf(state)
+	if err != nil {
+		return err
+	}
+	b, named, err := o.log.Named(ctx, tx, key.GID, key.BranchID)
+	switch {
+	case err != nil:
+		return err
+	case !named:
+		return fmt.Errorf("it has no branch %s: %w", key.BranchID, saga.ErrRefused)
+	case !b.DoneAt.IsZero():
+		return fmt.Errorf("branch %s is done already: %w", key.BranchID, saga.ErrRefused)
+	}
+	attempts, err := o.log.Attempts(ctx, tx, key.GID)
+	if err != nil {
+		return err
+	}
+	if !lastIsConflict(attempts[key.GID], key.BranchID, op) {
+		return fmt.Errorf("the last %s of branch %s did not fail with a conflict, and is repeated until it succeeds: %w", op, key.BranchID, saga.ErrRefused)
+	}
+	if err := o.log.Done(ctx, tx, key.GID, key.BranchID); err != nil {
+		return err
+	}
+	// The transaction is due now, and its next driver reads that the branch is done.
+	return o.log.Retry(ctx, tx, key.GID)
 }
 
 // endOf returns the operation that ends the branches of a decided transaction.

@@ -124,15 +124,8 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 		if len(gids) == 0 {
 			return nil
 		}
-		for _, b := range r.kinds {
-			own := slices.DeleteFunc(slices.Clone(gids), func(gid string) bool { return !ofKind(kinds[gid], b.Kind) })
-			if len(own) == 0 {
-				continue
-			}
-			if err := r.calls.Clean(ctx, tx, b, own); err != nil {
-				r.failed[b.Kind] = true
-				return err
-			}
+		if err := r.cleanKinds(ctx, tx, gids, kinds); err != nil {
+			return err
 		}
 		removed = len(gids)
 		return barrierrows.RemoveOld(ctx, tx, gids, r.age)
@@ -141,6 +134,21 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 		return 0, err
 	}
 	return removed, nil
+}
+
+// cleanKinds calls the Clean of each kind of branch with its own transactions.
+func (r *cleanRun) cleanKinds(ctx context.Context, tx *gorm.DB, gids []string, kinds map[string][]string) error {
+	for _, b := range r.kinds {
+		own := slices.DeleteFunc(slices.Clone(gids), func(gid string) bool { return !ofKind(kinds[gid], b.Kind) })
+		if len(own) == 0 {
+			continue
+		}
+		if err := r.calls.Clean(ctx, tx, b, own); err != nil {
+			r.failed[b.Kind] = true
+			return err
+		}
+	}
+	return nil
 }
 
 // ofKind reports whether one of the rows of a transaction is of a kind. Rows of an early

@@ -44,7 +44,7 @@ type Parts struct {
 	AttentionAttempts      int
 	AttentionAge           time.Duration
 
-	Wake  func(after time.Duration) // asks recovery to look for due transactions
+	Wake  func(after time.Duration) // asks recovery for a poll
 	Alarm func(*txn.Txn)            // is called when a transaction was raised to attention
 }
 

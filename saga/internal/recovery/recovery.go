@@ -31,7 +31,7 @@ type Parts struct {
 	InFlight *inflight.Registry
 	Warn     *warn.Logger
 	Instance string
-	Stopping <-chan struct{} // closed when nothing new is begun any more
+	Stopping <-chan struct{} // closed when the engine begins to stop
 
 	Lease, PollEvery, CallTimeout, AttentionAge time.Duration
 

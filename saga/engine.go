@@ -7,49 +7,49 @@ import (
 	"time"
 )
 
-// Registrar takes kinds of branches: an [Engine] that drives transactions of
-// them, or a [Participant] that has them for an engine elsewhere.
+// Registrar registers kinds of branches: an [Engine], or a participant, which has branches for
+// an engine in another process.
 type Registrar interface {
-	// Register makes a kind of branch known. It refuses a kind that is known
-	// already and a branch that cannot work. Register all kinds at start-up.
+	// Register registers a kind of branch. It refuses a kind that is registered already
+	// and a branch that is not complete. Register all kinds when the process starts.
 	Register(Branch) error
 }
 
-// Engine drives transactions. It is the contract between the patterns, such as
-// package tcc, and what runs them; package embedded has the one in the user's own process. All methods are safe for concurrent use.
+// Engine runs transactions. Patterns, such as package tcc, are written on it. Package embedded
+// has the engine for the user's own process. All methods are safe for concurrent use.
 type Engine interface {
 	Registrar
 
-	// Execute runs a transaction whose branches are all known: every Try, then
-	// the decision, then the Confirms or Cancels. The error is nil only if the
-	// transaction is decided to be confirmed. Executing a gid again with the
-	// same plan does nothing new and gives the same transaction's outcome.
+	// Execute runs a transaction whose branches are all known: every Try, then the
+	// decision, then the Confirms or Cancels. The error is nil only if the transaction is
+	// decided to be confirmed. If the gid was executed before with the same plan, Execute
+	// calls nothing and returns the outcome of that transaction.
 	Execute(context.Context, Plan) (Outcome, error)
 
-	// Begin opens a transaction whose decision comes later. Beginning an open
-	// gid again does nothing new.
+	// Begin opens a transaction that is decided later. If the gid is open already, Begin
+	// does nothing.
 	Begin(context.Context, Opening) error
 
-	// Try adds a branch to an open transaction and tries it. Trying a branch
-	// id again with the same step does nothing new, also after the transaction
-	// was decided to be confirmed.
+	// Try adds a branch to an open transaction and tries it. If the same step with the same
+	// branch id was tried before with success, Try does nothing and succeeds, also after
+	// the transaction was decided to be confirmed.
 	Try(ctx context.Context, gid, branchID string, step Step) error
 
-	// Confirm decides to confirm an open transaction, and drives it. The error
-	// is nil only if the transaction is decided so, by this call or before. Of the
-	// options, only ReturnDecided may be set: the deadline was set by Begin.
+	// Confirm decides to confirm an open transaction, and drives it. The error is nil only
+	// if the transaction is decided to be confirmed, by this call or before. Only the
+	// option ReturnDecided may be set: Begin has set the deadline.
 	Confirm(ctx context.Context, gid string, options Options) (Outcome, error)
 
-	// Cancel decides to cancel a transaction that is undecided, and drives it.
-	// The error is nil only if the transaction is decided so, by this call or
-	// before.
+	// Cancel decides to cancel an undecided transaction, and drives it. The error is nil
+	// only if the transaction is decided to be cancelled, by this call or before.
 	Cancel(ctx context.Context, gid, reason string) (Outcome, error)
 
-	// Lookup returns all that is known of a transaction, or ErrNotFound.
+	// Lookup returns a transaction with its branches, or an error that matches
+	// [ErrNotFound].
 	Lookup(ctx context.Context, gid string) (*Transaction, error)
 }
 
-// Step asks for one branch: a kind, and the input of its calls.
+// Step is one branch of a transaction: its kind, and the input of its calls.
 type Step struct {
 	Kind  string
 	Input any
@@ -58,7 +58,7 @@ type Step struct {
 // Plan is a transaction whose branches are all known.
 type Plan struct {
 	GID     string
-	Pattern string // name of the pattern, for people who look at the log
+	Pattern string // name of the pattern, for people who read the log
 	Steps   []Step // 1 to MaxBranches
 	Options
 }
@@ -66,25 +66,24 @@ type Plan struct {
 // MaxBranches is the most branches that a transaction can have.
 const MaxBranches = 99
 
-// Opening is a transaction whose decision comes later.
+// Opening is a transaction that is decided later.
 type Opening struct {
 	GID     string
-	Pattern string        // name of the pattern, for people who look at the log
+	Pattern string        // name of the pattern, for people who read the log
 	Timeout time.Duration // as in [Options]
 }
 
 // Options of one transaction. The zero value works.
 type Options struct {
-	// Timeout is how long the transaction may stay undecided: at its deadline it is
-	// cancelled, also if no process was running at that moment. The database's clock
-	// counts. Zero takes the engine's default: 30 seconds for a plan, and 15 minutes for a
-	// transaction that is opened.
+	// Timeout is how long the transaction may stay undecided. At its deadline it is
+	// cancelled; if no process runs at that moment, it is cancelled when one does. The
+	// deadline is on the database's clock. Zero means the engine's default: 30 seconds for
+	// a plan, and 15 minutes for an opened transaction.
 	Timeout time.Duration
 
-	// ReturnDecided lets Execute and Confirm return as soon as the decision is durable,
-	// while the Confirms go on in the background. By default they return when each branch
-	// was called once. Confirms that were part of the decision's own commit are done in
-	// either case.
+	// ReturnDecided makes Execute and Confirm return when the decision is durable; the
+	// Confirms continue in the background. By default they return when each branch was
+	// called once. Confirms in the commit of the decision are done in both cases.
 	ReturnDecided bool
 }
 
@@ -93,7 +92,7 @@ func BranchID(n int) string { return fmt.Sprintf("%02d", n) }
 
 var validKind = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
 
-// ValidateKind says what is wrong with the name of a kind of branch, if anything. It has
+// ValidateKind returns an error if the name of a kind of branch is not valid. A valid name has
 // 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit.
 func ValidateKind(kind string) error {
 	if !validKind.MatchString(kind) {

@@ -6,76 +6,71 @@ import (
 )
 
 var (
-	// ErrCancelled is matched, with [errors.Is], by the error of every call
-	// that wanted a transaction confirmed which is cancelled, or is decided to
-	// be. The error is a [*CancelledError].
+	// ErrCancelled is matched, with [errors.Is], by the error of a call that asks for a
+	// transaction to be confirmed, if the transaction is cancelled or decided to be. The
+	// error is a [*CancelledError].
 	ErrCancelled = errors.New("the transaction is cancelled")
 
-	// ErrConfirmed is wrapped by the error of a Cancel that comes after the
-	// decision to confirm.
+	// ErrConfirmed is wrapped by the error of a Cancel after the decision to confirm.
 	ErrConfirmed = errors.New("the transaction was decided to be confirmed")
 
-	// ErrUnknown is matched by the error of a call that ended before it could
-	// learn how its transaction is decided. The error is an [*UnknownError].
-	// The same call with the same gid, or Lookup, finds out.
+	// ErrUnknown is matched by the error of a call that ended before it knew the decision.
+	// The error is an [*UnknownError]. To get the decision, make the same call with the
+	// same gid again, or use Lookup.
 	ErrUnknown = errors.New("the outcome is unknown")
 
-	// ErrNotFound is wrapped when a gid names no transaction in the log.
+	// ErrNotFound is wrapped if no transaction in the log has the gid.
 	ErrNotFound = errors.New("no such transaction")
 
-	// ErrMismatch is wrapped when a gid that is in use is started again with
-	// another plan, or a branch id is tried again with another payload.
+	// ErrMismatch is wrapped if a gid that is in use is started again with another plan, or
+	// a branch id is tried again with another payload.
 	ErrMismatch = errors.New("in use with a different plan")
 
-	// ErrNotOpen is wrapped when a branch is added to a transaction, or a
-	// decision asked of it, that is not open for it: it is decided, or past its
-	// deadline, or is being executed by a plan of its own.
+	// ErrNotOpen is wrapped if a transaction cannot get a branch or a decision: it is
+	// decided, or its deadline has passed, or Execute runs it.
 	ErrNotOpen = errors.New("the transaction is not open")
 
-	// ErrNotTried is wrapped by a Confirm of an open transaction with a branch
-	// whose Try is under way, or has failed, or was never answered: try the
-	// branch again, or cancel.
+	// ErrNotTried is wrapped by a Confirm of an open transaction, if the Try of a branch is
+	// under way, or has failed, or was not answered. Try the branch again, or cancel.
 	ErrNotTried = errors.New("a branch has not been tried with success")
 
-	// ErrInvalid is wrapped by every refusal of bad input. Nothing was written.
+	// ErrInvalid is wrapped if the input of a call is not valid. Nothing was written.
 	ErrInvalid = errors.New("invalid")
 
-	// ErrUnknownKind is wrapped when a branch is asked for whose kind is not
-	// registered in this process.
+	// ErrUnknownKind is wrapped if a kind of branch is not registered in this process.
 	ErrUnknownKind = errors.New("unknown kind of branch")
 
-	// ErrOngoing is wrapped by the error of a branch call that is not at its end
-	// and was not begun again. A branch that needs time may return it too: a
-	// Confirm or Cancel is called again, like after any other error.
+	// ErrOngoing is wrapped by the error of a branch call if an earlier call of the branch
+	// has not ended; no new call was made. A branch that needs more time may return it too:
+	// a Confirm or Cancel is called again, as after any other error.
 	ErrOngoing = errors.New("the call is not at its end")
 
-	// ErrStopped is wrapped by calls to an orchestrator that is stopping, or
-	// has stopped. Nothing was written.
+	// ErrStopped is wrapped by calls to an engine that is stopping or has stopped. Nothing
+	// was written.
 	ErrStopped = errors.New("the engine has stopped")
 
-	// ErrPaused is wrapped by calls that would try a branch of a kind that an
-	// operator has paused. Nothing was written.
+	// ErrPaused is wrapped by calls that would try a branch, if an operator has paused its
+	// kind. Nothing was written.
 	ErrPaused = errors.New("an operator has paused the kind of branch")
 
-	// ErrNoLease is wrapped by calls to an orchestrator whose lease has run
-	// out, because Run was not called or because the database could not be
-	// reached. Nothing was written.
+	// ErrNoLease is wrapped by calls to an engine whose lease has ended, because Run was not
+	// called or because the database could not be reached. Nothing was written.
 	ErrNoLease = errors.New("the engine has no lease: is Run running, and the database reachable?")
 )
 
-// CancelledError says that a transaction is cancelled, and why. It matches
-// [ErrCancelled]. In the call in which a Try failed it also wraps that error;
-// later calls with the same gid know the reason in words and the code.
+// CancelledError says that a transaction is cancelled, and why. It matches [ErrCancelled]. The
+// call in which a Try failed returns it with that error as the Cause. Later calls with the
+// same gid return the reason and the code from the log.
 type CancelledError struct {
 	GID    string
 	State  State  // Cancelling or Cancelled
 	Reason string // for people
 
-	// Code says for programs why, and BranchID names the branch whose Try was
-	// the reason, if it was one; see [Outcome]. They are kept in the log.
+	// Code is the reason for programs. BranchID names the branch whose Try was the reason,
+	// if there is one. See [Outcome]. The log keeps both.
 	Code, BranchID string
 
-	Cause error // of the Try that failed; if another call made it, a [*Rejection] with the code and the reason, or nil
+	Cause error // the error of the failed Try; in later calls a [*Rejection] from the log, or nil
 }
 
 func (e *CancelledError) Error() string {
@@ -88,12 +83,11 @@ func (e *CancelledError) Is(target error) bool { return target == ErrCancelled }
 // Unwrap returns the Cause.
 func (e *CancelledError) Unwrap() error { return e.Cause }
 
-// UnknownError says that the outcome of a transaction could not be learned. It
-// matches [ErrUnknown]: the transaction may be confirmed, may be cancelled, or
-// may never have begun.
+// UnknownError says that the outcome of a transaction is not known. It matches [ErrUnknown].
+// The transaction may be confirmed, or cancelled, or was never begun.
 type UnknownError struct {
 	GID   string
-	Cause error // what kept the caller from learning the outcome
+	Cause error // why the outcome is not known
 }
 
 func (e *UnknownError) Error() string {
@@ -106,24 +100,24 @@ func (e *UnknownError) Is(target error) bool { return target == ErrUnknown }
 // Unwrap returns the Cause.
 func (e *UnknownError) Unwrap() error { return e.Cause }
 
-// Rejection is a branch's business "no": see [Reject] and [RejectCode].
+// Rejection is the error of a branch that rejects a Try for a business reason; see [Reject] and
+// [RejectCode].
 type Rejection struct {
-	// Code says for programs why the branch said no: 1 to 64 letters, digits,
-	// dots, dashes and underscores. Empty if the branch gave none.
+	// Code is the reason for programs: 1 to 64 letters, digits, dots, dashes and
+	// underscores. Empty if the branch gave none.
 	Code string
 	err  error
 }
 
-// Reject marks err as a business "no" of a Try, such as stock that is short.
-// The transaction is cancelled with err's text as its reason. Every other
-// error of a Try cancels too, but a passing fault of the database is tried
-// again first. Confirm and Cancel cannot say no: there, a Rejection is an
-// error like any other, and retried.
+// Reject marks err as a business rejection of a Try, such as "stock is short". The transaction
+// is cancelled with err's text as its reason. Every other error of a Try cancels the
+// transaction too, but after a transient error of the database the Try runs again first.
+// Confirm and Cancel cannot reject: there, a Rejection is retried like any other error.
 func Reject(err error) error { return RejectCode("", err) }
 
-// RejectCode is [Reject] with a code for programs, such as "stock.short". It is
-// kept in the log with the reason, and later calls with the same gid return it.
-// A code that cannot be one is dropped.
+// RejectCode is [Reject] with a code for programs, such as "stock.short". The log keeps it with
+// the reason, and later calls with the same gid return it. A code that is not valid is
+// dropped.
 func RejectCode(code string, err error) error {
 	if err == nil {
 		return nil
@@ -139,6 +133,6 @@ func (r *Rejection) Error() string { return r.err.Error() }
 // Unwrap returns the error that was given to Reject.
 func (r *Rejection) Unwrap() error { return r.err }
 
-// Rejected keeps a Rejection from being taken for a passing fault, whatever it
-// wraps.
+// Rejected marks the error as a rejection, so that it does not count as a transient error,
+// whatever it wraps.
 func (r *Rejection) Rejected() bool { return true }

@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// Operator says who does something to a transaction by hand, and why. Both are
-// needed, at most 128 and 1,024 characters, and recorded with the act, in the
-// same local transaction; Lookup shows them.
+// Operator names a person who acts on a transaction by hand, and the reason. Both are required,
+// with at most 128 and 1,024 characters. They are recorded in the local transaction of the
+// act, and Lookup shows them.
 type Operator struct {
 	Who string `json:"who"`
 	Why string `json:"why"`
 }
 
-// ErrRefused is wrapped when an operator's act would do nothing or break a
-// promise. The error says why. Nothing was written.
+// ErrRefused is wrapped when an operator's act would have no effect or break a promise. The
+// error says why. Nothing was written.
 var ErrRefused = errors.New("refused")
 
-// Action is what an operator has done to a transaction, to one of its branches, or
-// to a kind of branch.
+// Action is an act of an operator on a transaction, on one of its branches, or on a kind of
+// branch.
 type Action struct {
 	Name string `json:"act"` // retry, pause, resume, confirm, cancel or resolve
 	Operator
 	BranchID string    `json:"branch_id,omitempty"` // of a resolve
-	Believed State     `json:"believed,omitempty"`  // of a resolve: what has become of the branch
+	Believed State     `json:"believed,omitempty"`  // of a resolve: the result of the branch
 	At       time.Time `json:"at"`
 }

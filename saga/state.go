@@ -2,7 +2,7 @@ package saga
 
 import "errors"
 
-// State is where a transaction stands.
+// State is the state of a transaction.
 type State string
 
 // The states. A transaction goes from Trying to Confirming and Confirmed, or
@@ -21,21 +21,20 @@ func (s State) Finished() bool { return s == Confirmed || s == Cancelled }
 // Decided reports whether the decision has been made.
 func (s State) Decided() bool { return s != Trying && s != "" }
 
-// Outcome is what is known of a transaction when a call returns.
+// Outcome is the state of a transaction when a call returns.
 //
-// A call that wants a transaction confirmed, such as Execute, returns no error as
-// soon as it is decided so: the state is then [Confirmed], or it is [Confirming]
-// and each Confirm is still being called until it succeeds. Finished tells the two
-// apart.
+// A call that asks for a transaction to be confirmed, such as Execute, returns no error if that
+// is decided. The state is then [Confirmed], or it is [Confirming] and each Confirm is called
+// until it succeeds. Finished distinguishes the two.
 type Outcome struct {
 	GID      string `json:"gid"`
 	State    State  `json:"state"`
 	Reason   string `json:"reason,omitempty"`        // why it was cancelled, for people; empty otherwise
-	Code     string `json:"reason_code,omitempty"`   // the same for programs: of the branch that rejected, see [RejectCode], or one of the Code constants
-	BranchID string `json:"reason_branch,omitempty"` // whose Try was the reason; empty if it was none
+	Code     string `json:"reason_code,omitempty"`   // why, for programs: the code of the branch's [RejectCode], or one of the Code constants
+	BranchID string `json:"reason_branch,omitempty"` // the branch whose Try was the reason; empty if there is none
 }
 
-// Codes of a cancel that a branch gave no code for.
+// Codes of a cancel, if no branch gave one.
 const (
 	CodeRejected  = "rejected"  // a branch rejected, without a code
 	CodeFailed    = "failed"    // a Try failed
@@ -44,24 +43,24 @@ const (
 	CodeGone      = "gone"      // the process that executed it was gone, or its caller's context ended
 	CodeCancelled = "cancelled" // the caller cancelled
 	CodeOperator  = "operator"  // an operator cancelled
-	CodeConflict  = "conflict"  // the barrier of a branch knows another transaction by this gid
+	CodeConflict  = "conflict"  // the barrier row of a branch is of another transaction with this gid
 )
 
-// Finished reports whether nothing is left to do: every branch is confirmed, or
-// every branch is cancelled. After a call that returned no error, it tells a
-// transaction that is confirmed from one that is only decided to be.
+// Finished reports whether nothing is left to do: every branch is confirmed, or every branch is
+// cancelled. After a call without an error, false means that the transaction is decided to be
+// confirmed, but is not confirmed yet.
 func (o Outcome) Finished() bool { return o.State.Finished() }
 
-// Err is the error that goes with the outcome for a caller who wanted it
-// confirmed: nil if it is or will be, and otherwise because of cause, if that is
-// known.
+// Err returns the error for a caller that asked for the transaction to be confirmed. It is nil
+// if the transaction is confirmed or decided to be. Cause is the cause of a cancel, or nil if
+// it is not known.
 func (o Outcome) Err(cause error) error {
 	switch o.State {
 	case Confirming, Confirmed:
 		return nil
 	case Cancelling, Cancelled:
 		if cause == nil && o.rejected() {
-			// What the branch said, as the log has it.
+			// The rejection is made from the text and the code in the log.
 			code := o.Code
 			if code == CodeRejected { // it gave none
 				code = ""
@@ -74,7 +73,7 @@ func (o Outcome) Err(cause error) error {
 	}
 }
 
-// rejected says whether a branch has said no.
+// rejected reports whether a branch has rejected the transaction.
 func (o Outcome) rejected() bool {
 	switch o.Code {
 	case "", CodeFailed, CodeRefused, CodeDeadline, CodeGone, CodeCancelled, CodeOperator, CodeConflict:
@@ -83,7 +82,7 @@ func (o Outcome) rejected() bool {
 	return true
 }
 
-// Explain says in words where a transaction in this state stands.
+// Explain describes the state in words.
 func (s State) Explain() string {
 	switch s {
 	case Trying:

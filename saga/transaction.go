@@ -7,51 +7,50 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// Summary is what the log holds of a transaction itself. Times are the
-// database's; a zero time is of something that has not happened, and is left out
-// of JSON.
+// Summary is the log's row of a transaction. Times are on the database's clock. A zero time
+// means that the event has not happened; it is left out of JSON.
 type Summary struct {
 	GID        string    `json:"gid"`
 	Pattern    string    `json:"pattern"`
 	State      State     `json:"state"`
 	Reason     string    `json:"reason,omitempty"`        // why it is cancelled, for people; empty otherwise
 	Code       string    `json:"reason_code,omitempty"`   // the same for programs; see [Outcome]
-	BranchID   string    `json:"reason_branch,omitempty"` // whose Try was the reason
+	BranchID   string    `json:"reason_branch,omitempty"` // the branch whose Try was the reason
 	DecidedBy  string    `json:"decided_by,omitempty"`    // caller, deadline, recovery or operator; empty before the decision
-	Attention  string    `json:"attention,omitempty"`     // why a person should look at it; empty when nobody has to
+	Attention  string    `json:"attention,omitempty"`     // why it needs an operator; empty if it does not
 	Owner      string    `json:"owner,omitempty"`         // the instance that drives it; empty while it is open
-	Epoch      int64     `json:"epoch"`                   // goes up with every change of driver
+	Epoch      int64     `json:"epoch"`                   // rises when another instance takes over
 	Failures   int       `json:"failures"`                // failed branch calls so far
 	CreatedAt  time.Time `json:"created_at,omitzero"`
-	DeadlineAt time.Time `json:"deadline_at,omitzero"` // when it is cancelled if it is still undecided
-	DueAt      time.Time `json:"due_at,omitzero"`      // when somebody looks at it next; zero once it is finished
+	DeadlineAt time.Time `json:"deadline_at,omitzero"` // when it is cancelled if it is undecided
+	DueAt      time.Time `json:"due_at,omitzero"`      // when an instance works on it next; zero if it is finished
 	DecidedAt  time.Time `json:"decided_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
-	PausedAt   time.Time `json:"paused_at,omitzero"` // since when an operator has paused it
+	PausedAt   time.Time `json:"paused_at,omitzero"` // when an operator paused it; zero if it is not paused
 }
 
-// Transaction is all that is known of a transaction.
+// Transaction is a transaction with its branches and the acts of operators.
 type Transaction struct {
 	Summary
 	Branches []BranchView `json:"branches"`
-	Acts     []Action     `json:"acts,omitempty"` // what operators have done, in order
+	Acts     []Action     `json:"acts,omitempty"` // the acts of operators, in order
 }
 
-// BranchView is all that is known of a branch of a transaction.
+// BranchView is a branch of a transaction: from the log, the barrier and this process.
 type BranchView struct {
 	ID      string          `json:"id"`
 	Kind    string          `json:"kind"`
 	Payload json.RawMessage `json:"payload"`
-	DoneAt  time.Time       `json:"done_at,omitzero"`  // when it was confirmed or cancelled, if that was before the whole transaction
+	DoneAt  time.Time       `json:"done_at,omitzero"`  // when it was confirmed or cancelled; zero if that was with the end of the transaction
 	Barrier *barrier.Row    `json:"barrier,omitempty"` // nil if the branch has none
-	// BarrierError says why the barrier row could not be read: the kind is not
-	// registered here, or lives in another service, or its database did not
-	// answer. Empty otherwise.
+	// BarrierError says why the barrier row could not be read: the kind is not registered
+	// in this process, or is in another service, or its database did not answer. Empty
+	// otherwise.
 	BarrierError string `json:"barrier_error,omitempty"`
-	// UnderWay is a call of the branch that is under way, or whose end nobody
-	// knows: of a branch that acts on something other than a database, wherever it
-	// is made, as its barrier row says; and every call that this instance makes to
-	// another service or to another database. Nil if none is known.
+	// UnderWay is a call of the branch that is under way, or has no recorded end. The
+	// barrier row shows the effects and external calls of every instance. The calls to
+	// another service or another database are shown for this instance only. Nil if there
+	// is none.
 	UnderWay *CallUnderWay `json:"under_way,omitempty"`
 	Attempts []Attempt     `json:"attempts,omitempty"` // failed calls; the latest 20 of each operation
 }
@@ -61,32 +60,33 @@ type Attempt struct {
 	Operation barrier.Op `json:"operation"`
 	Number    int        `json:"number"` // from 1
 	Error     string     `json:"error"`
-	Code      string     `json:"code,omitempty"` // CodeConflict if no repetition can succeed; of a Try, as [Outcome] has it
-	Instance  string     `json:"instance"`       // that made the call
+	Code      string     `json:"code,omitempty"` // CodeConflict if no retry can succeed; of a Try, as in [Outcome]
+	Instance  string     `json:"instance"`       // made the call
 	FailedAt  time.Time  `json:"failed_at"`
-	NextAt    time.Time  `json:"next_at,omitzero"` // not before this time it is called again; zero for a Try, which is not
+	NextAt    time.Time  `json:"next_at,omitzero"` // the earliest time of the next attempt; zero for a Try, which has none
 }
 
 // CallUnderWay is a call of a branch that is under way.
 type CallUnderWay struct {
 	Op    barrier.Op `json:"op"`
-	By    string     `json:"by"`             // the instance that makes it
-	Since time.Time  `json:"since"`          // by the database's clock, or, if this process makes it, by its own
-	Until time.Time  `json:"until,omitzero"` // when it is over at the latest, or was; zero if that is not recorded
+	By    string     `json:"by"`             // the instance that makes the call
+	Since time.Time  `json:"since"`          // on the database's clock, or on this process's clock if this process makes the call
+	Until time.Time  `json:"until,omitzero"` // the latest end, which may be past; zero if it is not recorded
 }
 
-// Filter narrows a List. The zero value is all; its parts add up.
+// Filter selects the transactions of a List. All conditions must hold. The zero value selects
+// all.
 type Filter struct {
-	States        []State   // any of these
-	Pattern       string    // of this pattern
-	Prefix        string    // gids that begin so
-	Unfinished    bool      // only those that somebody has to look at again; cheap in a large log
-	Attention     bool      // only those that a person should look at; cheap in a large log
+	States        []State // any of these
+	Pattern       string
+	Prefix        string    // of the gid
+	Unfinished    bool      // only unfinished ones; cheap in a large log
+	Attention     bool      // only those that need an operator; cheap in a large log
 	CreatedAfter  time.Time // only later ones
 	CreatedBefore time.Time // only earlier ones
 
-	// After pages on: only gids greater than this one, commonly the last of
-	// the page before.
+	// After selects greater gids. For the next page, set it to the last gid of the page
+	// before.
 	After string
 	// Limit is the most to return. Defaults to 100; at most 1,000.
 	Limit int

@@ -10,17 +10,17 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 )
 
-// admission lets calls of the user in.
+// admission admits the calls of users.
 type admission struct {
 	inFlight *inflight.Registry
 	lease    *lease.Lease
 	life     *lifetime.Lifetime
-	stopping <-chan struct{} // closed when Stop begins, or Run drains
+	stopping <-chan struct{} // closed when the engine begins to stop
 }
 
-// enter admits a call if the instance holds its lease. The context that it returns also
-// ends when Stop interrupts what is left. The caller has to call leave at the end of the
-// call.
+// enter admits a call when the instance holds its lease. The context that it returns also
+// ends when Stop interrupts the remaining calls. The caller has to call leave at the end of
+// the call.
 func (a *admission) enter(ctx context.Context) (admitted context.Context, leave func(), err error) {
 	if !a.inFlight.Enter() {
 		return nil, nil, saga.ErrStopped

@@ -16,10 +16,11 @@ import (
 type Attention struct {
 	GID   string
 	State saga.State // Confirming or Cancelling; empty if this instance does not drive it
-	Why   string     // the same as Summary.Attention
+	Why   string     // as in Summary.Attention
 }
 
-// alarm tells the log and the user of transactions that were raised to attention.
+// alarm reports the transactions that were raised to attention: to the Logger and to
+// OnAttention.
 type alarm struct {
 	logger   *slog.Logger
 	hook     func(context.Context, Attention) // nil for none
@@ -28,7 +29,7 @@ type alarm struct {
 	timeout  time.Duration
 }
 
-// raise tells the user that a transaction was raised to attention.
+// raise reports a transaction. It calls the hook in a goroutine of its own.
 func (a *alarm) raise(t *txn.Txn) {
 	a.logger.Error("saga: a transaction needs attention", slog.String("gid", t.GID),
 		slog.String("state", string(t.State)), slog.String("why", t.Attention))

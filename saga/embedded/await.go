@@ -7,13 +7,13 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// answerGrace is how long a call of the user may go on after its context has
-// ended, so that it can still be told something certain.
+// answerGrace is how long a user's call waits for a certain answer after its context has
+// ended.
 const answerGrace = time.Second
 
-// await runs work, which goes on until its end, and returns its results, or false
-// soon after ctx has ended: somebody else's slow call, or a branch that ignores its
-// context, keeps no caller.
+// await runs work and returns its results. If work has not ended soon after the end of ctx,
+// await returns false, and work continues. So a caller does not wait for another caller's
+// slow call, or for a branch that ignores its context.
 func await[T any](ctx context.Context, work func() (T, error)) (result T, err error, answered bool) {
 	if ctx.Done() == nil {
 		result, err = work()
@@ -43,7 +43,7 @@ func await[T any](ctx context.Context, work func() (T, error)) (result T, err er
 	}
 }
 
-// awaitOutcome is await for calls that are told an outcome.
+// awaitOutcome is await for calls that return an outcome.
 func awaitOutcome(ctx context.Context, gid string, work func() (saga.Outcome, error)) (saga.Outcome, error) {
 	outcome, err, answered := await(ctx, work)
 	if !answered {
@@ -52,7 +52,7 @@ func awaitOutcome(ctx context.Context, gid string, work func() (saga.Outcome, er
 	return outcome, err
 }
 
-// awaitError is await for calls that are told only an error.
+// awaitError is await for calls that return only an error.
 func awaitError(ctx context.Context, gid string, work func() error) error {
 	_, err, answered := await(ctx, func() (struct{}, error) { return struct{}{}, work() })
 	if !answered {

@@ -12,90 +12,86 @@ import (
 
 // Config configures an [Engine]. The zero value works.
 type Config struct {
-	// Lease is how long the transactions of an instance remain its own after
-	// its last heartbeat. When an instance dies, others resume its work within
-	// Lease plus a second. The heartbeat comes every third of it; a lease much
-	// shorter than the database's slowest answers makes instances take over
-	// work that is not abandoned, which is safe but wasteful. Defaults to 5
-	// seconds; at least 100 milliseconds.
+	// Lease is how long an instance owns its transactions after its last heartbeat. When an
+	// instance dies, others take over its transactions within Lease plus a second. A
+	// heartbeat is sent every third of Lease. If Lease is much shorter than the slowest
+	// answers of the database, instances take over transactions that are not abandoned,
+	// which is safe but costs work. Defaults to 5 seconds; at least 100 milliseconds.
 	Lease time.Duration
 
-	// Poll is how often the log is asked for due transactions: deadlines,
-	// retries, and the work of instances that are gone. Defaults to 500
-	// milliseconds.
+	// Poll is how often the engine reads due transactions from the log: deadlines, retries,
+	// and the transactions of instances that are gone. Defaults to 500 milliseconds.
 	Poll time.Duration
 
-	// Timeout is how long a transaction with a known plan may stay undecided.
-	// Defaults to 30 seconds.
+	// Timeout is how long a transaction with a known plan may stay undecided. Defaults to
+	// 30 seconds.
 	Timeout time.Duration
 
-	// OpenTimeout is how long an opened transaction may stay undecided.
-	// Defaults to 15 minutes.
+	// OpenTimeout is how long an opened transaction may stay undecided. Defaults to 15
+	// minutes.
 	OpenTimeout time.Duration
 
-	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
+	// CallTimeout is how long one call of a branch may take. Defaults to 10 seconds.
 	CallTimeout time.Duration
 
-	// MinBackoff and MaxBackoff bound the time between two Confirms or Cancels
-	// of a branch: a random time up to MinBackoff doubled with each attempt and
-	// capped at MaxBackoff ("full jitter", from M. Brooker, Exponential Backoff
-	// And Jitter, 2015). Default to 200 milliseconds and one minute.
+	// MinBackoff and MaxBackoff determine the pause between two Confirms or Cancels of a
+	// branch. The pause is a random time between zero and a cap. The cap is MinBackoff at
+	// first, doubles with each attempt, and is at most MaxBackoff ("full jitter", from
+	// M. Brooker, Exponential Backoff And Jitter, 2015). Default to 200 milliseconds and one
+	// minute.
 	MinBackoff, MaxBackoff time.Duration
 
-	// MaxWorkers is the most transactions that are driven in the background at
-	// once: retries, deadlines and recovery. Those that callers wait for are
-	// not counted. Defaults to 512.
+	// MaxWorkers is the most transactions that are driven in the background at once:
+	// retries, deadlines and recovery. Transactions that a caller waits for are not counted.
+	// Defaults to 512.
 	MaxWorkers int
 
 	// StopTimeout is how long Run, when its context ends, waits for calls under way.
-	// Defaults to 10 seconds. Stop takes its own context.
+	// Defaults to 10 seconds. Stop uses its own context.
 	StopTimeout time.Duration
 
-	// Limits hold back repeated calls of branches, for each kind on its own;
-	// KindLimits replace them for single kinds. The zero Limits are the
-	// defaults.
+	// Limits limit the repeated calls of branches, separately for each kind. KindLimits
+	// replace them for single kinds. The zero Limits are the defaults.
 	Limits     Limits
 	KindLimits map[string]Limits
 
-	// AttentionAttempts and AttentionAge raise a transaction to attention when
-	// a branch has failed so often, or when it is decided for so long and not
-	// finished. Default to 10 and 10 minutes. Attention does not end the
-	// retries. A conflict raises it at once.
+	// AttentionAttempts and AttentionAge raise a transaction to attention: when a branch has
+	// failed AttentionAttempts times, or when the transaction was decided AttentionAge ago
+	// and is not finished. Default to 10 and 10 minutes. A conflict raises it at once. The
+	// retries continue.
 	AttentionAttempts int
 	AttentionAge      time.Duration
 
-	// OnAttention is called, in a goroutine of its own and for at most
-	// CallTimeout, when this instance has raised a transaction to attention. A
-	// process that dies just then calls nobody: List with Filter.Attention has
-	// them all. Defaults to none; the Logger is told in any case.
+	// OnAttention is called when this instance has raised a transaction to attention, in a
+	// goroutine of its own and for at most CallTimeout. If the process dies at that moment,
+	// nobody is called; List with Filter.Attention returns all such transactions. Defaults
+	// to none. The Logger gets an error in any case.
 	OnAttention func(context.Context, Attention)
 
-	// Retention is how long a finished transaction stays in the log, counted
-	// from its end and from its deadline; then it is removed, in small batches,
-	// with its barrier rows in every database and with what its branches keep
-	// of it. Until then its gid gives the same outcome again; afterwards it is
-	// a new transaction. Choose it longer than any late call can take to
-	// arrive. Defaults to 7 days; at least twice CallTimeout; [Forever] keeps
-	// all.
+	// Retention is how long a finished transaction stays in the log, counted from its end
+	// and from its deadline. Until then its gid returns the same outcome. After that the
+	// transaction is removed, with its barrier rows in every database and with the data that
+	// its branches keep for it, and its gid is new again. Choose a time that is longer than
+	// any late call can take to arrive. Defaults to 7 days; at least twice CallTimeout;
+	// [Forever] removes nothing.
 	Retention time.Duration
 
-	// MaxBatch is the most transactions that share a commit: callers at the
-	// same time whose branches are of the same kinds, all in the orchestrator's
-	// own database, and quick. 1 lets each commit by itself. Defaults to 128; at
-	// most 1,000.
+	// MaxBatch is the most transactions that share a commit. Transactions share a commit if
+	// they come at the same time, have the same kinds of branches, all in the engine's own
+	// database, and are quick. 1 means that every transaction commits alone. Defaults to
+	// 128; at most 1,000.
 	MaxBatch int
 
-	// MaxPayload is the most bytes that the input of a branch may have as JSON.
-	// Defaults to 1 MiB; at most 16,000,000.
+	// MaxPayload is the most bytes of the input of a branch, as JSON. Defaults to 1 MiB; at
+	// most 16,000,000.
 	MaxPayload int
 
-	// MaxBytes is the most bytes that the inputs of all branches of a transaction
-	// may have, as JSON. What is driven in the background has at most
-	// twice as many together, and one transaction more. Defaults to 8 MiB;
-	// at most 64,000,000.
+	// MaxBytes is the most bytes of the inputs of all branches of a transaction, as JSON.
+	// The transactions that are driven in the background have at most twice as many bytes
+	// together, and one transaction more. Defaults to 8 MiB; at most 64,000,000.
 	MaxBytes int
 
-	// Logger takes what goes wrong. Defaults to [slog.Default].
+	// Logger receives warnings and errors. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -103,6 +99,18 @@ type Config struct {
 const Forever = clean.Forever
 
 func (c Config) withDefaults() (Config, error) {
+	for _, fill := range []func(*Config) error{(*Config).fillDurations, (*Config).fillLimits, (*Config).fillCounts} {
+		if err := fill(&c); err != nil {
+			return c, err
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+func (c *Config) fillDurations() error {
 	for _, d := range []struct {
 		name     string
 		value    *time.Duration
@@ -120,69 +128,67 @@ func (c Config) withDefaults() (Config, error) {
 		{"Retention", &c.Retention, 7 * 24 * time.Hour},
 	} {
 		if *d.value < 0 {
-			return c, txn.Invalid("Config.%s is negative: %s", d.name, *d.value)
+			return txn.Invalid("Config.%s is negative: %s", d.name, *d.value)
 		}
 		if *d.value == 0 {
 			*d.value = d.fallback
 		}
 	}
-	if c.Lease < 100*time.Millisecond {
-		return c, txn.Invalid("Config.Lease is %s, at least 100ms is needed", c.Lease)
-	}
-	if c.MinBackoff > c.MaxBackoff {
-		return c, txn.Invalid("Config.MinBackoff is %s, more than Config.MaxBackoff, %s", c.MinBackoff, c.MaxBackoff)
-	}
-	if c.Retention < 2*c.CallTimeout {
-		return c, txn.Invalid("Config.Retention is %s, it must be at least twice Config.CallTimeout, %s, so that no late Try comes after it", c.Retention, c.CallTimeout)
-	}
 	switch {
-	case c.AttentionAttempts < 0:
-		return c, txn.Invalid("Config.AttentionAttempts is negative: %d", c.AttentionAttempts)
-	case c.AttentionAttempts == 0:
-		c.AttentionAttempts = 10
+	case c.Lease < 100*time.Millisecond:
+		return txn.Invalid("Config.Lease is %s, at least 100ms is needed", c.Lease)
+	case c.MinBackoff > c.MaxBackoff:
+		return txn.Invalid("Config.MinBackoff is %s, more than Config.MaxBackoff, %s", c.MinBackoff, c.MaxBackoff)
+	case c.Retention < 2*c.CallTimeout:
+		return txn.Invalid("Config.Retention is %s, it must be at least twice Config.CallTimeout, %s, so that no late Try comes after it", c.Retention, c.CallTimeout)
 	}
-	var err error
+	return nil
+}
+
+func (c *Config) fillLimits() (err error) {
 	if c.Limits, err = c.Limits.withDefaults(); err != nil {
-		return c, txn.Invalid("Config.Limits: %w", err)
+		return txn.Invalid("Config.Limits: %w", err)
 	}
 	kinds := make(map[string]Limits, len(c.KindLimits)) // not the caller's map
 	for kind, limits := range c.KindLimits {
 		if kinds[kind], err = limits.withDefaults(); err != nil {
-			return c, txn.Invalid("Config.KindLimits of %q: %w", kind, err)
+			return txn.Invalid("Config.KindLimits of %q: %w", kind, err)
 		}
 	}
 	c.KindLimits = kinds
-	switch {
-	case c.MaxWorkers < 0:
-		return c, txn.Invalid("Config.MaxWorkers is negative: %d", c.MaxWorkers)
-	case c.MaxWorkers == 0:
-		c.MaxWorkers = 512
-	}
-	switch {
-	case c.MaxBatch < 0 || c.MaxBatch > 1000:
-		return c, txn.Invalid("Config.MaxBatch is %d, it must be between 0 and 1,000", c.MaxBatch)
-	case c.MaxBatch == 0:
-		c.MaxBatch = 128
-	}
-	switch {
-	case c.MaxPayload < 0 || c.MaxPayload > 16_000_000:
-		return c, txn.Invalid("Config.MaxPayload is %d, it must be between 0 and 16,000,000", c.MaxPayload)
-	case c.MaxPayload == 0:
-		c.MaxPayload = 1 << 20
-	}
-	switch {
-	case c.MaxBytes < 0 || c.MaxBytes > 64_000_000:
-		return c, txn.Invalid("Config.MaxBytes is %d, it must be between 0 and 64,000,000", c.MaxBytes)
-	case c.MaxBytes == 0:
-		c.MaxBytes = max(8<<20, c.MaxPayload)
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	return c, nil
+	return nil
 }
 
-// timeoutOf checks the timeout of one transaction and applies the default.
+func (c *Config) fillCounts() error {
+	for _, n := range []struct {
+		name     string
+		value    *int
+		fallback int
+		most     int // 0 for no limit
+		limit    string
+	}{
+		{"AttentionAttempts", &c.AttentionAttempts, 10, 0, ""},
+		{"MaxWorkers", &c.MaxWorkers, 512, 0, ""},
+		{"MaxBatch", &c.MaxBatch, 128, 1000, "1,000"},
+		{"MaxPayload", &c.MaxPayload, 1 << 20, 16_000_000, "16,000,000"},
+		{"MaxBytes", &c.MaxBytes, 0, 64_000_000, "64,000,000"},
+	} {
+		switch {
+		case n.most == 0 && *n.value < 0:
+			return txn.Invalid("Config.%s is negative: %d", n.name, *n.value)
+		case n.most != 0 && (*n.value < 0 || *n.value > n.most):
+			return txn.Invalid("Config.%s is %d, it must be between 0 and %s", n.name, *n.value, n.limit)
+		case *n.value == 0:
+			*n.value = n.fallback
+		}
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = max(8<<20, c.MaxPayload)
+	}
+	return nil
+}
+
+// timeoutOf checks the timeout of one transaction, and applies the default.
 func timeoutOf(timeout, fallback time.Duration) (time.Duration, error) {
 	switch {
 	case timeout < 0:
@@ -196,5 +202,5 @@ func timeoutOf(timeout, fallback time.Duration) (time.Duration, error) {
 	}
 }
 
-// maxTimeout keeps deadlines within what every database's dates can hold.
+// maxTimeout keeps deadlines within the range of every database's dates.
 const maxTimeout = 10 * 365 * 24 * time.Hour

@@ -16,8 +16,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// Confirm decides to confirm an open transaction, and drives it; see [Engine].
-// After the deadline it is refused, even if nobody has cancelled yet.
+// Confirm decides to confirm an open transaction, and drives it; see [saga.Engine]. After the
+// deadline it decides to cancel, if nobody has decided before.
 func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) (saga.Outcome, error) {
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("a Timeout is an option of Begin"))
@@ -26,8 +26,8 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	return outcome, txn.Wrap("confirm", gid, err)
 }
 
-// Cancel decides to cancel a transaction that is undecided, and drives it; see
-// [Engine]. The reason is for people; at most 1,000 characters of it are kept.
+// Cancel decides to cancel an undecided transaction, and drives it; see [saga.Engine]. The
+// reason is for people. The log keeps at most 1,000 characters of it.
 func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, error) {
 	if why == "" {
 		why = "cancelled by the caller"
@@ -36,8 +36,8 @@ func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, err
 	return outcome, txn.Wrap("cancel", gid, err)
 }
 
-// confirm and cancel decide, for whom by says, and record the act of an
-// operator, if it is one, with the decision.
+// confirm and cancel decide. By is the value of DecidedBy. If an operator decides, the act is
+// recorded with the decision; otherwise act is nil.
 func (o *opened) confirm(ctx context.Context, gid, by string, act *txlog.Act, returnDecided bool) (saga.Outcome, error) {
 	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act, returnDecided)
 	if err != nil {
@@ -54,7 +54,8 @@ func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, 
 	return outcome, err
 }
 
-// decide makes a decision, unless one was made, and drives what it decided.
+// decide makes the decision d, if the transaction is undecided, and then drives the
+// transaction.
 func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, returnDecided bool) (saga.Outcome, error) {
 	if err := barrier.ValidateGID(d.GID); err != nil {
 		return saga.Outcome{}, txn.Invalid("%w", err)
@@ -71,7 +72,7 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, r
 			return saga.Outcome{GID: d.GID}, err
 		}
 		outcome := follow.Outcome(decided.record)
-		if act != nil && !decided.made && (outcome.State == saga.Cancelling || outcome.State == saga.Cancelled) == (d.State == txlog.Cancelling) {
+		if act != nil && !decided.made && isCancelled(outcome.State) == (d.State == txlog.Cancelling) {
 			return outcome, fmt.Errorf("it is %s already: %w", outcome.State, saga.ErrRefused)
 		}
 		if decided.drive == nil {
@@ -79,25 +80,25 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, r
 		}
 		entry := o.inFlight.TakeOver(d.GID)
 		if entry == nil {
-			return outcome, nil // stopping; it becomes due again
+			return outcome, nil // the engine stops; the transaction becomes due again
 		}
 		return o.finisher.finish(ctx, decided.drive, entry, outcome, returnDecided || scopeOf(ctx).returnDecided), nil
 	})
 }
 
-// madeDecision is what became of a decision of an open transaction.
+// madeDecision is the result of a decision.
 type madeDecision struct {
 	record txlog.Record
-	made   bool     // by this call, and not before
-	drive  *txn.Txn // what this instance has to drive now; nil if it has not
+	made   bool     // this call has made it
+	drive  *txn.Txn // the transaction, if this instance has to drive it now; else nil
 }
 
-// decideOnce makes the decision d, or finds the one that was made. A Confirm
-// that comes after the deadline makes the decision to cancel.
+// decideOnce makes the decision d, or returns the one that was made before. After the deadline
+// it decides to cancel instead of to confirm.
 func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
-	for look := 1; ; look++ {
+	for run := 1; ; run++ {
 		decided, err = o.decideOrRead(ctx, d, act)
-		if look == txn.MaxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+		if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
 	}
@@ -120,9 +121,9 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Ac
 	}
 }
 
-// decideOrRead makes the decision and reads the row and the branches, locked, in
-// one local transaction. A transaction with a plan is not confirmed from outside.
-// One with a kind of branch that is unknown here is left to another instance.
+// decideOrRead locks the transaction, and makes the decision if the transaction is undecided.
+// It does not confirm a transaction with a plan, which Execute decides, or one whose deadline
+// has passed: the caller reads that in the record.
 func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
 	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		decided = madeDecision{}
@@ -136,44 +137,50 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.
 		if saga.State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
 			return nil
 		}
-		branches, err := o.log.LockedBranches(ctx, tx, d.GID)
-		if err != nil {
-			return err
-		}
-		for _, b := range branches[d.GID] {
-			if d.State == txlog.Confirming && !b.Tried {
-				return fmt.Errorf("branch %s, %s: %w", b.ID, b.Kind, saga.ErrNotTried)
-			}
-			if !o.builder.Registry.Knows(b.Kind) {
-				d.Owner, d.Due = "", 0
-			}
-		}
-		switch err := o.log.Decide(ctx, tx, d); {
-		case errors.Is(err, txlog.ErrStale):
-			return nil
-		case err != nil:
-			return err
-		}
-		if act != nil {
-			if err := o.log.Record(ctx, tx, *act); err != nil {
-				return err
-			}
-		}
-		if decided.record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
-			return err
-		}
-		decided.made = true
-		if d.Owner != "" && !record.Paused() {
-			decided.drive = o.builder.Load(txlog.Claimed{Record: decided.record, Branches: branches[d.GID]})
-		}
-		return nil
+		return o.makeDecision(ctx, tx, d, act, &decided)
 	})
 	return decided, err
 }
 
-// Wait waits until a transaction has come to its end, Confirmed or Cancelled, and
-// returns its outcome, with an error as [Orchestrator.Execute] has it. If ctx ends
-// before, it returns what is known by then. An unknown gid matches [ErrNotFound].
+// makeDecision makes the decision of a locked, undecided transaction. If this instance knows
+// all kinds of branches, it drives the transaction; otherwise another instance does.
+func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision, act *txlog.Act, decided *madeDecision) error {
+	branches, err := o.log.LockedBranches(ctx, tx, d.GID)
+	if err != nil {
+		return err
+	}
+	for _, b := range branches[d.GID] {
+		if d.State == txlog.Confirming && !b.Tried {
+			return fmt.Errorf("branch %s, %s: %w", b.ID, b.Kind, saga.ErrNotTried)
+		}
+		if !o.builder.Registry.Knows(b.Kind) {
+			d.Owner, d.Due = "", 0
+		}
+	}
+	switch err := o.log.Decide(ctx, tx, d); {
+	case errors.Is(err, txlog.ErrStale):
+		return nil
+	case err != nil:
+		return err
+	}
+	if act != nil {
+		if err := o.log.Record(ctx, tx, *act); err != nil {
+			return err
+		}
+	}
+	if decided.record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
+		return err
+	}
+	decided.made = true
+	if d.Owner != "" && !decided.record.Paused() {
+		decided.drive = o.builder.Load(txlog.Claimed{Record: decided.record, Branches: branches[d.GID]})
+	}
+	return nil
+}
+
+// Wait waits until a transaction is Confirmed or Cancelled, and returns its outcome, with an
+// error as from [Engine.Execute]. If ctx ends before, it returns the outcome at that time. If
+// no transaction has the gid, the error matches [saga.ErrNotFound].
 func (o *opened) Wait(ctx context.Context, gid string) (saga.Outcome, error) {
 	if err := barrier.ValidateGID(gid); err != nil {
 		return saga.Outcome{}, txn.Wrap("wait", gid, txn.Invalid("%w", err))

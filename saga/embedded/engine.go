@@ -1,4 +1,3 @@
-// Package embedded has the engine that lives in the user's own process and database.
 package embedded
 
 import (
@@ -27,9 +26,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
 
-// Engine is the [saga.Engine] that lives in the user's own process and database. Open one
-// per process and database, register the branches, and keep Run going. It is safe for
-// concurrent use.
+// Engine is a [saga.Engine] in the user's own process, with its log in the user's own
+// database. Open one per process and database, register the branches, and call Run in a
+// goroutine. It is safe for concurrent use.
 type Engine struct {
 	planned
 	opened
@@ -43,7 +42,7 @@ type Engine struct {
 	shared   *call.Shared
 	inFlight *inflight.Registry
 	lease    *lease.Lease
-	life     *lifetime.Lifetime // ends when Stop interrupts what is left
+	life     *lifetime.Lifetime // ends when Stop interrupts the remaining calls
 	warn     *warn.Logger
 	paused   *pause.Kinds
 	decider  *decide.Decider
@@ -51,10 +50,10 @@ type Engine struct {
 	recovery *recovery.Recovery
 	cleaner  *clean.Cleaner
 
-	stopping chan struct{} // closed when Stop begins, or Run drains
-	stopOnce sync.Once
-	drained  chan struct{} // closed when nothing is under way any more
-	left     error         // what could not be drained; readable after drained
+	stopping   chan struct{} // closed when the engine begins to stop
+	stopOnce   sync.Once
+	drained    chan struct{} // closed when the engine has stopped
+	drainError error         // set before drained is closed
 
 	starting sync.Mutex
 	running  chan struct{} // closed when Run returns; nil before Run
@@ -62,22 +61,22 @@ type Engine struct {
 
 var _ saga.Engine = (*Engine)(nil)
 
-// Open returns an engine whose log is in db. It checks that the schema is
-// complete and takes the first lease; nothing is driven before [Engine.Run].
+// Open returns an engine with its log in db. It checks that the schema is complete and takes
+// the first lease. It drives no transaction before [Engine.Run].
 //
-// Give it the handle that gorm.Open returned: not one in a local transaction. The
-// engine commits by itself, whatever local transaction the caller has open, and
-// waits for what that has locked.
+// Db is the handle that gorm.Open returned, and not one in a local transaction. The engine
+// commits by itself. If the caller has a local transaction open, the engine does not take part
+// in it, and waits for its locks.
 //
-// If the pool of db has a limit of n connections, the engine uses at most three
-// quarters of them at once, and at least two: one is the heartbeat's own, and the
-// local transactions share the rest. Others wait, and the user's own queries find a
-// connection. So it is with the pool of a branch's own database, without a
-// heartbeat. A pool of one or two connections works, but lets one local transaction
-// run at a time. The limit counts that the pool has when it is first used here.
+// If the pool of db has a limit of n connections, the engine uses at most three quarters of
+// them at once, and at least two: one for the heartbeat, and the others for local
+// transactions. Further local transactions wait, so that the user's own queries find a
+// connection. The same holds for the pool of a branch's own database, without the heartbeat.
+// A pool of one or two connections works, but only one local transaction runs at a time. The
+// engine reads the limit when it first uses the pool.
 //
-// For SQLite, open db with _txlock=immediate, a busy timeout and the WAL
-// journal, as the examples do.
+// For SQLite, open db with _txlock=immediate, a busy timeout and the WAL journal, as the
+// examples do.
 func Open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	e, err := open(ctx, db, config)
 	return e, txn.Wrap("open", "", err)
@@ -94,6 +93,21 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	if err := schema.Check(ctx, db); err != nil {
 		return nil, err
 	}
+	e, err := newEngine(ctx, db, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.lease.Renew(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.paused.Read(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// newEngine makes an engine and its parts. It writes nothing.
+func newEngine(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	registry, err := txn.NewRegistry(db)
 	if err != nil {
 		return nil, err
@@ -122,16 +136,10 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	if err := e.wire(db, logID); err != nil {
 		return nil, err
 	}
-	if err := e.lease.Renew(ctx); err != nil {
-		return nil, err
-	}
-	if err := e.paused.Read(ctx); err != nil {
-		return nil, err
-	}
 	return e, nil
 }
 
-// newInstance returns a new name for this process.
+// newInstance returns a new instance in this process.
 func newInstance() txlog.Instance {
 	host, err := os.Hostname()
 	if err != nil {
@@ -143,7 +151,7 @@ func newInstance() txlog.Instance {
 // wire makes the parts of the engine and connects them.
 func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	config, instance := e.config, e.instance.ID
-	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Over: e.life.Context().Done()})
+	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done()})
 	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
 		return err
 	}
@@ -172,7 +180,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	return nil
 }
 
-// wireCalls makes the parts that have the user's calls.
+// wireCalls makes the parts that have the methods of the Engine.
 func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builder *txn.Builder, reader *follow.Reader, waker *recovery.Waker) {
 	config, instance := e.config, e.instance.ID
 	admission := &admission{inFlight: e.inFlight, lease: e.lease, life: e.life, stopping: e.stopping}
@@ -191,8 +199,8 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	}
 }
 
-// Register makes a kind of branch known; see [saga.Registrar]. It checks the schema of the
-// branch's database, if that is another one.
+// Register registers a kind of branch; see [saga.Registrar]. If the branch has a database of
+// its own, Register checks the schema there.
 func (e *Engine) Register(b saga.Branch) error {
 	registered, err := txn.NewBranch(b, e.breaker(b.Kind()))
 	if err == nil {
@@ -210,5 +218,5 @@ func (e *Engine) breaker(kind string) *limit.Breaker {
 	return limit.NewBreaker(kind, limit.Limits(limits), e.config.Logger, e.recovery.MakeDue)
 }
 
-// Instance returns the id of this instance in the log, new at every Open.
+// Instance returns the id of this instance in the log. It is a new one at every Open.
 func (e *Engine) Instance() string { return e.instance.ID }

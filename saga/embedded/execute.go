@@ -16,7 +16,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// planned executes transactions whose branches are all known.
+// planned has the method for transactions whose branches are all known.
 type planned struct {
 	admission *admission
 	builder   *txn.Builder
@@ -29,17 +29,18 @@ type planned struct {
 	timeout   time.Duration // unless the plan says otherwise
 }
 
-// Execute runs a transaction whose branches are all known; see [Engine].
+// Execute runs a transaction whose branches are all known; see [saga.Engine].
 //
-// The Trys come in the order of the plan. Those in the orchestrator's own database
-// share local transactions with the log: the ones before the first Try elsewhere
-// are in the commit that begins the transaction, and the ones after the last are in
-// the commit with the decision. If all live there, one local transaction begins
-// it, tries every branch, decides, and confirms those that act on nothing else; a
-// Try that fails leaves nothing to cancel; and callers at the same time share it.
+// The Trys are called in the order of the plan. Trys in the engine's own database share local
+// transactions with the log: those before the first Try in another database or service are in
+// the commit that begins the transaction, and those after the last one are in the commit with
+// the decision. If all branches are in the engine's own database, one local transaction
+// begins the transaction, tries every branch, decides, and confirms the branches that work
+// only in that database. Callers at the same time share it, and a failed Try leaves nothing
+// to cancel.
 //
-// When ctx ends before the decision, the transaction is cancelled; after it, the
-// Confirms go on. Either way Execute returns within a second of the end of ctx.
+// If ctx ends before the decision, the transaction is cancelled. If it ends later, the
+// Confirms continue. In both cases Execute returns within a second after the end of ctx.
 func (p *planned) Execute(ctx context.Context, plan saga.Plan) (saga.Outcome, error) {
 	outcome, err := p.start(ctx, plan)
 	return outcome, txn.Wrap("execute", plan.GID, err)
@@ -67,6 +68,7 @@ func (p *planned) start(ctx context.Context, plan saga.Plan) (saga.Outcome, erro
 	})
 }
 
+// execute makes sure that this process drives the gid once, decides, and drives it.
 func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeout time.Duration) (saga.Outcome, error) {
 	digest := t.Digest(plan.Pattern)
 	if err := p.paused.Refuse(t.Steps); err != nil {
@@ -81,7 +83,7 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 		if !errors.Is(err, txlog.ErrNotFound) {
 			return outcome, err
 		}
-		// The other caller went away before anything was written.
+		// The other caller ended before anything was written.
 		entry, first = p.inFlight.Start(t.GID)
 	}
 	if entry == nil {
@@ -106,8 +108,8 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 	return outcome, outcome.Err(decision.Cause)
 }
 
-// follow gives the outcome of a transaction that was started before, here or
-// elsewhere. It waits for the decision, and for its end in this process, if it is in flight here.
+// follow returns the outcome of a transaction that another call has started. It waits for the
+// decision. If that call is in flight in this process as other, it waits for its end first.
 func (p *planned) follow(ctx context.Context, gid, digest string, other *inflight.Entry) (saga.Outcome, error) {
 	if other != nil {
 		select {
@@ -115,7 +117,7 @@ func (p *planned) follow(ctx context.Context, gid, digest string, other *infligh
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
-			return p.decidedBy(ctx, gid, digest)
+			return p.outcomeNow(ctx, gid, digest)
 		}
 	}
 	record, err := p.reader.Locked(ctx, gid)
@@ -134,9 +136,9 @@ func (p *planned) follow(ctx context.Context, gid, digest string, other *infligh
 	return outcome, outcome.Err(nil)
 }
 
-// decidedBy is what a caller is told whose context ends while the transaction is
-// driven: its outcome, if it is decided.
-func (p *planned) decidedBy(ctx context.Context, gid, digest string) (saga.Outcome, error) {
+// outcomeNow returns the outcome of a transaction that is in flight, for a caller whose
+// context has ended. If the transaction is undecided, the error is an UnknownError.
+func (p *planned) outcomeNow(ctx context.Context, gid, digest string) (saga.Outcome, error) {
 	cause := context.Cause(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerGrace/2)
 	defer cancel()

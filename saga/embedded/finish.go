@@ -11,15 +11,16 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// finisher drives transactions that a call has decided.
+// finisher drives the transactions that users' calls have decided.
 type finisher struct {
 	life     *lifetime.Lifetime
 	inFlight *inflight.Registry
 	driver   *drive.Driver
 }
 
-// finish drives a decided transaction once, in the background as soon as the
-// caller does not want to wait, and releases its entry.
+// finish drives a decided transaction for one round and releases its entry. It returns
+// before the end of the round if returnDecided is set or ctx ends; the round then continues
+// in the background.
 func (f *finisher) finish(ctx context.Context, t *txn.Txn, entry *inflight.Entry, outcome saga.Outcome, returnDecided bool) saga.Outcome {
 	if t.State.Finished() {
 		f.inFlight.Release(entry)

@@ -5,25 +5,24 @@ import (
 	"time"
 )
 
-// Limits hold back repeated Confirms and Cancels of one kind of branch in one
-// instance, so that a service that is down is not hammered by the retries of
-// all transactions. They never hold back the first call of a branch: traffic
-// goes on, and its calls tell whether the service is back.
+// Limits limit the repeated Confirms and Cancels of one kind of branch in one instance, so
+// that the retries of all transactions do not overload a service that is down. The first
+// call of a branch is never delayed. So traffic continues, and its calls show when the
+// service is back.
 type Limits struct {
-	// Rate is the most repeated calls per second. Defaults to 100. It does not
-	// hold for branches that repeat many calls at once, such as those of a
-	// tcc.BulkDeliverer: they make few calls, whatever gathers.
+	// Rate is the most repeated calls per second. Defaults to 100. It does not apply to
+	// branches that repeat many calls in one batch: they make few calls.
 	Rate float64
 
-	// Failures is after how many transactions whose calls failed, with no
-	// success in between, the circuit opens. It counts transactions rather than
-	// calls, so that one that cannot succeed does not hold up the others.
-	// Defaults to 10.
+	// Failures is the number of transactions with failed calls, without a success in
+	// between, after which the circuit opens. It counts transactions and not calls, so
+	// that one transaction that cannot succeed does not delay the others. Defaults to
+	// 10.
 	Failures int
 
-	// Cooldown is how long an open circuit lets no repeated call through; then it
-	// lets one, and closes if that, or any other, succeeds. What this instance
-	// has put off meanwhile is then called at once. Defaults to a second.
+	// Cooldown is how long an open circuit holds back all repeated calls. Then it lets
+	// one call through, and closes if that call, or any other, succeeds. This instance
+	// then makes the calls that it has postponed at once. Defaults to a second.
 	Cooldown time.Duration
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// viewer shows transactions to people.
+// viewer has the methods that read transactions.
 type viewer struct {
 	db       *gorm.DB
 	log      *txlog.Log
@@ -25,50 +25,31 @@ type viewer struct {
 	calls    *call.Caller
 }
 
-// Lookup returns all that is known of a transaction: its state, branches,
-// barrier rows and failed attempts. It is for people and for support tools; it
-// locks nothing. The parts are read one after the other, so that those of a
-// transaction under way may be some milliseconds apart.
+// Lookup returns a transaction with its branches, barrier rows and failed attempts. It is for
+// operators and support tools, and locks nothing. The parts are read one after the other: if
+// the transaction is in flight, they may be some milliseconds apart.
 func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, error) {
 	if err := barrier.ValidateGID(gid); err != nil {
 		return nil, txn.Wrap("lookup", gid, txn.Invalid("%w", err))
 	}
-	var record txlog.Record
-	var branches map[string][]txlog.Branch
-	var attempts map[string][]txlog.Attempt
-	var acts []txlog.Act
-	// A local transaction goes to the database that takes writes, also where a
-	// proxy sends other reads to a replica.
-	err := local.Run(ctx, v.db, func(tx *gorm.DB) (err error) {
-		if record, err = v.log.Get(ctx, tx, gid); err != nil {
-			return err
-		}
-		if branches, err = v.log.BranchesIn(ctx, tx, gid); err != nil {
-			return err
-		}
-		if attempts, err = v.log.Attempts(ctx, tx, gid); err != nil {
-			return err
-		}
-		acts, err = v.log.Acts(ctx, tx, gid, "")
-		return err
-	})
+	read, err := v.read(ctx, gid)
 	if errors.Is(err, txlog.ErrNotFound) {
 		return nil, txn.Wrap("lookup", gid, saga.ErrNotFound)
 	}
 	if err != nil {
 		return nil, txn.Wrap("lookup", gid, err)
 	}
-	t := &saga.Transaction{Summary: summary(record)}
-	for _, a := range acts {
+	t := &saga.Transaction{Summary: summary(read.record)}
+	for _, a := range read.acts {
 		t.Acts = append(t.Acts, saga.Action{Name: a.Name, Operator: saga.Operator{Who: a.Who, Why: a.Why}, BranchID: a.BranchID, Believed: saga.State(a.Believed), At: a.At})
 	}
 	rows := barrierRows{ctx: ctx, gid: gid}
-	for _, b := range branches[gid] {
+	for _, b := range read.branches {
 		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt}
 		if err := v.lookAtBarrier(&view, &rows); err != nil {
 			view.BarrierError = err.Error()
 		}
-		for _, a := range attempts[gid] {
+		for _, a := range read.attempts {
 			if a.BranchID == b.ID {
 				view.Attempts = append(view.Attempts, saga.Attempt{Operation: barrier.Op(a.Operation), Number: a.Number,
 					Error: a.Error, Code: a.Code, Instance: a.Instance, FailedAt: a.FailedAt, NextAt: a.NextAt})
@@ -79,7 +60,37 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 	return t, nil
 }
 
-// lookAtBarrier fills in what the barrier says, and which call is under way.
+// logged is a transaction as the log has it.
+type logged struct {
+	record   txlog.Record
+	branches []txlog.Branch
+	attempts []txlog.Attempt
+	acts     []txlog.Act
+}
+
+func (v *viewer) read(ctx context.Context, gid string) (read logged, err error) {
+	// In a local transaction, a proxy sends the reads to the database that takes writes,
+	// and not to a replica.
+	err = local.Run(ctx, v.db, func(tx *gorm.DB) (err error) {
+		if read.record, err = v.log.Get(ctx, tx, gid); err != nil {
+			return err
+		}
+		branches, err := v.log.BranchesIn(ctx, tx, gid)
+		if err != nil {
+			return err
+		}
+		attempts, err := v.log.Attempts(ctx, tx, gid)
+		if err != nil {
+			return err
+		}
+		read.branches, read.attempts = branches[gid], attempts[gid]
+		read.acts, err = v.log.Acts(ctx, tx, gid, "")
+		return err
+	})
+	return read, err
+}
+
+// lookAtBarrier adds the barrier row of a branch, and the call that is under way.
 func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err error) {
 	key := barrier.Key{GID: rows.gid, BranchID: view.ID}
 	if call, ours := v.calls.UnderWay.Of(key); ours {
@@ -91,12 +102,12 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 	case err != nil:
 		return err
 	case known.Remote != nil:
-		return errElsewhere
+		return errRemoteBarrier
 	}
 	if view.Barrier, err = rows.of(known.Database, view.ID); err != nil {
 		return err
 	}
-	// The row knows better than this process, which may only be looking at the row.
+	// The row is more exact: the call of this process may only be reading the row.
 	if row := view.Barrier; row != nil && row.UnderWay != nil && (view.UnderWay == nil || row.UnderWay.Left > 0) {
 		u := row.UnderWay
 		view.UnderWay = &saga.CallUnderWay{Op: u.Op, By: u.By, Since: u.Since, Until: u.Until}
@@ -104,9 +115,9 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 	return nil
 }
 
-var errElsewhere = errors.New("the service that has the branch keeps its barrier")
+var errRemoteBarrier = errors.New("the service that has the branch keeps its barrier")
 
-// lookTimeout bounds the look at the barrier rows in one database.
+// lookTimeout limits the read of the barrier rows in one database.
 const lookTimeout = 2 * time.Second
 
 // barrierRows reads the barrier rows of a transaction, once per database.
@@ -119,7 +130,7 @@ type barrierRows struct {
 func (b *barrierRows) of(db *gorm.DB, branchID string) (*barrier.Row, error) {
 	rows, known := b.read[db]
 	if !known {
-		// A database that does not answer keeps nobody from seeing the rest.
+		// With a limit: if this database does not answer, the rest is still returned.
 		ctx, cancel := context.WithTimeout(b.ctx, lookTimeout)
 		defer cancel()
 		var err error
@@ -138,8 +149,8 @@ func (b *barrierRows) of(db *gorm.DB, branchID string) (*barrier.Row, error) {
 	return &rows[i], nil
 }
 
-// List returns transactions by gid, in ascending order. Without Unfinished,
-// Attention or a Prefix it may read the whole log.
+// List returns transactions in ascending order of their gids. Without Unfinished, Attention
+// or a Prefix it may read the whole log.
 func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error) {
 	switch {
 	case f.Limit < 0 || f.Limit > 1000:

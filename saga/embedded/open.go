@@ -20,7 +20,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// opened has the calls of transactions whose branches are added one by one.
+// opened has the methods for transactions whose branches are added one by one.
 type opened struct {
 	admission *admission
 	builder   *txn.Builder
@@ -37,9 +37,9 @@ type opened struct {
 	timeout   time.Duration // unless the opening says otherwise
 }
 
-// Begin opens a transaction whose decision comes later; see [Engine]. It
-// belongs to no process: any instance may add branches and decide, and at the
-// deadline whichever is there cancels it.
+// Begin opens a transaction that is decided later; see [saga.Engine]. It belongs to no
+// process: any instance may add branches and decide, and at the deadline any instance
+// cancels it.
 func (o *opened) Begin(ctx context.Context, opening saga.Opening) error {
 	return txn.Wrap("begin", opening.GID, o.start(ctx, opening))
 }
@@ -71,7 +71,7 @@ func (o *opened) begin(ctx context.Context, start txlog.Start) error {
 	insert := func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) }
 	err := local.Run(ctx, o.db, insert)
 	if errors.Is(err, local.ErrCommitUnknown) {
-		// Waits for the unanswered COMMIT.
+		// The second run waits for the unanswered COMMIT.
 		err = local.Run(ctx, o.db, insert)
 	}
 	if errors.Is(err, txlog.ErrExists) {
@@ -83,19 +83,18 @@ func (o *opened) begin(ctx context.Context, start txlog.Start) error {
 	return err
 }
 
-// Try adds a branch to an open transaction and tries it; see [Engine]. The name
-// of the branch is in the log before, or with, whatever its Try does.
+// Try adds a branch to an open transaction and tries it; see [saga.Engine]. The log names the
+// branch before its Try is called, or in the same commit.
 //
-// After an error other than [ErrInvalid] a branch that lives elsewhere may have
-// reserved something. It is named in the log, so that cancelling gives back
-// what there is; do not confirm.
-func (o *opened) Try(ctx context.Context, gid, branchID string, request saga.Step) error {
-	return txn.Wrap("try", gid+"/"+branchID, o.add(ctx, gid, branchID, request))
+// After an error other than [saga.ErrInvalid], a branch in another database or service may
+// have reserved something. The log names the branch, so a cancel releases the reservation.
+// Do not confirm.
+func (o *opened) Try(ctx context.Context, gid, branchID string, step saga.Step) error {
+	return txn.Wrap("try", gid+"/"+branchID, o.add(ctx, gid, branchID, step))
 }
 
-// add adds a branch and tries it.
-func (o *opened) add(ctx context.Context, gid, branchID string, request saga.Step) error {
-	s, err := o.builder.Step(gid, branchID, request)
+func (o *opened) add(ctx context.Context, gid, branchID string, step saga.Step) error {
+	s, err := o.builder.Step(gid, branchID, step)
 	if err != nil {
 		return err
 	}
@@ -114,9 +113,9 @@ func (o *opened) try(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 		return err
 	}
 	var err error
-	for look := 1; ; look++ {
+	for run := 1; ; run++ {
 		err = o.tryOpen(ctx, t, s)
-		if look == txn.MaxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+		if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) {
 			break
 		}
 	}
@@ -134,11 +133,13 @@ func (o *opened) try(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	return err
 }
 
+// tryOpen adds the branch to the log and tries it: in the same local transaction if it is
+// resident, and in a call of its own otherwise.
 func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	var joined txlog.Joined
 	room := txlog.Room{Branches: saga.MaxBranches, Bytes: o.builder.MaxBytes}
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
-		if err := o.holdWithin(ctx, tx, t.GID); err != nil {
+		if err := o.checkScope(ctx, tx, t.GID); err != nil {
 			return err
 		}
 		if joined, err = o.log.Join(ctx, tx, s.Row(t.GID), room); err != nil || !s.Branch.TriesInLog() {
@@ -154,7 +155,7 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	}
 	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, txn.ErrDeadline)
 	defer cancel()
-	if err := o.calls.Apart(trying, s.Branch, t.Call(s, barrier.Try)); err != nil {
+	if err := o.calls.CallAlone(trying, s.Branch, t.Call(s, barrier.Try)); err != nil {
 		if s.Branch.Effects[barrier.Try] != nil {
 			o.decider.MakeCancelDue(ctx, t.GID) // a Cancel may have waited for the end of the Try
 		}
@@ -163,27 +164,32 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	return o.markTried(ctx, t, s)
 }
 
-// markTried notes that the Try of a branch elsewhere has succeeded, unless the
-// transaction was decided to be cancelled meanwhile.
+// markTried marks a branch that was called alone as tried with success. If the transaction
+// was decided to be cancelled meanwhile, it returns an error.
 func (o *opened) markTried(ctx context.Context, t *txn.Txn, s *txn.Step) error {
-	var late saga.Outcome
+	var outcome saga.Outcome
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		record, err := o.log.GetLocked(ctx, tx, t.GID)
-		if late = follow.Outcome(record); err != nil || late.State == saga.Cancelling || late.State == saga.Cancelled {
+		if outcome = follow.Outcome(record); err != nil || isCancelled(outcome.State) {
 			return err
 		}
 		return o.log.Tried(ctx, tx, t.GID, s.ID)
 	})
-	if err == nil && (late.State == saga.Cancelling || late.State == saga.Cancelled) {
+	if err == nil && isCancelled(outcome.State) {
 		o.decider.MakeCancelDue(ctx, t.GID)
-		return fmt.Errorf("%w any more: it was decided while the Try was under way, whose reservation is given back: %w", saga.ErrNotOpen, late.Err(nil))
+		return fmt.Errorf("%w any more: it was decided while the Try was under way, whose reservation is given back: %w", saga.ErrNotOpen, outcome.Err(nil))
 	}
 	return err
 }
 
-// notOpen says why a branch could not join a transaction; it returns nil if the
-// branch was tried before the transaction was decided to be confirmed, so that a
-// request that is repeated succeeds.
+// isCancelled reports whether a transaction is cancelled or is decided to be.
+func isCancelled(state saga.State) bool {
+	return state == saga.Cancelling || state == saga.Cancelled
+}
+
+// notOpen returns why a branch could not join a transaction. It returns nil if the branch was
+// tried before the transaction was decided to be confirmed: then the request is a repeated
+// one, and succeeds.
 func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 	var record txlog.Record
 	var named txlog.Branch
@@ -207,7 +213,7 @@ func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 		return saga.ErrMismatch
 	case named.Tried && (state == saga.Confirming || state == saga.Confirmed):
 		return nil
-	case state == saga.Cancelling || state == saga.Cancelled:
+	case isCancelled(state):
 		return fmt.Errorf("it is %s: %w: %w", state, saga.ErrNotOpen, follow.Outcome(record).Err(nil))
 	case state.Decided():
 		return fmt.Errorf("it is %s: %w", state, saga.ErrNotOpen)
@@ -216,8 +222,8 @@ func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 	}
 }
 
-// holdWithin locks an open transaction, if the scope has to be checked.
-func (o *opened) holdWithin(ctx context.Context, tx *gorm.DB, gid string) error {
+// checkScope returns ErrNotFound if a transaction is outside of the caller's scope.
+func (o *opened) checkScope(ctx context.Context, tx *gorm.DB, gid string) error {
 	scope := scopeOf(ctx)
 	if !scope.only {
 		return nil

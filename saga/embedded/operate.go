@@ -19,7 +19,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// operators has what people do to transactions and kinds of branches by hand.
+// operators has the methods for operators.
 type operators struct {
 	opened   *opened
 	viewer   *viewer
@@ -42,8 +42,8 @@ const (
 	actResolve = "resolve"
 )
 
-// Retry makes every unfinished branch of a decided transaction due now, instead
-// of at its next attempt, and takes back its attention. Limits still hold.
+// Retry makes every unfinished branch of a decided transaction due now, instead of at its
+// next attempt, and clears the transaction's attention. The [Limits] still apply.
 func (o *operators) Retry(ctx context.Context, gid string, by saga.Operator) error {
 	return o.actOn(ctx, gid, actRetry, by, func(tx *gorm.DB, r txlog.Record) error {
 		switch state := saga.State(r.State); {
@@ -58,10 +58,9 @@ func (o *operators) Retry(ctx context.Context, gid string, by saga.Operator) err
 	})
 }
 
-// Pause keeps a transaction's branches from being called, by any instance,
-// until Resume; calls under way come to their end. Its decision is not held up:
-// an undecided transaction is still cancelled at its deadline, and the Cancels
-// then wait.
+// Pause stops the calls of a transaction's branches, in every instance, until Resume. Calls
+// under way go on to their end. Pause does not delay the decision: an undecided transaction
+// is still cancelled at its deadline, and the Cancels wait for Resume.
 func (o *operators) Pause(ctx context.Context, gid string, by saga.Operator) error {
 	return o.actOn(ctx, gid, actPause, by, func(tx *gorm.DB, r txlog.Record) error {
 		switch {
@@ -74,7 +73,7 @@ func (o *operators) Pause(ctx context.Context, gid string, by saga.Operator) err
 	})
 }
 
-// Resume undoes Pause. What is due goes on at once.
+// Resume undoes Pause. Due branches are called at once.
 func (o *operators) Resume(ctx context.Context, gid string, by saga.Operator) error {
 	return o.actOn(ctx, gid, actResume, by, func(tx *gorm.DB, r txlog.Record) error {
 		if !r.Paused() {
@@ -84,13 +83,13 @@ func (o *operators) Resume(ctx context.Context, gid string, by saga.Operator) er
 	})
 }
 
-// Decide makes the decision of a transaction that is stuck without one: state
-// is Confirming or Cancelling. It goes the same way as every decision, so it
-// is refused if there is one already, with [ErrCancelled], [ErrConfirmed] or, if it
-// is the same, [ErrRefused];
-// confirming also if a branch has not been tried with success, after the
-// deadline, and while the transaction is executed with a plan, which decides by
-// itself.
+// Decide decides a transaction that stays undecided. State is Confirming or Cancelling. It is
+// the same compare-and-set as every decision. If the transaction is decided already, Decide
+// returns an error that matches [saga.ErrCancelled] or [saga.ErrConfirmed], or
+// [saga.ErrRefused] if the decision is the same.
+//
+// A decision to confirm is also refused if a branch has not been tried with success, after
+// the deadline, and while Execute runs the transaction.
 func (o *operators) Decide(ctx context.Context, gid string, state saga.State, by saga.Operator) (saga.Outcome, error) {
 	outcome, err := o.decide(ctx, gid, state, by)
 	return outcome, txn.Wrap("decide", gid, err)
@@ -112,16 +111,15 @@ func (o *operators) decide(ctx context.Context, gid string, state saga.State, by
 	}
 }
 
-// PauseKind keeps all branches of a kind from being called, in every instance,
-// until ResumeKind: Confirms and Cancels wait, and new transactions and Trys
-// with the kind are refused with [ErrPaused]. Instances learn of it within
-// [Config.Poll]; calls under way come to their end. The kind need not be
-// registered here.
+// PauseKind stops the calls of all branches of a kind, in every instance, until ResumeKind.
+// Confirms and Cancels wait, and new transactions and Trys with the kind are refused with
+// [saga.ErrPaused]. Other instances read it within [Config.Poll]. Calls under way go on to
+// their end. The kind need not be registered in this process.
 func (o *operators) PauseKind(ctx context.Context, kind string, by saga.Operator) error {
 	return o.actOnKind(ctx, kind, actPause, by, func(tx *gorm.DB) error { return o.log.PauseKind(ctx, tx, kind) })
 }
 
-// ResumeKind undoes PauseKind. What waits goes on within [Config.MaxBackoff].
+// ResumeKind undoes PauseKind. The waiting branches are called within [Config.MaxBackoff].
 func (o *operators) ResumeKind(ctx context.Context, kind string, by saga.Operator) error {
 	return o.actOnKind(ctx, kind, actResume, by, func(tx *gorm.DB) error {
 		paused, err := o.log.ResumeKind(ctx, tx, kind)
@@ -132,7 +130,7 @@ func (o *operators) ResumeKind(ctx context.Context, kind string, by saga.Operato
 	})
 }
 
-// PausedKinds returns the kinds of branch that are paused, in order.
+// PausedKinds returns the paused kinds of branches, sorted.
 func (o *operators) PausedKinds(ctx context.Context) ([]string, error) {
 	if err := o.paused.Read(ctx); err != nil {
 		return nil, txn.Wrap("paused kinds", "", err)
@@ -140,7 +138,7 @@ func (o *operators) PausedKinds(ctx context.Context) ([]string, error) {
 	return o.paused.List(), nil
 }
 
-// actOn does something to a transaction that it has locked, and records it.
+// actOn locks a transaction, does something to it, and records the act.
 func (o *operators) actOn(ctx context.Context, gid, act string, by saga.Operator, do func(tx *gorm.DB, r txlog.Record) error) error {
 	if err := barrier.ValidateGID(gid); err != nil {
 		return txn.Wrap(act, gid, txn.Invalid("%w", err))
@@ -151,7 +149,8 @@ func (o *operators) actOn(ctx context.Context, gid, act string, by saga.Operator
 	return o.record(ctx, txlog.Act{GID: gid, Name: act, Who: by.Who, Why: by.Why}, do)
 }
 
-// record does an act on a transaction that it has locked, and writes it down.
+// record locks a transaction, does something to it, and records the act, in one local
+// transaction.
 func (o *operators) record(ctx context.Context, act txlog.Act, do func(tx *gorm.DB, r txlog.Record) error) error {
 	gid := act.GID
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
@@ -174,6 +173,7 @@ func (o *operators) record(ctx context.Context, act txlog.Act, do func(tx *gorm.
 	return nil
 }
 
+// actOnKind does something to a kind of branch, and records the act.
 func (o *operators) actOnKind(ctx context.Context, kind, act string, by saga.Operator, do func(tx *gorm.DB) error) error {
 	if err := saga.ValidateKind(kind); err != nil {
 		return txn.Wrap(act, "", txn.Invalid("%w", err))
@@ -196,7 +196,7 @@ func (o *operators) actOnKind(ctx context.Context, kind, act string, by saga.Ope
 	return nil
 }
 
-// checkOperator says what is wrong with an operator, if anything.
+// checkOperator returns an error if an operator is not valid.
 func checkOperator(by saga.Operator) error {
 	for _, text := range []struct {
 		name, value string

@@ -13,20 +13,19 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// Resolve ends a conflict: an operator says of one branch of a decided transaction
-// what has become of it, and the transaction goes on without calling that branch
-// any more. Believed is Confirmed if the effect of the branch is there, and
-// Cancelled if nothing of it is left. It is recorded with the act; whether it fits
-// the decision is the operator's concern, who may have mended the branch by hand,
-// or accepted the loss.
+// Resolve ends a conflict, which no retry can end. An operator states the result of one branch
+// of a decided transaction, and the transaction continues without calling that branch.
+// Believed is Confirmed if the effect of the branch is there, and Cancelled if nothing of it
+// is left. It is recorded with the act. It need not match the decision: the operator may have
+// corrected the branch by hand, or accepted the loss.
 //
-// It is the way out where no retry helps, and refused elsewhere, with
-// [ErrRefused]: if the transaction is undecided or finished, if the branch is done,
-// or if its last call did not fail with a conflict, because then the branch is
-// still called until it succeeds. A branch in a database within reach is looked at
-// again: if the call that is due would run, it is refused too; retry then. A process
-// that does not know the kind of the branch cannot look: do it where the kind is
-// registered.
+// Resolve is refused with [saga.ErrRefused] if the transaction is undecided or finished, or if
+// the branch is done. It is also refused if the last call of the branch did not fail with a
+// conflict, because then the branch is called until it succeeds.
+//
+// Resolve reads the barrier row of a branch in a database of this process. If the due call
+// could succeed now, it is refused too; use Retry. A process in which the kind of the branch
+// is not registered cannot read the row, so use a process in which it is registered.
 func (o *operators) Resolve(ctx context.Context, gid, branchID string, believed saga.State, by saga.Operator) error {
 	key := barrier.Key{GID: gid, BranchID: branchID}
 	if err := key.Validate(); err != nil {
@@ -38,40 +37,43 @@ func (o *operators) Resolve(ctx context.Context, gid, branchID string, believed 
 	if err := checkOperator(by); err != nil {
 		return txn.Wrap(actResolve, key.String(), txn.Invalid("%w", err))
 	}
-	if err := o.wouldRun(ctx, key); err != nil {
+	if err := o.checkConflict(ctx, key); err != nil {
 		return txn.Wrap(actResolve, key.String(), err)
 	}
 	act := txlog.Act{GID: gid, Name: actResolve, Who: by.Who, Why: by.Why, BranchID: branchID, Believed: string(believed)}
-	return o.record(ctx, act, func(tx *gorm.DB, r txlog.Record) error {
-		op, err := endOf(saga.State(r.State))
-		if err != nil {
-			return err
-		}
-		b, named, err := o.log.Named(ctx, tx, gid, branchID)
-		switch {
-		case err != nil:
-			return err
-		case !named:
-			return fmt.Errorf("it has no branch %s: %w", branchID, saga.ErrRefused)
-		case !b.DoneAt.IsZero():
-			return fmt.Errorf("branch %s is done already: %w", branchID, saga.ErrRefused)
-		}
-		attempts, err := o.log.Attempts(ctx, tx, gid)
-		if err != nil {
-			return err
-		}
-		if !lastIsConflict(attempts[gid], branchID, op) {
-			return fmt.Errorf("the last %s of branch %s did not fail with a conflict, and is repeated until it succeeds: %w", op, branchID, saga.ErrRefused)
-		}
-		if err := o.log.Done(ctx, tx, gid, branchID); err != nil {
-			return err
-		}
-		// Its driver reads it anew.
-		return o.log.Retry(ctx, tx, gid)
-	})
+	return o.record(ctx, act, func(tx *gorm.DB, r txlog.Record) error { return o.resolve(ctx, tx, saga.State(r.State), key) })
 }
 
-// endOf is the operation that ends the branches of a decided transaction.
+// resolve marks the branch of a locked transaction as done, if its last call was a conflict.
+func (o *operators) resolve(ctx context.Context, tx *gorm.DB, state saga.State, key barrier.Key) error {
+	op, err := endOf(state)
+	if err != nil {
+		return err
+	}
+	b, named, err := o.log.Named(ctx, tx, key.GID, key.BranchID)
+	switch {
+	case err != nil:
+		return err
+	case !named:
+		return fmt.Errorf("it has no branch %s: %w", key.BranchID, saga.ErrRefused)
+	case !b.DoneAt.IsZero():
+		return fmt.Errorf("branch %s is done already: %w", key.BranchID, saga.ErrRefused)
+	}
+	attempts, err := o.log.Attempts(ctx, tx, key.GID)
+	if err != nil {
+		return err
+	}
+	if !lastIsConflict(attempts[key.GID], key.BranchID, op) {
+		return fmt.Errorf("the last %s of branch %s did not fail with a conflict, and is repeated until it succeeds: %w", op, key.BranchID, saga.ErrRefused)
+	}
+	if err := o.log.Done(ctx, tx, key.GID, key.BranchID); err != nil {
+		return err
+	}
+	// The transaction is due now, and its next driver reads that the branch is done.
+	return o.log.Retry(ctx, tx, key.GID)
+}
+
+// endOf returns the operation that ends the branches of a decided transaction.
 func endOf(state saga.State) (barrier.Op, error) {
 	switch state {
 	case saga.Confirming:
@@ -85,8 +87,8 @@ func endOf(state saga.State) (barrier.Op, error) {
 	}
 }
 
-// lastIsConflict says whether the last call of an operation of a branch failed
-// with a conflict.
+// lastIsConflict reports whether the last call of an operation of a branch failed with a
+// conflict.
 func lastIsConflict(attempts []txlog.Attempt, branchID string, op barrier.Op) bool {
 	conflict := false
 	for _, a := range attempts { // in order
@@ -97,7 +99,7 @@ func lastIsConflict(attempts []txlog.Attempt, branchID string, op barrier.Op) bo
 	return conflict
 }
 
-// conflicts says whether the last call that ends the branch failed with a conflict.
+// conflicts reports whether the last Confirm or Cancel of a branch failed with a conflict.
 func conflicts(b saga.BranchView, state saga.State) bool {
 	op, err := endOf(state)
 	conflict := false
@@ -109,15 +111,15 @@ func conflicts(b saga.BranchView, state saga.State) bool {
 	return err == nil && conflict
 }
 
-// wouldRun refuses if the call that is due would run, as the barrier says, where
-// the barrier is within reach.
-func (o *operators) wouldRun(ctx context.Context, key barrier.Key) error {
+// checkConflict reads the barrier row of a branch, if this process can read it. It returns
+// ErrRefused if the due call could succeed.
+func (o *operators) checkConflict(ctx context.Context, key barrier.Key) error {
 	t, err := o.viewer.Lookup(ctx, key.GID)
 	if err != nil {
 		return err
 	}
 	if t.State != saga.Confirming && t.State != saga.Cancelling {
-		return nil // it is refused for that
+		return nil // Resolve is refused because of the state
 	}
 	for _, b := range t.Branches {
 		known, err := o.registry.Branch(b.Kind)
@@ -125,7 +127,7 @@ func (o *operators) wouldRun(ctx context.Context, key barrier.Key) error {
 			continue
 		}
 		c := saga.Call{GID: key.GID, BranchID: key.BranchID, Kind: b.Kind, Caller: o.logID, Payload: b.Payload}
-		row, err := o.calls.LookLocked(ctx, known, c)
+		row, err := o.calls.ReadLocked(ctx, known, c)
 		if err != nil {
 			return fmt.Errorf("looking at the barrier: %w", err)
 		}

@@ -11,25 +11,25 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// Run renews the lease, meets deadlines, retries what failed, resumes what
-// instances that are gone have left, and removes what is old, until ctx ends or [Engine.Stop] is
-// called. It then waits for what is under way, as Stop does, for at most
-// [Config.StopTimeout], and returns nil, or an error if it had to interrupt
-// something. Call it once.
+// Run does the background work of the engine until ctx ends or [Engine.Stop] is called: it
+// renews the lease, cancels transactions at their deadlines, repeats failed calls, takes over
+// the transactions of instances that are gone, and removes old transactions. Then it waits for
+// calls under way, as Stop does, for at most [Config.StopTimeout]. It returns an error if it
+// had to interrupt a call. Call it once.
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.startRunning(); err != nil {
 		return err
 	}
 	defer close(e.running)
 
-	// The heart beats until the last work is done, not only until ctx ends.
-	beating, quiet := context.WithCancel(e.life.Context())
+	// The lease is renewed until the last call has ended, and not only until ctx ends.
+	working, end := context.WithCancel(e.life.Context())
 	var background sync.WaitGroup
-	background.Go(func() { e.keepLease(beating) })
-	background.Go(func() { e.cleaner.Run(beating) })
-	background.Go(func() { e.paused.Watch(beating, e.config.Poll, e.config.Lease, e.stopping) })
+	background.Go(func() { e.keepLease(working) })
+	background.Go(func() { e.cleaner.Run(working) })
+	background.Go(func() { e.paused.Watch(working, e.config.Poll, e.config.Lease, e.stopping) })
 	defer background.Wait()
-	defer quiet()
+	defer end()
 
 	e.recovery.Poll(ctx)
 
@@ -53,11 +53,11 @@ func (e *Engine) startRunning() error {
 	return nil
 }
 
-// Stop refuses new work, waits for what is under way until ctx ends, and gives
-// the lease back, so that other instances resume at once what is left. It
-// returns nil if everything came to its end, and otherwise an error after
-// interrupting the rest, which is as safe as a crash. It may be called more
-// than once, and without Run; the first call's context counts.
+// Stop refuses new calls, waits until ctx ends for calls under way, and ends the lease, so
+// that other instances take over the remaining transactions at once. It returns nil if all
+// calls have ended. Otherwise it interrupts them, which is as safe as a crash, and returns an
+// error. It may be called more than once, and without Run; the context of the first call
+// counts.
 func (e *Engine) Stop(ctx context.Context) error {
 	err := e.drain(ctx)
 	e.starting.Lock()
@@ -72,19 +72,19 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return err
 }
 
-// grace is what an interrupted branch call gets to notice it.
-const grace = time.Second
+// interruptGrace is how long an interrupted branch call may take to return.
+const interruptGrace = time.Second
 
-// drain does what Stop says, once; whoever comes later waits for the first.
+// drain stops the engine once. Later calls wait for the first one.
 func (e *Engine) drain(ctx context.Context) error {
 	first := false
 	e.stopOnce.Do(func() { first = true; close(e.stopping) })
 	if first {
-		e.left = e.drainOnce(ctx)
+		e.drainError = e.drainOnce(ctx)
 		close(e.drained)
 	}
 	<-e.drained
-	return e.left
+	return e.drainError
 }
 
 func (e *Engine) drainOnce(ctx context.Context) error {
@@ -93,8 +93,8 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	if !idle {
 		err = fmt.Errorf("saga: stop: calls under way were interrupted, and others take over what they left: %w", context.Cause(ctx))
 		e.life.End()
-		noticing, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-		e.inFlight.Drain(noticing)
+		returning, cancel := context.WithTimeout(context.WithoutCancel(ctx), interruptGrace)
+		e.inFlight.Drain(returning)
 		cancel()
 	}
 	e.life.End()
@@ -102,15 +102,15 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.Lease)
 	defer cancel()
 	if err := e.lease.Resign(func() error { return e.log.Resign(resigning, e.instance.ID, interrupted) }); err != nil {
-		// The lease runs out by itself.
+		// Without it, the lease ends by itself.
 		e.config.Logger.Warn("saga: giving the lease back failed", slog.Any("error", err))
 	}
 	e.log.Close()
 	return err
 }
 
-// deleteAfter is how long the rows of instances without a lease stay, for people
-// who look at the table.
+// deleteAfter is how long the rows of instances without a lease stay, for operators who read
+// the table.
 const deleteAfter = time.Hour
 
 // keepLease renews the lease until ctx ends.

@@ -7,28 +7,27 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// Within returns an [Engine] on the same log that knows only the transactions of
-// one pattern, for callers that may not act on any other, such as the clients of
-// an API. A gid of another pattern matches [ErrNotFound]; one that Begin or
-// Execute asks for matches [ErrMismatch]. The pattern is read in the local
-// transaction that makes the change, so that a gid that is removed and begun
-// anew in between makes no difference.
+// Within returns a [saga.Engine] on the same log that acts only on the transactions of one
+// pattern. Use it for callers that must not act on others, such as the clients of an API. For
+// a gid of another pattern, Begin and Execute return an error that matches
+// [saga.ErrMismatch], and the other methods one that matches [saga.ErrNotFound]. The pattern
+// is read in the local transaction that makes the change. So the check holds even if a gid is
+// removed and begun again.
 //
-// Begin and Execute take an Opening or a Plan with that pattern, or with none.
-// Confirm and Cancel return when the decision is durable, and the calls of the
-// branches go on in the background; Lookup tells how they go. Register makes a
-// kind known to the whole orchestrator.
+// Begin and Execute accept an Opening or a Plan with that pattern, or with none. Confirm and
+// Cancel return when the decision is durable, and the calls of the branches continue in the
+// background; Lookup shows their progress. Register registers a kind for the whole engine.
 func (e *Engine) Within(pattern string) saga.Engine {
 	return within{e, scope{only: true, pattern: pattern, returnDecided: true}}
 }
 
-// scope says which transactions a caller may act on, and how. The zero value is
-// all, and to wait for the first call of each branch. It is a value of the
-// context: the local transaction that makes a change checks it.
+// scope restricts a caller to the transactions of one pattern. The zero value is no
+// restriction. It is a value of the context, and the local transaction that makes a change
+// checks it.
 type scope struct {
 	only          bool
 	pattern       string
-	returnDecided bool
+	returnDecided bool // Confirm and Cancel do not wait for the first call of each branch
 }
 
 type scopeKey struct{}
@@ -53,7 +52,7 @@ func (w within) Register(b saga.Branch) error { return w.engine.Register(b) }
 
 func (w within) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error) {
 	if p.Pattern != "" && p.Pattern != w.scope.pattern {
-		return saga.Outcome{}, txn.Wrap("execute", p.GID, txn.Invalid("the pattern is %q, only %q is known here", p.Pattern, w.scope.pattern))
+		return saga.Outcome{}, txn.Wrap("execute", p.GID, txn.Invalid("the pattern is %q, and this engine accepts only %q", p.Pattern, w.scope.pattern))
 	}
 	p.Pattern = w.scope.pattern
 	return w.engine.Execute(ctx, p)
@@ -61,7 +60,7 @@ func (w within) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error) 
 
 func (w within) Begin(ctx context.Context, opening saga.Opening) error {
 	if opening.Pattern != "" && opening.Pattern != w.scope.pattern {
-		return txn.Wrap("begin", opening.GID, txn.Invalid("the pattern is %q, only %q is known here", opening.Pattern, w.scope.pattern))
+		return txn.Wrap("begin", opening.GID, txn.Invalid("the pattern is %q, and this engine accepts only %q", opening.Pattern, w.scope.pattern))
 	}
 	opening.Pattern = w.scope.pattern
 	return w.engine.Begin(ctx, opening)

@@ -125,7 +125,7 @@ func (p *Participant) Call(ctx context.Context, c saga.Call) error {
 	if err != nil {
 		return wrap("call", err)
 	}
-	return p.calls.Apart(ctx, b, c)
+	return p.calls.CallAlone(ctx, b, c)
 }
 
 // callerPrefix begins the names of callers in the barrier rows of a participant. So the

@@ -12,33 +12,33 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// bounds keep the calls of branches within their time, and their panics from the engine.
+// bounds limit the time of a branch call, and keep its panic from the engine.
 type bounds struct {
 	timeout time.Duration
 	logger  *slog.Logger
 }
 
-// noticing is how long a branch call gets to notice that its context has ended.
-const noticing = time.Second
+// returnGrace is how long a branch call may take to return after its context has ended.
+const returnGrace = time.Second
 
 // errAbandoned is wrapped by the error of a call that did not return although its
-// context had ended: it may still have its effect.
+// context had ended. It may still have its effect.
 var errAbandoned = errors.New("the call did not return when its context ended, and goes on")
 
-// errNoReturn is wrapped, without a text of its own, by the error of a call that
-// panicked or ended its goroutine.
-var errNoReturn = silent{}
+// errNoReturn is wrapped by the error of a call that panicked or ended its goroutine. It
+// adds no text.
+var errNoReturn = noReturnError{}
 
-// errEnded is of a call that ended its goroutine.
+// errEnded is the error of a call that ended its goroutine.
 var errEnded = fmt.Errorf("the call ended its goroutine and did not return%w", errNoReturn)
 
-type silent struct{}
+type noReturnError struct{}
 
-func (silent) Error() string { return "" }
+func (noReturnError) Error() string { return "" }
 
-// bounded calls f with a timeout and turns a panic into an error. It returns soon
-// after the context has ended, whether f does or not; late, if it is not nil, is
-// then called when f returns.
+// bounded calls f with a timeout and turns a panic into an error. It returns soon after
+// the context has ended, even if f does not. In that case late, if it is not nil, is
+// called when f returns.
 func (b bounds) bounded(ctx context.Context, call saga.Call, f func(context.Context) error, late func()) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.timeout,
 		fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, b.timeout))
@@ -54,24 +54,28 @@ func (b bounds) bounded(ctx context.Context, call saga.Call, f func(context.Cont
 		return withCause(ctx, err)
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(noticing)
+	timer := time.NewTimer(returnGrace)
 	defer timer.Stop()
 	select {
 	case err := <-ended:
 		return withCause(ctx, err)
 	case <-timer.C:
 	}
-	go func() {
-		err := <-ended
-		b.logger.Warn("saga: a branch call returned long after its context had ended", slog.String("gid", call.GID), slog.String("branch", call.BranchID),
-			slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Any("error", err))
-		if late != nil {
-			late()
-		}
-	}()
+	go b.awaitAbandoned(call, ended, late)
 	return fmt.Errorf("%w (%w)", errAbandoned, context.Cause(ctx))
 }
 
+// awaitAbandoned waits for the end of an abandoned call.
+func (b bounds) awaitAbandoned(call saga.Call, ended <-chan error, late func()) {
+	err := <-ended
+	b.logger.Warn("saga: a branch call returned long after its context had ended", slog.String("gid", call.GID), slog.String("branch", call.BranchID),
+		slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Any("error", err))
+	if late != nil {
+		late()
+	}
+}
+
+// withCause adds the reason why ctx ended to an error.
 func withCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil && !strings.Contains(err.Error(), cause.Error()) {
 		return fmt.Errorf("%w (%w)", err, cause)
@@ -79,8 +83,7 @@ func withCause(ctx context.Context, err error) error {
 	return err
 }
 
-// protected calls f and turns a panic into an error. It logs it, as it logs the end of the
-// goroutine.
+// protected calls f. If f panics or ends its goroutine, it logs that and returns an error.
 func (b bounds) protected(ctx context.Context, call saga.Call, f func(context.Context) error) (err error) {
 	returned := false
 	defer func() {

@@ -79,7 +79,7 @@ func TestACallGetsAnAnswer(t *testing.T) {
 			}
 			return failure
 		})
-		if err := c.Apart(t.Context(), b, confirm); err != failure {
+		if err := c.CallAlone(t.Context(), b, confirm); err != failure {
 			t.Error(err)
 		}
 		if _, known := c.UnderWay.Of(confirm.Key()); known {
@@ -93,7 +93,7 @@ func TestACallThatTakesTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, logged := bound()
 		began := time.Now()
-		err := c.Apart(t.Context(), service(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), confirm)
+		err := c.CallAlone(t.Context(), service(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), confirm)
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "confirm of k did not return within 10s") || strings.Contains(err.Error(), "goes on") {
 			t.Error(err)
 		}
@@ -114,7 +114,7 @@ func TestACallWhoseCallerGoes(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(gone) })
 		began := time.Now()
-		err := c.Apart(ctx, service(t, func(ctx context.Context) error {
+		err := c.CallAlone(ctx, service(t, func(ctx context.Context) error {
 			<-ctx.Done()
 			time.Sleep(time.Second / 2)
 			return ctx.Err()
@@ -130,7 +130,7 @@ func TestACallThatIgnoresItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, logged := bound()
 		began := time.Now()
-		err := c.Apart(t.Context(), service(t, func(context.Context) error { time.Sleep(time.Minute); return errors.New("too late") }), confirm)
+		err := c.CallAlone(t.Context(), service(t, func(context.Context) error { time.Sleep(time.Minute); return errors.New("too late") }), confirm)
 		if err == nil || !strings.Contains(err.Error(), "goes on") || !strings.Contains(err.Error(), "did not return within 10s") {
 			t.Error(err)
 		}
@@ -157,7 +157,7 @@ func TestLate(t *testing.T) {
 		for _, takes := range []time.Duration{0, timeout, timeout + 900*time.Millisecond, time.Hour} {
 			began := time.Now()
 			slow := actor(t, func(context.Context, saga.Call) (any, error) { time.Sleep(takes); return "receipt", nil })
-			receipt, err := c.External(t.Context(), slow, confirm, func() { late <- time.Since(began) })
+			receipt, err := c.CallEffect(t.Context(), slow, confirm, func() { late <- time.Since(began) })
 			if returned := takes < time.Hour; returned != (err == nil) || returned != (receipt == "receipt") {
 				t.Errorf("after %s: %v, %v", takes, receipt, err)
 			}
@@ -179,7 +179,7 @@ func TestACallThatDoesNotReturn(t *testing.T) {
 		} {
 			c, logged := bound()
 			began := time.Now()
-			err := c.Apart(t.Context(), service(t, func(context.Context) error { f(); return nil }), confirm)
+			err := c.CallAlone(t.Context(), service(t, func(context.Context) error { f(); return nil }), confirm)
 			if err == nil || err.Error() != want || time.Since(began) != 0 {
 				t.Errorf("%v after %s, want %s", err, time.Since(began), want)
 			}
@@ -195,7 +195,7 @@ func TestAReceiptOfACallThatFailed(t *testing.T) {
 	c, _ := bound()
 	failure := errors.New("on purpose")
 	b := actor(t, func(context.Context, saga.Call) (any, error) { return "receipt", failure })
-	if receipt, err := c.External(t.Context(), b, confirm, nil); receipt != nil || err != failure {
+	if receipt, err := c.CallEffect(t.Context(), b, confirm, nil); receipt != nil || err != failure {
 		t.Errorf("%v, %v", receipt, err)
 	}
 }
@@ -218,7 +218,7 @@ func TestEffectBatch(t *testing.T) {
 	} {
 		branch := &txn.Branch{Kind: "k", EffectBatches: map[barrier.Op]saga.EffectBatch{
 			barrier.Confirm: func(context.Context, []saga.BatchCall) ([]any, []error) { return b.receipts, b.failures }}}
-		receipts, failures, err := c.EffectBatch(t.Context(), branch, make2(confirm))
+		receipts, failures, err := c.CallEffectBatch(t.Context(), branch, make2(confirm))
 		if b.want == "" && (err != nil || len(receipts) != 2 || len(failures) != len(b.failures)) {
 			t.Errorf("%s: %v, %v, %v", b.name, receipts, failures, err)
 		}

@@ -20,109 +20,84 @@ import (
 type Config struct {
 	Timeout  time.Duration // of one call
 	Logger   *slog.Logger
-	Instance string          // that the barrier names for calls that are under way
+	Instance string          // makes the calls; the barrier rows of calls under way name it
 	Prefix   string          // of the names of callers in the barrier rows
-	Over     <-chan struct{} // closed when nothing is called any more; nil is never
+	Stopped  <-chan struct{} // closed when no further call may begin; nil for never
 }
 
-// Caller calls branches, each within a time limit, and by themselves: not in a commit
-// with the log. It is safe for concurrent use.
+// Caller calls branches, each within a time limit, in local transactions without the log.
+// It is safe for concurrent use.
 type Caller struct {
 	bounds
 	instance string
 	prefix   string
-	over     <-chan struct{}
+	stopped  <-chan struct{}
 
-	// UnderWay are the calls of this process that go on at this moment.
+	// UnderWay holds the calls that this process makes at this moment.
 	UnderWay UnderWay
 }
 
 // New returns a Caller.
 func New(c Config) *Caller {
-	return &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, over: c.Over}
+	return &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, stopped: c.Stopped}
 }
 
-// Instance is the instance that makes the calls.
+// Instance returns the id of the instance that makes the calls.
 func (c *Caller) Instance() string { return c.instance }
 
-// ErrRaced says that a Try came between two looks at the barrier.
+// ErrRaced says that a Try was committed between two reads of the barrier.
 var ErrRaced = errors.New("a Try came in between")
 
-// Request is the call as the barrier has to know it.
+// Request returns the request of a call to the barrier.
 func Request(call saga.Call) barrier.Request {
 	return barrier.Request{Key: call.Key(), Op: call.Op, Caller: call.Caller, Kind: call.Kind, Input: call.Payload}
 }
 
-// Request is the call as the barrier has to know it, made by this caller.
+// Request returns the request of a call to the barrier, with the prefix of this Caller.
 func (c *Caller) Request(call saga.Call) barrier.Request {
 	request := Request(call)
 	request.Caller = c.prefix + request.Caller
 	return request
 }
 
-// Apart makes one branch call, with a local transaction of its own in the
-// branch's own database, if it has one.
-func (c *Caller) Apart(ctx context.Context, b *txn.Branch, call saga.Call) error {
+// CallAlone makes one branch call, in a local transaction of its own in the branch's
+// database, if it has one.
+func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) error {
 	defer c.UnderWay.Begin(call)()
 	if b.Remote != nil {
 		return c.bounded(ctx, call, func(ctx context.Context) error { return b.Remote.Call(ctx, call) }, nil)
 	}
-	// All of it, also where the database does not answer.
+	// The limit includes the local transactions, because a database may not answer.
 	limit := c.timeout
 	if b.Effects[call.Op] != nil {
-		limit *= 2 // the call, and the local transactions before and after it
+		limit *= 2 // the effect, and the local transactions before and after it
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
 	defer cancel()
-	for look := 1; ; look++ {
+	for run := 1; ; run++ {
 		err := c.callOnce(ctx, b, call)
 		again := errors.Is(err, ErrRaced) || errors.Is(err, local.ErrCommitUnknown)
-		if !again || look == txn.MaxLooks || ctx.Err() != nil {
+		if !again || run == txn.MaxRuns || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
 func (c *Caller) callOnce(ctx context.Context, b *txn.Branch, call saga.Call) error {
-	if b.Effects[call.Op] == nil {
-		_, err := c.barred(ctx, b, call, func(tx *gorm.DB) error { return c.InTransaction(ctx, tx, b, call) })
+	switch {
+	case b.Effects[call.Op] == nil:
+		_, err := c.withBarrier(ctx, b, call, func(tx *gorm.DB) error { return c.CallWork(ctx, tx, b, call) })
 		return err
-	}
-	if call.Op == barrier.Try {
+	case call.Op == barrier.Try:
 		return c.tryExternal(ctx, b, call)
 	}
-	look, err := c.ActExternal(ctx, b, call)
-	if err != nil {
-		return err
-	}
-	call.Receipt = look.Receipt
-	_, err = c.barred(ctx, b, call, func(tx *gorm.DB) error {
-		if !look.Due {
-			return ErrRaced
-		}
-		if err := c.NoteExternal(ctx, tx, call, look); err != nil {
-			return err
-		}
-		return c.InTransaction(ctx, tx, b, call)
-	})
-	if err == nil && look.Again {
-		return &NotYetError{Wait: c.timeout, Why: cancelledOnceMore}
-	}
-	return err
+	return c.endExternal(ctx, b, call)
 }
 
-// NoteExternal notes, with the new state of the branch, what is under way after its
-// effect: nothing, or a Try that may arrive late, for another time.
-func (c *Caller) NoteExternal(ctx context.Context, tx *gorm.DB, call saga.Call, look Look) error {
-	if look.Again {
-		return barrierrows.Mark(ctx, tx, call.Key(), barrier.Try, look.By, c.timeout)
-	}
-	return barrierrows.Unmark(ctx, tx, call.Key(), look.By)
-}
-
-// barred runs one branch call in a local transaction of its own: barrier first,
-// then work if the verdict is Run. A call that is turned away is counted.
-func (c *Caller) barred(ctx context.Context, b *txn.Branch, call saga.Call, work func(tx *gorm.DB) error) (verdict barrier.Verdict, err error) {
+// withBarrier makes one branch call in a local transaction of its own. It writes the
+// barrier row first, and then does the work if the verdict is Run. A call that the barrier
+// turns away commits as well, so that the barrier counts it.
+func (c *Caller) withBarrier(ctx context.Context, b *txn.Branch, call saga.Call, work func(tx *gorm.DB) error) (verdict barrier.Verdict, err error) {
 	var refused error
 	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
 		verdict, err = barrier.Call(ctx, tx, c.Request(call))
@@ -138,17 +113,17 @@ func (c *Caller) barred(ctx context.Context, b *txn.Branch, call saga.Call, work
 	return verdict, errors.Join(err, refused)
 }
 
-// InTransaction calls the Work of a branch, bounded in time, in the local
-// transaction tx of the framework.
-func (c *Caller) InTransaction(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
+// CallWork calls the Work of a branch, bounded in time, in the engine's local transaction
+// tx.
+func (c *Caller) CallWork(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
 	if b.Work == nil {
 		return nil
 	}
 	return c.bounded(ctx, call, func(ctx context.Context) error { return b.RunWork(ctx, tx, call) }, nil)
 }
 
-// inBatch is InTransaction for a call of a batch, whose watch bounds it.
-func (c *Caller) inBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
+// callWorkInBatch is CallWork for a member of a batch, which the Watch of the batch bounds.
+func (c *Caller) callWorkInBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
 	if b.Work == nil {
 		return nil
 	}
@@ -157,17 +132,11 @@ func (c *Caller) inBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch, call s
 	return withCause(ctx, c.protected(ctx, call, func(ctx context.Context) error { return b.RunWork(ctx, tx, call) }))
 }
 
-// External calls an effect of a branch, bounded in time. If the call does
-// not return in time, late is called when it does at last.
-func (c *Caller) External(ctx context.Context, b *txn.Branch, call saga.Call, late func()) (receipt any, err error) {
-	got := make(chan any, 1)
-	err = c.bounded(ctx, call, func(ctx context.Context) error {
-		receipt, err := b.Effects[call.Op](ctx, call)
-		got <- receipt
+// ReadLocked reads the barrier row of a call with a locking read; nil if there is none.
+func (c *Caller) ReadLocked(ctx context.Context, b *txn.Branch, call saga.Call) (row *barrier.Row, err error) {
+	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
+		row, err = barrierrows.LookLocked(ctx, tx, call.Key())
 		return err
-	}, late)
-	if err == nil {
-		receipt = <-got
-	}
-	return receipt, err
+	})
+	return row, err
 }

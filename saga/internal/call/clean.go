@@ -14,17 +14,17 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// ErrClean is of a branch whose own Clean failed.
+// ErrClean is wrapped by the error of a branch whose Clean failed.
 var ErrClean = errors.New("the branch failed to clean")
 
-// errCleaning says that a Clean is still at work that was given up.
-var errCleaning = errors.New("its Clean of before has not returned")
+// errCleaning says that an earlier Clean was abandoned and has not returned.
+var errCleaning = errors.New("an earlier Clean has not returned")
 
 // opClean names a Clean in errors.
 const opClean barrier.Op = "clean"
 
-// Clean calls the Clean of a kind of branch, bounded in time. While one that was
-// given up has not returned, it is not called again.
+// Clean calls the Clean of a kind of branch, bounded in time. It is not called while an
+// abandoned one has not returned.
 func (c *Caller) Clean(ctx context.Context, tx *gorm.DB, b *txn.Branch, gids []string) error {
 	if b.Clean == nil {
 		return nil

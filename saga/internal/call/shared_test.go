@@ -119,7 +119,7 @@ func TestRunGivesUpACallThatHangs(t *testing.T) {
 		err := shared.Run(t.Context(), 2, steps, func(ctx context.Context, tx *gorm.DB, watch *call.Watch) error {
 			defer close(returned)
 			ok(t, tx.Exec("INSERT INTO things VALUES (1)").Error)
-			_, err := shared.Batch(ctx, tx, watch, b, make2(w.of(b, barrier.Confirm)))
+			_, err := shared.CallBatch(ctx, tx, watch, b, make2(w.of(b, barrier.Confirm)))
 			if !errors.Is(context.Cause(ctx), call.ErrSlow) {
 				t.Errorf("the context of the batch: %v", context.Cause(ctx))
 			}
@@ -154,7 +154,7 @@ func inBatch(t *testing.T, shared *call.Shared, b *txn.Branch, steps []*txn.Step
 	t.Helper()
 	rollback := errors.New("rolled back")
 	ended := shared.Run(t.Context(), len(calls), steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
-		failures, err = shared.Batch(ctx, tx, w, b, calls)
+		failures, err = shared.CallBatch(ctx, tx, w, b, calls)
 		return rollback
 	})
 	if ended != rollback {

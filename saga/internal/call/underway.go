@@ -9,8 +9,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// UnderWay are the calls that this process makes at this moment outside of the
-// log's local transactions.
+// UnderWay holds the calls that this process makes at this moment, except those in local
+// transactions of the log.
 type UnderWay struct {
 	last atomic.Int64
 
@@ -18,10 +18,10 @@ type UnderWay struct {
 	calls map[barrier.Key]saga.CallUnderWay
 }
 
-// number returns another number each time.
+// number returns a number that no other call of this process has.
 func (u *UnderWay) number() int64 { return u.last.Add(1) }
 
-// Begin notes a call, until end is called.
+// Begin adds a call, until end is called.
 func (u *UnderWay) Begin(call saga.Call) (end func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -36,7 +36,7 @@ func (u *UnderWay) Begin(call saga.Call) (end func()) {
 	}
 }
 
-// Of returns the call of a branch that is under way.
+// Of returns the call of a branch that is under way; false if there is none.
 func (u *UnderWay) Of(key barrier.Key) (saga.CallUnderWay, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

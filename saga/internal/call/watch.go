@@ -18,26 +18,29 @@ type Watch struct {
 	tx *local.Tx
 }
 
-func (w *Watch) watch(tx *local.Tx) {
+func (w *Watch) setTx(tx *local.Tx) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tx = tx
 }
 
-// over watches the calls that follow, until stop is called.
-func (w *Watch) over() (stop func()) {
-	timer := time.AfterFunc(w.limit, func() {
-		w.mu.Lock()
-		tx := w.tx
-		w.mu.Unlock()
-		w.cancel(ErrSlow)
-		aborted := make(chan struct{})
-		go func() { tx.Abort(ErrSlow); close(aborted) }()
-		select {
-		case <-aborted:
-		case <-time.After(noticing):
-		}
-		close(w.fired)
-	})
+// start starts the limit for the calls that follow. The caller has to call stop after
+// them.
+func (w *Watch) start() (stop func()) {
+	timer := time.AfterFunc(w.limit, w.giveUp)
 	return func() { timer.Stop() }
+}
+
+func (w *Watch) giveUp() {
+	w.mu.Lock()
+	tx := w.tx
+	w.mu.Unlock()
+	w.cancel(ErrSlow)
+	aborted := make(chan struct{})
+	go func() { tx.Abort(ErrSlow); close(aborted) }()
+	select {
+	case <-aborted:
+	case <-time.After(returnGrace):
+	}
+	close(w.fired)
 }

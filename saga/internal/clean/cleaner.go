@@ -1,6 +1,6 @@
-// Package clean removes what is left of finished transactions after their retention: in the
-// engine's databases, which its log names, and in those of a participant, which has only
-// barrier rows.
+// Package clean removes finished transactions after their retention. An engine removes them
+// from its log, with their barrier rows and the data of their branches in every database. A
+// participant has no log and removes barrier rows and the data of branches.
 package clean
 
 import (
@@ -31,10 +31,10 @@ type Parts struct {
 	Calls    *call.Caller
 	Logger   *slog.Logger
 	Warn     *warn.Logger
-	Stopping <-chan struct{} // closed when nothing new is begun any more
+	Stopping <-chan struct{} // closed when the engine begins to stop
 
 	Retention, CallTimeout time.Duration
-	MinRest                time.Duration // after a round through the whole log
+	MinRest                time.Duration // between two passes through the whole log
 }
 
 // Cleaner removes the finished transactions of a log. It is safe for concurrent use.
@@ -44,27 +44,27 @@ type Cleaner struct{ Parts }
 func New(parts Parts) *Cleaner { return &Cleaner{parts} }
 
 const (
-	// page is how many transactions a batch of cleaning looks at, and so
-	// the most that it deletes in one local transaction.
+	// page is how many transactions a batch of cleaning reads, and the most that it
+	// deletes in one local transaction.
 	page = 500
 
-	// idleShare and busyShare keep cleaning to a share of one connection's
-	// time: the pause after a batch is this many times what the batch took,
-	// the one where nothing had to be removed and the other where all had, so
-	// that it looks around at ease and keeps up with a busy log.
-	idleShare, busyShare = 20, 2
+	// idleFactor and busyFactor limit cleaning to a part of one connection's time: the
+	// pause after a batch is the time of the batch times idleFactor if it removed
+	// nothing, times busyFactor if it removed all, and in between otherwise. So cleaning
+	// is slow in a log with nothing to remove, and fast enough in a busy one.
+	idleFactor, busyFactor = 20, 2
 
-	// longestRest is the longest rest after a round through the whole log. With
-	// a short retention it is a tenth of that.
-	longestRest = time.Hour
+	// maxRest is the longest rest between two passes through the whole log. With a short
+	// retention it is a tenth of that.
+	maxRest = time.Hour
 
-	// hold is for how long a batch is reserved; if its instance dies,
-	// another one goes on then.
-	hold = time.Minute
+	// turn is how long an instance reserves a batch. If it dies, another instance takes
+	// the next batch after that time.
+	turn = time.Minute
 )
 
-// Run removes what is finished and older than the retention, a batch at a
-// time, until ctx ends. Instances take turns.
+// Run removes finished transactions that are older than the retention, batch by batch, until
+// ctx ends. Instances take turns.
 func (c *Cleaner) Run(ctx context.Context) {
 	if c.Retention == Forever {
 		return
@@ -84,53 +84,53 @@ func (c *Cleaner) Run(ctx context.Context) {
 	}
 }
 
-// cleanBatch cleans one batch, if it is this instance's turn, and returns for
-// how long to pause.
+// cleanBatch cleans one batch, if it is this instance's turn. It returns the pause before
+// the next batch.
 func (c *Cleaner) cleanBatch(ctx context.Context) time.Duration {
-	ctx, cancel := context.WithTimeout(ctx, hold)
+	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
-	rest := max(min(longestRest, c.Retention/10), c.MinRest)
-	taken, err := c.Log.TakeCleaning(ctx, hold)
+	rest := max(min(maxRest, c.Retention/10), c.MinRest)
+	taken, err := c.Log.TakeCleaning(ctx, turn)
 	if err != nil {
 		c.Warn.Warn(ctx, "saga: cleaning", err)
 	}
 	if !taken {
-		return min(rest, hold)
+		return min(rest, turn)
 	}
 	began := time.Now()
 	aged, last, err := c.Log.Aged(ctx, page, c.Retention)
 	if err != nil {
 		c.Warn.Warn(ctx, "saga: cleaning, which will be repeated", err)
-		return hold
+		return turn
 	}
-	// What could not be removed is looked at again in the next round.
+	// A transaction that could not be removed is read again in the next pass.
 	if err := c.Remove(ctx, aged); err != nil {
 		c.Warn.Warn(ctx, "saga: some finished transactions could not be removed", err)
 	}
-	share := idleShare - (idleShare-busyShare)*len(aged)/page
-	pause := max(time.Duration(share)*time.Since(began), time.Millisecond)
+	factor := idleFactor - (idleFactor-busyFactor)*len(aged)/page
+	pause := max(time.Duration(factor)*time.Since(began), time.Millisecond)
 	if last == "" {
 		pause = rest
 	}
 	if err := c.Log.AdvanceCleaning(ctx, last, pause); err != nil {
 		c.Warn.Warn(ctx, "saga: cleaning", err)
-		return hold
+		return turn
 	}
 	return pause
 }
 
-// Remove deletes finished transactions: first what is in other databases, so
-// that whatever happens in between, the log still names it; then the rest and
-// the log's rows in one local transaction. Transactions with a kind of branch whose
-// Clean fails stay, and hold up no others.
+// Remove deletes finished transactions: first the rows in other databases, which the log
+// still names if the process dies in between, and then the rows in the log's database, in
+// one local transaction. If the Clean of a kind of branch fails, the transactions with that
+// kind stay, and the others are removed.
 func (c *Cleaner) Remove(ctx context.Context, gids []string) error {
 	var all error
 	for len(gids) > 0 {
-		left, err := c.removal(ctx, gids)
+		r, err := c.removal(ctx, gids)
 		if err != nil {
 			return errors.Join(all, err)
 		}
-		failed, err := left.everywhere(ctx, c)
+		failed, err := r.run(ctx, c)
 		if err == nil {
 			return all
 		}
@@ -138,54 +138,63 @@ func (c *Cleaner) Remove(ctx context.Context, gids []string) error {
 			return errors.Join(all, err)
 		}
 		all = errors.Join(all, err)
-		gids = slices.DeleteFunc(left.gids, func(gid string) bool { return slices.Contains(left.of(failed), gid) })
+		gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(r.withKind(failed), gid) })
 	}
 	return all
 }
 
-// removal reads what there is to remove of transactions, in the database that
-// takes writes.
+// removal reads which rows the transactions have, in the database that takes writes.
 func (c *Cleaner) removal(ctx context.Context, gids []string) (*removal, error) {
-	r := &removal{here: remains{db: c.DB, kinds: map[*txn.Branch][]string{}}}
-	err := local.Run(ctx, c.DB, func(tx *gorm.DB) error {
-		old, err := c.Log.LockOld(ctx, tx, c.Retention, gids)
-		if err != nil || len(old) == 0 {
-			return err
-		}
-		r.gids = nil
-		for _, t := range old {
-			r.gids = append(r.gids, t.GID)
-		}
-		branches, err := c.Log.LockedBranches(ctx, tx, r.gids...)
-		if err != nil {
-			return err
-		}
-		r.gids = nil
-		for _, t := range old {
-			if c.canRemove(t, branches[t.GID]) {
-				r.gids = append(r.gids, t.GID)
-			}
-		}
-		r.branches = branches
-		return nil
+	r := &removal{own: rows{db: c.DB, kinds: map[*txn.Branch][]string{}}}
+	var branches map[string][]txlog.Branch
+	err := local.Run(ctx, c.DB, func(tx *gorm.DB) (err error) {
+		r.gids, branches, err = c.removable(ctx, tx, gids)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, gid := range r.gids {
-		for _, b := range r.branches[gid] {
+		for _, b := range branches[gid] {
 			if known, err := c.Registry.Branch(b.Kind); err == nil && known.Remote == nil { // a service cleans by itself
 				r.add(known, gid)
 			}
 		}
 	}
-	r.here.gids = r.gids // also those without a resident branch
+	r.own.gids = r.gids // also those without a resident branch
 	return r, nil
 }
 
-// canRemove says whether the kinds of all branches are registered here; if not,
-// an instance that knows them removes the transaction. After twice the retention
-// there is none: the kind is retired.
+// removable locks those of the transactions that may be removed, and reads their branches.
+func (c *Cleaner) removable(ctx context.Context, tx *gorm.DB, gids []string) (removable []string, branches map[string][]txlog.Branch, err error) {
+	old, err := c.Log.LockOld(ctx, tx, c.Retention, gids)
+	if err != nil || len(old) == 0 {
+		return nil, nil, err
+	}
+	branches, err = c.Log.LockedBranches(ctx, tx, gidsOf(old)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, t := range old {
+		if c.canRemove(t, branches[t.GID]) {
+			removable = append(removable, t.GID)
+		}
+	}
+	return removable, branches, nil
+}
+
+func gidsOf(old []txlog.Old) []string {
+	gids := make([]string, len(old))
+	for i, t := range old {
+		gids[i] = t.GID
+	}
+	return gids
+}
+
+// canRemove reports whether this instance may remove a transaction. It may if the kinds of
+// all branches are registered here; otherwise an instance that knows them removes it. If it
+// is still there after twice the retention, there is no such instance, because the kind is
+// retired.
 func (c *Cleaner) canRemove(t txlog.Old, branches []txlog.Branch) bool {
 	for _, b := range branches {
 		if c.Registry.Knows(b.Kind) {

@@ -16,13 +16,13 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// Hosted removes, in every database of a participant, the barrier rows of transactions all
-// of whose branches there are final for longer than age, and what the branches keep of
-// them. The databases are db and those of the registered branches. It returns the number
-// of removed transactions, and the first failure of each database.
+// Hosted removes old transactions from every database of a participant: their barrier rows
+// and the data of their branches. A transaction is old in a database if all its branches
+// there have been final for longer than age. The databases are db and those of the
+// registered branches. It returns the number of removed transactions and the first failure.
 func Hosted(ctx context.Context, db *gorm.DB, registry *txn.Registry, calls *call.Caller, age time.Duration) (removed int, err error) {
-	for _, place := range placesOf(db, registry) {
-		n, failed := place.clean(ctx, calls, age)
+	for _, in := range databasesOf(db, registry) {
+		n, failed := in.clean(ctx, calls, age)
 		removed += n
 		if failed != nil && err == nil {
 			err = failed
@@ -31,40 +31,40 @@ func Hosted(ctx context.Context, db *gorm.DB, registry *txn.Registry, calls *cal
 	return removed, err
 }
 
-// place is a database with the kinds of branches that live there.
-type place struct {
+// database is a database with the kinds of its branches.
+type database struct {
 	db    *gorm.DB
 	pool  *sql.DB
 	kinds []*txn.Branch
 }
 
-func placesOf(db *gorm.DB, registry *txn.Registry) []place {
-	places := []place{{db: db, pool: registry.Pool()}}
+func databasesOf(db *gorm.DB, registry *txn.Registry) []database {
+	databases := []database{{db: db, pool: registry.Pool()}}
 	for _, b := range registry.Branches() {
 		if b.Remote != nil {
 			continue // a service cleans by itself
 		}
 		pool, err := local.Pool(b.Database) // it had one when it was registered
-		i := slices.IndexFunc(places, func(at place) bool { return at.pool == pool })
+		i := slices.IndexFunc(databases, func(other database) bool { return other.pool == pool })
 		if i < 0 || err != nil {
-			i = len(places)
-			places = append(places, place{db: b.Database, pool: pool})
+			i = len(databases)
+			databases = append(databases, database{db: b.Database, pool: pool})
 		}
-		places[i].kinds = append(places[i].kinds, b)
+		databases[i].kinds = append(databases[i].kinds, b)
 	}
-	return places
+	return databases
 }
 
-func (p place) clean(ctx context.Context, c *call.Caller, age time.Duration) (removed int, err error) {
+func (d database) clean(ctx context.Context, c *call.Caller, age time.Duration) (removed int, err error) {
 	var failed error
 	for after := (barrierrows.Cursor{}); ; {
 		var gids []string
-		gids, after, err = barrierrows.Old(ctx, p.db, after, age)
+		gids, after, err = barrierrows.Old(ctx, d.db, after, age)
 		if err != nil {
 			return removed, err
 		}
 		for batch := range slices.Chunk(gids, page) {
-			n, err := p.cleanBatch(ctx, c, batch, age)
+			n, err := d.cleanBatch(ctx, c, batch, age)
 			removed += n
 			if err != nil && failed == nil {
 				failed = err
@@ -79,10 +79,10 @@ func (p place) clean(ctx context.Context, c *call.Caller, age time.Duration) (re
 	}
 }
 
-// cleanBatch removes the transactions of a batch, but for those with a kind of branch
-// whose Clean fails.
-func (p place) cleanBatch(ctx context.Context, c *call.Caller, batch []string, age time.Duration) (removed int, err error) {
-	run := cleanRun{place: p, calls: c, age: age, failed: map[string]bool{}}
+// cleanBatch removes the transactions of a batch. If the Clean of a kind of branch fails,
+// the transactions with that kind stay.
+func (d database) cleanBatch(ctx context.Context, c *call.Caller, batch []string, age time.Duration) (removed int, err error) {
+	run := cleanRun{database: d, calls: c, age: age, failed: map[string]bool{}}
 	for {
 		n, again := run.remove(ctx, batch)
 		if again == nil || !errors.Is(again, call.ErrClean) || ctx.Err() != nil {
@@ -94,14 +94,14 @@ func (p place) cleanBatch(ctx context.Context, c *call.Caller, batch []string, a
 
 // cleanRun removes transactions of one database.
 type cleanRun struct {
-	place
+	database
 	calls  *call.Caller
 	age    time.Duration
 	failed map[string]bool // kinds whose Clean has failed
 }
 
-// remove removes the transactions of a batch that may go, by a look at their rows
-// that locks them. Old has looked without a lock, and perhaps at a replica.
+// remove removes those transactions of a batch that are still old. It reads their barrier
+// rows with a lock, because Old has read them without one, perhaps from a replica.
 func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err error) {
 	log, err := txlog.New(r.db)
 	if err != nil {
@@ -113,8 +113,8 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 		if err != nil {
 			return err
 		}
-		// After the lock: a transaction that uses one of these gids has either
-		// committed its row of the log, or waits, and finds no barrier row then.
+		// After the lock: a transaction that uses one of these gids has committed its row
+		// of the log, or it waits for the lock and finds no barrier row afterwards.
 		inUse, err := log.InUse(ctx, tx, gids)
 		if err != nil {
 			return err
@@ -127,15 +127,8 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 		if len(gids) == 0 {
 			return nil
 		}
-		for _, b := range r.kinds {
-			own := slices.DeleteFunc(slices.Clone(gids), func(gid string) bool { return !ofKind(kinds[gid], b.Kind) })
-			if len(own) == 0 {
-				continue
-			}
-			if err := r.calls.Clean(ctx, tx, b, own); err != nil {
-				r.failed[b.Kind] = true
-				return err
-			}
+		if err := r.cleanKinds(ctx, tx, gids, kinds); err != nil {
+			return err
 		}
 		removed = len(gids)
 		return barrierrows.RemoveOld(ctx, tx, gids, r.age)
@@ -146,8 +139,23 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 	return removed, nil
 }
 
-// ofKind says whether one of the rows of a transaction is of a kind. Rows from before
-// the barrier knew kinds may be of any.
+// cleanKinds calls the Clean of each kind of branch with its own transactions.
+func (r *cleanRun) cleanKinds(ctx context.Context, tx *gorm.DB, gids []string, kinds map[string][]string) error {
+	for _, b := range r.kinds {
+		own := slices.DeleteFunc(slices.Clone(gids), func(gid string) bool { return !ofKind(kinds[gid], b.Kind) })
+		if len(own) == 0 {
+			continue
+		}
+		if err := r.calls.Clean(ctx, tx, b, own); err != nil {
+			r.failed[b.Kind] = true
+			return err
+		}
+	}
+	return nil
+}
+
+// ofKind reports whether one of the rows of a transaction is of a kind. Rows of an early
+// version have no kind and may be of any.
 func ofKind(kinds []string, kind string) bool {
 	return slices.Contains(kinds, kind) || slices.Contains(kinds, "")
 }

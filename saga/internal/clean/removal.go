@@ -11,90 +11,77 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
-	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// removal is what there is to remove of finished transactions.
+// removal holds the rows of finished transactions that are to be removed.
 type removal struct {
-	gids      []string
-	branches  map[string][]txlog.Branch
-	here      remains
-	elsewhere []remains
+	gids   []string
+	own    rows // in the log's database
+	others []rows
 }
 
 func (r *removal) add(b *txn.Branch, gid string) {
 	if b.Resident {
-		r.here.add(b, gid)
+		r.own.add(b, gid)
 		return
 	}
-	i := slices.IndexFunc(r.elsewhere, func(other remains) bool { return other.db == b.Database })
+	i := slices.IndexFunc(r.others, func(other rows) bool { return other.db == b.Database })
 	if i < 0 {
-		i = len(r.elsewhere)
-		r.elsewhere = append(r.elsewhere, remains{db: b.Database, kinds: map[*txn.Branch][]string{}})
+		i = len(r.others)
+		r.others = append(r.others, rows{db: b.Database, kinds: map[*txn.Branch][]string{}})
 	}
-	r.elsewhere[i].add(b, gid)
+	r.others[i].add(b, gid)
 }
 
-// of returns the transactions that have a branch of a kind.
-func (r *removal) of(b *txn.Branch) (gids []string) {
-	for _, place := range append(r.elsewhere, r.here) {
-		gids = append(gids, place.kinds[b]...)
+// withKind returns the transactions that have a branch of a kind.
+func (r *removal) withKind(b *txn.Branch) (gids []string) {
+	for _, in := range append(r.others, r.own) {
+		gids = append(gids, in.kinds[b]...)
 	}
 	return gids
 }
 
-// everywhere removes. If a kind of branch failed, it is returned.
-func (r *removal) everywhere(ctx context.Context, c *Cleaner) (failed *txn.Branch, err error) {
-	for _, place := range r.elsewhere {
-		var young []string
-		err := local.Run(ctx, place.db, func(tx *gorm.DB) (err error) {
-			// The log has said that they are old, within the time of ctx. Rows of
-			// calls that are under way would be of a new transaction.
-			var old []string
-			if old, young, err = barrierrows.LockOld(ctx, tx, place.gids, 2*c.CallTimeout); err != nil {
-				return err
-			}
-			failed, err = place.only(old).remove(ctx, c.Calls, tx)
-			return err
-		})
+// run removes the rows: in the other databases first, then in the log's own. If the Clean
+// of a kind of branch fails, it returns that kind.
+func (r *removal) run(ctx context.Context, c *Cleaner) (failed *txn.Branch, err error) {
+	for _, other := range r.others {
+		recent, failed, err := other.removeOld(ctx, c)
 		if err != nil {
 			return failed, err
 		}
-		// As long as something of it is left there, the log names it.
-		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(young, gid) })
+		// The log names a transaction as long as it has rows in another database.
+		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(recent, gid) })
 	}
 	if len(r.gids) == 0 {
 		return nil, nil
 	}
-	return failed, local.Run(ctx, c.DB, func(tx *gorm.DB) error {
-		// Another instance may have removed one meanwhile, and the gid may be in
-		// use again.
+	err = local.Run(ctx, c.DB, func(tx *gorm.DB) error {
+		// Again with a lock: another instance may have removed a transaction meanwhile,
+		// and its gid may be in use again.
 		old, err := c.Log.LockOld(ctx, tx, c.Retention, r.gids)
 		if err != nil {
 			return err
 		}
-		gids := make([]string, len(old))
-		for i, t := range old {
-			gids[i] = t.GID
-		}
+		gids := gidsOf(old)
 		if err := c.Log.Remove(ctx, tx, gids); err != nil {
 			return err
 		}
-		failed, err = r.here.only(gids).remove(ctx, c.Calls, tx)
+		failed, err = r.own.only(gids).remove(ctx, c.Calls, tx)
 		return err
 	})
+	return failed, err
 }
 
-// remains are the rows of finished transactions in one database.
-type remains struct {
+// rows are the rows of finished transactions in one database.
+type rows struct {
 	db    *gorm.DB
 	gids  []string
 	kinds map[*txn.Branch][]string // the gids by kind of branch
 }
 
-// add notes that gid has a branch here; it is called gid by gid.
-func (r *remains) add(b *txn.Branch, gid string) {
+// add records that gid has a branch in this database. It is called gid by gid.
+func (r *rows) add(b *txn.Branch, gid string) {
 	r.gids = appendNew(r.gids, gid)
 	r.kinds[b] = appendNew(r.kinds[b], gid)
 }
@@ -106,9 +93,9 @@ func appendNew(gids []string, gid string) []string {
 	return append(gids, gid)
 }
 
-// only returns what remains of some of the transactions.
-func (r *remains) only(gids []string) *remains {
-	some := &remains{db: r.db, gids: gids, kinds: make(map[*txn.Branch][]string, len(r.kinds))}
+// only returns the rows of some of the transactions.
+func (r *rows) only(gids []string) *rows {
+	some := &rows{db: r.db, gids: gids, kinds: make(map[*txn.Branch][]string, len(r.kinds))}
 	for b, of := range r.kinds {
 		for _, gid := range of {
 			if slices.Contains(gids, gid) {
@@ -119,8 +106,25 @@ func (r *remains) only(gids []string) *remains {
 	return some
 }
 
-// remove removes. If a kind of branch failed, it is returned.
-func (r *remains) remove(ctx context.Context, calls *call.Caller, tx *gorm.DB) (failed *txn.Branch, err error) {
+// removeOld removes the rows in a database that is not the log's. It returns the
+// transactions whose barrier rows there are too recent.
+func (r *rows) removeOld(ctx context.Context, c *Cleaner) (recent []string, failed *txn.Branch, err error) {
+	err = local.Run(ctx, r.db, func(tx *gorm.DB) (err error) {
+		// By the log, all of them were old before ctx began. A recent barrier row belongs
+		// to a new transaction with the same gid.
+		var old []string
+		if old, recent, err = barrierrows.LockOld(ctx, tx, r.gids, 2*c.CallTimeout); err != nil {
+			return err
+		}
+		failed, err = r.only(old).remove(ctx, c.Calls, tx)
+		return err
+	})
+	return recent, failed, err
+}
+
+// remove removes the rows, in the local transaction tx. If the Clean of a kind of branch
+// fails, it returns that kind.
+func (r *rows) remove(ctx context.Context, calls *call.Caller, tx *gorm.DB) (failed *txn.Branch, err error) {
 	byKind := func(a, b *txn.Branch) int { return strings.Compare(a.Kind, b.Kind) }
 	for _, b := range slices.SortedFunc(maps.Keys(r.kinds), byKind) {
 		if b.Clean == nil {

@@ -18,26 +18,25 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// item is a member of a decide batch: a plan all of whose branches are resident
-// and quick. It needs one commit, which holds every Try, the decision, and every
-// Confirm that acts on nothing but the database. Plans with the same kinds of branches
-// share the commit.
+// item is a member of a decide batch: a plan that has only resident, quick branches. It
+// needs one commit, which holds every Try, the decision, and every Confirm that works only
+// in the database. Plans with the same kinds of branches share the commit.
 //
 // A failed member is decided again alone, so its error rests on committed data. There
-// are two exceptions: a rejection by a branch that judges many members at once, and a
+// are two exceptions: a rejection by a branch that tries many members at once, and a
 // batch of one.
 type item struct {
 	ctx  context.Context
 	e    *execution
 	done chan struct{}
 
-	// How it went, when done is closed.
-	err     error            // why it failed; a branchError if it was a Try
-	refused *txn.BranchError // the Try that failed; the log has it as the reason of the cancel
-	alone   bool             // it has to be decided in a local transaction of its own
+	// The result, when done is closed. If all three are zero, the plan is confirmed.
+	err       error            // nothing was written because of err; a BranchError if a Try failed
+	cancelled *txn.BranchError // the failed Try; the transaction is recorded as cancelled because of it
+	alone     bool             // it has to be decided alone
 }
 
-// decideInBatch decides a plan in a shared commit if it can, and alone otherwise.
+// decideInBatch decides a plan in a shared commit if possible, and alone otherwise.
 func (e *execution) decideInBatch(ctx context.Context) error {
 	d, t := e.d, e.txn
 	key, shared := d.Shared.Key(t.Steps)
@@ -51,10 +50,10 @@ func (e *execution) decideInBatch(ctx context.Context) error {
 	case m.alone:
 		return e.decideAlone(ctx)
 	case m.err != nil:
-		return e.refuse(ctx, m.err)
-	case m.refused != nil:
-		t.State, e.reason = saga.Cancelled, reason.Of(m.refused)
-		return m.refused.Err
+		return e.recordCancelled(ctx, m.err)
+	case m.cancelled != nil:
+		t.State, e.reason = saga.Cancelled, reason.Of(m.cancelled)
+		return m.cancelled.Err
 	}
 	t.State, t.Fresh = saga.Confirmed, true
 	for _, s := range t.Steps {
@@ -82,11 +81,11 @@ func sortByInput(batch []*item) {
 	})
 }
 
-// tryBatch writes a batch in one commit and tells its members the result. If some
+// tryBatch writes a batch in one commit and gives its members the result. If some
 // members fail, it writes the others again without them. Members whose callers have
 // gone are dropped first.
 func (d *Decider) tryBatch(batch []*item) {
-	if batch = present(batch); len(batch) == 0 {
+	if batch = dropGone(batch); len(batch) == 0 {
 		return
 	}
 	if len(batch) == 1 {
@@ -95,58 +94,58 @@ func (d *Decider) tryBatch(batch []*item) {
 	}
 	ctx, cancel := d.Life.DetachCall(d.Life.Context())
 	defer cancel()
-	refused, err := d.writeDecisions(ctx, batch)
+	cancelled, err := d.writeDecisions(ctx, batch)
 	var failure *batchFailure
 	switch {
 	case err == nil:
 		for _, m := range batch {
-			m.refused = refused[m]
+			m.cancelled = cancelled[m]
 			close(m.done)
 		}
-	case errors.Is(err, errGone):
+	case errors.Is(err, errCallerGone):
 		d.tryBatch(batch)
 	case errors.As(err, &failure):
-		before, rest := failure.without(batch)
+		before, rest := failure.split(batch)
 		d.tryBatch(before)
 		d.tryBatch(rest)
 	case errors.Is(err, txlog.ErrExists):
 		d.tryBatch(d.withoutUsed(batch))
 	default:
-		// Each member finds out alone whether it is at fault. If the COMMIT was made
-		// and not answered, each finds its own transaction in the log.
-		commitAlone(batch)
+		// Alone, each member gets its own error. If the COMMIT was made and not answered,
+		// each finds its own transaction in the log.
+		decideEachAlone(batch)
 	}
 }
 
 // writeDecisions writes a batch in one local transaction. It returns the members that
-// are recorded as cancelled, each with its first failing Try.
-func (d *Decider) writeDecisions(ctx context.Context, batch []*item) (refused map[*item]*txn.BranchError, err error) {
+// are recorded as cancelled, each with its first failed Try.
+func (d *Decider) writeDecisions(ctx context.Context, batch []*item) (cancelled map[*item]*txn.BranchError, err error) {
 	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
-		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, refused: map[*item]*txn.BranchError{}}
+		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: map[*item]*txn.BranchError{}}
 		if err := run.write(ctx); err != nil {
 			return err
 		}
-		refused = run.refused // of the last run
+		cancelled = run.cancelled // of the last run
 		return nil
 	})
-	return refused, err
+	return cancelled, err
 }
 
 // tryMember is tryBatch for a batch of one.
 func (d *Decider) tryMember(batch []*item) {
 	m := batch[0]
-	refused, err := d.writeDecisions(m.ctx, batch)
+	cancelled, err := d.writeDecisions(m.ctx, batch)
 	var failure *batchFailure
 	var failed *txn.BranchError
 	switch {
 	case err == nil:
-		m.refused = refused[m]
+		m.cancelled = cancelled[m]
 	case errors.Is(err, local.ErrCommitUnknown), errors.Is(err, barrierrows.ErrNotAll), errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
-		m.alone = true // which shows the cause
+		m.alone = true // its own run shows the cause
 	case errors.As(err, &failure) && failure.op == barrier.Confirm && errors.As(err, &failed):
-		m.e.txn.Steps[failed.Index].Early = failed.Err
+		m.e.txn.Steps[failed.Index].BatchError = failed.Err
 		m.alone = true
-	case errors.Is(err, errGone):
+	case errors.Is(err, errCallerGone):
 		m.err = local.Expired(m.ctx)
 	default:
 		m.err = err
@@ -154,20 +153,20 @@ func (d *Decider) tryMember(batch []*item) {
 	close(m.done)
 }
 
-// commitAlone tells members to be decided alone.
-func commitAlone(batch []*item) {
+// decideEachAlone lets each member be decided alone.
+func decideEachAlone(batch []*item) {
 	for _, m := range batch {
 		m.alone = true
 		close(m.done)
 	}
 }
 
-// errGone says that a caller has gone, and the batch is written without its member.
-var errGone = errors.New("a caller has gone")
+// errCallerGone says that the caller of a member has gone. The batch is written without it.
+var errCallerGone = errors.New("a caller has gone")
 
-// present returns the members whose callers are still there. It tells the others that
-// nothing was written.
-func present(batch []*item) []*item {
+// dropGone returns the members whose callers still wait. The others get the error of their
+// context; nothing was written for them.
+func dropGone(batch []*item) []*item {
 	kept := batch[:0]
 	for _, m := range batch {
 		if m.err = local.Expired(m.ctx); m.err != nil {
@@ -195,12 +194,12 @@ func (d *Decider) withoutUsed(batch []*item) (rest []*item) {
 		return err
 	})
 	if err != nil || len(inUse) == 0 {
-		commitAlone(batch)
+		decideEachAlone(batch)
 		return nil
 	}
 	for _, m := range batch {
 		if inUse[m.e.txn.GID] {
-			commitAlone([]*item{m})
+			decideEachAlone([]*item{m})
 		} else {
 			rest = append(rest, m)
 		}
@@ -210,23 +209,23 @@ func (d *Decider) withoutUsed(batch []*item) (rest []*item) {
 
 // batchFailure is the failure of some members, which have to be decided alone.
 type batchFailure struct {
-	op     barrier.Op
-	failed []*item
-	split  bool // the members after the failed one have not been called
-	err    error
+	op      barrier.Op
+	failed  []*item
+	stopped bool // the members after the failed one were not called
+	err     error
 }
 
-func (s *batchFailure) Error() string { return s.err.Error() }
-func (s *batchFailure) Unwrap() error { return s.err }
+func (f *batchFailure) Error() string { return f.err.Error() }
+func (f *batchFailure) Unwrap() error { return f.err }
 
-// without tells the failed members to be decided alone. It returns the others in two
-// batches: the members in before were called without a failure.
-func (s *batchFailure) without(batch []*item) (before, rest []*item) {
+// split lets the failed members be decided alone. It returns the others in two batches: if
+// the calls stopped at the failed member, those that were called before it come first.
+func (f *batchFailure) split(batch []*item) (before, rest []*item) {
 	for _, m := range batch {
 		switch {
-		case slices.Contains(s.failed, m):
-			commitAlone([]*item{m})
-			if s.split {
+		case slices.Contains(f.failed, m):
+			decideEachAlone([]*item{m})
+			if f.stopped {
 				before, rest = rest, nil
 			}
 		default:

@@ -77,8 +77,8 @@ func TestAConfirmThatFails(t *testing.T) {
 	failure := errors.New("on purpose")
 	w.Fail("confirm g/02", failure)
 	transaction, got := w.run("g", "a", "b")
-	if got.State != saga.Confirming || got.Cause != nil || transaction.Steps[1].Early == nil || !strings.Contains(transaction.Steps[1].Early.Error(), "on purpose") {
-		t.Errorf("%+v, %v", got, transaction.Steps[1].Early)
+	if got.State != saga.Confirming || got.Cause != nil || transaction.Steps[1].BatchError == nil || !strings.Contains(transaction.Steps[1].BatchError.Error(), "on purpose") {
+		t.Errorf("%+v, %v", got, transaction.Steps[1].BatchError)
 	}
 	w.expect("g", saga.Confirming, "01 tried, 02 tried", "")
 }

@@ -1,4 +1,5 @@
-// Package decide has the first phase of a transaction: its Trys and its decision.
+// Package decide runs the first phase of a transaction: its Trys and its decision, alone or
+// in a batch.
 package decide
 
 import (
@@ -44,28 +45,28 @@ func New(parts Parts) *Decider {
 	return d
 }
 
-// Decision is what the first phase came to.
+// Decision is the result of the first phase.
 type Decision struct {
 	saga.Outcome
-	Cause error // why it is cancelled; or, if the state is not decided, why that is not known
+	Cause error // why it is cancelled, or why the decision is not known
 	Taken bool  // another instance drives the transaction
 }
 
-// Decide runs the first phase of a plan: it tries the branches and decides. It returns an
-// error that wraps [txlog.ErrExists] as the Cause if the gid is in use.
+// Decide runs the first phase of a plan: it tries the branches and decides. If the gid is in
+// use, the Cause wraps [txlog.ErrExists].
 func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start) Decision {
 	e := &execution{d: d, txn: t, start: start}
 	cause := e.decide(ctx)
-	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.lost}
+	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.taken}
 }
 
-// TryAll tries steps in the local transaction tx.
+// TryAll tries steps in order, in the local transaction tx.
 func (d *Decider) TryAll(ctx context.Context, tx *gorm.DB, t *txn.Txn, steps []*txn.Step) error {
 	for i, s := range steps {
 		try := t.Call(s, barrier.Try)
 		verdict, err := barrier.Call(ctx, tx, call.Request(try))
 		if err == nil && verdict == barrier.Run {
-			err = d.Calls.InTransaction(ctx, tx, s.Branch, try)
+			err = d.Calls.CallWork(ctx, tx, s.Branch, try)
 		}
 		if err != nil {
 			return &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}
@@ -74,8 +75,8 @@ func (d *Decider) TryAll(ctx context.Context, tx *gorm.DB, t *txn.Txn, steps []*
 	return nil
 }
 
-// MakeCancelDue makes a transaction that is being cancelled due now. A Cancel may have
-// waited for a Try that has ended.
+// MakeCancelDue makes a transaction that is being cancelled due now, because a Try has ended
+// and its Cancel may have waited for that.
 func (d *Decider) MakeCancelDue(ctx context.Context, gid string) {
 	ctx, cancel := d.Life.DetachCall(ctx)
 	defer cancel()
@@ -84,7 +85,7 @@ func (d *Decider) MakeCancelDue(ctx context.Context, gid string) {
 	}
 }
 
-// Gather lets the next batch of a key, as [call.Shared.Key] has it, wait until it has n
+// Gather delays the next batch of a key, as [call.Shared.Key] returns it, until it has n
 // members. Tests use it.
 func (d *Decider) Gather(key string, n int) { d.batches.Gather(key, n) }
 

@@ -3,7 +3,6 @@ package decide
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"gorm.io/gorm"
 
@@ -15,211 +14,118 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// execution is the first phase of Execute.
+// execution is the first phase of one plan.
 type execution struct {
 	d      *Decider
 	txn    *txn.Txn
 	start  txlog.Start
-	reason reason.Reason // why it is cancelled, once it is
-	lost   bool          // somebody else has taken the transaction over
+	reason reason.Reason // why it is cancelled
+	taken  bool          // another instance has taken the transaction over
 
-	untouched []*txn.Step // their Trys were not called, or were rolled back: there is nothing to cancel
+	notTried []*txn.Step // their Trys were not called, or were rolled back: they need no Cancel
 }
 
-// outcome is what is known of the transaction.
+// outcome returns what is known of the transaction.
 func (e *execution) outcome() saga.Outcome {
 	return saga.Outcome{GID: e.txn.GID, State: e.txn.State, Reason: e.reason.Text, Code: e.reason.Code, BranchID: e.reason.BranchID}
 }
 
-// take takes over what the log says of the transaction.
-func (e *execution) take(r txlog.Record) {
+// adopt sets the state and the reason from the log.
+func (e *execution) adopt(r txlog.Record) {
 	e.txn.State, e.reason = saga.State(r.State), reason.Reason{Text: r.Reason, Code: r.Code, BranchID: r.BranchID}
 }
 
-// decide brings the transaction to its decision: afterwards its state is
-// decided, or the error says why it is not. After a decision to cancel, the
-// error is the cause.
+// decide runs the first phase. Afterwards the state is decided, or the error says why it is
+// not. After a decision to cancel, the error is the cause.
 func (e *execution) decide(ctx context.Context) error {
-	// It counts from a moment before the database begins to count.
+	// The time begins here before it begins in the database.
 	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, txn.ErrDeadline)
 	defer cancel()
-	runs := runsOf(e.txn.Steps)
-	if len(runs) == 1 && runs[0].fused {
+	groups := groupsOf(e.txn.Steps)
+	if len(groups) == 1 && groups[0].inLog {
 		return e.decideInBatch(trying)
 	}
-	var first []*txn.Step // in the commit that begins the transaction
-	if runs[0].fused {
-		first, runs = runs[0].steps, runs[1:]
+	return e.decideInSteps(ctx, trying, groups)
+}
+
+// decideInSteps decides a plan that has a branch outside the log's database. The first
+// resident Trys are in the commit that begins the transaction, the last ones in the commit
+// with the decision. The context trying ends at the deadline.
+func (e *execution) decideInSteps(ctx, trying context.Context, groups []stepGroup) error {
+	var first, last []*txn.Step
+	if groups[0].inLog {
+		first, groups = groups[0].steps, groups[1:]
 	}
 	if err := e.begin(trying, first); err != nil {
 		return err
 	}
-	var last []*txn.Step // in the commit with the decision
-	if n := len(runs) - 1; runs[n].fused {
-		last, runs = runs[n].steps, runs[:n]
+	if n := len(groups) - 1; groups[n].inLog {
+		last, groups = groups[n].steps, groups[:n]
 	}
-	e.untouched = e.txn.Steps[len(first):]
-	for _, run := range runs {
-		if s, err := e.tryRun(trying, run); err != nil {
+	e.notTried = e.txn.Steps[len(first):]
+	for _, group := range groups {
+		if s, err := e.tryGroup(trying, group); err != nil {
 			return e.cancel(ctx, s, txn.CauseOf(trying, err))
 		}
 	}
-	e.untouched = nil
+	e.notTried = nil
 	err := e.confirm(trying, last)
 	if err == nil || e.txn.State.Decided() {
 		return err
 	}
 	var failed *txn.BranchError
 	if errors.As(err, &failed) {
-		e.untouched = last
+		e.notTried = last
 		return e.cancel(ctx, last[failed.Index], txn.CauseOf(trying, failed.Err))
 	}
 	return e.cancel(ctx, nil, txn.CauseOf(trying, err))
 }
 
-// stepRun are steps that follow each other in a plan and are tried the same way.
-type stepRun struct {
+// stepGroup holds steps that follow each other in a plan and are tried the same way.
+type stepGroup struct {
 	steps []*txn.Step
-	fused bool // in a local transaction with the log
+	inLog bool // in a local transaction with the log
 }
 
-// runsOf separates the steps of a plan where the way of their Trys changes.
-func runsOf(steps []*txn.Step) (all []stepRun) {
+// groupsOf splits the steps of a plan where the way of their Trys changes.
+func groupsOf(steps []*txn.Step) (all []stepGroup) {
 	for _, s := range steps {
-		fused := s.Branch.TriesInLog()
-		if n := len(all); n == 0 || all[n-1].fused != fused {
-			all = append(all, stepRun{fused: fused})
+		inLog := s.Branch.TriesInLog()
+		if n := len(all); n == 0 || all[n-1].inLog != inLog {
+			all = append(all, stepGroup{inLog: inLog})
 		}
-		run := &all[len(all)-1]
-		run.steps = append(run.steps, s)
+		group := &all[len(all)-1]
+		group.steps = append(group.steps, s)
 	}
 	return all
 }
 
-// tryRun tries steps before the decision, and returns the one that failed.
-func (e *execution) tryRun(ctx context.Context, run stepRun) (*txn.Step, error) {
-	if !run.fused {
-		for _, s := range run.steps {
-			e.untouched = e.untouched[1:]
-			if err := e.d.Calls.Apart(ctx, s.Branch, e.txn.Call(s, barrier.Try)); err != nil {
-				return s, err
-			}
-		}
-		return nil, nil
+// tryGroup tries steps before the decision. It returns the step that failed.
+func (e *execution) tryGroup(ctx context.Context, group stepGroup) (*txn.Step, error) {
+	if group.inLog {
+		return e.tryInLog(ctx, group.steps)
 	}
-	for look := 1; ; look++ {
-		err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error { return e.d.TryAll(ctx, tx, e.txn, run.steps) })
-		if errors.Is(err, local.ErrCommitUnknown) && look < txn.MaxLooks {
-			continue // the barrier knows whether it was made
+	for _, s := range group.steps {
+		e.notTried = e.notTried[1:]
+		if err := e.d.Calls.CallAlone(ctx, s.Branch, e.txn.Call(s, barrier.Try)); err != nil {
+			return s, err
+		}
+	}
+	return nil, nil
+}
+
+// tryInLog tries steps in one local transaction. If one fails, all are rolled back.
+func (e *execution) tryInLog(ctx context.Context, steps []*txn.Step) (*txn.Step, error) {
+	for run := 1; ; run++ {
+		err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error { return e.d.TryAll(ctx, tx, e.txn, steps) })
+		if errors.Is(err, local.ErrCommitUnknown) && run < txn.MaxRuns {
+			continue // if the Trys were committed, the barrier turns them away
 		}
 		var failed *txn.BranchError
-		if errors.As(err, &failed) { // all of the run was rolled back
-			return run.steps[failed.Index], failed.Err
+		if errors.As(err, &failed) {
+			return steps[failed.Index], failed.Err
 		}
-		e.untouched = e.untouched[len(run.steps):]
+		e.notTried = e.notTried[len(steps):]
 		return nil, err
 	}
-}
-
-// decideAlone writes the transaction as decided, and tries every branch, in a
-// local transaction of its own. Whether it was committed is certain in the end:
-// the gid's row is written again if need be, and waits for an unanswered
-// COMMIT.
-func (e *execution) decideAlone(ctx context.Context) error {
-	d, t := e.d, e.txn
-	start := e.start
-	start.State, start.DecidedBy, start.Due = txlog.Confirming, txlog.ByCaller, d.Lease
-	err := e.insert(ctx, start, func(tx *gorm.DB) error { return d.TryAll(ctx, tx, t, t.Steps) })
-	if err == nil {
-		return nil
-	}
-	return e.refuse(ctx, err)
-}
-
-// refuse writes the transaction as cancelled because of err: of a Try, or of a
-// COMMIT that the database has refused. Everything was rolled back, nothing was
-// reserved, and what is left to write is that, and why. Other errors are
-// returned as they are.
-func (e *execution) refuse(ctx context.Context, err error) error {
-	start := e.start
-	var failed *txn.BranchError
-	switch {
-	case errors.As(err, &failed):
-		err = txn.CauseOf(ctx, failed.Err)
-		e.reason = reason.Of(&txn.BranchError{ID: failed.ID, Kind: failed.Kind, Err: err})
-	case errors.Is(err, local.ErrCommitRefused):
-		e.reason = reason.Of(err)
-	default:
-		return err
-	}
-	start.Reason, start.Code, start.BranchID = e.reason.Text, e.reason.Code, e.reason.BranchID
-	start.State, start.DecidedBy = txlog.Cancelled, txlog.ByCaller
-	recording, cancel := e.d.Life.DetachCall(ctx)
-	defer cancel()
-	if e := e.insert(recording, start, e.detail(recording, failed)); e != nil {
-		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", err, e)
-	}
-	return err
-}
-
-// begin writes the transaction as undecided, before any branch that lives
-// elsewhere is called, and tries the first steps in the same local transaction. If
-// one of these fails, nothing was begun, and it is written as cancelled.
-func (e *execution) begin(ctx context.Context, first []*txn.Step) error {
-	d := e.d
-	start := e.start
-	start.State, start.Due = txlog.Trying, min(d.Lease, start.Deadline)
-	err := e.insert(ctx, start, func(tx *gorm.DB) error { return d.TryAll(ctx, tx, e.txn, first) })
-	if err == nil {
-		return nil
-	}
-	return e.refuse(ctx, err)
-}
-
-// insert writes the row of the transaction, and does more in the same local
-// transaction, until it is certain how that went, and takes over its state. An
-// unanswered COMMIT makes it run again: that waits for the COMMIT, and finds the
-// row if it was written. ErrExists is of somebody else's.
-func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx *gorm.DB) error) error {
-	d, unanswered := e.d, false
-	for look := 1; ; look++ {
-		err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
-			if err := d.Log.Insert(ctx, tx, start); err != nil || more == nil {
-				return err
-			}
-			return more(tx)
-		})
-		switch {
-		case err == nil:
-			e.txn.State = saga.State(start.State)
-			return nil
-		case errors.Is(err, local.ErrCommitUnknown) && look < txn.MaxLooks:
-			unanswered = true
-			continue
-		case errors.Is(err, txlog.ErrExists) && unanswered:
-			record, getErr := d.Reader.Locked(ctx, start.GID)
-			if getErr == nil && e.isOurs(record) {
-				e.take(record)
-				return nil
-			}
-			return errors.Join(err, getErr)
-		}
-		return err
-	}
-}
-
-// isOurs recognises the row that this execution has written: nobody else in
-// this instance writes the gid while its entry lasts.
-func (e *execution) isOurs(r txlog.Record) bool {
-	return r.Owner == e.d.Instance && r.Digest == e.start.Digest && r.Epoch == e.txn.Epoch
-}
-
-// detail writes down the failed Try of a transaction that was not begun, if the reason
-// does not say all of it; nil if there is nothing to write.
-func (e *execution) detail(ctx context.Context, failed *txn.BranchError) func(tx *gorm.DB) error {
-	if failed == nil || failed.Error() == e.reason.Text {
-		return nil
-	}
-	failure := reason.FailedTry(failed, e.d.Instance)
-	return func(tx *gorm.DB) error { return e.d.Log.Attempted(ctx, tx, e.txn.GID, failure) }
 }

@@ -15,44 +15,33 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// confirm tries the branches in the orchestrator's own database and decides,
-// in one local transaction. Without an error the state is decided, though it
-// may be to cancel, by somebody else.
-func (e *execution) confirm(ctx context.Context, fused []*txn.Step) error {
+// confirm tries the last resident branches and decides to confirm, in one local transaction.
+// Without an error the state is decided, but somebody else may have decided to cancel.
+func (e *execution) confirm(ctx context.Context, last []*txn.Step) error {
 	d, t := e.d, e.txn
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Confirming, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease}
 	return e.settle(ctx, saga.Confirming, func(tx *gorm.DB) error {
-		if err := d.TryAll(ctx, tx, t, fused); err != nil {
+		if err := d.TryAll(ctx, tx, t, last); err != nil {
 			return err
 		}
 		return d.Log.Decide(ctx, tx, decision)
 	})
 }
 
-// cancel decides to cancel because of cause, which came from the step s, if it
-// came from one.
-func (e *execution) cancel(ctx context.Context, s *txn.Step, cause error) error {
+// cancel decides to cancel because of cause. If the Try of a step is the cause, that is
+// failed; otherwise failed is nil.
+func (e *execution) cancel(ctx context.Context, failed *txn.Step, cause error) error {
 	d, t := e.d, e.txn
-	// The caller may be gone; the decision is made all the same.
+	// The decision is made even if the caller is gone.
 	deciding, stop := d.Life.DetachCall(ctx)
 	defer stop()
 	why := cause
 	var failures []txlog.Failure
-	var refused []string
-	if s != nil {
-		failed := &txn.BranchError{ID: s.ID, Kind: s.Kind, Err: cause}
-		why, failures = failed, []txlog.Failure{reason.FailedTry(failed, d.Instance)}
-		if errors.Is(cause, barrier.ErrConflict) {
-			// The row there is another transaction's: this one has reserved
-			// nothing, and its Cancel would be a conflict too.
-			s.Done, refused = true, []string{s.ID}
-		}
+	if failed != nil {
+		branch := &txn.BranchError{ID: failed.ID, Kind: failed.Kind, Err: cause}
+		why, failures = branch, []txlog.Failure{reason.FailedTry(branch, d.Instance)}
 	}
-	for _, s := range e.untouched {
-		if !s.Done {
-			s.Done, refused = true, append(refused, s.ID)
-		}
-	}
+	done := e.markWithoutCancel(failed, cause)
 	e.reason = reason.Of(why)
 	if ctx.Err() != nil && e.reason.Code == saga.CodeFailed {
 		e.reason.Code = saga.CodeGone
@@ -63,7 +52,7 @@ func (e *execution) cancel(ctx context.Context, s *txn.Step, cause error) error 
 		if err := d.Log.Decide(deciding, tx, decision); err != nil {
 			return err
 		}
-		if err := d.Log.Done(deciding, tx, t.GID, refused...); err != nil {
+		if err := d.Log.Done(deciding, tx, t.GID, done...); err != nil {
 			return err
 		}
 		return d.Log.Fail(deciding, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: d.Lease}, failures)
@@ -71,18 +60,33 @@ func (e *execution) cancel(ctx context.Context, s *txn.Step, cause error) error 
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; and the decision to cancel could not be written, so it will be made at the deadline: %w", cause, err)
-	case e.lost || t.State == saga.Confirming:
+	case e.taken || t.State == saga.Confirming:
 		return nil
 	default:
 		return cause
 	}
 }
 
-// settle runs write, which makes the decision for state, until it is certain
-// how the transaction is decided: so, or otherwise by somebody else.
+// markWithoutCancel marks the steps as done that have reserved nothing, so that no Cancel is
+// called. It returns their ids.
+func (e *execution) markWithoutCancel(failed *txn.Step, cause error) (ids []string) {
+	if failed != nil && errors.Is(cause, barrier.ErrConflict) {
+		// The barrier row is of another transaction. A Cancel would be a conflict too.
+		failed.Done, ids = true, []string{failed.ID}
+	}
+	for _, s := range e.notTried {
+		if !s.Done {
+			s.Done, ids = true, append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+// settle runs write, which makes the decision for state, until the decision is certain. It
+// may be a different one, which somebody else has made.
 func (e *execution) settle(ctx context.Context, state saga.State, write func(tx *gorm.DB) error) error {
 	d, t := e.d, e.txn
-	for look := 1; ; look++ {
+	for run := 1; ; run++ {
 		err := local.Run(ctx, d.DB, write)
 		if err == nil {
 			t.State = state
@@ -96,27 +100,26 @@ func (e *execution) settle(ctx context.Context, state saga.State, write func(tx 
 		case readErr != nil:
 			return fmt.Errorf("%w; and reading it back failed: %w", err, readErr)
 		case record.Epoch != t.Epoch:
-			return e.yield(ctx)
+			return e.awaitTaken(ctx)
 		case saga.State(record.State).Decided():
-			e.take(record)
+			e.adopt(record)
 			return nil
 		case record.Expired && state == saga.Confirming:
 			return txn.ErrDeadline
-		case look == txn.MaxLooks:
+		case run == txn.MaxRuns:
 			return err
 		}
 	}
 }
 
-// yield leaves the transaction to whoever has taken it over, and learns how it
-// is decided there.
-func (e *execution) yield(ctx context.Context) error {
+// awaitTaken waits for the decision of the instance that has taken the transaction over.
+func (e *execution) awaitTaken(ctx context.Context) error {
 	record, err := e.d.Reader.AwaitDecision(ctx, e.txn.GID)
 	if err != nil {
 		return err
 	}
-	e.lost = true
-	e.take(record)
+	e.taken = true
+	e.adopt(record)
 	e.d.MakeCancelDue(ctx, e.txn.GID)
 	return nil
 }

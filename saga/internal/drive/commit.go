@@ -16,19 +16,19 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// readyStep is a step that shares a commit, and whose effect, if any, succeeded.
+// readyStep is a step that is ready for a commit with the log: its effect, if there is one,
+// has succeeded.
 type readyStep struct {
 	*txn.Step
-	call saga.Call
-	due  bool // the barrier said that the call was due, so that the effect ran
-	look call.Look
+	call   saga.Call
+	effect call.EffectResult // Due is set if there is no effect
 }
 
-// runInLog calls the branches in the orchestrator's own database in one local
-// transaction, with the end of the transaction if these are all. One that fails
-// there is left out of the next try, so that it holds up no other.
+// runInLog calls the branches in the engine's own database in one local transaction. If
+// these are all branches, it ends the transaction in the same commit. A branch that fails is
+// left out, and the others are written again without it.
 func (r *round) runInLog(ctx context.Context, steps []*txn.Step, all bool) error {
-	ready := r.makeEffects(ctx, steps)
+	ready := r.runEffects(ctx, steps)
 	for len(ready) > 0 {
 		var err error
 		if all && len(ready) == len(steps) {
@@ -39,12 +39,12 @@ func (r *round) runInLog(ctx context.Context, steps []*txn.Step, all bool) error
 		var failed *txn.BranchError
 		switch {
 		case local.Aborted(err):
-			return r.runAlone(ctx, ready)
+			return r.commitEachAlone(ctx, ready)
 		case errors.As(err, &failed):
-			r.failed(ready[failed.Index].Step, failed.Err)
+			r.noteFailure(ready[failed.Index].Step, failed.Err)
 			ready = slices.Delete(ready, failed.Index, failed.Index+1)
 		case errors.Is(err, local.ErrCommitRefused):
-			return r.runAlone(ctx, ready)
+			return r.commitEachAlone(ctx, ready)
 		default:
 			return err
 		}
@@ -52,17 +52,17 @@ func (r *round) runInLog(ctx context.Context, steps []*txn.Step, all bool) error
 	return nil
 }
 
-// runAlone gives each step a commit of its own, after the database has refused
-// the shared one without saying whose fault that was.
-func (r *round) runAlone(ctx context.Context, ready []readyStep) error {
+// commitEachAlone commits each step alone. The database has refused their shared commit,
+// and the refusal does not name the branch at fault.
+func (r *round) commitEachAlone(ctx context.Context, ready []readyStep) error {
 	for _, one := range ready {
 		err := r.commit(ctx, []readyStep{one}, false)
 		var failed *txn.BranchError
 		switch {
 		case errors.As(err, &failed):
-			r.failed(one.Step, failed.Err)
+			r.noteFailure(one.Step, failed.Err)
 		case errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
-			r.failed(one.Step, err)
+			r.noteFailure(one.Step, err)
 		case err != nil:
 			return err
 		}
@@ -70,27 +70,27 @@ func (r *round) runAlone(ctx context.Context, ready []readyStep) error {
 	return nil
 }
 
-// makeEffects makes the effects in parallel and returns the steps that are
-// ready for their commit.
-func (r *round) makeEffects(ctx context.Context, steps []*txn.Step) []readyStep {
+// runEffects makes the effects in parallel. It returns the steps that are ready for their
+// commit.
+func (r *round) runEffects(ctx context.Context, steps []*txn.Step) []readyStep {
 	all, failures := make([]readyStep, len(steps)), make([]error, len(steps))
-	var acts []func()
+	var effects []func()
 	for i, s := range steps {
 		all[i] = readyStep{Step: s, call: r.txn.Call(s, r.op)}
 		if s.Branch.Effects[r.op] == nil {
-			all[i].due = true
+			all[i].effect.Due = true
 			continue
 		}
-		acts = append(acts, func() {
-			all[i].look, failures[i] = r.d.actFresh(ctx, s.Branch, all[i].call, r.txn.Fresh)
-			all[i].due, all[i].call.Receipt = all[i].look.Due, all[i].look.Receipt
+		effects = append(effects, func() {
+			all[i].effect, failures[i] = r.d.runEffect(ctx, s.Branch, all[i].call, r.txn.Fresh)
+			all[i].call.Receipt = all[i].effect.Receipt
 		})
 	}
-	inParallel(acts)
+	inParallel(effects)
 	var ready []readyStep
 	for i, one := range all {
 		if failures[i] != nil {
-			r.failed(one.Step, failures[i])
+			r.noteFailure(one.Step, failures[i])
 		} else {
 			ready = append(ready, one)
 		}
@@ -98,7 +98,7 @@ func (r *round) makeEffects(ctx context.Context, steps []*txn.Step) []readyStep 
 	return ready
 }
 
-// inParallel calls the last function itself, and the others meanwhile.
+// inParallel runs the last function in its own goroutine, and each other in a new one.
 func inParallel(calls []func()) {
 	var others sync.WaitGroup
 	for i, call := range calls {
@@ -111,9 +111,9 @@ func inParallel(calls []func()) {
 	others.Wait()
 }
 
-// commit calls steps in one local transaction, and ends the transaction in it,
-// or marks them done. An unanswered COMMIT is made again; the barrier then
-// turns the calls away as duplicates.
+// commit calls steps in one local transaction, and ends the transaction in it or marks the
+// steps as done. If the COMMIT is not answered, it runs again; the barrier then turns the
+// calls away as duplicates.
 func (r *round) commit(ctx context.Context, steps []readyStep, end bool) error {
 	d, t := r.d, r.txn
 	write := func(tx *gorm.DB) error {
@@ -130,7 +130,7 @@ func (r *round) commit(ctx context.Context, steps []readyStep, end bool) error {
 		return d.Log.Done(ctx, tx, t.GID, ids...)
 	}
 	err := local.Run(ctx, d.DB, write)
-	for look := 1; look < txn.MaxLooks && errors.Is(err, local.ErrCommitUnknown); look++ {
+	for run := 1; run < txn.MaxRuns && errors.Is(err, local.ErrCommitUnknown); run++ {
 		err = local.Run(ctx, d.DB, write)
 	}
 	if err != nil {
@@ -140,10 +140,10 @@ func (r *round) commit(ctx context.Context, steps []readyStep, end bool) error {
 	return nil
 }
 
-// committed notes that steps are done, and whether that was the end.
+// committed notes that steps are done, and whether the transaction has ended.
 func (r *round) committed(steps []readyStep, end bool) {
 	for _, one := range steps {
-		r.done(one.Step, true)
+		r.noteDone(one.Step, true)
 	}
 	r.finished = end
 }
@@ -153,39 +153,45 @@ func (r *round) callInTransaction(ctx context.Context, tx *gorm.DB, one readySte
 	switch {
 	case err != nil || verdict != barrier.Run:
 		return err
-	case !one.due:
+	case !one.effect.Due:
 		return call.ErrRaced
 	}
-	if one.look.By != "" {
-		if err := r.d.Calls.NoteExternal(ctx, tx, one.call, one.look); err != nil {
+	if one.effect.Mark != "" {
+		if err := r.d.Calls.NoteEffect(ctx, tx, one.call, one.effect); err != nil {
 			return err
 		}
 	}
-	return r.d.Calls.InTransaction(ctx, tx, one.Branch, one.call)
+	return r.d.Calls.CallWork(ctx, tx, one.Branch, one.call)
 }
 
-// finishInBatch calls the last branches, which are ready, and ends the transaction. It
-// does so in a shared commit if it can, and alone otherwise.
+// finishInBatch calls the last branches and ends the transaction: in a shared commit if
+// possible, and alone otherwise.
 func (r *round) finishInBatch(ctx context.Context, ready []readyStep) error {
-	steps := stepsReady(ready)
-	key, shared := r.d.Shared.Key(steps)
+	key, shared := r.finishKey(ready)
+	if !shared {
+		return r.commit(ctx, ready, true)
+	}
+	m := &finishItem{ctx: ctx, round: r, ready: ready, done: make(chan struct{})}
+	r.d.finishes.Add(key, m)
+	<-m.done
+	if errors.Is(m.err, errCommitAlone) {
+		return r.commit(ctx, ready, true)
+	}
+	return m.err
+}
+
+// finishKey returns the key of the finish batch. It returns false if the transaction has to
+// commit alone.
+func (r *round) finishKey(ready []readyStep) (key string, shared bool) {
+	key, shared = r.d.Shared.Key(stepsOf(ready))
 	again := ""
 	for _, one := range ready {
-		// A branch that failed before might fail the batch, unless its effect
-		// had failed, which has succeeded now. Those share commits with each other.
-		shared = shared && one.due && one.look.By == "" && (one.Failed == 0 || r.d.bulky(one.Branch, r.op))
+		// A branch that has failed could fail the batch. If its batched effect had failed,
+		// that has succeeded now, and such transactions share commits with each other.
+		shared = shared && one.effect.Due && one.effect.Mark == "" && (one.Failed == 0 || r.d.batchesEffects(one.Branch, r.op))
 		if one.Failed > 0 {
 			again = "again "
 		}
 	}
-	if !shared || r.op != barrier.Confirm {
-		return r.commit(ctx, ready, true)
-	}
-	a := &finishItem{ctx: ctx, round: r, ready: ready, done: make(chan struct{})}
-	r.d.finishes.Add(fmt.Sprint(again, r.txn.Epoch, " ", key), a)
-	<-a.done
-	if errors.Is(a.err, errApart) {
-		return r.commit(ctx, ready, true)
-	}
-	return a.err
+	return fmt.Sprint(again, r.txn.Epoch, " ", key), shared && r.op == barrier.Confirm
 }

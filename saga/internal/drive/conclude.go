@@ -3,7 +3,6 @@ package drive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -18,7 +17,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// conclude writes what the round came to: the end, or the failures.
+// conclude writes the result of the round: the end, or the failures.
 func (r *round) conclude(ctx context.Context) error {
 	d, t := r.d, r.txn
 	due, waiting := r.pending()
@@ -30,40 +29,46 @@ func (r *round) conclude(ctx context.Context) error {
 		r.finished = err == nil
 		return err
 	}
-	var failures []txlog.Failure
-	next := d.MaxBackoff
+	failures, next := r.recordFailures(ctx, due)
+	if len(failures) == 0 && len(waiting) == 0 {
+		return nil // it is due again when the lease ends
+	}
+	for _, s := range waiting {
+		next = min(next, s.Wait)
+	}
+	return r.writeRetry(ctx, failures, next, slices.Concat(due, waiting))
+}
+
+// recordFailures counts and logs the failed calls of the round. It returns them as the log
+// keeps them, and when the first of them is due again.
+func (r *round) recordFailures(ctx context.Context, due []*txn.Step) (failures []txlog.Failure, next time.Duration) {
+	next = r.d.MaxBackoff
 	for _, s := range due {
 		cause := r.failures[s]
 		if cause == nil {
-			// The commit that it shared has failed for a reason of the log's.
-			continue
+			continue // the commit that it shared failed because of the log
 		}
 		s.Failed++
-		pause := d.backoff(ctx, s.Failed)
+		pause := r.d.backoff(ctx, s.Failed)
 		next = min(next, pause)
 		code := ""
 		if errors.Is(cause, barrier.ErrConflict) {
 			code = saga.CodeConflict
 		}
 		failures = append(failures, txlog.Failure{BranchID: s.ID, Operation: string(r.op), Attempt: s.Failed,
-			Error: reason.ClipError(cause.Error()), Code: code, Instance: d.Instance, Next: pause})
-		d.Logger.Warn("saga: a branch call failed and will be repeated", slog.String("gid", t.GID),
+			Error: reason.ClipError(cause.Error()), Code: code, Instance: r.d.Instance, Next: pause})
+		r.d.Logger.Warn("saga: a branch call failed and will be repeated", slog.String("gid", r.txn.GID),
 			slog.String("branch", s.ID), slog.String("kind", s.Kind), slog.String("operation", string(r.op)),
 			slog.Int("attempt", s.Failed), slog.Duration("next", pause), slog.Any("error", cause))
 	}
-	if len(failures) == 0 && len(waiting) == 0 {
-		return nil // due again when the lease is
-	}
-	for _, s := range waiting {
-		next = min(next, s.Wait)
-	}
-	var unmarked []string
-	for _, s := range t.Steps {
-		if marked, done := r.marked[s]; done && !marked {
-			unmarked = append(unmarked, s.ID)
-		}
-	}
-	attention := r.attention()
+	return failures, next
+}
+
+// writeRetry writes the done branches, the failures, and when the transaction is due again
+// because of the pending branches.
+func (r *round) writeRetry(ctx context.Context, failures []txlog.Failure, next time.Duration, pending []*txn.Step) error {
+	d, t := r.d, r.txn
+	unmarked, attention := r.unmarked(), r.attention()
 	err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
 		if err := d.Log.Done(ctx, tx, t.GID, unmarked...); err != nil {
 			return err
@@ -74,7 +79,7 @@ func (r *round) conclude(ctx context.Context) error {
 		return err
 	}
 	t.Next = next
-	for _, s := range slices.Concat(due, waiting) {
+	for _, s := range pending {
 		if s.Branch != nil && !d.Paused.Has(s.Kind) {
 			s.Branch.Breaker.Postpone(t.GID)
 		}
@@ -86,45 +91,13 @@ func (r *round) conclude(ctx context.Context) error {
 	return nil
 }
 
-// attention returns why a round raises its transaction to attention; empty if
-// it does not, or if that was done before. A conflict counts more than what was
-// there.
-func (r *round) attention() string {
-	d, t := r.d, r.txn
-	for _, s := range t.Steps {
-		if cause := r.failures[s]; errors.Is(cause, barrier.ErrConflict) {
-			why := reason.Clip(fmt.Sprintf("conflict: branch %s, %s: %v", s.ID, s.Kind, cause))
-			if why == t.Attention {
-				return ""
-			}
-			return why
+// unmarked returns the branches that this round has ended and that the log does not show
+// as done yet.
+func (r *round) unmarked() (ids []string) {
+	for _, s := range r.txn.Steps {
+		if marked, done := r.marked[s]; done && !marked {
+			ids = append(ids, s.ID)
 		}
 	}
-	if t.Attention != "" {
-		return ""
-	}
-	for _, s := range t.Steps {
-		if cause := r.failures[s]; cause != nil && s.Failed >= d.AttentionAttempts {
-			return reason.Clip(fmt.Sprintf("attempts: branch %s, %s, has failed %d times, the last time with: %v", s.ID, s.Kind, s.Failed, cause))
-		}
-	}
-	if age := time.Since(t.Decided); age >= d.AttentionAge {
-		for _, s := range t.Steps {
-			if !s.Done {
-				return reason.Clip(fmt.Sprintf("age: decided %s ago, and branch %s, %s, is not done: %s", age.Round(time.Second), s.ID, s.Kind, r.whyNotDone(s)))
-			}
-		}
-	}
-	return ""
-}
-
-func (r *round) whyNotDone(s *txn.Step) string {
-	switch cause := r.failures[s]; {
-	case cause != nil:
-		return cause.Error()
-	case s.Held != "":
-		return s.Held
-	default:
-		return "it waits for its next attempt"
-	}
+	return ids
 }

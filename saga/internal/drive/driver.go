@@ -1,5 +1,5 @@
-// Package drive has the second phase of a transaction: the Confirms or Cancels of its
-// branches, until all have succeeded.
+// Package drive runs the second phase of a transaction: it calls the Confirms or Cancels of
+// the branches, until all have succeeded. One pass over the branches is a round.
 package drive
 
 import (
@@ -44,8 +44,8 @@ type Parts struct {
 	AttentionAttempts      int
 	AttentionAge           time.Duration
 
-	Wake  func(after time.Duration) // asks recovery to look for due transactions
-	Alarm func(*txn.Txn)            // tells that a transaction was raised to attention
+	Wake  func(after time.Duration) // asks recovery for a poll
+	Alarm func(*txn.Txn)            // is called when a transaction was raised to attention
 }
 
 // Driver drives decided transactions. It is safe for concurrent use.
@@ -59,12 +59,12 @@ type Driver struct {
 func New(parts Parts) *Driver {
 	d := &Driver{Parts: parts}
 	d.finishes = batch.New(parts.Shared.MaxBatch(), parts.Shared.Workers(), d.finishBatch)
-	d.effects = batch.New(parts.Shared.MaxBatch(), parts.Shared.Workers(), d.runEffects)
+	d.effects = batch.New(parts.Shared.MaxBatch(), parts.Shared.Workers(), d.runEffectBatch)
 	return d
 }
 
-// Drive runs one round of a transaction, releases its entry, and then schedules the
-// next poll. Recovery postpones what is in flight, so the entry goes first.
+// Drive runs one round of a transaction, releases its entry, and schedules the next poll.
+// The entry is released first, because recovery postpones transactions in flight.
 func (d *Driver) Drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry) saga.State {
 	state := d.runRound(ctx, t)
 	d.InFlight.Release(entry)
@@ -74,22 +74,21 @@ func (d *Driver) Drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry) s
 	return state
 }
 
-// runRound calls Confirm, or Cancel, of every branch that is due, each once and
-// all in parallel, and writes what came of it: the end of the transaction, or
-// the failed attempts and when it is due again. It returns the state that the
-// transaction is known to be in then.
+// runRound calls the Confirm or Cancel of every due branch once, all in parallel. It writes
+// the result: the end of the transaction, or the failed attempts and the next due time. It
+// returns the state of the transaction after the round.
 func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
 	r := &round{d: d, txn: t, op: barrier.Confirm, end: saga.Confirmed}
 	if t.State == saga.Cancelling {
 		r.op, r.end = barrier.Cancel, saga.Cancelled
 	}
-	// Each call and commit is bounded; so that a connection that says nothing
-	// any more does not keep the transaction for ever, all of it is too.
+	// Each call and each commit has a limit. The whole round has one too, because a
+	// connection may never answer.
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(t.Steps)+4)*d.CallTimeout)
 	defer cancel()
 	err := r.run(ctx)
 	if ctx.Err() != nil && !r.finished {
-		return t.State // interrupted; the log says all that others need
+		return t.State // interrupted; the log has all that another driver needs
 	}
 	if !r.finished && !errors.Is(err, txlog.ErrStale) {
 		err = errors.Join(err, r.conclude(ctx))
@@ -108,7 +107,8 @@ func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
 	return t.State
 }
 
-// backoff returns the pause after the n-th failed attempt: full jitter, capped.
+// backoff returns the pause after the n-th failed attempt: a random time with a cap that
+// doubles.
 func (d *Driver) backoff(ctx context.Context, n int) time.Duration {
 	longest := d.MaxBackoff
 	if n < 32 && d.MinBackoff<<(n-1) < longest && d.MinBackoff<<(n-1) > 0 {
@@ -117,11 +117,11 @@ func (d *Driver) backoff(ctx context.Context, n int) time.Duration {
 	return jitter.UpTo(ctx, longest)
 }
 
-// GatherFinishes lets the next batch of last commits of transactions under their first
-// epoch wait until it has n members. Tests use it.
+// GatherFinishes delays the next finish batch of a key, for transactions of epoch 1, until
+// it has n members. Tests use it.
 func (d *Driver) GatherFinishes(key string, n int) { d.finishes.Gather(fmt.Sprint(1, " ", key), n) }
 
-// GatherEffects lets the next batch of the effects of a kind's Confirms wait until it has n
+// GatherEffects delays the next batch of the Confirm effects of a kind until it has n
 // members. Tests use it.
 func (d *Driver) GatherEffects(kind string, n int) {
 	d.effects.Gather(kind+" "+string(barrier.Confirm), n)

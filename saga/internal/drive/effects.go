@@ -13,30 +13,30 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// effectItem is a member of an effect batch: the effect of a call whose branch can make
-// several at once.
+// effectItem is a member of an effect batch: the effect of one call, of a branch that can
+// make the effects of several calls at once.
 type effectItem struct {
-	ctx     context.Context
-	branch  *txn.Branch
-	call    saga.Call
-	again   bool // the barrier has to say whether the call is due
-	due     bool
-	receipt any
-	err     error
-	done    chan struct{}
+	ctx      context.Context
+	branch   *txn.Branch
+	call     saga.Call
+	repeated bool // the barrier has to say whether the call is due
+	due      bool
+	receipt  any
+	err      error
+	done     chan struct{}
 }
 
-// bulky reports whether the effect of a call is made in one batch with those of other
-// transactions.
-func (d *Driver) bulky(b *txn.Branch, op barrier.Op) bool {
+// batchesEffects reports whether the effects of an operation are made in batches.
+func (d *Driver) batchesEffects(b *txn.Branch, op barrier.Op) bool {
 	return b.EffectBatches[op] != nil && d.Shared.MaxBatch() != 1
 }
 
-// effectInBatch makes the effect of a call in one batch with those of other transactions. First calls and repeated calls have separate batches.
-func (d *Driver) effectInBatch(ctx context.Context, b *txn.Branch, c saga.Call, again bool) *effectItem {
-	m := &effectItem{ctx: ctx, branch: b, call: c, again: again, due: !again, done: make(chan struct{})}
+// effectInBatch makes the effect of a call in a batch with the effects of other
+// transactions. First calls and repeated calls have separate batches.
+func (d *Driver) effectInBatch(ctx context.Context, b *txn.Branch, c saga.Call, repeated bool) *effectItem {
+	m := &effectItem{ctx: ctx, branch: b, call: c, repeated: repeated, due: !repeated, done: make(chan struct{})}
 	key := b.Kind + " " + string(c.Op)
-	if again {
+	if repeated {
 		key += " " + c.BranchID
 	}
 	d.effects.Add(key, m)
@@ -44,27 +44,58 @@ func (d *Driver) effectInBatch(ctx context.Context, b *txn.Branch, c saga.Call, 
 	return m
 }
 
-// actFresh makes the effect of a Confirm or Cancel, in a batch if the branch can
-// make several at once. The call of a fresh transaction is due; for others the barrier
-// says whether it is.
-func (d *Driver) actFresh(ctx context.Context, b *txn.Branch, c saga.Call, fresh bool) (look call.Look, err error) {
+// runEffect makes the effect of a Confirm or Cancel, in a batch if the branch can do that.
+// The first call of a fresh transaction is due. For others the barrier says whether the
+// call is due.
+func (d *Driver) runEffect(ctx context.Context, b *txn.Branch, c saga.Call, fresh bool) (call.EffectResult, error) {
 	defer d.Calls.UnderWay.Begin(c)()
-	again := !fresh || c.Attempt > 1
+	repeated := !fresh || c.Attempt > 1
 	switch {
-	case d.bulky(b, c.Op) && (!again || b.Resident && c.Op == barrier.Confirm):
-		m := d.effectInBatch(ctx, b, c, again)
-		return call.Look{Due: m.due, Receipt: m.receipt}, m.err
+	case d.batchesEffects(b, c.Op) && (!repeated || b.Resident && c.Op == barrier.Confirm):
+		m := d.effectInBatch(ctx, b, c, repeated)
+		return call.EffectResult{Due: m.due, Receipt: m.receipt}, m.err
 	case !fresh:
-		return d.Calls.ActExternal(ctx, b, c)
+		return d.Calls.RunEffect(ctx, b, c)
 	}
-	receipt, err := d.Calls.External(ctx, b, c, nil)
-	return call.Look{Due: true, Receipt: receipt}, err
+	receipt, err := d.Calls.CallEffect(ctx, b, c, nil)
+	return call.EffectResult{Due: true, Receipt: receipt}, err
 }
 
-// dueOf asks the barrier which calls of a batch are due, and returns those. It tells the
-// others that they are not.
+// runEffectBatch makes the effects of a batch.
+func (d *Driver) runEffectBatch(batch []*effectItem) {
+	if batch = d.dueOf(batch); len(batch) == 0 {
+		return
+	}
+	if m := batch[0]; len(batch) == 1 {
+		m.receipt, m.err = d.Calls.CallEffect(m.ctx, m.branch, m.call, nil)
+		close(m.done)
+		return
+	}
+	calls := make([]saga.BatchCall, len(batch))
+	for i, m := range batch {
+		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.call}
+	}
+	ctx, cancel := d.Life.DetachCall(d.Life.Context())
+	defer cancel()
+	b := batch[0].branch
+	receipts, failures, err := d.Calls.CallEffectBatch(ctx, b, calls)
+	for i, m := range batch {
+		switch {
+		case err != nil:
+			m.err = err
+		case failures != nil && failures[i] != nil:
+			m.err = failures[i]
+		default:
+			m.receipt = receipts[i]
+		}
+		close(m.done)
+	}
+}
+
+// dueOf returns the members of a batch whose calls are due. For repeated calls it reads the
+// barrier, and releases the other members.
 func (d *Driver) dueOf(batch []*effectItem) (due []*effectItem) {
-	if !batch[0].again {
+	if !batch[0].repeated {
 		return batch
 	}
 	ctx, cancel := d.Life.DetachCall(d.Life.Context())
@@ -87,35 +118,4 @@ func (d *Driver) dueOf(batch []*effectItem) (due []*effectItem) {
 		close(m.done)
 	}
 	return due
-}
-
-// runEffects makes the effects of a batch.
-func (d *Driver) runEffects(batch []*effectItem) {
-	if batch = d.dueOf(batch); len(batch) == 0 {
-		return
-	}
-	if m := batch[0]; len(batch) == 1 {
-		m.receipt, m.err = d.Calls.External(m.ctx, m.branch, m.call, nil)
-		close(m.done)
-		return
-	}
-	calls := make([]saga.BatchCall, len(batch))
-	for i, m := range batch {
-		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.call}
-	}
-	ctx, cancel := d.Life.DetachCall(d.Life.Context())
-	defer cancel()
-	b := batch[0].branch
-	receipts, failures, err := d.Calls.EffectBatch(ctx, b, calls)
-	for i, m := range batch {
-		switch {
-		case err != nil:
-			m.err = err
-		case failures != nil && failures[i] != nil:
-			m.err = failures[i]
-		default:
-			m.receipt = receipts[i]
-		}
-		close(m.done)
-	}
 }

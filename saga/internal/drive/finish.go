@@ -12,9 +12,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// finishItem is a member of a finish batch: the last commit of a transaction all of
-// whose remaining branches are resident. It holds their Confirms and the end.
-// Transactions with the same kinds of branches share the commit.
+// finishItem is a member of a finish batch: the last commit of a transaction that has only
+// resident branches left. It holds their Confirms and the end. Transactions with the same
+// kinds of branches share the commit.
 type finishItem struct {
 	ctx   context.Context
 	round *round
@@ -23,7 +23,7 @@ type finishItem struct {
 	done  chan struct{}
 }
 
-func stepsReady(ready []readyStep) []*txn.Step {
+func stepsOf(ready []readyStep) []*txn.Step {
 	steps := make([]*txn.Step, len(ready))
 	for i, one := range ready {
 		steps[i] = one.Step
@@ -31,36 +31,38 @@ func stepsReady(ready []readyStep) []*txn.Step {
 	return steps
 }
 
-// errApart tells the members of a finish batch to commit alone.
-var errApart = errors.New("the batch has failed")
+// errCommitAlone makes the members of a finish batch commit alone.
+var errCommitAlone = errors.New("the batch has failed")
 
 // finishBatch writes a finish batch. If it fails, each member commits alone.
 func (d *Driver) finishBatch(batch []*finishItem) {
 	if len(batch) == 1 {
-		a := batch[0]
-		a.err = a.round.commit(a.ctx, a.ready, true)
-		close(a.done)
+		m := batch[0]
+		m.err = m.round.commit(m.ctx, m.ready, true)
+		close(m.done)
 		return
 	}
 	ctx, cancel := d.Life.DetachCall(d.Life.Context())
 	defer cancel()
-	err := d.Shared.Run(ctx, len(batch), stepsReady(batch[0].ready), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+	err := d.Shared.Run(ctx, len(batch), stepsOf(batch[0].ready), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		return d.writeFinishes(ctx, tx, w, batch)
 	})
-	for _, a := range batch {
+	for _, m := range batch {
 		if err != nil {
-			a.err = errApart
+			m.err = errCommitAlone
 		} else {
-			a.round.committed(a.ready, true)
+			m.round.committed(m.ready, true)
 		}
-		close(a.done)
+		close(m.done)
 	}
 }
 
+// writeFinishes writes the barrier rows of all members, makes their Confirms, branch by
+// branch, and ends their transactions. The first failure ends it.
 func (d *Driver) writeFinishes(ctx context.Context, tx *gorm.DB, w *call.Watch, batch []*finishItem) error {
 	gids, ids := make([]string, len(batch)), make([]string, len(batch[0].ready))
-	for i, a := range batch {
-		gids[i] = a.round.txn.GID
+	for i, m := range batch {
+		gids[i] = m.round.txn.GID
 	}
 	for i, one := range batch[0].ready {
 		ids[i] = one.ID
@@ -70,10 +72,10 @@ func (d *Driver) writeFinishes(ctx context.Context, tx *gorm.DB, w *call.Watch, 
 	}
 	for position, one := range batch[0].ready {
 		calls := make([]saga.BatchCall, len(batch))
-		for i, a := range batch {
-			calls[i] = saga.BatchCall{Context: context.WithoutCancel(a.ctx), Call: a.ready[position].call}
+		for i, m := range batch {
+			calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.ready[position].call}
 		}
-		failures, err := d.Shared.Batch(ctx, tx, w, one.Branch, calls)
+		failures, err := d.Shared.CallBatch(ctx, tx, w, one.Branch, calls)
 		if err := errors.Join(err, errors.Join(failures...)); err != nil {
 			return err
 		}

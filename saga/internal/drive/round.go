@@ -13,9 +13,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// slack is how much too early a branch may be called again: less than asking
-// the log once more is worth.
-const slack = 20 * time.Millisecond
+// tolerance is how much too early a branch may be called. A call that is a little early
+// costs less than a further poll of the log.
+const tolerance = 20 * time.Millisecond
 
 // round is one call of each pending branch of a decided transaction.
 type round struct {
@@ -26,77 +26,91 @@ type round struct {
 
 	mu       sync.Mutex
 	failures map[*txn.Step]error
-	marked   map[*txn.Step]bool // done, and marked so in the log
+	marked   map[*txn.Step]bool // of each branch that is done: whether the log shows it
 	finished bool               // the end is written
 	release  bool               // an instance that knows more kinds has to take over
 }
 
 func (r *round) pending() (due, waiting []*txn.Step) {
 	pending, _ := txn.Split(r.txn.Steps, func(s *txn.Step) bool { return !s.Done })
-	return txn.Split(pending, func(s *txn.Step) bool { return s.Wait <= slack })
+	return txn.Split(pending, func(s *txn.Step) bool { return s.Wait <= tolerance })
 }
 
-// run calls the branches. Its error is of the log; a branch's is a failure.
+// run calls the branches. It returns an error of the log; a failed branch is a failure of
+// the round.
 func (r *round) run(ctx context.Context) error {
 	r.failures, r.marked = make(map[*txn.Step]error), make(map[*txn.Step]bool)
 	r.holdBack(ctx)
 	due, waiting := r.pending()
-	early, due := txn.Split(due, func(s *txn.Step) bool { return s.Early != nil })
-	for _, s := range early {
-		r.failed(s, s.Early)
-		s.Early = nil
-	}
-	known, unknown := txn.Split(due, func(s *txn.Step) bool { return s.Branch != nil })
-	for _, s := range unknown {
-		// An instance that knows the kind takes over at once.
-		s.Wait, s.Held = slack+1, "this instance does not know the kind of branch "+s.Kind
-		r.release = true
-	}
-	inLog, apart := txn.Split(known, func(s *txn.Step) bool { return s.Branch.EndsInLog() })
+	known := r.withoutUnknown(r.withoutBatchErrors(due))
+	inLog, alone := txn.Split(known, func(s *txn.Step) bool { return s.Branch.EndsInLog() })
 	var calls sync.WaitGroup
-	for _, s := range apart {
+	for _, s := range alone {
 		calls.Go(func() {
-			r.ended(s, r.d.Calls.Apart(ctx, s.Branch, r.txn.Call(s, r.op)))
+			r.noteResult(s, r.d.Calls.CallAlone(ctx, s.Branch, r.txn.Call(s, r.op)))
 		})
 	}
-	err := r.runInLog(ctx, inLog, len(early)+len(waiting)+len(unknown)+len(apart) == 0)
+	err := r.runInLog(ctx, inLog, len(inLog) == len(due)+len(waiting))
 	calls.Wait()
 	return err
 }
 
-// holdBack puts off branches of paused kinds, and repeated calls beyond the
-// limits of their kinds.
+// withoutBatchErrors notes the steps whose Confirms failed in a decide batch as failures of
+// this round, and returns the others.
+func (r *round) withoutBatchErrors(due []*txn.Step) []*txn.Step {
+	failed, others := txn.Split(due, func(s *txn.Step) bool { return s.BatchError != nil })
+	for _, s := range failed {
+		r.noteFailure(s, s.BatchError)
+		s.BatchError = nil
+	}
+	return others
+}
+
+// withoutUnknown leaves the steps of unknown kinds to another instance, and returns the
+// others.
+func (r *round) withoutUnknown(due []*txn.Step) []*txn.Step {
+	known, unknown := txn.Split(due, func(s *txn.Step) bool { return s.Branch != nil })
+	for _, s := range unknown {
+		// An instance that knows the kind takes over at once.
+		s.Wait, s.WaitReason = tolerance+1, "this instance does not know the kind of branch "+s.Kind
+		r.release = true
+	}
+	return known
+}
+
+// holdBack postpones branches of paused kinds, and repeated calls beyond the limits of
+// their kinds.
 func (r *round) holdBack(ctx context.Context) {
 	d := r.d
 	due, _ := r.pending()
 	for _, s := range due {
 		switch {
 		case d.Paused.Has(s.Kind):
-			s.Wait, s.Held = jitter.UpTo(ctx, d.MaxBackoff)+slack, "an operator has paused the kind of branch "+s.Kind
+			s.Wait, s.WaitReason = jitter.UpTo(ctx, d.MaxBackoff)+tolerance, "an operator has paused the kind of branch "+s.Kind
 		case s.Branch != nil && s.Failed > 0:
-			if hold := s.Branch.Breaker.Delay(ctx, d.MaxBackoff, d.bulky(s.Branch, r.op)); hold > 0 {
-				s.Wait, s.Held = hold+slack, "too many calls of "+s.Kind+" fail, or are repeated: see Config.Limits"
+			if delay := s.Branch.Breaker.Delay(ctx, d.MaxBackoff, d.batchesEffects(s.Branch, r.op)); delay > 0 {
+				s.Wait, s.WaitReason = delay+tolerance, "too many calls of "+s.Kind+" fail, or are repeated: see Config.Limits"
 			}
 		}
 	}
 }
 
-// ended takes in how a call of its own went.
-func (r *round) ended(s *txn.Step, err error) {
+// noteResult notes the result of a call that was made alone.
+func (r *round) noteResult(s *txn.Step, err error) {
 	var notYet *call.NotYetError
 	switch {
 	case err == nil:
-		r.done(s, false)
+		r.noteDone(s, false)
 	case errors.As(err, &notYet):
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		s.Wait, s.Held = max(notYet.Wait, slack+1), notYet.Why
+		s.Wait, s.WaitReason = max(notYet.Wait, tolerance+1), notYet.Why
 	default:
-		r.failed(s, err)
+		r.noteFailure(s, err)
 	}
 }
 
-func (r *round) failed(s *txn.Step, err error) {
+func (r *round) noteFailure(s *txn.Step, err error) {
 	if s.Branch != nil && !errors.Is(err, barrier.ErrConflict) && !errors.Is(err, saga.ErrOngoing) {
 		s.Branch.Breaker.Failure(r.txn.GID)
 	}
@@ -105,7 +119,7 @@ func (r *round) failed(s *txn.Step, err error) {
 	r.failures[s] = err
 }
 
-func (r *round) done(s *txn.Step, marked bool) {
+func (r *round) noteDone(s *txn.Step, marked bool) {
 	s.Branch.Breaker.Success()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -202,14 +202,14 @@ func TestATryIsUnderWay(t *testing.T) {
 		step := transaction.Steps[1]
 		step.Kind, step.Branch = "external", external
 		tried := make(chan error)
-		go func() { tried <- w.Kit.Calls.Apart(t.Context(), external, transaction.Call(step, barrier.Try)) }()
+		go func() { tried <- w.Kit.Calls.CallAlone(t.Context(), external, transaction.Call(step, barrier.Try)) }()
 		<-began
 		w.Made()
 		if got := w.round(transaction); got != saga.Cancelling || w.Made() != "cancel g/01" {
 			t.Error(got)
 		}
-		if transaction.Next <= 0 || transaction.Next > time.Second || len(w.Attempts("g")) > 0 || !strings.Contains(step.Held, "its Try is under way") {
-			t.Errorf("next after %s: %s", transaction.Next, step.Held)
+		if transaction.Next <= 0 || transaction.Next > time.Second || len(w.Attempts("g")) > 0 || !strings.Contains(step.WaitReason, "its Try is under way") {
+			t.Errorf("next after %s: %s", transaction.Next, step.WaitReason)
 		}
 		close(end)
 		ok(t, <-tried)
@@ -226,11 +226,11 @@ func TestAnEarlyFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sqltest.Open(t, "sqlite"))
 	transaction := w.Decided(saga.Confirming, time.Minute, "g", "a", "b")
-	transaction.Steps[1].Early = errPurpose
+	transaction.Steps[1].BatchError = errPurpose
 	if got := w.round(transaction); got != saga.Confirming || w.Made() != "confirm g/01" {
 		t.Error(got)
 	}
-	if attempts := w.Attempts("g"); len(attempts) != 1 || attempts[0].BranchID != "02" || attempts[0].Number != 1 || transaction.Steps[1].Early != nil {
+	if attempts := w.Attempts("g"); len(attempts) != 1 || attempts[0].BranchID != "02" || attempts[0].Number != 1 || transaction.Steps[1].BatchError != nil {
 		t.Errorf("%+v", attempts)
 	}
 	w.expectDue(transaction, minBackoff)

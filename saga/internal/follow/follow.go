@@ -1,4 +1,5 @@
-// Package follow reads how a transaction stands that somebody else may be driving.
+// Package follow reads the state of a transaction that another caller or instance may be
+// driving, and waits for its decision or its end.
 package follow
 
 import (
@@ -20,11 +21,11 @@ type Reader struct {
 	poll time.Duration
 }
 
-// New returns a Reader that, while it waits, reads at least once in poll.
+// New returns a Reader. While it waits, it reads at least once in poll.
 func New(db *gorm.DB, log *txlog.Log, poll time.Duration) *Reader { return &Reader{db, log, poll} }
 
-// Locked reads a transaction with a locking read: of the database that takes writes, and
-// not of a replica that lags behind.
+// Locked reads a transaction with a locking read. That goes to the database that takes
+// writes, and not to a replica.
 func (r *Reader) Locked(ctx context.Context, gid string) (record txlog.Record, err error) {
 	err = local.Run(ctx, r.db, func(tx *gorm.DB) error {
 		record, err = r.log.GetLocked(ctx, tx, gid)
@@ -33,12 +34,12 @@ func (r *Reader) Locked(ctx context.Context, gid string) (record txlog.Record, e
 	return record, err
 }
 
-// AwaitDecision reads until the transaction is decided.
+// AwaitDecision waits until the transaction is decided.
 func (r *Reader) AwaitDecision(ctx context.Context, gid string) (txlog.Record, error) {
 	return r.Await(ctx, gid, saga.State.Decided)
 }
 
-// Await reads until done says yes to the state of the transaction.
+// Await waits until done returns true for the state of the transaction.
 func (r *Reader) Await(ctx context.Context, gid string, done func(saga.State) bool) (txlog.Record, error) {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, r.poll) {
 		record, err := r.Locked(ctx, gid)
@@ -55,7 +56,7 @@ func (r *Reader) Await(ctx context.Context, gid string, done func(saga.State) bo
 	}
 }
 
-// Outcome is what a row of the log says.
+// Outcome returns the outcome in a row of the log.
 func Outcome(r txlog.Record) saga.Outcome {
 	return saga.Outcome{GID: r.GID, State: saga.State(r.State), Reason: r.Reason, Code: r.Code, BranchID: r.BranchID}
 }

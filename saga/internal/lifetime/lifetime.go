@@ -1,4 +1,4 @@
-// Package lifetime has the contexts of work that goes on after its caller has gone, until
+// Package lifetime makes contexts for work that continues after its caller has gone, until
 // the engine is stopped.
 package lifetime
 
@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// Lifetime is from Open until Stop has interrupted what was left. It is safe for
-// concurrent use.
+// Lifetime begins with Open and ends when Stop interrupts the remaining work. It is safe
+// for concurrent use.
 type Lifetime struct {
 	work        context.Context
-	halt        context.CancelFunc
+	end         context.CancelFunc
 	callTimeout time.Duration
 }
 
-// New returns a lifetime that begins now. It keeps the values of ctx, and not its end.
+// New returns a lifetime that begins now. It has the values of ctx, but not its end.
 func New(ctx context.Context, callTimeout time.Duration) *Lifetime {
-	work, halt := context.WithCancel(context.WithoutCancel(ctx))
-	return &Lifetime{work, halt, callTimeout}
+	work, end := context.WithCancel(context.WithoutCancel(ctx))
+	return &Lifetime{work, end, callTimeout}
 }
 
-// Context ends with the lifetime.
+// Context returns a context that ends with the lifetime.
 func (l *Lifetime) Context() context.Context { return l.work }
 
 // End ends the lifetime.
-func (l *Lifetime) End() { l.halt() }
+func (l *Lifetime) End() { l.end() }
 
 // Detach returns a context with the values of ctx that ends with the lifetime, or when
 // cancel is called. The caller has to call cancel.

@@ -1,4 +1,5 @@
-// Package pause knows which kinds of branches operators have paused.
+// Package pause keeps a copy of the list of paused kinds of branches. Operators pause kinds
+// in the log, and every instance reads the list at intervals.
 package pause
 
 import (
@@ -14,23 +15,23 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/warn"
 )
 
-// Log says which kinds are paused.
+// Log has the list of the paused kinds.
 type Log interface {
 	PausedKinds(ctx context.Context) ([]string, error)
 }
 
-// Kinds are the kinds of branches that are known here to be paused. It is safe for
-// concurrent use.
+// Kinds holds the paused kinds of branches, as the log had them at the last Read. It is
+// safe for concurrent use.
 type Kinds struct {
 	log     Log
 	warn    *warn.Logger
-	reading sync.Mutex // so that an older answer does not replace a newer one
+	reading sync.Mutex // keeps an older result from replacing a newer one
 
 	mu    sync.RWMutex
 	kinds map[string]struct{}
 }
 
-// New returns the kinds that log has; call Read before the first use.
+// New returns Kinds without a list. Call Read before the first use.
 func New(log Log, warn *warn.Logger) *Kinds { return &Kinds{log: log, warn: warn} }
 
 // Has reports whether a kind is paused.
@@ -58,7 +59,7 @@ func (k *Kinds) Refuse(steps []*txn.Step) error {
 	return nil
 }
 
-// Read asks the log.
+// Read reads the list from the log.
 func (k *Kinds) Read(ctx context.Context) error {
 	k.reading.Lock()
 	defer k.reading.Unlock()
@@ -76,8 +77,8 @@ func (k *Kinds) Read(ctx context.Context) error {
 	return nil
 }
 
-// Watch reads every interval, each time for at most timeout, until ctx ends or stopping is
-// closed.
+// Watch reads the list every interval, until ctx ends or stopping is closed. Timeout limits
+// one read.
 func (k *Kinds) Watch(ctx context.Context, interval, timeout time.Duration, stopping <-chan struct{}) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

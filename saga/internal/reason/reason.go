@@ -1,5 +1,5 @@
-// Package reason says why a transaction is cancelled: in words that hold no internal
-// addresses, because callers pass them on, and in a code for programs.
+// Package reason makes the reason of a cancel from an error: a text for people and a code for
+// programs. The text has no internal addresses, because callers pass it on.
 package reason
 
 import (
@@ -28,11 +28,10 @@ import (
 type Reason struct {
 	Text     string // for people
 	Code     string // for programs
-	BranchID string // whose Try it was; empty if it was none
+	BranchID string // of the branch that failed; empty if none did
 }
 
-// Of says why err cancels a transaction. Its text keeps internal addresses
-// out: callers pass it on.
+// Of returns the reason of a cancel that err caused.
 func Of(err error) Reason {
 	r := Reason{Text: Clip(public(err)), Code: CodeOf(err)}
 	var failed *txn.BranchError
@@ -42,7 +41,7 @@ func Of(err error) Reason {
 	return r
 }
 
-// public is the text of an error without internal addresses.
+// public returns the text of an error without internal addresses.
 func public(err error) string {
 	var failed *txn.BranchError
 	if errors.As(err, &failed) {
@@ -50,7 +49,8 @@ func public(err error) string {
 	}
 	var rejection *saga.Rejection
 	if errors.As(err, &rejection) {
-		// Its text is the branch's own, unless it only passes on another error.
+		// The text is the branch's own, unless it only wraps an error of the network or a
+		// database.
 		if text := infrastructure(rejection.Unwrap()); text != "" {
 			return text
 		}
@@ -66,8 +66,9 @@ func public(err error) string {
 	return address.ReplaceAllString(err.Error(), "…")
 }
 
-// infrastructure is a text for errors of networks, certificates and databases, whose
-// own texts hold addresses, names of hosts and users, or data; empty for others.
+// infrastructure returns a text for an error of a network, a certificate or a database. The
+// error's own text may have addresses, names of hosts and users, or data. It is empty for
+// other errors.
 func infrastructure(err error) string {
 	var (
 		dns         *net.DNSError
@@ -96,10 +97,10 @@ func infrastructure(err error) string {
 	}
 }
 
-// address matches what may be an address in the text of an error that is of no known
-// type: URLs; IP addresses, of version 6 with at least two colons; e-mail addresses
-// and users at hosts; hosts with a port; names of hosts with two dots, or one in a
-// domain for internal use; the host of "lookup"; and paths of sockets.
+// address matches possible addresses in the text of an error of an unknown type: URLs; IP
+// addresses, of version 6 with at least two colons; e-mail addresses and users at hosts;
+// hosts with a port; host names with two dots, or with one dot in a domain for internal
+// use; the host of "lookup"; and paths of sockets.
 var address = regexp.MustCompile(strings.Join([]string{
 	`(?i)\b[a-z][a-z0-9+.-]*://[^\s"']+`,
 	`\[[0-9a-f:.%]+\](:\d+)?`,
@@ -114,7 +115,7 @@ var address = regexp.MustCompile(strings.Join([]string{
 	`(/[\w.-]+)*/[\w.-]+\.sock\b`,
 }, "|"))
 
-// CodeOf is the code of an error.
+// CodeOf returns the code of a cancel that err caused.
 func CodeOf(err error) string {
 	var rejection *saga.Rejection
 	switch {
@@ -135,26 +136,26 @@ func CodeOf(err error) string {
 	}
 }
 
-// FailedTry is what the log keeps of a Try that failed in an instance.
+// FailedTry returns what the log keeps of a Try that failed in an instance.
 func FailedTry(failed *txn.BranchError, instance string) txlog.Failure {
 	return txlog.Failure{BranchID: failed.ID, Operation: string(barrier.Try), Attempt: 1, Error: ClipError(failed.Err.Error()),
 		Code: CodeOf(failed.Err), Instance: instance, Next: -1}
 }
 
-// Longest texts that the log holds, in characters.
+// Limits of the texts in the log, in characters.
 const (
 	maxReason = 1000
 	maxError  = 2000
 )
 
-// Clip shortens the text of a reason to what the log holds.
+// Clip shortens the text of a reason to the limit of the log.
 func Clip(text string) string { return ClipTo(text, maxReason) }
 
-// ClipError shortens the text of a failed attempt to what the log holds.
+// ClipError shortens the text of a failed attempt to the limit of the log.
 func ClipError(text string) string { return ClipTo(text, maxError) }
 
-// ClipTo shortens text to at most n characters, at a character's boundary, and
-// replaces what is not UTF-8, which databases refuse.
+// ClipTo shortens text to at most n characters. It replaces bytes that are not UTF-8,
+// because databases refuse them.
 func ClipTo(text string, n int) string {
 	valid := make([]rune, 0, min(len(text), n))
 	for _, r := range text {

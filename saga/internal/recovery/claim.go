@@ -8,22 +8,17 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// claim takes over what is due, as far as there are free slots, and begins to
-// drive it. It reports whether there may be more.
+// claim takes over due transactions, as far as there are free slots, and begins to drive
+// them. It reports whether there may be more.
 func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep) (more bool) {
 	limit := min(claimBatch, cap(slots)-len(slots))
-	if limit == 0 {
-		// Whoever frees a slot wakes us.
-		return false
+	room := int64(2*r.MaxBytes) - r.driving.Load()
+	if limit == 0 || room <= 0 {
+		return false // the end of a driven transaction asks for the next claim
 	}
-	// Bounded, so that a connection that says nothing any more does not end
-	// recovery.
+	// With a limit, because a connection may never answer.
 	ctx, cancel := context.WithTimeout(ctx, r.Lease)
 	defer cancel()
-	room := int64(2*r.MaxBytes) - r.driving.Load()
-	if room <= 0 {
-		return false // likewise
-	}
 	claims, err := r.Log.Claim(ctx, txlog.Claim{Instance: r.Instance, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
 		Bytes: int(room), Due: r.Lease, Busy: r.InFlight.Has, Knows: r.Builder.Registry.Knows})
 	if err != nil {
@@ -35,31 +30,35 @@ func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep)
 	for _, claimed := range claims.Claimed {
 		entry := r.InFlight.TakeOver(claimed.GID)
 		if entry == nil {
-			return false // stopping; they become due again
+			return false // the engine stops; they become due again
 		}
 		slots <- struct{}{}
 		bytes := claimed.Bytes()
 		r.driving.Add(bytes)
 		go func() {
-			defer func() {
-				<-slots
-				full := r.driving.Add(-bytes)+bytes >= int64(2*r.MaxBytes)
-				if full || len(slots) == cap(slots)-1 {
-					r.wake.After(regain)
-				}
-			}()
+			defer r.free(slots, bytes)
 			ctx, cancel := r.Life.Detach(ctx)
 			defer cancel()
-			r.resume(ctx, claimed.Record, r.Builder.Load(claimed), entry)
+			r.decideAndDrive(ctx, claimed.Record, r.Builder.Load(claimed), entry)
 		}()
 	}
 	return claims.More
 }
 
+// free frees the slot and the bytes of a transaction. If there were none left, it asks for
+// the next claim.
+func (r *Recovery) free(slots chan struct{}, bytes int64) {
+	<-slots
+	full := r.driving.Add(-bytes)+bytes >= int64(2*r.MaxBytes)
+	if full || len(slots) == cap(slots)-1 {
+		r.wake.After(slotDelay)
+	}
+}
+
 // mostForeign is how many transactions a claim raises to attention.
 const mostForeign = 10
 
-// raiseForeign raises transactions to attention that have waited for long for an
+// raiseForeign raises foreign transactions to attention that have waited too long for an
 // instance that knows their kinds of branches.
 func (r *Recovery) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
 	raised := 0

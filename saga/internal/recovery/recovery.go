@@ -1,5 +1,5 @@
-// Package recovery finds transactions that are due - deadlines, retries, and the work of
-// instances that are gone - takes them over, and drives them.
+// Package recovery finds due transactions, takes them over, and drives them. A transaction is
+// due at its deadline, for a retry, or because the instance that drove it is gone.
 package recovery
 
 import (
@@ -29,12 +29,12 @@ type Parts struct {
 	InFlight *inflight.Registry
 	Warn     *warn.Logger
 	Instance string
-	Stopping <-chan struct{} // closed when nothing new is begun any more
+	Stopping <-chan struct{} // closed when the engine begins to stop
 
 	Lease, PollEvery, CallTimeout, AttentionAge time.Duration
 
 	Workers  int // the most transactions that are driven at once
-	MaxBytes int // of one transaction; twice as many are driven at once, and one transaction more
+	MaxBytes int // of the inputs of one transaction; twice as many, and one transaction more, are driven at once
 
 	Drive func(context.Context, *txn.Txn, *inflight.Entry) saga.State // drives a transaction once, and releases its entry
 	Alarm func(*txn.Txn)                                              // tells that a transaction was raised to attention
@@ -44,19 +44,19 @@ type Parts struct {
 type Recovery struct {
 	Parts
 	wake    *Waker
-	driving atomic.Int64 // bytes of payloads of what was claimed and is driven
+	driving atomic.Int64 // bytes of the inputs of the claimed transactions that are driven
 }
 
-// New returns a Recovery that wake wakes.
+// New returns a Recovery. It polls the log early when wake asks for it.
 func New(parts Parts, wake *Waker) *Recovery { return &Recovery{Parts: parts, wake: wake} }
 
-// Waker asks for a look at the log before its next turn.
+// Waker asks for a poll before the next regular one.
 type Waker struct{ c chan struct{} }
 
 // NewWaker returns a Waker.
 func NewWaker() *Waker { return &Waker{make(chan struct{}, 1)} }
 
-// After asks after d.
+// After asks for a poll after d.
 func (w *Waker) After(d time.Duration) {
 	time.AfterFunc(d, func() {
 		select {
@@ -67,21 +67,21 @@ func (w *Waker) After(d time.Duration) {
 }
 
 const (
-	// claimBatch is the most transactions that one claim takes over. It looks at
-	// twice as many that are due, at claimPage at the most, and at minPage more,
-	// because some are for other instances.
+	// claimBatch is the most transactions that one claim takes over. The claim reads
+	// minPage plus twice as many due transactions, at most claimPage, because some are
+	// for other instances.
 	claimBatch, claimPage, minPage = 500, 1000, 50
 
-	// idleClaims is how many times longer than it took the pause after a sweep is
-	// that has found nothing that this instance can drive.
-	idleClaims = 10
+	// idleFactor multiplies the time of a sweep in which this instance could drive
+	// nothing. The pause after it is at least that long.
+	idleFactor = 10
 
-	// regain is how long a free slot waits for others that become free at the
-	// same time, so that one claim fills them all.
-	regain = 2 * time.Millisecond
+	// slotDelay is the time between the moment a slot becomes free and the next claim.
+	// Other slots become free meanwhile, and one claim fills them all.
+	slotDelay = 2 * time.Millisecond
 )
 
-// Poll claims due transactions and drives them, until ctx ends or Stop begins.
+// Poll claims due transactions and drives them, until ctx ends or the engine stops.
 func (r *Recovery) Poll(ctx context.Context) {
 	slots := make(chan struct{}, r.Workers)
 	var sweep sweep
@@ -89,8 +89,8 @@ func (r *Recovery) Poll(ctx context.Context) {
 		more := r.claim(ctx, slots, &sweep)
 		pause := time.Duration(0)
 		if !more {
-			// Jitter keeps instances that started together from asking together.
-			pause = max(r.PollEvery/2, idleClaims*sweep.vain) + jitter.UpTo(ctx, r.PollEvery/2+1)
+			// Jitter spreads the polls of instances that started together.
+			pause = max(r.PollEvery/2, idleFactor*sweep.idle) + jitter.UpTo(ctx, r.PollEvery/2+1)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -107,13 +107,13 @@ func (r *Recovery) Poll(ctx context.Context) {
 	}
 }
 
-// MakeDue makes transactions due that were put off while the circuit of a kind was
-// open, as far as they are still this instance's.
+// MakeDue makes transactions due that were postponed while the circuit of a kind was open.
+// It concerns only those that this instance still owns.
 func (r *Recovery) MakeDue(gids []string) {
 	ctx, cancel := r.Life.DetachCall(r.Life.Context())
 	defer cancel()
-	for some := range slices.Chunk(gids, claimBatch) {
-		err := local.Run(ctx, r.DB, func(tx *gorm.DB) error { return r.Log.MakeDue(ctx, tx, r.Instance, some) })
+	for chunk := range slices.Chunk(gids, claimBatch) {
+		err := local.Run(ctx, r.DB, func(tx *gorm.DB) error { return r.Log.MakeDue(ctx, tx, r.Instance, chunk) })
 		if err != nil {
 			r.Warn.Warn(ctx, "saga: making postponed transactions due, which are called after their backoff now", err)
 			return
@@ -122,18 +122,18 @@ func (r *Recovery) MakeDue(gids []string) {
 	}
 }
 
-// resume brings a claimed transaction on: to its decision, if nobody has made
-// it, and then through one round of calls.
-func (r *Recovery) resume(ctx context.Context, record txlog.Record, t *txn.Txn, entry *inflight.Entry) {
+// decideAndDrive cancels a claimed transaction if it is undecided, and runs one round of
+// calls.
+func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *txn.Txn, entry *inflight.Entry) {
 	if t.State == saga.Trying {
-		strange := !t.Known()
-		if err := r.presumeAbort(ctx, record, strange); err != nil {
+		foreign := !t.Known()
+		if err := r.presumeAbort(ctx, record, foreign); err != nil {
 			r.InFlight.Release(entry)
 			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction", err)
 			return
 		}
 		t.State = saga.Cancelling
-		if record.Paused() || strange {
+		if record.Paused() || foreign {
 			r.InFlight.Release(entry)
 			return
 		}
@@ -141,16 +141,16 @@ func (r *Recovery) resume(ctx context.Context, record txlog.Record, t *txn.Txn, 
 	r.Drive(ctx, t, entry)
 }
 
-// presumeAbort cancels a transaction that nobody decided: its deadline has
-// passed, or the process that executed it is gone. A strange one has kinds of
-// branches that this instance does not know: another one drives it.
-func (r *Recovery) presumeAbort(ctx context.Context, record txlog.Record, strange bool) error {
+// presumeAbort decides to cancel a transaction that is undecided: its deadline has passed,
+// or the process that executed it is gone. A foreign transaction has a kind of branch that
+// is not registered here. It is left without an owner, and another instance drives it.
+func (r *Recovery) presumeAbort(ctx context.Context, record txlog.Record, foreign bool) error {
 	decision := txlog.Decision{GID: record.GID, Epoch: record.Epoch, State: txlog.Cancelling,
 		By: txlog.ByDeadline, Reason: "it was undecided at its deadline", Code: saga.CodeDeadline, Owner: r.Instance, Due: r.Lease}
 	if record.Owner != "" && !record.Expired {
 		decision.By, decision.Reason, decision.Code = txlog.ByRecovery, "the process that executed it was gone before the decision", saga.CodeGone
 	}
-	if strange {
+	if foreign {
 		decision.Owner, decision.Due = "", 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.CallTimeout)

@@ -6,20 +6,20 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
-// A sweep goes through all that is due, claim by claim. Each one goes on where
-// the one before it ended: from the front, the database would pass again and
-// again over the places in the index of all those claimed before, which it
-// keeps for a while. What came due behind it, or was left out because somebody
-// else held it, is for the next sweep.
+// A sweep goes through the due transactions, claim by claim. Each claim begins where the
+// last one ended. If it began at the front, the database would read the index entries of
+// all transactions claimed before once more, because it keeps them for a while. A
+// transaction that became due behind the sweep, or was locked by another instance, is left
+// to the next sweep.
 //
-// A sweep ends at what was due when it began, however long it takes: what an instance
-// cannot drive keeps nothing that comes after it waiting.
+// A sweep ends at the transactions that were due when it began. So transactions that this
+// instance cannot drive do not delay those that become due later.
 type sweep struct {
 	began   time.Time
 	until   time.Time      // when it began, by the database's clock
-	last    txlog.Position // that was looked at; zero at the front
-	claimed bool           // something was taken over
-	vain    time.Duration  // what the last sweep took that took nothing over, and left something
+	last    txlog.Position // of the last claim; zero at the front
+	claimed bool           // a transaction was taken over
+	idle    time.Duration  // how long the last sweep took, if it only found foreign transactions; else 0
 }
 
 // from returns where the next claim begins.
@@ -30,10 +30,10 @@ func (s *sweep) from() txlog.Position {
 	return s.last
 }
 
-// pass notes what came of a claim.
+// pass records the result of a claim.
 func (s *sweep) pass(claims txlog.Claims) {
 	s.claimed = s.claimed || len(claims.Claimed) > 0
-	s.last, s.vain = txlog.Position{}, 0
+	s.last, s.idle = txlog.Position{}, 0
 	if s.until.IsZero() {
 		s.until = claims.Now
 	}
@@ -41,6 +41,6 @@ func (s *sweep) pass(claims txlog.Claims) {
 	case claims.More && !claims.Last.Due.After(s.until):
 		s.last = claims.Last
 	case len(claims.Foreign) > 0 && !s.claimed:
-		s.vain = time.Since(s.began)
+		s.idle = time.Since(s.began)
 	}
 }

@@ -34,8 +34,8 @@ func TestSweep(t *testing.T) {
 		s.from()
 		time.Sleep(time.Second)
 		s.pass(txlog.Claims{Foreign: []txlog.Foreign{{GID: "g"}}})
-		if s.vain != time.Second {
-			t.Errorf("a sweep that could drive nothing took %s", s.vain)
+		if s.idle != time.Second {
+			t.Errorf("a sweep that could drive nothing took %s", s.idle)
 		}
 	})
 }

@@ -12,40 +12,39 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
-// claimer finds due transactions, and takes them over.
+// claimer finds due transactions and takes them over.
 type claimer struct{ reader }
 
-// Claim says what an instance takes over.
+// Claim describes what an instance takes over.
 type Claim struct {
 	Instance string
-	From     Position      // behind this place in the order of due times
-	Page     int           // how many due transactions to look at
-	Limit    int           // how many to take over, at most
-	Bytes    int           // how many bytes of payloads those may have; one is taken whatever it has
-	Due      time.Duration // from now, when they are due again
+	From     Position      // only transactions after this position
+	Page     int           // how many due transactions to read
+	Limit    int           // how many to take over at most
+	Bytes    int           // bytes of their inputs at most; the first one is taken even if it has more
+	Due      time.Duration // when they are due again, from now
 
-	// Busy says that this instance drives the transaction right now.
+	// Busy reports whether this instance drives the transaction now.
 	Busy func(gid string) bool
-	// Knows says that this instance can call branches of the kind.
+	// Knows reports whether the kind of branch is registered in this instance.
 	Knows func(kind string) bool
 }
 
-// Position is a place in the order in which transactions come due. The zero
-// Position is the front.
+// Position is a position in the order of due times. The zero Position is the front.
 type Position struct {
 	Due time.Time
-	GID string // tells apart those of the same time
+	GID string // orders transactions with the same due time
 }
 
-// Claimed is a transaction that was taken over, with all that driving it takes,
-// read in the same local transaction.
+// Claimed is a transaction that was taken over, with all that its driver needs, read in the
+// same local transaction.
 type Claimed struct {
 	Record
 	Branches []Branch
 	Attempts []Attempt // only if it has failures
 }
 
-// Bytes is how many bytes its payloads have.
+// Bytes returns the size of the inputs.
 func (c Claimed) Bytes() (n int64) {
 	for _, b := range c.Branches {
 		n += int64(len(b.Payload))
@@ -53,17 +52,17 @@ func (c Claimed) Bytes() (n int64) {
 	return n
 }
 
-// Claims is what came of a Claim.
+// Claims is the result of a Claim.
 type Claims struct {
 	Claimed []Claimed
-	Last    Position  // of the last that was looked at
-	Now     time.Time // the database's, when it was looked; zero if nothing is due
-	More    bool      // there may be more behind it
-	Foreign []Foreign // decided, and left to an instance that knows their kinds
+	Last    Position  // of the last transaction that was read
+	Now     time.Time // the database's time of the read; zero if nothing is due
+	More    bool      // there may be more after Last
+	Foreign []Foreign // left to an instance that knows their kinds
 }
 
-// Foreign is a decided transaction with a kind of branch that the instance does
-// not know.
+// Foreign is a decided transaction with a kind of branch that is not registered in the
+// instance.
 type Foreign struct {
 	GID, Kind string
 	Overdue   time.Duration
@@ -78,12 +77,13 @@ type candidate struct {
 	kinds      []string
 }
 
-// Claim takes over transactions that are due and whose owner is nobody, the
-// instance itself, or an instance without a lease, the longest due first, and
-// raises their epochs. One that is decided and has a branch of a kind that the
-// instance does not know is left to another. Those that are busy are only put
-// off, unless they are undecided past their deadline. Other instances' claims,
-// under way at the same time, are stepped around.
+// Claim takes over due transactions and raises their epochs, in the order of their due
+// times. The owner of such a transaction is nobody, the instance itself, or an instance
+// without a lease.
+//
+// It leaves foreign transactions to other instances. It only postpones busy transactions,
+// unless they are undecided past their deadline. It skips transactions that another
+// instance is claiming at the same time.
 func (l claimer) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
 	err = local.Run(ctx, l.db, func(tx *gorm.DB) error {
 		claims = Claims{}
@@ -97,8 +97,8 @@ func (l claimer) Claim(ctx context.Context, c Claim) (claims Claims, err error) 
 		if len(gids) == 0 {
 			return nil
 		}
-		cut, err := l.claim(ctx, tx, c, gids, &claims)
-		claims.stopBefore(found, c.From, cut)
+		leftOut, err := l.claim(ctx, tx, c, gids, &claims)
+		claims.stopBefore(found, c.From, leftOut)
 		return err
 	})
 	if err != nil {
@@ -107,7 +107,7 @@ func (l claimer) Claim(ctx context.Context, c Claim) (claims Claims, err error) 
 	return claims, nil
 }
 
-// candidates reads what is due, without a lock, and of which kinds it is.
+// candidates reads the due transactions and their kinds of branches, without a lock.
 func (l claimer) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candidate, error) {
 	from := max(0, c.From.Due.UnixMicro())
 	found, err := scan(ctx, tx, l.sql.candidates, []any{from, from, c.From.GID, c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
@@ -140,12 +140,12 @@ func (l claimer) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candid
 
 func (c candidate) position() Position { return Position{c.due, c.gid} }
 
-// stopBefore lets the next claim begin at the first of the transactions that are
-// cut, if there is one.
-func (claims *Claims) stopBefore(found []candidate, from Position, cut map[string]bool) {
+// stopBefore makes the next claim begin at the first transaction that was left out, if there
+// is one.
+func (claims *Claims) stopBefore(found []candidate, from Position, leftOut map[string]bool) {
 	before := from
 	for _, one := range found {
-		if cut[one.gid] {
+		if leftOut[one.gid] {
 			claims.Last, claims.More = before, true
 			return
 		}
@@ -153,7 +153,7 @@ func (claims *Claims) stopBefore(found []candidate, from Position, cut map[strin
 	}
 }
 
-// choose returns which candidates to claim, and notes which are foreign.
+// choose returns the candidates to claim, and adds the foreign ones to the Claims.
 func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
 	before := c.From
 	for _, one := range found {
@@ -174,9 +174,9 @@ func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
 	return gids
 }
 
-// claim locks the chosen ones that are still due, reads their branches, and takes
-// them over as far as the bytes go. It returns those that are cut.
-func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) (cut map[string]bool, err error) {
+// claim locks the chosen transactions that are still due, reads their branches, and takes
+// over as many as the limit of bytes allows. It returns those that it left out.
+func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, claims *Claims) (leftOut map[string]bool, err error) {
 	arguments := []any{c.Instance}
 	for _, gid := range gids {
 		arguments = append(arguments, gid)
@@ -185,10 +185,10 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 	if err != nil {
 		return nil, err
 	}
-	var putOff, ours, failing []string
+	var busy, ours, failing []string
 	for _, r := range records {
 		if c.Busy(r.GID) && !(r.State == Trying && r.Expired) {
-			putOff = append(putOff, r.GID)
+			busy = append(busy, r.GID)
 			continue
 		}
 		ours = append(ours, r.GID)
@@ -196,10 +196,10 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 			failing = append(failing, r.GID)
 		}
 	}
-	if err := l.postpone(ctx, tx, c.Due, putOff); err != nil || len(ours) == 0 {
+	if err := l.postpone(ctx, tx, c.Due, busy); err != nil || len(ours) == 0 {
 		return nil, err
 	}
-	branches, cut, err := l.branchesWithin(ctx, tx, c.Bytes, ours)
+	branches, leftOut, err := l.branchesWithin(ctx, tx, c.Bytes, ours)
 	if err != nil {
 		return nil, err
 	}
@@ -208,81 +208,14 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 		return nil, err
 	}
 	for _, r := range records {
-		if !cut[r.GID] && !slices.Contains(putOff, r.GID) {
+		if !leftOut[r.GID] && !slices.Contains(busy, r.GID) {
 			claims.Claimed = append(claims.Claimed, Claimed{r, branches[r.GID], attempts[r.GID]})
 		}
 	}
-	return cut, l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)
+	return leftOut, l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)
 }
 
-// firstChunk is of how many transactions the branches are read first, before it is
-// known how large they are. Each further statement reads twice as many.
-const firstChunk = 8
-
-// branchesWithin reads the branches of transactions until they have more bytes
-// than are allowed, and says which have been cut. The first is read whatever it
-// has. It reads a few at first, because the rest of a result has to be read even if
-// nobody wants it.
-func (l claimer) branchesWithin(ctx context.Context, tx *gorm.DB, most int, gids []string) (all map[string][]Branch, cut map[string]bool, err error) {
-	within := budget{most: most, all: make(map[string][]Branch, len(gids))}
-	for rest, chunk := gids, firstChunk; len(rest) > 0; chunk *= 2 {
-		some := rest[:min(chunk, len(rest))]
-		rest = rest[len(some):]
-		if err := l.readWithin(ctx, tx, some, &within); err != nil {
-			return nil, nil, fmt.Errorf("log: reading branches: %w", err)
-		}
-		if !within.spent {
-			continue
-		}
-		cut = map[string]bool{}
-		for _, gid := range append(slices.Clone(some), rest...) {
-			if _, read := within.all[gid]; !read {
-				cut[gid] = true
-			}
-		}
-		break
-	}
-	return within.all, cut, nil
-}
-
-// budget is what of the branches of transactions has been read.
-type budget struct {
-	most, bytes int
-	first       string // transaction, which is read whatever it has
-	all         map[string][]Branch
-	spent       bool
-}
-
-func (l claimer) readWithin(ctx context.Context, tx *gorm.DB, gids []string, within *budget) error {
-	arguments := make([]any, len(gids))
-	for i, gid := range gids {
-		arguments[i] = gid
-	}
-	rows, err := tx.Statement.ConnPool.QueryContext(ctx, l.sql.lockedBranches(len(gids)), arguments...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		b, err := scanBranch(rows)
-		if err != nil {
-			return err
-		}
-		if within.first == "" {
-			within.first = b.GID
-		}
-		if within.bytes += len(b.Payload); within.bytes > within.most && b.GID != within.first {
-			delete(within.all, b.GID)
-			within.spent = true
-			break
-		}
-		within.all[b.GID] = append(within.all[b.GID], b)
-	}
-	within.spent = within.spent || within.bytes > within.most
-	return rows.Err()
-}
-
-// Unclaimed raises a transaction to attention that no instance here can drive.
+// Unclaimed raises a transaction to attention that no running instance can drive.
 func (l claimer) Unclaimed(ctx context.Context, gid, why string) (raised bool, err error) {
 	raised, err = changed(local.Exec(ctx, l.db, l.sql.unclaimed, why, gid))
 	if err != nil {
@@ -320,7 +253,7 @@ func (l claimer) take(ctx context.Context, tx *gorm.DB, instance string, due tim
 	return nil
 }
 
-// MakeCancelDue makes a transaction due now that is being cancelled. Its failed branches
+// MakeCancelDue makes a transaction due now if it is being cancelled. Its failed branches
 // still wait for their next attempts.
 func (l claimer) MakeCancelDue(ctx context.Context, gid string) error {
 	if _, err := local.Exec(ctx, l.db, l.sql.operator.cancelDue, gid); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
-// cleaner removes what is old.
+// cleaner removes old transactions.
 type cleaner struct{ *store }
 
 type cleanQueries struct {
@@ -29,31 +29,30 @@ func cleanStatements(d dialect.Dialect) cleanQueries {
 		page: d.SQL(`SELECT gid, COALESCE({micros finished_at}, 0), {micros deadline_at}, {micros now}
 			FROM saga_transactions WHERE gid > ? ORDER BY gid LIMIT ?`),
 	}
-	q.lock = withPlaces(d, `SELECT gid, COALESCE({micros finished_at}, 0), {micros deadline_at}, {micros now}
+	q.lock = withList(d, `SELECT gid, COALESCE({micros finished_at}, 0), {micros deadline_at}, {micros now}
 		FROM saga_transactions WHERE gid IN `, ` {lock}`)
-	// The transaction first, and its branches: its row keeps a new one of the same gid waiting
-	// until the rest is gone.
+	// The transaction's row comes first: a new transaction with the same gid waits for its
+	// lock until the other rows are deleted too.
 	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_acts"} {
-		q.remove = append(q.remove, withPlaces(d, `DELETE FROM `+table+` WHERE gid IN `, ``))
+		q.remove = append(q.remove, withList(d, `DELETE FROM `+table+` WHERE gid IN `, ``))
 	}
 	return q
 }
 
-// TakeCleaning reserves the next batch of cleaning for the caller until hold
-// has passed; false says that it is not yet time, or another instance's turn.
-func (l cleaner) TakeCleaning(ctx context.Context, hold time.Duration) (bool, error) {
-	taken, err := changed(local.Exec(ctx, l.db, l.sql.clean.take, hold.Microseconds()))
+// TakeCleaning reserves the next batch of cleaning for the caller, for the duration of turn.
+// It returns false if it is too early or another instance's turn.
+func (l cleaner) TakeCleaning(ctx context.Context, turn time.Duration) (bool, error) {
+	taken, err := changed(local.Exec(ctx, l.db, l.sql.clean.take, turn.Microseconds()))
 	if err != nil {
 		return false, fmt.Errorf("log: taking a turn at cleaning: %w", err)
 	}
 	return taken, nil
 }
 
-// Aged looks at up to limit transactions after those of the last batch, by gid,
-// and returns the gids of those that finished, and whose deadlines passed,
-// longer than age ago. Last is where the next batch begins; it is empty when
-// this one came to the end of the log. It reads along the primary key, so that
-// cleaning needs no index of its own.
+// Aged reads up to limit transactions after those of the last batch, by gid. It returns the
+// gids of those that finished longer than age ago and whose deadlines also passed longer
+// than age ago. The next batch begins after last, which is empty at the end of the log. It
+// reads along the primary key, so cleaning needs no index of its own.
 func (l cleaner) Aged(ctx context.Context, limit int, age time.Duration) (aged []string, last string, err error) {
 	cursor, err := scan(ctx, l.db, l.sql.clean.cursor, nil, func(row scanner) (gid string, err error) {
 		err = row.Scan(&gid)
@@ -79,12 +78,11 @@ func (l cleaner) Aged(ctx context.Context, limit int, age time.Duration) (aged [
 // Old is a transaction that may be removed.
 type Old struct {
 	GID      string
-	Finished time.Duration // ago
+	Finished time.Duration // how long ago
 }
 
-// LockOld locks those of the transactions that are still finished, and whose
-// deadlines have still passed, longer than age ago, in the local transaction tx. A
-// gid may be a new transaction by now.
+// LockOld locks the transactions in the local transaction tx, and returns those that are
+// still old, as in [Log.Aged]. A gid may belong to a new transaction meanwhile.
 func (l cleaner) LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gids []string) ([]Old, error) {
 	old, err := byGID(ctx, tx, l.sql.clean.lock, gids, func(row scanner) (o struct {
 		Old
@@ -105,13 +103,13 @@ func (l cleaner) LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gi
 	return all, err
 }
 
-// Remove deletes transactions that [Log.LockOld] has locked, with all that the log
-// holds of them.
+// Remove deletes transactions that [Log.LockOld] has locked, with their branches, attempts
+// and acts.
 func (l cleaner) Remove(ctx context.Context, tx *gorm.DB, gids []string) error {
 	return l.removeFrom(ctx, tx, l.sql.clean.remove, gids)
 }
 
-// AdvanceCleaning says where the next batch begins, and after which pause.
+// AdvanceCleaning writes where the next batch begins, and after which pause.
 func (l cleaner) AdvanceCleaning(ctx context.Context, last string, pause time.Duration) error {
 	if _, err := local.Exec(ctx, l.db, l.sql.clean.advance, last, pause.Microseconds()); err != nil {
 		return fmt.Errorf("log: noting how far cleaning has come: %w", err)

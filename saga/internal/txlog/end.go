@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// finisher decides transactions, ends them, and writes failed attempts.
+// finisher decides transactions, finishes them, and writes failed attempts.
 type finisher struct{ *store }
 
 // Decision moves a transaction out of Trying.
@@ -19,14 +19,14 @@ type Decision struct {
 	State      string // Confirming or Cancelling
 	Reason, By string
 	Code       string        // of the reason, for programs
-	BranchID   string        // whose Try was the reason; empty if it was none
-	Owner      string        // who drives it from now on
-	Due        time.Duration // when somebody else looks at it, unless it is finished by then
+	BranchID   string        // the branch that failed; empty if none did
+	Owner      string        // the instance that drives it from now on
+	Due        time.Duration // when another instance takes it over if it is not finished, from now
 }
 
-// Decide is the decision: one compare-and-set from Trying to Confirming or
-// Cancelling. A Confirming has no effect once the deadline has passed. If the
-// set had no effect it returns ErrStale.
+// Decide makes the decision: one compare-and-set from Trying to Confirming or Cancelling. A
+// decision to confirm has no effect after the deadline. Without an effect it returns
+// ErrStale.
 func (l finisher) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
 	query := l.sql.decide
 	if d.State == Confirming {
@@ -41,15 +41,15 @@ func (l finisher) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
 	return l.guarded(d.GID, "deciding", result, err)
 }
 
-// Finish moves a transaction from Confirming or Cancelling to its end, if it
-// is still driven under the epoch; else it returns ErrStale.
+// Finish moves a transaction from Confirming to Confirmed or from Cancelling to Cancelled,
+// if it is still driven under the epoch. Otherwise it returns ErrStale.
 func (l finisher) Finish(ctx context.Context, tx *gorm.DB, gid string, epoch int64) error {
 	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.finish, gid, epoch)
 	return l.guarded(gid, "finishing", result, err)
 }
 
-// FinishAll is Finish for many transactions: for all of them, or it returns
-// ErrStale, and the caller rolls back. They are driven under the same epoch.
+// FinishAll is Finish for many transactions under the same epoch. If it does not move all of
+// them, it returns ErrStale, and the caller rolls back.
 func (l finisher) FinishAll(ctx context.Context, tx *gorm.DB, epoch int64, gids []string) error {
 	arguments := make([]any, 0, 1+len(gids))
 	arguments = append(arguments, epoch)
@@ -66,9 +66,9 @@ func (l finisher) FinishAll(ctx context.Context, tx *gorm.DB, epoch int64, gids 
 	return nil
 }
 
-// Done marks branches that are confirmed or cancelled before their transaction
-// is finished as a whole. A mark only saves a call, which the barrier would
-// turn away; it needs no guard.
+// Done marks branches that are confirmed or cancelled, while their transaction is not
+// finished. It does not check the epoch: a mark only saves a call that the barrier would
+// turn away.
 func (l finisher) Done(ctx context.Context, tx *gorm.DB, gid string, branchIDs ...string) error {
 	if len(branchIDs) == 0 {
 		return nil
@@ -93,20 +93,20 @@ type Failure struct {
 	Attempt             int // from 1
 	Error, Instance     string
 	Code                string        // for programs
-	Next                time.Duration // from now, when to call again; negative is never
+	Next                time.Duration // when to call again, from now; negative for never
 }
 
-// Retry says what becomes of a transaction after failed attempts.
+// Retry describes how a transaction goes on after failed attempts.
 type Retry struct {
 	GID       string
 	Epoch     int64         // under which it is driven
 	Due       time.Duration // from now
-	Attention string        // empty leaves what is there
-	Release   bool          // any instance may drive it from then on
+	Attention string        // empty for no change
+	Release   bool          // any instance may take it over
 }
 
-// Fail writes failed attempts, and when the transaction is due again, if it is
-// still driven under the epoch; else it returns ErrStale.
+// Fail writes failed attempts and the next due time, if the transaction is still driven
+// under the epoch. Otherwise it returns ErrStale.
 func (l finisher) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Failure) error {
 	pool, gid := tx.Statement.ConnPool, r.GID
 	release := 0
@@ -132,8 +132,8 @@ func (l finisher) Attempted(ctx context.Context, tx *gorm.DB, gid string, failur
 			return fmt.Errorf("log: recording an attempt of %s/%s: %w", gid, f.BranchID, err)
 		}
 		if f.Attempt > KeptAttempts {
-			if _, err := pool.ExecContext(ctx, l.sql.forget, gid, f.BranchID, f.Operation, f.Attempt-KeptAttempts); err != nil {
-				return fmt.Errorf("log: thinning the attempts of %s/%s: %w", gid, f.BranchID, err)
+			if _, err := pool.ExecContext(ctx, l.sql.deleteAttempts, gid, f.BranchID, f.Operation, f.Attempt-KeptAttempts); err != nil {
+				return fmt.Errorf("log: removing old attempts of %s/%s: %w", gid, f.BranchID, err)
 			}
 		}
 	}

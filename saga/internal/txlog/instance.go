@@ -11,30 +11,29 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
-// instances are the running engines and their leases.
+// instances writes the running engines and their leases.
 type instances struct {
 	*store
-	heart *local.Reserved // the connection of the heartbeat
+	heartbeat *local.Reserved // a connection of its own
 }
 
-// Instance is a running orchestrator.
+// Instance is a running engine.
 type Instance struct {
 	ID, Host string
 	PID      int
 }
 
-// Renew writes or extends the lease of an instance. One statement per process
-// and heartbeat, however many transactions it drives, on a connection of its own.
+// Renew writes or extends the lease of an instance. It is one statement, on a connection of
+// its own, for any number of transactions.
 func (l instances) Renew(ctx context.Context, instance Instance, lease time.Duration) error {
-	_, err := l.heart.Exec(ctx, l.sql.renew, instance.ID, instance.Host, instance.PID, lease.Microseconds(), lease.Microseconds())
+	_, err := l.heartbeat.Exec(ctx, l.sql.renew, instance.ID, instance.Host, instance.PID, lease.Microseconds(), lease.Microseconds())
 	if err != nil {
 		return fmt.Errorf("log: renewing the lease: %w", err)
 	}
 	return nil
 }
 
-// Resign ends the lease of an instance and makes the given transactions, which
-// it leaves unfinished, due at once.
+// Resign ends the lease of an instance, and makes its unfinished transactions due now.
 func (l instances) Resign(ctx context.Context, instance string, unfinished []string) error {
 	return local.Run(ctx, l.db, func(tx *gorm.DB) error {
 		if err := l.MakeDue(ctx, tx, instance, unfinished); err != nil {
@@ -51,14 +50,14 @@ func (l instances) DeleteExpired(ctx context.Context, age time.Duration) error {
 	return err
 }
 
-// MakeDue makes transactions of an instance that are not finished due at once.
+// MakeDue makes the unfinished ones of an instance's transactions due now.
 func (l instances) MakeDue(ctx context.Context, tx *gorm.DB, instance string, gids []string) error {
-	for some := range slices.Chunk(gids, 200) {
+	for chunk := range slices.Chunk(gids, 200) {
 		arguments := []any{instance}
-		for _, gid := range some {
+		for _, gid := range chunk {
 			arguments = append(arguments, gid)
 		}
-		if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.makeDue(len(some)), arguments...); err != nil {
+		if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.makeDue(len(chunk)), arguments...); err != nil {
 			return fmt.Errorf("log: making transactions due: %w", err)
 		}
 	}

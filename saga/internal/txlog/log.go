@@ -1,9 +1,8 @@
 // Package txlog is the durable log of global transactions: the tables
 // saga_transactions, saga_branches, saga_attempts and saga_instances.
 //
-// It knows no policy. Every write that belongs to a driver names the epoch
-// under which it drives, and has no effect if another driver has raised it.
-// All times are the database's.
+// It has no policy. Every write of a driver names the epoch under which it drives, and has
+// no effect if another driver has raised the epoch. All times are the database's.
 package txlog
 
 import (
@@ -26,7 +25,7 @@ const (
 	Cancelled  = "cancelled"
 )
 
-// Who decided, as the log names them.
+// Values of DecidedBy.
 const (
 	ByCaller   = "caller"
 	ByDeadline = "deadline"
@@ -38,15 +37,15 @@ const (
 var (
 	ErrExists   = errors.New("the gid is in use")
 	ErrNotFound = errors.New("no such transaction")
-	// ErrStale says that the transaction is no longer in the state and epoch
-	// that the writer believed: somebody else has decided or taken over.
+	// ErrStale says that the transaction is no longer in the state or epoch that the
+	// writer expects: somebody else has decided it or taken it over.
 	ErrStale = errors.New("the transaction was decided or taken over by somebody else")
 )
 
 // Record is a row of saga_transactions.
 type Record struct {
 	GID, Pattern, State, Digest  string
-	Reason, Code, BranchID       string // why it was cancelled, for people and for programs, and by which branch
+	Reason, Code, BranchID       string // why it was cancelled, for people and for programs, and the branch that failed
 	DecidedBy, Attention         string
 	Owner                        string
 	Epoch                        int64
@@ -58,15 +57,15 @@ type Record struct {
 	SinceDecision                time.Duration // when the row was read; 0 if it is undecided
 }
 
-// Paused says whether an operator has paused the transaction.
+// Paused reports whether an operator has paused the transaction.
 func (r Record) Paused() bool { return !r.PausedAt.IsZero() }
 
 // Branch is a row of saga_branches.
 type Branch struct {
 	GID, ID, Kind, Payload string
-	Done                   bool      // confirmed with its first commit
-	Tried                  bool      // when read: marked by Tried
-	DoneAt                 time.Time // when read; zero where the column is NULL
+	Done                   bool      // confirmed in the first commit of its transaction
+	Tried                  bool      // set by a read: the log method Tried has marked it
+	DoneAt                 time.Time // set by a read; zero where the column is NULL
 }
 
 // Attempt is a row of saga_attempts.
@@ -78,8 +77,8 @@ type Attempt struct {
 	Wait                     time.Duration // until NextAt, when the row was read
 }
 
-// Log is the log in one database. It is safe for concurrent use; a method that
-// takes a tx runs in that local transaction, the others in their own.
+// Log is the log in one database. A method with a tx runs in that local transaction, the
+// others in one of their own. It is safe for concurrent use.
 type Log struct {
 	starter
 	finisher
@@ -89,7 +88,7 @@ type Log struct {
 	cleaner
 	operations
 
-	heart *local.Reserved
+	heartbeat *local.Reserved
 }
 
 // New returns the log in db.
@@ -102,21 +101,21 @@ func New(db *gorm.DB) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	heart, err := local.NewReserved(db)
+	heartbeat, err := local.NewReserved(db)
 	if err != nil {
 		return nil, err
 	}
 	s := &store{db: direct, sql: statements[d]}
 	return &Log{
 		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, claimer: claimer{reader{s}},
-		instances: instances{s, heart}, cleaner: cleaner{s}, operations: operations{s}, heart: heart,
+		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, heartbeat: heartbeat,
 	}, nil
 }
 
-// Close gives back what the log keeps: the connection of the heartbeat.
-func (l *Log) Close() { l.heart.Close() }
+// Close closes the connection of the heartbeat.
+func (l *Log) Close() { l.heartbeat.Close() }
 
-// ID returns the id that the log has got when it was installed.
+// ID returns the id of the log, which the schema's installation has made.
 func (l *Log) ID(ctx context.Context) (string, error) {
 	ids, err := scan(ctx, l.reader.db, l.reader.sql.logID, nil, func(row scanner) (id string, err error) {
 		err = row.Scan(&id)

@@ -10,18 +10,18 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-// operations are what people do by hand.
+// operations writes the acts of operators.
 type operations struct{ *store }
 
-// Act is a row of saga_acts: what an operator did to a transaction or, with an
-// empty GID, to a kind of branch.
+// Act is a row of saga_acts: an operator's act on a transaction or, with an empty GID, on a
+// kind of branch.
 type Act struct {
 	GID, Kind string
 	Name      string // retry, pause, resume, confirm, cancel or resolve
 	Who, Why  string
-	BranchID  string    // the branch that it was done to; empty when it was the whole
-	Believed  string    // what has become of the branch, as the operator believes
-	At        time.Time // set when it is read
+	BranchID  string    // of a resolve; empty otherwise
+	Believed  string    // of a resolve: the state of the branch, as the operator believes
+	At        time.Time // set by a read
 }
 
 type operatorQueries struct {
@@ -40,7 +40,7 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 	}
 	return operatorQueries{
 		cancelDue: d.SQL(`UPDATE saga_transactions SET due_at = {now} WHERE gid = ? AND state = 'cancelling' AND due_at > {now} AND paused_at IS NULL`),
-		// Whoever writes an act has locked what it was done to.
+		// The writer of an act holds a lock on the transaction or kind.
 		act: d.SQL(`INSERT INTO saga_acts (gid, kind, number, act, who, why, branch_id, believed, acted_at)
 			SELECT ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, ?, {now} FROM saga_acts WHERE gid = ? AND kind = ?`),
 		acts: d.SQL(`SELECT gid, kind, act, who, why, branch_id, believed, {micros acted_at} FROM saga_acts WHERE gid = ? AND kind = ? ORDER BY number`),
@@ -56,7 +56,7 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 	}
 }
 
-// Record writes down an act, in the local transaction that does it.
+// Record writes an act, in the local transaction that does it.
 func (l operations) Record(ctx context.Context, tx *gorm.DB, a Act) error {
 	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.BranchID, a.Believed, a.GID, a.Kind)
 	if err != nil {
@@ -65,8 +65,8 @@ func (l operations) Record(ctx context.Context, tx *gorm.DB, a Act) error {
 	return nil
 }
 
-// Acts reads what operators have done to a transaction or, with an empty gid,
-// to a kind of branch, in order.
+// Acts reads the acts on a transaction or, with an empty gid, on a kind of branch, in
+// order.
 func (l operations) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]Act, error) {
 	return scan(ctx, tx, l.sql.operator.acts, []any{gid, kind}, func(row scanner) (a Act, err error) {
 		var at int64
@@ -76,8 +76,8 @@ func (l operations) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]
 	})
 }
 
-// Retry makes a decided transaction, and each of its branches, due now, and
-// takes back its attention.
+// Retry makes a decided transaction and each of its branches due now, and clears its
+// attention.
 func (l operations) Retry(ctx context.Context, tx *gorm.DB, gid string) error {
 	if err := l.act(ctx, tx, gid, l.sql.operator.retry); err != nil {
 		return err
@@ -85,28 +85,28 @@ func (l operations) Retry(ctx context.Context, tx *gorm.DB, gid string) error {
 	return l.act(ctx, tx, gid, l.sql.operator.retryBranches)
 }
 
-// Pause keeps a transaction from being driven; its deadline stays. The caller
-// has locked it.
+// Pause keeps a transaction from being driven. Its deadline stays. The caller has locked
+// the transaction.
 func (l operations) Pause(ctx context.Context, tx *gorm.DB, gid string) error {
 	return l.act(ctx, tx, gid, l.sql.operator.pause)
 }
 
-// Resume undoes Pause. A decided transaction is due at once.
+// Resume undoes Pause. A decided transaction is due now.
 func (l operations) Resume(ctx context.Context, tx *gorm.DB, gid string) error {
 	return l.act(ctx, tx, gid, l.sql.operator.resume)
 }
 
-// PauseKind notes that a kind of branch is paused.
+// PauseKind adds a kind of branch to the paused kinds.
 func (l operations) PauseKind(ctx context.Context, tx *gorm.DB, kind string) error {
 	return l.act(ctx, tx, kind, l.sql.operator.pauseKind)
 }
 
-// ResumeKind undoes PauseKind; false says that the kind was not paused.
+// ResumeKind undoes PauseKind. It returns false if the kind was not paused.
 func (l operations) ResumeKind(ctx context.Context, tx *gorm.DB, kind string) (bool, error) {
 	return changed(tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.resumeKind, kind))
 }
 
-// PausedKinds reads the kinds of branch that are paused.
+// PausedKinds reads the paused kinds of branches.
 func (l operations) PausedKinds(ctx context.Context) ([]string, error) {
 	return scan(ctx, l.db, l.sql.operator.pausedKinds, nil, func(row scanner) (kind string, err error) {
 		err = row.Scan(&kind)

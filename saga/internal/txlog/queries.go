@@ -10,47 +10,46 @@ const selectRecords = `SELECT gid, pattern, state, digest, reason, reason_code, 
 	{micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
 	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), {micros now}, deadline_at <= {now} FROM saga_transactions`
 
-// queries are the log's statements in one dialect. Those with a number of
-// places are functions of that number.
+// queries are the log's statements in one dialect. A statement with a list of placeholders
+// is a function of their number.
 type queries struct {
-	dialect        dialect.Dialect
-	insert         map[string]func(rows int) string // by state
-	insertBranches func(named) string
-	finishAll      func(int) string
-	hold, branch   string
-	size           string
-	decide         string
-	decideInTime   string
-	finish, tried  string
-	done           func(int) string
-	fail           string
-	attempt        string
-	attemptLast    string
-	forget         string
-	get, getLocked string
-	inUse          func(int) string
-	branches       func(int) string
-	attempts       func(int) string
-	renew, resign  string
-	deleteExpired  string
-	makeDue        func(int) string
-	logID          string
-	candidates     string
-	kindsOf        func(int) string
-	claim          func(int) string
-	lockedBranches func(int) string
-	postpone, take func(int) string
-	unclaimed      string
-	operator       operatorQueries
-	clean          cleanQueries
+	dialect          dialect.Dialect
+	insert           map[string]func(rows int) string // by state
+	insertBranches   func(branchRows) string
+	finishAll        func(int) string
+	lockOpen, branch string
+	size             string
+	decide           string
+	decideInTime     string
+	finish, tried    string
+	done             func(int) string
+	fail             string
+	attempt          string
+	attemptLast      string
+	deleteAttempts   string
+	get, getLocked   string
+	inUse            func(int) string
+	branches         func(int) string
+	attempts         func(int) string
+	renew, resign    string
+	deleteExpired    string
+	makeDue          func(int) string
+	logID            string
+	candidates       string
+	kindsOf          func(int) string
+	claim            func(int) string
+	lockedBranches   func(int) string
+	postpone, take   func(int) string
+	unclaimed        string
+	operator         operatorQueries
+	clean            cleanQueries
 }
 
-// named is how many rows an insert of branches has, of those that are open, and
-// of those that are done.
-type named struct{ open, done int }
+// branchRows is the number of open and of done branches in an insert.
+type branchRows struct{ open, done int }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
-	many := func(before, after string) func(int) string { return withPlaces(d, before, after) }
+	many := func(before, after string) func(int) string { return withList(d, before, after) }
 	insert := func(columns, values string) func(rows int) string {
 		return rowsOf(d, `INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, deadline_at, created_at, `+
 			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`)
@@ -59,8 +58,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
-	// An attempt that a stale driver had written already is written over: the
-	// newer epoch counts.
+	// A stale driver may have written the attempt already. The newer epoch replaces it.
 	overwrite := ` ON CONFLICT (gid, branch_id, operation, attempt) DO UPDATE SET error = excluded.error, code = excluded.code,
 		instance = excluded.instance, failed_at = excluded.failed_at, next_at = excluded.next_at`
 	extend := ` ON CONFLICT (instance) DO UPDATE SET lease_until = {after ?}`
@@ -74,10 +72,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const claimable = `(owner = ? OR owner NOT IN (SELECT instance FROM saga_instances WHERE lease_until > {now}))
 		AND (paused_at IS NULL OR state = 'trying')`
 	octets := `OCTET_LENGTH(payload)`
-	hold := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
+	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
 	if d == dialect.SQLite {
-		// SQLite locks by writing.
-		hold = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now}
+		// SQLite has no locking reads; a write locks.
+		lockOpen = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now}
 			RETURNING {micros deadline_at} - {micros now}`
 		skip = ``
 		octets = `LENGTH(CAST(payload AS BLOB))`
@@ -90,13 +88,13 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			Confirmed:  insert(`decided_at, finished_at`, `{now}, {now}`),
 			Cancelled:  insert(`reason, reason_code, reason_branch, decided_at, finished_at`, `?, ?, ?, {now}, {now}`),
 		},
-		insertBranches: dialect.Remembered(func(n named) string {
+		insertBranches: dialect.Remembered(func(n branchRows) string {
 			rows := strings.Repeat(`, (?, ?, ?, ?, NULL)`, n.open) + strings.Repeat(`, (?, ?, ?, ?, {now})`, n.done)
 			return d.SQL(`INSERT INTO saga_branches (gid, branch_id, kind, payload, done_at) VALUES ` + rows[2:])
 		}),
 		finishAll: many(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN `, ``),
-		hold:         d.SQL(hold),
+		lockOpen:     d.SQL(lockOpen),
 		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
 		size:         d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
 		decide:       d.SQL(decide),
@@ -107,13 +105,13 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		done:  many(`UPDATE saga_branches SET done_at = {now} WHERE done_at IS NULL AND gid = ? AND branch_id IN `, ``),
 		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
 			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
-		attempt:     d.SQL(attempt + `{after ?})` + overwrite),
-		attemptLast: d.SQL(attempt + `NULL)` + overwrite),
-		forget:      d.SQL(`DELETE FROM saga_attempts WHERE gid = ? AND branch_id = ? AND operation = ? AND attempt <= ?`),
-		get:         d.SQL(selectRecords + ` WHERE gid = ?`),
-		getLocked:   d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
-		inUse:       many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
-		branches:    many(branches, ` ORDER BY gid, branch_id`),
+		attempt:        d.SQL(attempt + `{after ?})` + overwrite),
+		attemptLast:    d.SQL(attempt + `NULL)` + overwrite),
+		deleteAttempts: d.SQL(`DELETE FROM saga_attempts WHERE gid = ? AND branch_id = ? AND operation = ? AND attempt <= ?`),
+		get:            d.SQL(selectRecords + ` WHERE gid = ?`),
+		getLocked:      d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
+		inUse:          many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
+		branches:       many(branches, ` ORDER BY gid, branch_id`),
 		attempts: many(`SELECT gid, branch_id, operation, attempt, error, code, instance, {micros failed_at},
 			COALESCE({micros next_at}, 0), {micros now} FROM saga_attempts WHERE gid IN `,
 			` ORDER BY gid, branch_id, operation, attempt`),
@@ -138,8 +136,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	}
 })
 
-// withPlaces returns a statement with a list of n places in its midst.
-func withPlaces(d dialect.Dialect, before, after string) func(n int) string {
+// withList returns a statement with a list of n placeholders between before and after.
+func withList(d dialect.Dialect, before, after string) func(n int) string {
 	return dialect.Remembered(func(n int) string { return d.SQL(before + in(n) + after) })
 }
 

@@ -19,9 +19,9 @@ func (l reader) Get(ctx context.Context, tx *gorm.DB, gid string) (Record, error
 	return l.get(ctx, tx, l.sql.get, gid)
 }
 
-// GetLocked reads a transaction with a locking read, in the local transaction
-// tx. It waits for a local transaction whose COMMIT is under way, so what it
-// reads is certain even if nobody was told how that COMMIT went.
+// GetLocked reads a transaction with a locking read, in the local transaction tx. It waits
+// for a COMMIT that is under way, so the result is certain even if that COMMIT was not
+// answered.
 func (l reader) GetLocked(ctx context.Context, tx *gorm.DB, gid string) (Record, error) {
 	return l.get(ctx, tx, l.sql.getLocked, gid)
 }
@@ -70,8 +70,8 @@ func (l reader) BranchesIn(ctx context.Context, tx *gorm.DB, gids ...string) (ma
 	return l.branchesOf(ctx, tx, l.sql.branches, gids)
 }
 
-// LockedBranches is Branches with a locking read, in the local transaction tx: of
-// the database that takes writes, and not of a replica that lags behind.
+// LockedBranches is BranchesIn with a locking read. That goes to the database that takes
+// writes, and not to a replica.
 func (l reader) LockedBranches(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {
 	return l.branchesOf(ctx, tx, l.sql.lockedBranches, gids)
 }
@@ -114,11 +114,11 @@ type Filter struct {
 	States        []string // any of these; none is all
 	Pattern       string
 	Prefix        string // of the gid
-	Unfinished    bool   // only those that somebody has to look at again
-	Attention     bool   // only those raised to attention
+	Unfinished    bool   // only those that are not finished
+	Attention     bool   // only those that were raised to attention
 	CreatedAfter  time.Time
 	CreatedBefore time.Time
-	After         string // gids greater than this one, to page on
+	After         string // only greater gids, for the next page
 	Limit         int
 }
 
@@ -138,7 +138,7 @@ func (l reader) listQuery(f Filter) (query string, arguments []any) {
 		add("gid > ?", f.After)
 	}
 	if f.Prefix != "" {
-		// "~" sorts after every character of a gid but itself.
+		// The range uses the primary key; SUBSTR selects the gids with the prefix.
 		add("gid >= ? AND SUBSTR(gid, 1, ?) = ?", f.Prefix, len(f.Prefix), f.Prefix)
 	}
 	if len(f.States) > 0 {
@@ -155,7 +155,7 @@ func (l reader) listQuery(f Filter) (query string, arguments []any) {
 		add("due_at IS NOT NULL")
 	}
 	if f.Attention {
-		// Who needs attention is not finished, and so in the index of due_at.
+		// These are not finished, so the index on due_at has them.
 		add("due_at IS NOT NULL AND attention <> ''")
 	}
 	if !f.CreatedAfter.IsZero() {
@@ -172,8 +172,8 @@ func (l reader) listQuery(f Filter) (query string, arguments []any) {
 	return l.sql.dialect.SQL(query), arguments
 }
 
-// Named returns a branch of a transaction, with a locking read; false says that
-// there is none.
+// Named returns a branch of a transaction, with a locking read. It returns false if there
+// is none.
 func (l reader) Named(ctx context.Context, tx *gorm.DB, gid, branchID string) (Branch, bool, error) {
 	branches, err := l.LockedBranches(ctx, tx, gid)
 	for _, b := range branches[gid] {

@@ -17,19 +17,19 @@ type starter struct{ *store }
 // Start is a new transaction.
 type Start struct {
 	GID, Pattern, Digest string
-	State                string // Trying; or another but Cancelling if it is decided with its first commit
-	Reason               string // of one that is cancelled; and Code and BranchID
-	Code, BranchID       string
+	State                string // Trying, or Confirming, Confirmed or Cancelled if it is decided in its first commit
+	Reason               string // if it is Cancelled
+	Code, BranchID       string // likewise
 	DecidedBy            string
 	Owner                string
 	Deadline             time.Duration // from now
-	Due                  time.Duration // from now; of no use in a finished one
+	Due                  time.Duration // from now; not used if it is finished
 	Branches             []Branch
 }
 
-// Insert writes new transactions of the same state with their branches, at
-// epoch 1. If a gid is in use, now or by a local transaction that is about to
-// commit, it returns ErrExists, and the caller rolls back.
+// Insert writes new transactions of the same state, with their branches, at epoch 1. If a
+// gid is in use, also by a local transaction that commits meanwhile, it returns ErrExists,
+// and the caller rolls back.
 func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
 	pool := tx.Statement.ConnPool
 	arguments := make([]any, 0, 9*len(starts))
@@ -61,8 +61,8 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 }
 
 func (l starter) insertBranches(ctx context.Context, pool gorm.ConnPool, open, done []Branch) error {
-	size := named{len(open), len(done)}
-	if size == (named{}) {
+	size := branchRows{len(open), len(done)}
+	if size == (branchRows{}) {
 		return nil
 	}
 	arguments := make([]any, 0, 4*(size.open+size.done))
@@ -77,25 +77,23 @@ func (l starter) insertBranches(ctx context.Context, pool gorm.ConnPool, open, d
 	return nil
 }
 
-// Joined is what Join found.
+// Joined is the result of Join.
 type Joined struct {
 	Left  time.Duration // until the deadline
-	Tried bool          // the branch was named before, and marked by Tried
+	Tried bool          // the branch was in the log before, and marked by Tried
 }
 
-// ErrFull says that a transaction has as many branches, or bytes of payloads, as
-// it may have.
+// ErrFull says that a transaction has no room for a further branch.
 var ErrFull = errors.New("the transaction is full")
 
-// Room is how much a transaction may hold.
+// Room is how many branches, and bytes of inputs, a transaction may have.
 type Room struct{ Branches, Bytes int }
 
-// Join locks an undecided transaction, so that no decision can come before tx
-// ends, and names a further branch of it. If the branch is named already, with
-// the same kind and payload, that is fine; with others, it returns ErrExists. If
-// there is no room for it, it returns ErrFull.
+// Join locks an undecided transaction, so that no decision can be made before tx ends, and
+// adds a branch to it. It succeeds if the branch is there already with the same kind and
+// payload, and returns ErrExists if they differ. It returns ErrFull if there is no room.
 func (l starter) Join(ctx context.Context, tx *gorm.DB, branch Branch, room Room) (Joined, error) {
-	held, err := scan(ctx, tx, l.sql.hold, []any{branch.GID}, func(row scanner) (left int64, err error) {
+	held, err := scan(ctx, tx, l.sql.lockOpen, []any{branch.GID}, func(row scanner) (left int64, err error) {
 		err = row.Scan(&left)
 		return left, err
 	})
@@ -125,7 +123,7 @@ func (l starter) Join(ctx context.Context, tx *gorm.DB, branch Branch, room Room
 	}
 }
 
-// fits says whether a transaction has room for a further branch.
+// fits returns ErrFull if a transaction has no room for a further branch.
 func (l starter) fits(ctx context.Context, tx *gorm.DB, branch Branch, room Room) error {
 	held, err := scan(ctx, tx, l.sql.size, []any{branch.GID}, func(row scanner) (r Room, err error) {
 		err = row.Scan(&r.Branches, &r.Bytes)
@@ -142,7 +140,7 @@ func (l starter) fits(ctx context.Context, tx *gorm.DB, branch Branch, room Room
 	return nil
 }
 
-// Tried marks a branch of an open transaction whose Try had succeeded.
+// Tried marks a branch of an open transaction as tried with success.
 func (l starter) Tried(ctx context.Context, tx *gorm.DB, gid, branchID string) error {
 	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.tried, gid, branchID); err != nil {
 		return fmt.Errorf("log: marking %s/%s tried: %w", gid, branchID, err)
@@ -150,7 +148,7 @@ func (l starter) Tried(ctx context.Context, tx *gorm.DB, gid, branchID string) e
 	return nil
 }
 
-// Withdraw deletes transactions that the same local transaction has written.
+// Withdraw deletes transactions that tx has written.
 func (l starter) Withdraw(ctx context.Context, tx *gorm.DB, gids []string) error {
 	return l.removeFrom(ctx, tx, l.sql.clean.remove[:2], gids)
 }

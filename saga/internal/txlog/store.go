@@ -8,9 +8,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// store is what every part of the log works with.
+// store is shared by all parts of the log.
 type store struct {
-	db  *gorm.DB // below gorm's prepared statements and plugins
+	db  *gorm.DB // without gorm's prepared statements and plugins
 	sql queries
 }
 
@@ -33,7 +33,7 @@ func changed(result interface{ RowsAffected() (int64, error) }, err error) (bool
 	return n > 0, err
 }
 
-// in returns "(?, ?, ...)" with n places.
+// in returns "(?, ?, ...)" with n placeholders.
 func in(n int) string { return "(?" + strings.Repeat(", ?", n-1) + ")" }
 
 func byGID[T any](ctx context.Context, db *gorm.DB, query func(n int) string, gids []string, each func(scanner) (T, error)) ([]T, error) {

@@ -14,8 +14,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
-// Branch is a registered kind of branch. The fields are those of its shape; what the shape
-// does not have is nil.
+// Branch is a registered kind of branch. It has the fields of its shape; the others are
+// nil.
 type Branch struct {
 	Kind     string
 	Database *gorm.DB // nil for a remote branch
@@ -31,12 +31,13 @@ type Branch struct {
 	Breaker  *limit.Breaker
 	Backoff  limit.BatchBackoff // of shared commits
 	Rejected limit.Rejections
-	Cleaning atomic.Bool // its Clean is at work
+	Cleaning atomic.Bool // its Clean has not returned
 
 	encode saga.Encoder
 }
 
-// NewBranch checks a branch and returns it as a registered one, which has no database yet.
+// NewBranch checks a branch. The Branch that it returns has no database until
+// [Registry.Add].
 func NewBranch(b saga.Branch, breaker *limit.Breaker) (*Branch, error) {
 	kind := b.Kind()
 	if err := saga.ValidateKind(kind); err != nil {
@@ -86,21 +87,21 @@ func (b *Branch) setExternal(shape saga.External) error {
 	return nil
 }
 
-// RunWork calls the Work in the local transaction tx of the framework, with a session of
-// the branch's own handle.
+// RunWork calls the Work in the engine's local transaction tx, with a session of the
+// branch's own handle.
 func (b *Branch) RunWork(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 	return b.Work(ctx, local.UserHandle(ctx, b.Database, tx), call)
 }
 
-// TriesInLog reports whether its Try can share a commit with the log.
+// TriesInLog reports whether the Try can share a commit with the log.
 func (b *Branch) TriesInLog() bool { return b.Resident && b.Effects[barrier.Try] == nil }
 
-// ConfirmsInLog reports whether its Confirm acts on nothing but the engine's own database.
+// ConfirmsInLog reports whether the Confirm works only in the engine's own database.
 func (b *Branch) ConfirmsInLog() bool {
 	return b.Resident && b.Work != nil && b.Effects[barrier.Confirm] == nil
 }
 
-// EndsInLog reports whether its Confirm or Cancel can share a commit with the log, after
-// its effect, if it has one. An external branch has only an effect, which may be slow: it
-// does not hold up the others' commit.
+// EndsInLog reports whether the Confirm or Cancel can share a commit with the log, after
+// its effect, if there is one. An external branch has only an effect, which may be slow, so
+// it does not share the commit of the others.
 func (b *Branch) EndsInLog() bool { return b.Resident && b.Work != nil }

@@ -9,7 +9,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
-// Builder makes transactions in memory: of plans, of single steps, and of the log.
+// Builder makes transactions in memory: from plans, from single steps, and from the log.
 type Builder struct {
 	Registry   *Registry
 	Caller     string // the log's id
@@ -64,7 +64,7 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 	return t, nil
 }
 
-// CheckPattern keeps the name of a pattern within its column.
+// CheckPattern refuses the name of a pattern that is longer than its column.
 func CheckPattern(pattern string) error {
 	if len(pattern) > 16 {
 		return fmt.Errorf("the pattern %q has %d characters, 16 are allowed", pattern, len(pattern))
@@ -72,7 +72,7 @@ func CheckPattern(pattern string) error {
 	return nil
 }
 
-// Load makes a transaction of what the log holds.
+// Load makes a transaction from the log.
 func (b *Builder) Load(c txlog.Claimed) *Txn {
 	r := c.Record
 	t := &Txn{GID: r.GID, Caller: b.Caller, State: saga.State(r.State), Epoch: r.Epoch, Decided: time.Now().Add(-r.SinceDecision),
@@ -85,7 +85,7 @@ func (b *Builder) Load(c txlog.Claimed) *Txn {
 		t.Steps = append(t.Steps, s)
 	}
 	for _, a := range c.Attempts {
-		// Attempts are in order: the last of each branch counts.
+		// The attempts are in order, and the last one of each branch counts.
 		if s := byID[a.BranchID]; s != nil && a.Operation != string(barrier.Try) {
 			s.Failed, s.Wait = a.Number, a.Wait
 		}

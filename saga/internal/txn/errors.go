@@ -10,12 +10,11 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
-// MaxLooks bounds how often a local transaction is begun anew because its COMMIT was not
-// answered, or because a Try came between two looks at the barrier. Once is the rule; the
-// barrier makes any number safe.
-const MaxLooks = 3
+// MaxRuns is how often a local transaction runs at most, if its COMMIT is not answered or a
+// Try comes between two reads of the barrier. The barrier makes any number of runs safe.
+const MaxRuns = 3
 
-// BranchError says which branch an error came from.
+// BranchError is an error of one branch.
 type BranchError struct {
 	Index int // of the step
 	ID    string
@@ -26,10 +25,10 @@ type BranchError struct {
 func (e *BranchError) Error() string { return e.Kind + ": " + e.Err.Error() }
 func (e *BranchError) Unwrap() error { return e.Err }
 
-// ErrDeadline is why the Trys of a transaction end at its deadline.
+// ErrDeadline is the cause with which the contexts of Trys end at the deadline.
 var ErrDeadline = errors.New("the deadline of the transaction has passed")
 
-// CauseOf adds why ctx ended to an error that followed from it.
+// CauseOf adds the reason why ctx ended to an error that followed from it.
 func CauseOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) && !strings.Contains(err.Error(), cause.Error()) {
 		return fmt.Errorf("%w: %w", cause, err)
@@ -37,9 +36,9 @@ func CauseOf(ctx context.Context, err error) error {
 	return err
 }
 
-// Wrap says which operation of the API has failed, and what it was about: "saga: execute
-// order-1: ...". It is called once, where the operation returns. The errors that tell an
-// outcome name the transaction themselves and stay as they are.
+// Wrap adds the operation of the API and its subject to an error: "saga: execute order-1:
+// ...". It is called once, where the operation returns. An error that carries an outcome
+// names the transaction itself and stays as it is.
 func Wrap(operation, subject string, err error) error {
 	if err == nil {
 		return nil
@@ -49,12 +48,12 @@ func Wrap(operation, subject string, err error) error {
 		return err
 	}
 	if subject == "" || len(subject) > maxSubject || strings.ContainsFunc(subject, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return fmt.Errorf("saga: %s: %w", operation, err) // err says what is wrong with the subject
+		return fmt.Errorf("saga: %s: %w", operation, err) // err describes the subject
 	}
 	return fmt.Errorf("saga: %s %s: %w", operation, subject, err)
 }
 
-// maxSubject is the longest subject that stands in an error: a gid and a branch id.
+// maxSubject is the longest subject in an error: a gid and a branch id.
 const maxSubject = barrier.MaxGID + 1 + barrier.MaxBranchID
 
 // Invalid returns an error that wraps [saga.ErrInvalid].

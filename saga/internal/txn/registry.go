@@ -20,18 +20,17 @@ import (
 // checkTimeout bounds the schema check of a branch's database in Register.
 const checkTimeout = 30 * time.Second
 
-// Registry holds the kinds of branches that a process knows. It is safe for concurrent
-// use.
+// Registry holds the kinds of branches that are registered in a process. It is safe for
+// concurrent use.
 type Registry struct {
 	db   *gorm.DB
-	pool *sql.DB // of db, to recognise branches that live in the same database
+	pool *sql.DB // of db; a branch with the same pool is resident
 
 	mu       sync.RWMutex
 	branches map[string]*Branch
 }
 
-// NewRegistry returns a registry of branches whose own database is db, unless they name
-// another one.
+// NewRegistry returns a registry. A branch that names no database has db.
 func NewRegistry(db *gorm.DB) (*Registry, error) {
 	pool, err := local.Pool(db)
 	if err != nil {
@@ -40,11 +39,11 @@ func NewRegistry(db *gorm.DB) (*Registry, error) {
 	return &Registry{db: db, pool: pool, branches: make(map[string]*Branch)}, nil
 }
 
-// Add makes a kind of branch known. It checks the schema of its database, if that is
-// another one.
+// Add registers a kind of branch. It checks the schema of its database, if that is not the
+// registry's own.
 func (k *Registry) Add(ctx context.Context, b *Branch) error {
 	if b.Remote == nil {
-		if err := k.place(ctx, b); err != nil {
+		if err := k.setDatabase(ctx, b); err != nil {
 			return err
 		}
 	}
@@ -57,8 +56,8 @@ func (k *Registry) Add(ctx context.Context, b *Branch) error {
 	return nil
 }
 
-// place finds out where a branch lives.
-func (k *Registry) place(ctx context.Context, b *Branch) error {
+// setDatabase sets the database of a branch, and whether the branch is resident.
+func (k *Registry) setDatabase(ctx context.Context, b *Branch) error {
 	if b.Database == nil {
 		b.Database = k.db
 	}
@@ -80,7 +79,7 @@ func (k *Registry) place(ctx context.Context, b *Branch) error {
 	return nil
 }
 
-// CheckHandle refuses a handle that an engine cannot commit on.
+// CheckHandle refuses a handle on which an engine cannot commit.
 func CheckHandle(db *gorm.DB) error {
 	switch {
 	case db == nil || db.Config == nil || db.Statement == nil:
@@ -93,7 +92,7 @@ func CheckHandle(db *gorm.DB) error {
 	return nil
 }
 
-// Knows reports whether branches of a kind can be called here.
+// Knows reports whether a kind is registered.
 func (k *Registry) Knows(kind string) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()

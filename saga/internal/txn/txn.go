@@ -12,31 +12,32 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
-// Step is a branch of a transaction that is being driven.
+// Step is a branch of a transaction in memory.
 type Step struct {
 	ID      string
 	Kind    string
 	Payload []byte
 	Branch  *Branch       // nil if the kind is not registered here
 	Done    bool          // confirmed or cancelled
-	Failed  int           // attempts of the operation under way that have failed
-	Wait    time.Duration // until it is to be called again
-	Early   error         // why it failed just now, before the round; it counts as a call of the round
-	Held    string        // why it waits, if it is not for its next attempt
+	Failed  int           // failed attempts of its Confirm or Cancel
+	Wait    time.Duration // until the next attempt
+
+	BatchError error  // why its Confirm failed in a decide batch; it counts as the first attempt
+	WaitReason string // why it waits, if it does not wait for its next attempt
 }
 
-// Txn is a transaction that is being driven.
+// Txn is a transaction in memory.
 type Txn struct {
 	GID    string
-	Caller string // the log's id, which the barrier knows the engine by
+	Caller string // the log's id, which names the engine in the barrier
 	State  saga.State
 	Epoch  int64
 	Steps  []*Step
-	Next   time.Duration // after a round that failed: until it is due again
+	Next   time.Duration // after a round that did not finish it: until it is due again
 
-	Planned   bool      // it was begun with a plan, and so has branches
-	Fresh     bool      // its Trys were committed by this process just now: the barrier need not be asked
-	Decided   time.Time // about when, on this process's clock
+	Planned   bool      // it was begun with a plan, so it has branches
+	Fresh     bool      // this process has just committed its Trys: the first calls are due without a read of the barrier
+	Decided   time.Time // approximate, by this process's clock
 	Attention string    // why it was raised to attention; empty if it was not
 }
 
@@ -45,12 +46,12 @@ func (t *Txn) Known() bool {
 	return !slices.ContainsFunc(t.Steps, func(s *Step) bool { return s.Branch == nil })
 }
 
-// Call is the next call of a step.
+// Call returns the next call of a step.
 func (t *Txn) Call(s *Step, op barrier.Op) saga.Call {
 	return saga.Call{GID: t.GID, BranchID: s.ID, Kind: s.Kind, Op: op, Caller: t.Caller, Attempt: s.Failed + 1, Payload: s.Payload}
 }
 
-// Rows are the branches as the log holds them.
+// Rows returns the branches as the log holds them.
 func (t *Txn) Rows() []txlog.Branch {
 	rows := make([]txlog.Branch, len(t.Steps))
 	for i, s := range t.Steps {
@@ -59,12 +60,12 @@ func (t *Txn) Rows() []txlog.Branch {
 	return rows
 }
 
-// Row is the branch as the log holds it.
+// Row returns the branch as the log holds it.
 func (s *Step) Row(gid string) txlog.Branch {
 	return txlog.Branch{GID: gid, ID: s.ID, Kind: s.Kind, Payload: string(s.Payload)}
 }
 
-// Split separates the steps by what keep says, both in order.
+// Split returns the steps for which keep is true, and the others, both in order.
 func Split(steps []*Step, keep func(*Step) bool) (kept, rest []*Step) {
 	for _, s := range steps {
 		if keep(s) {
@@ -76,8 +77,8 @@ func Split(steps []*Step, keep func(*Step) bool) (kept, rest []*Step) {
 	return kept, rest
 }
 
-// Digest identifies a plan: pattern, kinds and payloads, in order. Each part
-// goes in with its length, so that no two plans read alike.
+// Digest identifies a plan: pattern, kinds and payloads, in order. The hash includes the
+// length of each part, so that different plans have different input.
 func (t *Txn) Digest(pattern string) string {
 	hash := sha256.New()
 	part := func(text string) { fmt.Fprintf(hash, "%d:%s", len(text), text) }

@@ -1,5 +1,4 @@
-// Package warn keeps warnings that come again and again, as in an outage, from flooding
-// the log.
+// Package warn limits how often the same warning is logged, because an outage repeats it.
 package warn
 
 import (
@@ -18,7 +17,7 @@ type Logger struct {
 
 	mu   sync.Mutex
 	last map[string]time.Time // by message
-	kept map[string]int       // how many were kept back since
+	kept map[string]int       // how many were not logged since
 }
 
 // New returns a Logger that writes to logger.
@@ -26,7 +25,7 @@ func New(logger *slog.Logger) *Logger {
 	return &Logger{logger: logger, last: make(map[string]time.Time), kept: make(map[string]int)}
 }
 
-// Warn logs a warning, unless ctx has ended: then the error is a consequence of that.
+// Warn logs a warning. If ctx has ended, the error follows from that and is not logged.
 func (l *Logger) Warn(ctx context.Context, message string, err error) {
 	if ctx.Err() != nil {
 		return

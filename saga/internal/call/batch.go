@@ -1,0 +1,76 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// SingleFailure is the failure of one of several calls. The calls after it were not made.
+type SingleFailure struct {
+	Index int
+	Err   error
+}
+
+func (f *SingleFailure) Error() string { return f.Err.Error() }
+func (f *SingleFailure) Unwrap() error { return f.Err }
+
+// CallBatch makes calls of the same operation of a branch: with one WorkBatch if the branch
+// has it, and one after the other otherwise. The failures are in the order of the calls,
+// and nil if there is none.
+func (s *Shared) CallBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
+	defer w.start()()
+	if b.WorkBatch != nil && len(calls) > 1 {
+		return s.callWorkBatch(ctx, tx, b, calls)
+	}
+	began := time.Now()
+	for i, c := range calls {
+		if err := s.calls.callWorkInBatch(callContext{c.Context, ctx}, tx, b, c.Call); err != nil {
+			return nil, &SingleFailure{i, err}
+		}
+		if len(calls) > 1 && TooSlow(began, i+1) {
+			return nil, ErrSlow
+		}
+	}
+	return nil, nil
+}
+
+// callContext has the values of the caller's context, and ends with the batch.
+type callContext struct {
+	context.Context // of the caller
+	end             context.Context
+}
+
+func (c callContext) Deadline() (time.Time, bool) { return c.end.Deadline() }
+func (c callContext) Done() <-chan struct{}       { return c.end.Done() }
+func (c callContext) Err() error                  { return c.end.Err() }
+
+// AfterFunc saves package context a goroutine for each context that is derived from this
+// one.
+func (c callContext) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.end, f) }
+
+// callWorkBatch calls the WorkBatch of a branch, bounded in time.
+func (s *Shared) callWorkBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.calls.timeout)
+	defer cancel()
+	err = withCause(ctx, s.calls.protected(ctx, calls[0].Call, func(ctx context.Context) (err error) {
+		failures, err = b.WorkBatch(ctx, local.UserHandle(ctx, b.Database, tx), calls[0].Op, calls)
+		return err
+	}))
+	switch {
+	case err != nil:
+		return nil, err
+	case failures != nil && len(failures) != len(calls):
+		return nil, fmt.Errorf("%s: %d calls were made together, and %d results came back", b.Kind, len(calls), len(failures))
+	case errors.Join(failures...) == nil:
+		return nil, nil
+	}
+	return failures, nil
+}

@@ -1,0 +1,116 @@
+package decide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/reason"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// decideAlone decides a plan of resident branches in a local transaction of its own: it
+// writes the transaction as decided and tries every branch. Afterwards it is certain
+// whether that was committed: if need be, the row of the gid is written again, which waits
+// for an unanswered COMMIT.
+func (e *execution) decideAlone(ctx context.Context) error {
+	start := e.start
+	start.State, start.DecidedBy, start.Due = txlog.Confirming, txlog.ByCaller, e.d.Lease
+	return e.startWith(ctx, start, e.txn.Steps)
+}
+
+// begin writes the transaction as undecided, before a branch outside the log's database is
+// called, and tries the first steps in the same local transaction. If one of these fails,
+// nothing was begun, and the transaction is recorded as cancelled.
+func (e *execution) begin(ctx context.Context, first []*txn.Step) error {
+	start := e.start
+	start.State, start.Due = txlog.Trying, min(e.d.Lease, start.Deadline)
+	return e.startWith(ctx, start, first)
+}
+
+// startWith writes the row of the transaction and tries steps, in one local transaction.
+func (e *execution) startWith(ctx context.Context, start txlog.Start, steps []*txn.Step) error {
+	err := e.insert(ctx, start, func(tx *gorm.DB) error { return e.d.TryAll(ctx, tx, e.txn, steps) })
+	if err == nil {
+		return nil
+	}
+	return e.recordCancelled(ctx, err)
+}
+
+// recordCancelled records the transaction as cancelled because of err: the error of a Try,
+// or of a COMMIT that the database has refused. Everything was rolled back, so nothing is
+// reserved. Other errors are returned as they are.
+func (e *execution) recordCancelled(ctx context.Context, err error) error {
+	start := e.start
+	var failed *txn.BranchError
+	switch {
+	case errors.As(err, &failed):
+		err = txn.CauseOf(ctx, failed.Err)
+		e.reason = reason.Of(&txn.BranchError{ID: failed.ID, Kind: failed.Kind, Err: err})
+	case errors.Is(err, local.ErrCommitRefused):
+		e.reason = reason.Of(err)
+	default:
+		return err
+	}
+	start.Reason, start.Code, start.BranchID = e.reason.Text, e.reason.Code, e.reason.BranchID
+	start.State, start.DecidedBy = txlog.Cancelled, txlog.ByCaller
+	recording, cancel := e.d.Life.DetachCall(ctx)
+	defer cancel()
+	if recordErr := e.insert(recording, start, e.failedTry(recording, failed)); recordErr != nil {
+		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", err, recordErr)
+	}
+	return err
+}
+
+// failedTry returns a function that records the failed Try of a transaction that was not
+// begun. It returns nil if the reason has the whole text.
+func (e *execution) failedTry(ctx context.Context, failed *txn.BranchError) func(tx *gorm.DB) error {
+	if failed == nil || failed.Error() == e.reason.Text {
+		return nil
+	}
+	failure := reason.FailedTry(failed, e.d.Instance)
+	return func(tx *gorm.DB) error { return e.d.Log.Attempted(ctx, tx, e.txn.GID, failure) }
+}
+
+// insert writes the row of the transaction, and does more in the same local transaction. It
+// repeats that until the result is certain, and sets the state. After an unanswered COMMIT
+// the next run waits for that COMMIT, and finds the row if it was committed. ErrExists says
+// that another execution has the gid.
+func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx *gorm.DB) error) error {
+	d, unanswered := e.d, false
+	for run := 1; ; run++ {
+		err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
+			if err := d.Log.Insert(ctx, tx, start); err != nil || more == nil {
+				return err
+			}
+			return more(tx)
+		})
+		switch {
+		case err == nil:
+			e.txn.State = saga.State(start.State)
+			return nil
+		case errors.Is(err, local.ErrCommitUnknown) && run < txn.MaxRuns:
+			unanswered = true
+			continue
+		case errors.Is(err, txlog.ErrExists) && unanswered:
+			record, getErr := d.Reader.Locked(ctx, start.GID)
+			if getErr == nil && e.isOurs(record) {
+				e.adopt(record)
+				return nil
+			}
+			return errors.Join(err, getErr)
+		}
+		return err
+	}
+}
+
+// isOurs reports whether this execution has written the row. Nobody else in this instance
+// writes the gid while it is in flight.
+func (e *execution) isOurs(r txlog.Record) bool {
+	return r.Owner == e.d.Instance && r.Digest == e.start.Digest && r.Epoch == e.txn.Epoch
+}

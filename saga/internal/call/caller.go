@@ -89,7 +89,7 @@ func (c *Caller) callOnce(ctx context.Context, b *txn.Branch, call saga.Call) er
 		_, err := c.withBarrier(ctx, b, call, func(tx *gorm.DB) error { return c.CallWork(ctx, tx, b, call) })
 		return err
 	case call.Op == barrier.Try:
-		return c.tryExternal(ctx, b, call)
+		return tryEffect{c}.run(ctx, b, call)
 	}
 	return c.endExternal(ctx, b, call)
 }

@@ -100,6 +100,9 @@ func (c *Caller) RunEffect(ctx context.Context, b *txn.Branch, call saga.Call) (
 	return result, err
 }
 
+// newMark returns a name for a call that no other call has.
+func (c *Caller) newMark() string { return fmt.Sprintf("%s#%d", c.instance, c.UnderWay.number()) }
+
 // unclearTry reports whether a Cancel finds a Try whose end is not recorded.
 func unclearTry(row *barrier.Row, op barrier.Op) bool {
 	return row.UnderWay != nil && row.UnderWay.Op == barrier.Try && op == barrier.Cancel

@@ -8,12 +8,10 @@ import (
 
 	"gorm.io/gorm"
 
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
-	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -34,36 +32,6 @@ type item struct {
 	err       error            // nothing was written because of err; a BranchError if a Try failed
 	cancelled *txn.BranchError // the failed Try; the transaction is recorded as cancelled because of it
 	alone     bool             // it has to be decided alone
-}
-
-// decideInBatch decides a plan in a shared commit if possible, and alone otherwise.
-func (e *execution) decideInBatch(ctx context.Context) error {
-	d, t := e.d, e.txn
-	key, shared := d.Shared.Key(t.Steps)
-	if !shared {
-		return e.decideAlone(ctx)
-	}
-	m := &item{ctx: ctx, e: e, done: make(chan struct{})}
-	d.batches.Add(key, m)
-	<-m.done
-	switch {
-	case m.alone:
-		return e.decideAlone(ctx)
-	case m.err != nil:
-		return e.recordCancelled(ctx, m.err)
-	case m.cancelled != nil:
-		t.State, e.reason = saga.Cancelled, reason.Of(m.cancelled)
-		return m.cancelled.Err
-	}
-	t.State, t.Fresh = saga.Confirmed, true
-	for _, s := range t.Steps {
-		if s.Done = s.Branch.ConfirmsInLog(); s.Done {
-			s.Branch.Breaker.Success()
-		} else {
-			t.State = saga.Confirming
-		}
-	}
-	return nil
 }
 
 // decideBatch decides the members of a batch.

@@ -14,6 +14,36 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
+// decideInBatch decides a plan in a shared commit if possible, and alone otherwise.
+func (e *execution) decideInBatch(ctx context.Context) error {
+	d, t := e.d, e.txn
+	key, shared := d.Shared.Key(t.Steps)
+	if !shared {
+		return e.decideAlone(ctx)
+	}
+	m := &item{ctx: ctx, e: e, done: make(chan struct{})}
+	d.batches.Add(key, m)
+	<-m.done
+	switch {
+	case m.alone:
+		return e.decideAlone(ctx)
+	case m.err != nil:
+		return e.recordCancelled(ctx, m.err)
+	case m.cancelled != nil:
+		t.State, e.reason = saga.Cancelled, reason.Of(m.cancelled)
+		return m.cancelled.Err
+	}
+	t.State, t.Fresh = saga.Confirmed, true
+	for _, s := range t.Steps {
+		if s.Done = s.Branch.ConfirmsInLog(); s.Done {
+			s.Branch.Breaker.Success()
+		} else {
+			t.State = saga.Confirming
+		}
+	}
+	return nil
+}
+
 // decideAlone decides a plan of resident branches in a local transaction of its own: it
 // writes the transaction as decided and tries every branch. Afterwards it is certain
 // whether that was committed: if need be, the row of the gid is written again, which waits

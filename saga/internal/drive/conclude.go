@@ -68,7 +68,7 @@ func (r *round) recordFailures(ctx context.Context, due []*txn.Step) (failures [
 // because of the pending branches.
 func (r *round) writeRetry(ctx context.Context, failures []txlog.Failure, next time.Duration, pending []*txn.Step) error {
 	d, t := r.d, r.txn
-	unmarked, attention := r.unmarked(), r.attention()
+	unmarked, attention := r.unmarked(), attention{r}.why()
 	err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
 		if err := d.Log.Done(ctx, tx, t.GID, unmarked...); err != nil {
 			return err

@@ -20,53 +20,53 @@ const (
 	lateCancelWait = 100 * time.Millisecond // doubled each time
 )
 
-// cancelLateTry is called when a Try has returned after its time was over. If Cancel was
+// cancelLate is called when a Try has returned after its time was over. If Cancel was
 // called meanwhile, the Try may have reserved something after it. Cancel is then called
 // once more, until it succeeds.
-func (c *Caller) cancelLateTry(ctx context.Context, b *txn.Branch, call saga.Call, mark string) {
+func (t tryEffect) cancelLate(ctx context.Context, b *txn.Branch, call saga.Call, mark string) {
 	var err error
 	for n := range lateCancels {
-		if n > 0 && !c.pause(lateCancelWait<<(n-1)) {
+		if n > 0 && !t.pause(lateCancelWait<<(n-1)) {
 			break
 		}
-		if err = c.cancelLateTryOnce(ctx, b, call, mark); err == nil {
+		if err = t.cancelLateOnce(ctx, b, call, mark); err == nil {
 			return
 		}
 	}
-	c.logger.Error("saga: a Try returned long after its time was over; if it has reserved something, its own side has to free it",
+	t.logger.Error("saga: a Try returned long after its time was over; if it has reserved something, its own side has to free it",
 		slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", err))
 }
 
 // pause waits. It returns false if no further call may begin.
-func (c *Caller) pause(d time.Duration) bool {
+func (t tryEffect) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-c.stopped:
+	case <-t.stopped:
 		return false
 	}
 }
 
-func (c *Caller) cancelLateTryOnce(ctx context.Context, b *txn.Branch, call saga.Call, mark string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*c.timeout)
+func (t tryEffect) cancelLateOnce(ctx context.Context, b *txn.Branch, call saga.Call, mark string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.timeout)
 	defer cancel()
-	cancelled, err := c.readCancelled(ctx, b, call, mark)
+	cancelled, err := t.readCancelled(ctx, b, call, mark)
 	if err != nil || !cancelled {
 		return err
 	}
 	again := call
 	again.Op = barrier.Cancel
-	if _, err := c.CallEffect(ctx, b, again, nil); err != nil {
+	if _, err := t.CallEffect(ctx, b, again, nil); err != nil {
 		return err
 	}
-	return c.unmark(ctx, b, call, mark)
+	return t.Caller.unmark(ctx, b, call, mark)
 }
 
 // readCancelled reports whether the branch is cancelled. If it is not, a Cancel can only
 // come after this read, and the mark is removed.
-func (c *Caller) readCancelled(ctx context.Context, b *txn.Branch, call saga.Call, mark string) (cancelled bool, err error) {
+func (t tryEffect) readCancelled(ctx context.Context, b *txn.Branch, call saga.Call, mark string) (cancelled bool, err error) {
 	err = local.Run(ctx, b.Database, func(tx *gorm.DB) error {
 		row, err := barrierrows.LookLocked(ctx, tx, call.Key())
 		// Without a row, the transaction is finished and was removed.

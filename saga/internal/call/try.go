@@ -17,35 +17,38 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// tryExternal marks a Try durably as under way, makes it, and records its end. If it was
+// tryEffect makes the Trys of branches that act on something other than a database.
+type tryEffect struct{ *Caller }
+
+// run marks a Try durably as under way, makes it, and records its end. If it was
 // marked before, an earlier call may have made it. The result of that call is not known
 // here, and the Try is not made again.
-func (c *Caller) tryExternal(ctx context.Context, b *txn.Branch, call saga.Call) error {
+func (t tryEffect) run(ctx context.Context, b *txn.Branch, call saga.Call) error {
 	// The time begins before the mark is written, so the call ends before the end that the
 	// mark names.
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, c.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, t.timeout, fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, t.timeout))
 	defer cancel()
-	mark := c.newMark()
-	if err := c.markTry(ctx, b, call, mark); err != nil {
+	mark := t.newMark()
+	if err := t.mark(ctx, b, call, mark); err != nil {
 		return err
 	}
 	if err := local.Expired(ctx); err != nil { // the Try is not made
-		_, markErr := c.unmarkTry(ctx, b, call, mark, true)
+		_, markErr := t.unmark(ctx, b, call, mark, true)
 		return errors.Join(err, markErr)
 	}
-	_, err := c.CallEffect(ctx, b, call, func() { c.cancelLateTry(ctx, b, call, mark) })
+	_, err := t.CallEffect(ctx, b, call, func() { t.cancelLate(ctx, b, call, mark) })
 	if errors.Is(err, errAbandoned) {
 		return err // it goes on, and its mark stays
 	}
-	noted, markErr := c.unmarkTry(ctx, b, call, mark, !mayArrive(ctx, err))
+	noted, markErr := t.unmark(ctx, b, call, mark, !mayArrive(ctx, err))
 	switch {
 	case markErr != nil:
-		c.logger.Warn("saga: noting the end of a Try failed; a Cancel waits until its time is over", slog.String("gid", call.GID),
+		t.logger.Warn("saga: noting the end of a Try failed; a Cancel waits until its time is over", slog.String("gid", call.GID),
 			slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", markErr))
 	case !noted:
 		// The time of the Try was over, as after a pause of the process, and Cancel was
 		// called.
-		c.cancelLateTry(ctx, b, call, mark)
+		t.cancelLate(ctx, b, call, mark)
 	}
 	return err
 }
@@ -66,15 +69,12 @@ func mayArrive(ctx context.Context, err error) bool {
 	}
 }
 
-// newMark returns a name for a call that no other call has.
-func (c *Caller) newMark() string { return fmt.Sprintf("%s#%d", c.instance, c.UnderWay.number()) }
-
-// markTry marks a Try as under way. If the COMMIT of the mark is not answered, it looks
+// mark marks a Try as under way. If the COMMIT of the mark is not answered, it looks
 // for the mark in the barrier row.
-func (c *Caller) markTry(ctx context.Context, b *txn.Branch, call saga.Call, mark string) error {
+func (t tryEffect) mark(ctx context.Context, b *txn.Branch, call saga.Call, mark string) error {
 	for run := 1; ; run++ {
-		verdict, err := c.withBarrier(ctx, b, call, func(tx *gorm.DB) error {
-			return barrierrows.Mark(ctx, tx, call.Key(), barrier.Try, mark, c.timeout+returnGrace)
+		verdict, err := t.withBarrier(ctx, b, call, func(tx *gorm.DB) error {
+			return barrierrows.Mark(ctx, tx, call.Key(), barrier.Try, mark, t.timeout+returnGrace)
 		})
 		if errors.Is(err, local.ErrCommitUnknown) && run < txn.MaxRuns {
 			continue
@@ -82,7 +82,7 @@ func (c *Caller) markTry(ctx context.Context, b *txn.Branch, call saga.Call, mar
 		if err != nil || verdict != barrier.Duplicate {
 			return err
 		}
-		row, err := c.ReadLocked(ctx, b, call)
+		row, err := t.ReadLocked(ctx, b, call)
 		if err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark {
 			return err
 		}
@@ -90,10 +90,10 @@ func (c *Caller) markTry(ctx context.Context, b *txn.Branch, call saga.Call, mar
 	}
 }
 
-// unmarkTry records that a marked Try has returned. Known says that it has no effect after
-// that. If the branch is no longer tried, unmarkTry records nothing and returns false.
-func (c *Caller) unmarkTry(ctx context.Context, b *txn.Branch, call saga.Call, mark string, known bool) (noted bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+// unmark records that a marked Try has returned. Known says that it has no effect after
+// that. If the branch is no longer tried, unmark records nothing and returns false.
+func (t tryEffect) unmark(ctx context.Context, b *txn.Branch, call saga.Call, mark string, known bool) (noted bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.timeout)
 	defer cancel()
 	for range txn.MaxRuns {
 		err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {

@@ -68,12 +68,12 @@ func (r *round) recordFailures(ctx context.Context, due []*txn.Step) (failures [
 // because of the pending branches.
 func (r *round) writeRetry(ctx context.Context, failures []txlog.Failure, next time.Duration, pending []*txn.Step) error {
 	d, t := r.d, r.txn
-	unmarked, attention := r.unmarked(), attention{r}.why()
+	unmarked, why := r.unmarked(), attention{r}.why()
 	err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
 		if err := d.Log.Done(ctx, tx, t.GID, unmarked...); err != nil {
 			return err
 		}
-		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: next, Attention: attention, Release: r.release}, failures)
+		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: next, Attention: why, Release: r.release}, failures)
 	})
 	if err != nil {
 		return err
@@ -84,8 +84,8 @@ func (r *round) writeRetry(ctx context.Context, failures []txlog.Failure, next t
 			s.Branch.Breaker.Postpone(t.GID)
 		}
 	}
-	if attention != "" {
-		t.Attention = attention
+	if why != "" {
+		t.Attention = why
 		d.Alarm(t)
 	}
 	return nil

@@ -177,7 +177,7 @@ func (o *opened) markTried(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	})
 	if err == nil && isCancelled(outcome.State) {
 		o.decider.MakeCancelDue(ctx, t.GID)
-		return fmt.Errorf("%w any more: it was decided while the Try was under way, whose reservation is given back: %w", saga.ErrNotOpen, outcome.Err(nil))
+		return fmt.Errorf("%w: it was decided while the Try was under way, and its reservation is released: %w", saga.ErrNotOpen, outcome.Err(nil))
 	}
 	return err
 }

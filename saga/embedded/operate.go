@@ -48,7 +48,7 @@ func (o *operators) Retry(ctx context.Context, gid string, by saga.Operator) err
 	return o.actOn(ctx, gid, actRetry, by, func(tx *gorm.DB, r txlog.Record) error {
 		switch state := saga.State(r.State); {
 		case !state.Decided():
-			return fmt.Errorf("it is undecided, and there is nothing to retry before the decision: %w", saga.ErrRefused)
+			return fmt.Errorf("it is undecided, and a retry is only possible after the decision: %w", saga.ErrRefused)
 		case state.Finished():
 			return fmt.Errorf("it is %s already: %w", state, saga.ErrRefused)
 		case r.Paused():

@@ -91,7 +91,7 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	interrupted, idle := e.inFlight.Drain(ctx)
 	var err error
 	if !idle {
-		err = fmt.Errorf("saga: stop: calls under way were interrupted, and others take over what they left: %w", context.Cause(ctx))
+		err = fmt.Errorf("saga: stop: calls under way were interrupted, and other instances take over their transactions: %w", context.Cause(ctx))
 		e.life.End()
 		returning, cancel := context.WithTimeout(context.WithoutCancel(ctx), interruptGrace)
 		e.inFlight.Drain(returning)
@@ -102,8 +102,7 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.Lease)
 	defer cancel()
 	if err := e.lease.Resign(func() error { return e.log.Resign(resigning, e.instance.ID, interrupted) }); err != nil {
-		// Without it, the lease ends by itself.
-		e.config.Logger.Warn("saga: giving the lease back failed", slog.Any("error", err))
+		e.config.Logger.Warn("saga: ending the lease failed; it ends by itself", slog.Any("error", err))
 	}
 	e.log.Close()
 	return err
@@ -136,6 +135,6 @@ func (e *Engine) deleteExpired(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, e.config.Lease/3)
 	defer cancel()
 	if err := e.log.DeleteExpired(ctx, deleteAfter); err != nil {
-		e.config.Logger.Warn("saga: removing instances that are gone", slog.Any("error", err))
+		e.config.Logger.Warn("saga: removing expired instances failed", slog.Any("error", err))
 	}
 }

@@ -145,7 +145,7 @@ func (c *Caller) unmarkFailed(ctx context.Context, b *txn.Branch, call saga.Call
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
 	if err := c.unmark(ctx, b, call, mark); err != nil {
-		c.logger.Warn("saga: noting that a failed call has ended", slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.Any("error", err))
+		c.logger.Warn("saga: recording the end of a failed call failed", slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.Any("error", err))
 	}
 }
 

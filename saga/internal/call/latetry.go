@@ -33,7 +33,7 @@ func (t tryEffect) cancelLate(ctx context.Context, b *txn.Branch, call saga.Call
 			return
 		}
 	}
-	t.logger.Error("saga: a Try returned long after its time was over; if it has reserved something, its own side has to free it",
+	t.logger.Error("saga: a Try returned long after its time was over, and its Cancel failed: release its reservation by hand, if there is one",
 		slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", err))
 }
 

@@ -43,7 +43,7 @@ func (t tryEffect) run(ctx context.Context, b *txn.Branch, call saga.Call) error
 	noted, markErr := t.unmark(ctx, b, call, mark, !mayArrive(ctx, err))
 	switch {
 	case markErr != nil:
-		t.logger.Warn("saga: noting the end of a Try failed; a Cancel waits until its time is over", slog.String("gid", call.GID),
+		t.logger.Warn("saga: recording the end of a Try failed; a Cancel waits until the time of the Try is over", slog.String("gid", call.GID),
 			slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", markErr))
 	case !noted:
 		// The time of the Try was over, as after a pause of the process, and Cancel was

@@ -92,7 +92,7 @@ func (c *Cleaner) cleanBatch(ctx context.Context) time.Duration {
 	rest := max(min(maxRest, c.Retention/10), c.MinRest)
 	taken, err := c.Log.TakeCleaning(ctx, turn)
 	if err != nil {
-		c.Warn.Warn(ctx, "saga: cleaning", err)
+		c.Warn.Warn(ctx, "saga: cleaning failed, and will be repeated", err)
 	}
 	if !taken {
 		return min(rest, turn)
@@ -100,7 +100,7 @@ func (c *Cleaner) cleanBatch(ctx context.Context) time.Duration {
 	began := time.Now()
 	aged, last, err := c.Log.Aged(ctx, page, c.Retention)
 	if err != nil {
-		c.Warn.Warn(ctx, "saga: cleaning, which will be repeated", err)
+		c.Warn.Warn(ctx, "saga: cleaning failed, and will be repeated", err)
 		return turn
 	}
 	// A transaction that could not be removed is read again in the next pass.
@@ -113,7 +113,7 @@ func (c *Cleaner) cleanBatch(ctx context.Context) time.Duration {
 		pause = rest
 	}
 	if err := c.Log.AdvanceCleaning(ctx, last, pause); err != nil {
-		c.Warn.Warn(ctx, "saga: cleaning", err)
+		c.Warn.Warn(ctx, "saga: cleaning failed, and will be repeated", err)
 		return turn
 	}
 	return pause
@@ -203,7 +203,7 @@ func (c *Cleaner) canRemove(t txlog.Old, branches []txlog.Branch) bool {
 		if t.Finished < 2*c.Retention {
 			return false
 		}
-		c.Logger.Info("saga: a finished transaction is removed without what its branch keeps elsewhere: nobody knows the kind of branch any more",
+		c.Logger.Info("saga: a finished transaction is removed, but not the data of its branch: no instance knows the kind of branch",
 			slog.String("gid", t.GID), slog.String("branch", b.ID), slog.String("kind", b.Kind))
 	}
 	return true

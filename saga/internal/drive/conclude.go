@@ -22,7 +22,7 @@ func (r *round) conclude(ctx context.Context) error {
 	d, t := r.d, r.txn
 	due, waiting := r.pending()
 	if len(t.Steps) == 0 && t.Planned {
-		return errors.New("the log names no branch of a transaction that was begun with some: it is not finished without them")
+		return errors.New("the log has no branches of a transaction that was begun with some, so it cannot be finished")
 	}
 	if len(due)+len(waiting) == 0 {
 		err := local.Run(ctx, d.DB, func(tx *gorm.DB) error { return d.Log.Finish(ctx, tx, t.GID, t.Epoch) })

@@ -101,7 +101,7 @@ func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
 			return saga.State(record.State)
 		}
 	case err != nil:
-		d.Logger.Error("saga: what a round of calls came to could not be written; the transaction will be resumed",
+		d.Logger.Error("saga: writing the result of a round of calls failed; the transaction is due again when the lease ends",
 			slog.String("gid", t.GID), slog.Any("error", err))
 	}
 	return t.State

@@ -92,7 +92,7 @@ func (k *Kinds) Watch(ctx context.Context, interval, timeout time.Duration, stop
 		}
 		reading, cancel := context.WithTimeout(ctx, timeout)
 		if err := k.Read(reading); err != nil {
-			k.warn.Warn(ctx, "saga: asking which kinds of branch are paused", err)
+			k.warn.Warn(ctx, "saga: reading the paused kinds of branches failed", err)
 		}
 		cancel()
 	}

@@ -22,7 +22,7 @@ func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep)
 	claims, err := r.Log.Claim(ctx, txlog.Claim{Instance: r.Instance, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
 		Bytes: int(room), Due: r.Lease, Busy: r.InFlight.Has, Knows: r.Builder.Registry.Knows})
 	if err != nil {
-		r.Warn.Warn(ctx, "saga: asking the log for due transactions", err)
+		r.Warn.Warn(ctx, "saga: claiming due transactions failed", err)
 		return false
 	}
 	sweep.pass(claims)
@@ -72,7 +72,7 @@ func (r *Recovery) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
 		why := fmt.Sprintf("kind: no instance that runs knows the kind of branch %s: register it, or an alias for it", f.Kind)
 		done, err := r.Log.Unclaimed(ctx, f.GID, why)
 		if err != nil {
-			r.Warn.Warn(ctx, "saga: raising a transaction to attention", err)
+			r.Warn.Warn(ctx, "saga: raising a transaction to attention failed", err)
 			return
 		}
 		if done {

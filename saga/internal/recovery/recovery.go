@@ -115,7 +115,7 @@ func (r *Recovery) MakeDue(gids []string) {
 	for chunk := range slices.Chunk(gids, claimBatch) {
 		err := local.Run(ctx, r.DB, func(tx *gorm.DB) error { return r.Log.MakeDue(ctx, tx, r.Instance, chunk) })
 		if err != nil {
-			r.Warn.Warn(ctx, "saga: making postponed transactions due, which are called after their backoff now", err)
+			r.Warn.Warn(ctx, "saga: making postponed transactions due failed; they wait for their backoff", err)
 			return
 		}
 		r.wake.After(0)
@@ -129,7 +129,7 @@ func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *t
 		foreign := !t.Known()
 		if err := r.presumeAbort(ctx, record, foreign); err != nil {
 			r.InFlight.Release(entry)
-			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction", err)
+			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction failed; it is due again later", err)
 			return
 		}
 		t.State = saga.Cancelling

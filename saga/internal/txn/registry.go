@@ -85,7 +85,7 @@ func CheckHandle(db *gorm.DB) error {
 	case db == nil || db.Config == nil || db.Statement == nil:
 		return errors.New("it is nil: open it with gorm.Open first")
 	case local.InTransaction(db):
-		return errors.New("the handle is in a local transaction: give the one that gorm.Open returned. The engine commits by itself, and would not see what that transaction has locked")
+		return errors.New("the handle is in a local transaction: use the one that gorm.Open returned. The engine commits by itself, and would wait for the locks of that transaction")
 	case db.DryRun:
 		return errors.New("the handle is of a DryRun, which sends nothing")
 	}

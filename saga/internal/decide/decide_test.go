@@ -244,6 +244,11 @@ func TestAGIDInUse(t *testing.T) {
 			w.made("")
 			w.expect("g", saga.Confirming, "01 tried", "")
 		}
+		// Also the same plan of the same instance is another execution.
+		alone := newWorld(t, db, 1)
+		if _, got := alone.run("g", "a"); got.State.Decided() || !errors.Is(got.Cause, txlog.ErrExists) {
+			t.Errorf("the same plan: %+v", got)
+		}
 	})
 }
 

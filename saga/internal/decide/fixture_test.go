@@ -1,6 +1,8 @@
 package decide_test
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,11 +28,36 @@ func newWorld(t testing.TB, db *gorm.DB, maxBatch int) *world {
 	w := &world{Kit: parts.New(t, db), t: t}
 	w.Decider = decide.New(decide.Parts{DB: db, Log: w.Kit.Log, Reader: w.Kit.Reader, Calls: w.Kit.Calls, Shared: w.Kit.Shared(maxBatch),
 		Life: w.Kit.Life, Warn: w.Kit.Warn, Instance: parts.Instance, Lease: time.Minute})
-	w.Local("a", &w.Script)
-	w.Local("b", &w.Script)
+	ok(t, db.Exec("CREATE TABLE IF NOT EXISTS worked (gid VARCHAR(128), branch_id VARCHAR(32), op VARCHAR(16))").Error)
+	for _, kind := range []string{"a", "b"} {
+		w.Register(saga.NewLocal(kind, parts.Encode, saga.Local{Work: w.work}))
+	}
 	w.External("external", &w.Script)
 	w.Remote("remote", &w.Script)
 	return w
+}
+
+// work leaves a row, also if the call fails.
+func (w *world) work(ctx context.Context, tx *gorm.DB, call saga.Call) error {
+	if err := tx.Exec("INSERT INTO worked VALUES (?, ?, ?)", call.GID, call.BranchID, string(call.Op)).Error; err != nil {
+		return err
+	}
+	return w.Work(ctx, tx, call)
+}
+
+// expectWork expects that each call of a transaction with a barrier row has worked once.
+func (w *world) expectWork(gid, rows string) {
+	w.t.Helper()
+	var worked []struct {
+		BranchID, Op string
+		N            int
+	}
+	ok(w.t, w.Kit.DB.Raw("SELECT branch_id, op, COUNT(*) AS n FROM worked WHERE gid = ? GROUP BY branch_id, op", gid).Scan(&worked).Error)
+	for _, one := range worked {
+		if one.N != 1 || !strings.Contains(rows, one.BranchID+" ") || one.Op == "confirm" && !strings.Contains(rows, one.BranchID+" confirmed") {
+			w.t.Errorf("%s: %s of %s has worked %d times, and the barrier has %s", gid, one.Op, one.BranchID, one.N, rows)
+		}
+	}
 }
 
 // run decides a new transaction.
@@ -80,6 +107,7 @@ func (w *world) expect(gid string, state saga.State, rows, done string) {
 	if got := w.Done(gid); got != done {
 		w.t.Errorf("%s has %q done, want %q", gid, got, done)
 	}
+	w.expectWork(gid, rows)
 }
 
 func (w *world) made(want string) {

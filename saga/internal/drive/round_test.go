@@ -248,7 +248,7 @@ func TestInterrupted(t *testing.T) {
 			if got := w.roundWithin(ctx, transaction); got != saga.Confirming {
 				t.Errorf("%s: %s", kind, got)
 			}
-			if after := w.Record(kind); after != before || len(w.Attempts(kind)) > 0 || len(w.wakes) > 0 || transaction.Next != 0 {
+			if after := w.Record(kind); after != before || len(w.Attempts(kind)) > 0 || len(w.wakes) > 0 || transaction.Next != 0 || transaction.Steps[0].Failed > 0 {
 				t.Errorf("%s: %+v, before %+v", kind, after, before)
 			}
 		}

@@ -73,8 +73,11 @@ func (w *world) poll() (stop func()) {
 // await waits until a transaction is in a state.
 func (w *world) await(gid string, state saga.State) {
 	w.t.Helper()
-	_, err := w.Reader.Await(w.t.Context(), gid, func(s saga.State) bool { return s == state })
+	record, err := w.Reader.Await(w.t.Context(), gid, func(s saga.State) bool { return s == state || s.Finished() })
 	ok(w.t, err)
+	if record.State != string(state) {
+		w.t.Fatalf("%s is %s, want %s", gid, record.State, state)
+	}
 }
 
 // called returns a channel that is closed when the branch of a transaction is confirmed.

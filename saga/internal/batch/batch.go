@@ -8,24 +8,24 @@ import (
 )
 
 const (
-	// minParallel is how many items a batch needs to be written beside another one.
-	// Fewer items wait for the next batch.
+	// minParallel is the number of waiting items that start another batch of the same
+	// key at the same time. Fewer items wait for the next batch.
 	minParallel = 8
 
-	// slow is how long a batch may keep the next one waiting.
-	slow = 20 * time.Millisecond
+	// maxDelay is the longest time for which a batch delays the next one.
+	maxDelay = 20 * time.Millisecond
 )
 
-// Groups gathers items with the same key into batches. An item is written at once if
-// no batch of its key is being written. Items that arrive meanwhile form the next
-// batch. So nobody waits without need, and the load determines the size of a batch.
+// Groups collects items with the same key into batches. An item is written at once if no
+// batch of its key is being written. Items that arrive meanwhile form the next batch. So
+// an item waits only for a batch before it, and the load determines the size of a batch.
 //
-// If writing a batch takes long, the next batch does not wait for its end. It is safe
+// If writing a batch takes long, the next batch does not wait for its end. Groups is safe
 // for concurrent use.
 type Groups[T any] struct {
 	maxItems   int       // in a batch
 	maxWorkers int       // of a key
-	write      func([]T) // writes a batch, and tells each item the result
+	write      func([]T) // writes a batch, and gives each item its result
 
 	mu    sync.Mutex
 	byKey map[string]*group[T] // those with work to do
@@ -36,7 +36,7 @@ type group[T any] struct {
 	workers int
 }
 
-// New returns Groups whose batches have at most maxItems items. At most maxWorkers
+// New returns Groups with at most maxItems items in a batch. At most maxWorkers
 // batches of a key are written at once.
 func New[T any](maxItems, maxWorkers int, write func([]T)) *Groups[T] {
 	return &Groups[T]{maxItems: maxItems, maxWorkers: maxWorkers, write: write, byKey: make(map[string]*group[T])}
@@ -70,7 +70,7 @@ func (g *Groups[T]) Waiting(key string) int {
 
 func (g *Groups[T]) work(key string, in *group[T]) {
 	for {
-		// Callers that are ready to run at this moment get into the batch.
+		// Let callers that are ready to run join the batch.
 		runtime.Gosched()
 		batch := g.take(key, in)
 		if batch == nil || g.replaced(key, in, batch) {
@@ -79,11 +79,11 @@ func (g *Groups[T]) work(key string, in *group[T]) {
 	}
 }
 
-// replaced writes a batch. It returns true if that takes long, because the database is
-// far away or somebody holds a lock: another worker has replaced this one.
+// replaced writes a batch. If this takes long, because of a slow network or a lock, it
+// starts another worker for the next batch and returns true.
 func (g *Groups[T]) replaced(key string, in *group[T], batch []T) bool {
 	var written, replaced bool
-	timer := time.AfterFunc(slow, func() {
+	timer := time.AfterFunc(maxDelay, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if !written {
@@ -115,8 +115,8 @@ func (g *Groups[T]) take(key string, in *group[T]) []T {
 	return batch
 }
 
-// Gather holds the items of a key back until n of them wait, and then writes them in
-// one batch. It is for tests.
+// Gather keeps the items of a key until n of them wait, and then writes them in one batch.
+// It is for tests.
 func (g *Groups[T]) Gather(key string, n int) {
 	in := &group[T]{workers: 1000} // so many that Add starts none
 	tick := time.NewTicker(time.Millisecond)

@@ -91,7 +91,7 @@ func TestSlowBatchIsReplaced(t *testing.T) {
 		synctest.Wait()
 		g.Add("k", 1)
 		g.Add("k", 2)
-		time.Sleep(slow - time.Millisecond)
+		time.Sleep(maxDelay - time.Millisecond)
 		b.check(t, []int{5000})
 		time.Sleep(2 * time.Millisecond)
 		b.check(t, []int{5000}, []int{1, 2})

@@ -1,8 +1,9 @@
-// Package dialect writes one SQL text for MySQL, PostgreSQL and SQLite where
-// they differ only in time arithmetic and in placeholders.
+// Package dialect writes SQL for MySQL, PostgreSQL and SQLite from one template. It covers
+// the differences in time arithmetic, locks and placeholders.
 package dialect
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -17,17 +18,17 @@ import (
 // Dialect is a database dialect.
 type Dialect string
 
-// The dialects, by the names of their gorm drivers. MySQL serves MariaDB too.
+// The dialects have the names of their gorm drivers. MySQL is for MariaDB too.
 const (
 	MySQL    Dialect = "mysql"
 	Postgres Dialect = "postgres"
 	SQLite   Dialect = "sqlite"
 )
 
-// Of returns the dialect of db and refuses an unknown one.
+// Of returns the dialect of db. The error says if it is not supported.
 func Of(db *gorm.DB) (Dialect, error) {
 	if db == nil || db.Config == nil || db.Dialector == nil {
-		return "", fmt.Errorf("the database is nil: open it with gorm.Open first")
+		return "", errors.New("the database is nil: open it with gorm.Open first")
 	}
 	switch d := Dialect(db.Dialector.Name()); d {
 	case MySQL, Postgres, SQLite:
@@ -45,16 +46,15 @@ var (
 // SQL completes a template:
 //
 //	{now}         the database's clock
-//	{start}       the same as it was when the statement began: a bound that an index can be searched with
+//	{start}       the same at the start of the statement, for comparisons that use an index
 //	{after ?}     the database's clock plus a parameter in microseconds
 //	{at ?}        a parameter in microseconds since 1970 as a time
 //	{micros col}  a time column as microseconds since 1970
 //	{micros now}  the database's clock likewise
-//	{lock}        the clause that locks the rows that a SELECT finds
+//	{lock}        the clause that locks the rows of a SELECT
 //	?             a parameter
 //
-// All times come from the database's clock, so that the clocks of the
-// processes do not matter.
+// All times are by the database's clock, so the clocks of the processes do not matter.
 func (d Dialect) SQL(template string) string {
 	text := strings.NewReplacer("{now}", d.now(), "{start}", d.start(), "{after ?}", d.after(), "{at ?}", d.at(), "{lock}", d.lock()).Replace(template)
 	text = strings.ReplaceAll(text, "{micros now}", strings.ReplaceAll(d.micros(), "$1", d.now()))
@@ -77,8 +77,8 @@ func (d Dialect) now() string {
 	}
 }
 
-// start is for PostgreSQL, which calls clock_timestamp once for each row, and so
-// searches no index with it.
+// start is a separate expression for PostgreSQL, which calls clock_timestamp for each row
+// and so cannot use an index.
 func (d Dialect) start() string {
 	if d == Postgres {
 		return "statement_timestamp()"
@@ -119,7 +119,7 @@ func (d Dialect) micros() string {
 	}
 }
 
-// lock is empty on SQLite, where a writing transaction has locked everything.
+// lock is empty on SQLite: a writing transaction has locked everything.
 func (d Dialect) lock() string {
 	if d == SQLite {
 		return ""
@@ -127,7 +127,7 @@ func (d Dialect) lock() string {
 	return "FOR UPDATE"
 }
 
-// Each builds a value per dialect, once, at start-up.
+// Each builds a value for each dialect. Call it once, at start-up.
 func Each[T any](build func(Dialect) T) map[Dialect]T {
 	all := make(map[Dialect]T)
 	for _, d := range []Dialect{MySQL, Postgres, SQLite} {
@@ -136,9 +136,8 @@ func Each[T any](build func(Dialect) T) map[Dialect]T {
 	return all
 }
 
-// Remembered returns a function that builds the text of a statement once for
-// each size, which says how many places or rows it has. It does not remember
-// more than a thousand texts.
+// Remembered returns a function that builds the text of a statement once for each size. The
+// size is the number of placeholders or rows. It keeps at most a thousand texts.
 func Remembered[Size comparable](build func(Size) string) func(Size) string {
 	const most = 1000
 	var texts sync.Map
@@ -155,7 +154,7 @@ func Remembered[Size comparable](build func(Size) string) func(Size) string {
 	}
 }
 
-// Time converts what {micros} read; 0 is NULL.
+// Time converts the result of {micros}; 0 is NULL.
 func Time(micros int64) time.Time {
 	if micros == 0 {
 		return time.Time{}

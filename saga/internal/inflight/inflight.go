@@ -14,7 +14,7 @@ type Registry struct {
 	mu     sync.Mutex
 	byGID  map[string]*Entry
 	count  int           // entries and calls
-	idle   chan struct{} // closed when count falls to 0; nil while nobody waits
+	idle   chan struct{} // closed when count falls to 0; nil if nobody waits
 	closed bool
 }
 
@@ -107,8 +107,8 @@ func (r *Registry) Has(gid string) bool {
 	return r.byGID[gid] != nil
 }
 
-// Drain admits nothing further and waits for the rest until ctx ends. It reports
-// whether all has ended, and the gids that are still in flight.
+// Drain makes Start, TakeOver and Enter fail, and waits for the rest until ctx ends. It
+// reports whether everything has ended, and the gids that are still in flight.
 func (r *Registry) Drain(ctx context.Context) (left []string, idle bool) {
 	r.mu.Lock()
 	r.closed = true

@@ -1,5 +1,5 @@
-// Package jitter draws the random pauses between attempts, so that those who
-// failed together do not come again together.
+// Package jitter returns random pauses between attempts, so that callers that failed at the
+// same time do not retry at the same time.
 package jitter
 
 import (
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// UpTo returns a random pause of more than nothing and at most longest, which
-// is positive.
+// UpTo returns a random pause that is positive and at most longest. The longest pause must
+// be positive.
 func UpTo(ctx context.Context, longest time.Duration) time.Duration {
 	if draw, ok := ctx.Value(sourceKey{}).(Source); ok {
 		return draw(longest)
@@ -17,13 +17,13 @@ func UpTo(ctx context.Context, longest time.Duration) time.Duration {
 	return rand.N(longest) + 1
 }
 
-// Source draws a pause of more than nothing and at most longest.
+// Source returns a pause that is positive and at most longest.
 type Source func(longest time.Duration) time.Duration
 
 type sourceKey struct{}
 
-// With returns a context under which all pauses come from source: a simulation
-// that has to run the same way twice cannot do with random ones.
+// With returns a context with which all pauses come from source. A simulation needs it to
+// run the same way twice.
 func With(ctx context.Context, source Source) context.Context {
 	return context.WithValue(ctx, sourceKey{}, source)
 }

@@ -1,7 +1,8 @@
-// Package lease keeps what a process knows of its lease in the database.
+// Package lease keeps the state of the lease of a process in memory.
 //
-// The database's clock decides when the lease ends there. Here it is counted on the
-// monotonic clock, from before the renewal was sent, so that it ends here no later.
+// In the database, the lease ends by the database's clock. In memory, it ends by the
+// monotonic clock, counted from before the renewal was sent. So it never ends later in
+// memory than in the database.
 package lease
 
 import (
@@ -31,13 +32,13 @@ type Lease struct {
 	renewed  chan struct{} // closed and replaced at each renewal
 }
 
-// New returns a lease of some length, without holding it. A renewal calls write.
+// New returns a lease of the given length that is not held yet. A renewal calls write.
 func New(length time.Duration, write func(context.Context) error) *Lease {
 	return &Lease{length: length, write: write, renewed: make(chan struct{})}
 }
 
-// Renew takes the lease, or renews it. It gives up after half its length, so that one
-// silent connection does not lose the lease.
+// Renew takes or renews the lease. It stops after half the length, so that one connection
+// without an answer does not lose the lease.
 func (l *Lease) Renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.length/2)
 	defer cancel()
@@ -53,13 +54,13 @@ func (l *Lease) Renew(ctx context.Context) error {
 	return nil
 }
 
-// minWait is how long Wait waits for a renewal at least.
+// minWait is the shortest time for which Wait waits for a renewal.
 const minWait = 5 * time.Second
 
-// Wait returns nil when the lease is held. If it is not, and Keep is renewing it, Wait
-// waits for the renewal: for five seconds, or for the length of the lease if that is
-// longer. It returns ErrLost then, or at the end of ctx, and ErrStopping when stopping
-// is closed.
+// Wait returns nil if the lease is held. If it is not, and Keep is renewing it, Wait waits
+// for the renewal: for five seconds, or for the length of the lease if that is longer. It
+// returns ErrLost after this time or at the end of ctx, and ErrStopping if stopping is
+// closed. Without Keep it returns ErrLost at once.
 func (l *Lease) Wait(ctx context.Context, stopping <-chan struct{}) error {
 	if l.Held() {
 		return nil
@@ -100,9 +101,9 @@ func (l *Lease) Held() bool {
 
 func (l *Lease) held() bool { return time.Now().Before(l.until) && !l.resigned }
 
-// Resign gives the lease up for good: here, and in the database by calling there. It
-// calls there only once.
-func (l *Lease) Resign(there func() error) error {
+// Resign ends the lease for good: in memory, and in the database by calling release. It
+// calls release only once.
+func (l *Lease) Resign(release func() error) error {
 	l.mu.Lock()
 	before := l.resigned
 	l.resigned = true
@@ -110,10 +111,10 @@ func (l *Lease) Resign(there func() error) error {
 	if before {
 		return nil
 	}
-	return there()
+	return release()
 }
 
-// Keep renews the lease three times in its length, until ctx ends or Resign is called.
+// Keep renews the lease three times per length, until ctx ends or Resign is called.
 // It calls after with the result of each renewal.
 func (l *Lease) Keep(ctx context.Context, after func(error)) {
 	l.setKept(true)

@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// Bounds of the time for which a kind of branch does not share commits.
+// Limits of the time for which a kind of branch does not share commits.
 const (
 	firstBackoff = 5 * time.Second
 	lastBackoff  = 5 * time.Minute
 )
 
-// BatchBackoff says whether a kind of branch may share commits, or has kept others
-// waiting. Its zero value lets it share. It is safe for concurrent use.
+// BatchBackoff ends the shared commits of a kind of branch for some time after it has
+// delayed others. The zero value allows shared commits. It is safe for concurrent use.
 type BatchBackoff struct {
 	mu    sync.Mutex
 	until time.Time     // when sharing is tried again
 	pause time.Duration // after the last penalty; 0 after Reset
 }
 
-// Penalize ends the sharing for a time that doubles with each penalty until Reset.
+// Penalize ends shared commits for a time that doubles with each penalty until Reset.
 func (b *BatchBackoff) Penalize() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if time.Now().Before(b.until) {
-		return // because of a batch that had begun before
+		return // the batch had begun before the last penalty
 	}
 	b.pause = min(max(firstBackoff, 2*b.pause), lastBackoff)
 	b.until = time.Now().Add(b.pause)
 }
 
-// Reset lets the next penalty be a short one: a shared commit went well.
+// Reset makes the next penalty short. Call it after a successful shared commit.
 func (b *BatchBackoff) Reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,12 +51,12 @@ func (b *BatchBackoff) End() {
 	b.until = time.Time{}
 }
 
-// recently is for how long a rejection makes others likely.
+// recently is the time after a rejection in which more rejections are likely.
 const recently = 10 * time.Second
 
-// Rejections says whether Trys of a kind of branch were rejected recently. A batch is
-// then written with savepoints, at the price of one more statement for each member, and
-// a rejection does not concern the other members. It is safe for concurrent use.
+// Rejections records whether Trys of a kind of branch were rejected recently. If so, a
+// batch uses savepoints: this costs one more statement for each member, but a rejection
+// does not affect the other members. It is safe for concurrent use.
 type Rejections struct {
 	mu    sync.Mutex
 	until time.Time

@@ -1,5 +1,5 @@
-// Package limit holds calls back that would do harm: repeated calls of a service that
-// is down, and calls that make others wait for a shared commit.
+// Package limit delays calls that would harm others: repeated calls of a service that is
+// down, and calls that make others wait for a shared commit.
 package limit
 
 import (
@@ -35,25 +35,25 @@ type Breaker struct {
 	failed    map[string]struct{} // gids since the last success, at most limits.Failures
 	retryAt   time.Time           // while the circuit is open: when it lets the next call through
 	delayed   float64             // about how many calls are delayed
-	postponed map[string]struct{} // gids that were postponed since the last success, at most mostPostponed
-	released  map[string]struct{} // gids that are called at once, whatever their delay
+	postponed map[string]struct{} // gids that were postponed since the last success, at most maxPostponed
+	released  map[string]struct{} // gids to call at once, without a delay
 }
 
-// mostPostponed bounds what is remembered of transactions that were postponed. Others
-// wait for the end of their backoff.
-const mostPostponed = 200_000
+// maxPostponed limits the recorded gids of postponed transactions. Other transactions wait
+// for the end of their backoff.
+const maxPostponed = 200_000
 
-// NewBreaker returns a Breaker whose circuit is closed. When the circuit closes after it
-// was open, the breaker calls closed, in a goroutine of its own, with the transactions
-// that were postponed. Nil is for no call.
+// NewBreaker returns a Breaker with a closed circuit. When an open circuit closes, the
+// breaker calls closed in a new goroutine, with the gids of the postponed transactions.
+// The function closed may be nil.
 func NewBreaker(kind string, limits Limits, logger *slog.Logger, closed func(gids []string)) *Breaker {
 	return &Breaker{kind: kind, limits: limits, logger: logger, closed: closed,
 		rate:   rate.NewLimiter(rate.Limit(limits.Rate), max(1, int(limits.Rate/10))),
 		failed: map[string]struct{}{}, postponed: map[string]struct{}{}, released: map[string]struct{}{}}
 }
 
-// Delay returns how long a repeated call has to wait, at most about longest; 0 lets it
-// through. If unlimited is set, the rate does not count: many calls are made at once.
+// Delay returns how long a repeated call has to wait, at most about longest; 0 means now.
+// If unlimited is set, the rate does not apply, and many calls may be made at once.
 func (b *Breaker) Delay(ctx context.Context, longest time.Duration, unlimited bool) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,7 +70,7 @@ func (b *Breaker) Delay(ctx context.Context, longest time.Duration, unlimited bo
 		return 0
 	}
 	b.delayed++
-	// The delayed calls need this long at the rate.
+	// The time in which the rate allows all delayed calls.
 	spread := time.Duration(max(0.1, b.delayed/b.limits.Rate) * float64(time.Second))
 	return min(until+jitter.UpTo(ctx, min(spread, longest)), max(until, longest))
 }
@@ -115,13 +115,13 @@ func (b *Breaker) Success() {
 func (b *Breaker) Postpone(gid string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, failed := b.failed[gid]; (failed || b.open()) && len(b.postponed) < mostPostponed {
+	if _, failed := b.failed[gid]; (failed || b.open()) && len(b.postponed) < maxPostponed {
 		b.postponed[gid] = struct{}{}
 	}
 }
 
-// TakeReleased reports whether a transaction that was postponed is to be called at
-// once. It is true once.
+// TakeReleased reports whether a postponed transaction is to be called at once. It returns
+// true only once for each gid.
 func (b *Breaker) TakeReleased(gid string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

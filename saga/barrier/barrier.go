@@ -23,11 +23,11 @@ var ErrUnnamed = errors.New("the log of this database has the transaction, but n
 // the verdict is [Run], the caller does the work. Then it commits the row and the
 // work together.
 //
-// Call is for a service that opens the local transaction itself, and whose branches
-// an engine in another process calls. That engine writes the branch into its log
-// before it calls. A program that has the engine itself adds a branch with the Try
-// of the transaction, for example with package tcc; for a branch that was not added
-// this way, Call returns [ErrUnnamed].
+// Call is for a service that opens the local transaction itself. An engine in another
+// process calls the branches of the service. It writes each branch into its log before
+// the call. A program with an engine of its own adds a branch with the Try of the
+// transaction, for example with package tcc. For a branch that was not added, Call
+// returns [ErrUnnamed].
 //
 // Open the local transaction at READ COMMITTED. At REPEATABLE READ, MySQL locks the
 // gap in the log if it does not have the gid, and PostgreSQL does not see a

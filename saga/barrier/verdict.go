@@ -36,7 +36,7 @@ const (
 	// nothing, and succeed.
 	EmptyRollback Verdict = "empty rollback"
 	// Conflict: a Confirm without a Try or after a Cancel, a Cancel after a
-	// Confirm, or a call whose caller, kind or input differs from the row's; do
+	// Confirm, or a call with another caller, kind or input than the row; do
 	// nothing, and fail. It comes with ErrConflict.
 	Conflict Verdict = "conflict"
 )

@@ -82,7 +82,7 @@ func (c Config) withDefaults() (Config, error) {
 			*d.value = d.fallback
 		}
 		if err := wholeSeconds(*d.value); err != nil {
-			return c, fmt.Errorf("Config.%s: %w", d.name, err)
+			return c, fmt.Errorf("the %s: %w", d.name, err)
 		}
 	}
 	switch {

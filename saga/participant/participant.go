@@ -46,8 +46,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// New returns a participant with its barrier rows in db. The rows of a branch that has
-// another database are there. New checks the schema of db.
+// New returns a participant with its barrier rows in db. For a branch with another
+// database, the rows are in that database. New checks the schema of db.
 func New(ctx context.Context, db *gorm.DB, config Config) (*Participant, error) {
 	p, err := open(ctx, db, config)
 	return p, wrap("new", err)

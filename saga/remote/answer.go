@@ -109,7 +109,7 @@ func (x *exchange) logFailed(id string, err error) {
 		slog.String("caller", x.call.Caller), slog.String("error", wire.Clip(err.Error(), maxLogged)))
 }
 
-// logRefused logs a refused request, whose content is not checked.
+// logRefused logs a refused request. Its content is not checked.
 func (x *exchange) logRefused(status int, err error) {
 	missed, log := x.host.refused.next(time.Now())
 	if !log {

@@ -42,10 +42,10 @@ type HostConfig struct {
 	// MaxPayload is the most bytes of a request's body. Defaults to 1 MiB.
 	MaxPayload int64
 
-	// MaxConcurrent is the most requests at the same time. Beyond it, a request
-	// waits for a second, before its body is read, and is then answered 503. With
-	// Keys, requests without a valid signature are refused before that and do not
-	// count. MaxConcurrent times MaxPayload bounds the memory of all bodies.
+	// MaxConcurrent is the most requests that are read or called at the same time.
+	// Beyond it, a request waits for a second, before its body is read, and is then
+	// answered 503. With Keys, requests without a valid signature are refused before
+	// that and do not count. MaxConcurrent times MaxPayload bounds the memory of all bodies.
 	// Defaults to 256.
 	MaxConcurrent int
 

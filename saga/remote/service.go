@@ -152,8 +152,8 @@ func (s *Service) address(ctx context.Context, kind string) (*url.URL, error) {
 // maxAttempts is the most times that a Try without an answer is sent.
 const maxAttempts = 3
 
-// Call makes one call of a branch; see [saga.Remote]. If no answer to a Try counts, it
-// sends the Try again, at most twice. This is safe because of the barrier of the host.
+// Call makes one call of a branch; see [saga.Remote]. If a Try gets no answer that counts,
+// Call sends the Try again, at most twice. The barrier of the host makes this safe.
 //
 // An error that is not a [*saga.Rejection] has a method Public. It returns a text without
 // addresses and details, for callers. The text of Error is for operators.

@@ -24,8 +24,7 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
-// program builds the server once, in its own module, whose dependencies are not
-// ours.
+// program builds the server once, in a module of its own with its own dependencies.
 var program = sync.OnceValues(func() (string, error) {
 	built.Store(true)
 	dir, err := os.MkdirTemp("", "dtmtest")
@@ -49,8 +48,8 @@ func module() string {
 	return filepath.Join(filepath.Dir(file), "dtmserver")
 }
 
-// Clean removes what the tests of a package have built. Call it in TestMain, after
-// them.
+// Clean removes the program that the tests of a package have built. Call it in TestMain,
+// after the tests.
 func Clean() {
 	if built.Load() {
 		if file, err := program(); err == nil {
@@ -95,8 +94,7 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// createTables runs the script that comes with the server, in another database
-// than the one that it names.
+// createTables runs the script of the server, in another database than the script names.
 func createTables(config mysqldriver.Config) error {
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dtm-labs/dtm")
 	list.Dir = module()
@@ -146,8 +144,7 @@ func (s *Server) Kill() {
 	}
 }
 
-// Restart starts the process, after killing the one before, and waits until it
-// answers.
+// Restart kills the process, starts a new one, and waits until it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()

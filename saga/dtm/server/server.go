@@ -31,8 +31,8 @@ type Engine interface {
 type Config struct {
 	// Hosts are the places where branches may be, each as "host", "host:port",
 	// "host/prefix" or "host:port/prefix". The URL of a branch must have the host
-	// and the port of an entry, in upper or lower case; its scheme is http or https.
-	// If the entry has a prefix, the path of the URL must be the prefix, or continue
+	// and the port exactly as an entry has them; only upper and lower case may
+	// differ. Its scheme is http or https. If the entry has a prefix, the path of the URL must be the prefix, or continue
 	// it after a slash. Such a path must not have the segments "." and "..", encoded
 	// slashes, backslashes or percent signs. If several entries match, the longest
 	// prefix counts. Each entry is a kind of branch of its own; see the
@@ -46,8 +46,8 @@ type Config struct {
 	GIDPrefix string
 
 	// Client calls the branches. The API never follows redirects and ignores
-	// cookies. Defaults to a client with up to 256 connections per host, and up to
-	// 100 idle ones.
+	// cookies. Defaults to a client with up to 256 connections per host; up to 100
+	// of them may be idle.
 	Client *http.Client
 
 	// MaxTimeout is the longest timeout_to_fail. Defaults to 24 hours.

@@ -35,7 +35,7 @@ type Tx struct {
 	mu          sync.Mutex
 	aborted     error // why it is over; nil if it is not
 	mustAsk     bool  // the server has to be asked whether it is over
-	lockingRead bool  // because of a locking read, whose error may come with its rows
+	lockingRead bool  // because of a locking read: its error may come with its rows
 	failure     error // of the last statement that failed
 	unusable    bool  // the connection must not be used again
 }

@@ -29,7 +29,7 @@ func linguistic(t *testing.T, planner string) *gorm.DB {
 	location, err := url.Parse(database.DSN)
 	must(t, err)
 	location.Path = "/" + name
-	location.RawQuery += "&options=" + url.QueryEscape(planner)
+	location.RawQuery += "&options=" + strings.ReplaceAll(url.QueryEscape(planner), "+", "%20")
 	db := sqltest.Connect(t, sqltest.Database{Dialect: "postgres", DSN: location.String()}, &gorm.Config{})
 	must(t, schema.Migrate(t.Context(), db))
 	var first string

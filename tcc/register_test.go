@@ -15,7 +15,7 @@ import (
 // Payloads that JSON would not give back as they were.
 type (
 	notStruct int
-	//lint:ignore U1000 it is there to be refused
+	//nolint:unused // it is there to be refused
 	unexported struct{ cents int }
 	ignored    struct {
 		Cents int `json:"-"`

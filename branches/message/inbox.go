@@ -55,15 +55,14 @@ func (b *inbox) direct(ctx context.Context) (*gorm.DB, error) {
 const writeTimeout = 10 * time.Second
 
 // exec runs one statement, which is a local transaction by itself.
-func (b *inbox) exec(ctx context.Context, statement string, arguments ...any) (int64, error) {
+func (b *inbox) exec(ctx context.Context, statement string, arguments ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	db, err := b.direct(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	result := db.Exec(statement, arguments...)
-	return result.RowsAffected, result.Error
+	return db.Exec(statement, arguments...).Error
 }
 
 // mine is the condition that a row belongs to one of some messages.
@@ -177,13 +176,13 @@ func (b *inbox) readOld(db *gorm.DB, entries []*entry, found map[string]row) err
 
 // begin says that the handlers of messages begin.
 func (b *inbox) begin(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+mine, append([]any{b.mark(entries)}, b.of(entries)...)...)
+	err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+mine, append([]any{b.mark(entries)}, b.of(entries)...)...)
 	return err
 }
 
 // rest says that the handlers of messages have not begun after all.
 func (b *inbox) rest(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+mine+" AND begun_by IN ?", append(b.of(entries), []string{b.process, b.process + "+"})...)
+	err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+mine+" AND begun_by IN ?", append(b.of(entries), []string{b.process, b.process + "+"})...)
 	return err
 }
 
@@ -218,7 +217,7 @@ func (b *inbox) leave(tx *gorm.DB, entries []*entry) error {
 
 // fail writes a failure of the handler, and how many there are with it.
 func (b *inbox) fail(ctx context.Context, e *entry, reason string, attempts int) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = ?, error = ?, begun_by = '' WHERE"+mine+" AND handled_at IS NULL",
+	err := b.exec(ctx, "UPDATE saga_inbox SET attempts = ?, error = ?, begun_by = '' WHERE"+mine+" AND handled_at IS NULL",
 		append([]any{attempts, reason}, b.of([]*entry{e})...)...)
 	return err
 }
@@ -229,21 +228,21 @@ func (b *inbox) buried(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.exec(ctx, "UPDATE saga_inbox SET buried_at = "+now(db)+", begun_by = '' WHERE"+mine+" AND handled_at IS NULL", b.of([]*entry{e})...)
+	err = b.exec(ctx, "UPDATE saga_inbox SET buried_at = "+now(db)+", begun_by = '' WHERE"+mine+" AND handled_at IS NULL", b.of([]*entry{e})...)
 	return err
 }
 
 // revive gives a message that was sent again from the dead letters its attempts
 // back.
 func (b *inbox) revive(ctx context.Context, e *entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0, error = '', buried_at = NULL, begun_by = '', resent = ? WHERE"+mine+" AND handled_at IS NULL AND resent < ?",
+	err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0, error = '', buried_at = NULL, begun_by = '', resent = ? WHERE"+mine+" AND handled_at IS NULL AND resent < ?",
 		append(append([]any{e.resent}, b.of([]*entry{e})...), e.resent)...)
 	return err
 }
 
 // seen lets the row stay for as long as the stream has this copy of the message.
 func (b *inbox) seen(ctx context.Context, e *entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET sequence = ? WHERE"+mine+" AND sequence < ?",
+	err := b.exec(ctx, "UPDATE saga_inbox SET sequence = ? WHERE"+mine+" AND sequence < ?",
 		append(append([]any{e.sequence()}, b.of([]*entry{e})...), e.sequence())...)
 	return err
 }
@@ -265,13 +264,13 @@ func (b *inbox) orphaned(ctx context.Context, entries []*entry) (atWork map[stri
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	atWork = map[string]bool{}
-	err = barrier.Transaction(ctx, b.db, func(tx *gorm.DB) error {
+	err = barrier.Transaction(ctx, b.db, func(tx *gorm.DB) (err error) {
 		var free []string
 		query := "SELECT message_id FROM saga_inbox WHERE" + mine
 		if tx.Name() != "sqlite" {
 			query += " FOR UPDATE SKIP LOCKED"
 		}
-		if err := tx.Raw(query, b.of(entries)...).Scan(&free).Error; err != nil {
+		if err = tx.Raw(query, b.of(entries)...).Scan(&free).Error; err != nil {
 			return err
 		}
 		clear(atWork)
@@ -293,6 +292,6 @@ func (b *inbox) orphaned(ctx context.Context, entries []*entry) (atWork map[stri
 
 // ask looks whether the database takes writes.
 func (b *inbox) ask(ctx context.Context) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0 WHERE consumer = ? AND stream = ? AND message_id = ''", b.consumer, b.stream)
+	err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0 WHERE consumer = ? AND stream = ? AND message_id = ''", b.consumer, b.stream)
 	return err
 }

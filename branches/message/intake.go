@@ -83,7 +83,7 @@ func (in *intake) rest() {
 	for _, p := range parked {
 		close(p)
 	}
-	in.wait(between)
+	in.wait()
 }
 
 // fetch asks for messages, until the consumer is paused.
@@ -144,7 +144,7 @@ func (in *intake) run() {
 		in.release()
 		room := in.room()
 		if room <= 0 || !in.c.state.asking() {
-			in.wait(between)
+			in.wait()
 			continue
 		}
 		deliveries, err := in.fetch(room)
@@ -162,7 +162,7 @@ func (in *intake) run() {
 			in.abandon()
 		default:
 			in.failed(err)
-			in.wait(between)
+			in.wait()
 		}
 	}
 }
@@ -186,14 +186,14 @@ func (in *intake) resubscribe() bool {
 		in.c.fail(err)
 	default:
 		in.failed(err)
-		in.wait(between)
+		in.wait()
 	}
 	return false
 }
 
 // wait waits for a signal, for a while at most.
-func (in *intake) wait(while time.Duration) {
-	timer := time.NewTimer(while)
+func (in *intake) wait() {
+	timer := time.NewTimer(between)
 	defer timer.Stop()
 	select {
 	case <-in.wake:

@@ -105,9 +105,9 @@ func (p *Publisher) TryAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item
 	var values, orderedValues []any
 	for i, m := range messages {
 		// The trace is that of the message's own caller.
-		row, err := p.prepare(m.Context, m.Call, m.In)
-		if err != nil {
-			failures[i] = err
+		row, failure := p.prepare(m.Context, m.Call, m.In)
+		if failure != nil {
+			failures[i] = failure
 			continue
 		}
 		rows = append(rows, "(?, ?, 'prepared', ?, ?, ?, "+now(tx)+", ?, ?, ?, ?)")

@@ -159,8 +159,8 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 	for i, m := range messages {
 		gids[i] = m.GID
 	}
-	book := make(book)
-	if err := p.read(ctx, book, gids); err != nil {
+	rows := make(book)
+	if err := p.read(ctx, rows, gids); err != nil {
 		for i := range failures {
 			failures[i] = err
 		}
@@ -168,7 +168,7 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 	}
 	var wanted []*outboxRow
 	for i, m := range messages {
-		r := book.row(m.GID, m.BranchID)
+		r := rows.row(m.GID, m.BranchID)
 		switch {
 		case r == nil:
 			failures[i] = errors.New("the message is not in the outbox: was saga_outbox changed by hand?")
@@ -180,12 +180,12 @@ func (p *Publisher) DeliverAll(ctx context.Context, messages []tcc.Item[Publish]
 			wanted = append(wanted, r)
 		}
 	}
-	p.publishRows(ctx, book, wanted)
+	p.publishRows(ctx, rows, wanted)
 	for i, m := range messages {
 		if failures[i] != nil {
 			continue
 		}
-		r := book.row(m.GID, m.BranchID)
+		r := rows.row(m.GID, m.BranchID)
 		if failures[i] = r.err; r.err == nil {
 			receipts[i] = r.receipt()
 		}

@@ -119,7 +119,7 @@ func (s *Stock) act(ctx context.Context, tx *gorm.DB, key Hold, a Act, n int64, 
 		err = fmt.Errorf("%w: the database handle is nil", ErrInvalid)
 	}
 	if err == nil {
-		err = tx.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		err = tx.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
 			pieces, err := change(tx, key, n)
 			if err != nil || pieces == 0 {
 				return err

@@ -193,8 +193,9 @@ func (s *Stock) release(ctx context.Context, tx *gorm.DB, in Lock, to string) er
 		return err
 	}
 	call := tcc.CallOf(ctx)
+	var moved int
 	if !s.keeps {
-		moved, err := moveLocked(tx, call, items, to, true)
+		moved, err = moveLocked(tx, call, items, to, true)
 		if err != nil || moved == len(items) {
 			return err
 		}
@@ -207,7 +208,7 @@ func (s *Stock) release(ctx context.Context, tx *gorm.DB, in Lock, to string) er
 	if err != nil {
 		return err
 	}
-	moved, err := moveLocked(tx, call, items, to, false)
+	moved, err = moveLocked(tx, call, items, to, false)
 	if err == nil && moved < len(items) {
 		err = notLocked(call, items[moved])
 	}

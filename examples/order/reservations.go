@@ -63,11 +63,11 @@ func (s *Service) postReservation(c *gin.Context) {
 	case err == nil:
 		s.reserved(c, gid, plan)
 	case errors.As(err, &rejection):
-		outcome, err := s.orch.Cancel(ctx, gid, rejection.Error())
-		if err == nil {
-			err = saga.ErrCancelled
+		outcome, failure := s.orch.Cancel(ctx, gid, rejection.Error())
+		if failure == nil {
+			failure = saga.ErrCancelled
 		}
-		s.answer(c, http.StatusCreated, gid, outcome, err)
+		s.answer(c, http.StatusCreated, gid, outcome, failure)
 	case errors.Is(err, saga.ErrNotOpen):
 		s.reserved(c, gid, plan) // repeated after the decision
 	default:

@@ -99,17 +99,7 @@ func main() {
 		gid   string
 		cents int64
 	}{{"order-1", 700}, {"order-2", 700}} {
-		outcome, err := tcc.Execute(ctx, orch, order.gid,
-			stock.Lock{Items: []stock.Item{{SKU: "phone", Quantity: 1}}},
-			HoldCredit{Account: "ann", Cents: order.cents})
-		switch {
-		case err == nil:
-			fmt.Println(order.gid, "is", outcome.State)
-		case errors.Is(err, saga.ErrCancelled):
-			fmt.Println(order.gid, "is", outcome.State, "because", outcome.Reason)
-		default:
-			check(err)
-		}
+		place(ctx, orch, order.gid, order.cents)
 	}
 	level, err := shelf.Get(ctx, "phone")
 	check(err)
@@ -117,6 +107,20 @@ func main() {
 
 	stop() // Run drains and returns
 	check(<-done)
+}
+
+func place(ctx context.Context, orch saga.Engine, gid string, cents int64) {
+	outcome, err := tcc.Execute(ctx, orch, gid,
+		stock.Lock{Items: []stock.Item{{SKU: "phone", Quantity: 1}}},
+		HoldCredit{Account: "ann", Cents: cents})
+	switch {
+	case err == nil:
+		fmt.Println(gid, "is", outcome.State)
+	case errors.Is(err, saga.ErrCancelled):
+		fmt.Println(gid, "is", outcome.State, "because", outcome.Reason)
+	default:
+		check(err)
+	}
 }
 
 func check(err error) {

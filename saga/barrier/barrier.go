@@ -65,7 +65,7 @@ func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB
 	var refused error
 	err := local.Run(ctx, db, func(tx *gorm.DB) (err error) {
 		if request.Op == Try {
-			if err := named(ctx, tx, request); err != nil {
+			if err = named(ctx, tx, request); err != nil {
 				return fmt.Errorf("barrier: %s of %s: %w", request.Op, request.Key, err)
 			}
 		}
@@ -78,9 +78,9 @@ func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB
 			return err
 		}
 		// What work opens on the handle, such as a plain *sql.Tx, ends with it.
-		ctx, cancel := context.WithCancel(ctx)
+		workCtx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		return work(local.Guest(ctx, db, tx))
+		return work(local.Guest(workCtx, db, tx))
 	})
 	if err != nil {
 		return "", err
@@ -169,9 +169,11 @@ func (r row) confirm() (Verdict, error) {
 	if changed {
 		return Run, nil
 	}
-	if found, err := r.update(r.sql.turnAway, r.key()); err != nil {
+	found, err := r.update(r.sql.turnAway, r.key())
+	if err != nil {
 		return "", err
-	} else if !found {
+	}
+	if !found {
 		return Conflict, fmt.Errorf("%w: Confirm came, but Try never ran", ErrConflict)
 	}
 	state, err := r.turnedAway()

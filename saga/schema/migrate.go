@@ -29,12 +29,12 @@ func Migrate(ctx context.Context, db *gorm.DB) error {
 	}
 	err = db.WithContext(ctx).Connection(func(db *gorm.DB) error {
 		conn := db.Statement.ConnPool
-		return locked(ctx, conn, dialect, func() error {
+		return locked(ctx, conn, dialect, func() (err error) {
 			// Another process may have done it while this one waited.
-			if err := Check(ctx, db); err == nil || errors.Is(err, ErrNewer) {
+			if err = Check(ctx, db); err == nil || errors.Is(err, ErrNewer) {
 				return err
 			}
-			if err := bringUp(ctx, db, dialect); err != nil {
+			if err = bringUp(ctx, db, dialect); err != nil {
 				return err
 			}
 			return Check(ctx, db)
@@ -57,11 +57,7 @@ func bringUp(ctx context.Context, db *gorm.DB, dialect string) error {
 		version-- // the upgrade to it may have been broken off
 	}
 	if version > 0 {
-		script, err := Upgrade(dialect, version)
-		if err != nil {
-			return err
-		}
-		if err := run(ctx, db, split(script)); err != nil {
+		if err = upgrade(ctx, db, dialect, version); err != nil {
 			return err
 		}
 	}
@@ -70,6 +66,14 @@ func bringUp(ctx context.Context, db *gorm.DB, dialect string) error {
 		return err
 	}
 	return run(ctx, db, statements)
+}
+
+func upgrade(ctx context.Context, db *gorm.DB, dialect string, version int) error {
+	script, err := Upgrade(dialect, version)
+	if err != nil {
+		return err
+	}
+	return run(ctx, db, split(script))
 }
 
 func run(ctx context.Context, db *gorm.DB, statements []string) error {
@@ -108,13 +112,15 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 		if err := lockMySQL(ctx, conn); err != nil {
 			return err
 		}
-		defer conn.ExecContext(after, "DO RELEASE_LOCK('"+advisoryLock+"')")
+		defer func() { _, _ = conn.ExecContext(after, "DO RELEASE_LOCK('"+advisoryLock+"')") }()
 		return work()
 	case "postgres":
 		if _, err := conn.ExecContext(ctx, fmt.Sprintf("SELECT pg_advisory_lock(%d)", advisoryLockNumber)); err != nil {
 			return fmt.Errorf("waiting for another migration: %w", err)
 		}
-		defer conn.ExecContext(after, fmt.Sprintf("SELECT pg_advisory_unlock(%d)", advisoryLockNumber))
+		defer func() {
+			_, _ = conn.ExecContext(after, fmt.Sprintf("SELECT pg_advisory_unlock(%d)", advisoryLockNumber))
+		}()
 		return work()
 	default:
 		// SQLite's write lock is the lock; wait for it as long as ctx allows,
@@ -126,7 +132,7 @@ func locked(ctx context.Context, conn gorm.ConnPool, dialect string, work func()
 		if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 30000"); err != nil {
 			return err
 		}
-		defer conn.ExecContext(after, fmt.Sprintf("PRAGMA busy_timeout = %d", before))
+		defer func() { _, _ = conn.ExecContext(after, fmt.Sprintf("PRAGMA busy_timeout = %d", before)) }()
 		return immediately(ctx, conn, work)
 	}
 }
@@ -150,7 +156,7 @@ func immediately(ctx context.Context, conn gorm.ConnPool, work func() error) err
 	}
 	after := context.WithoutCancel(ctx)
 	if err := work(); err != nil {
-		conn.ExecContext(after, "ROLLBACK")
+		_, _ = conn.ExecContext(after, "ROLLBACK")
 		return err
 	}
 	_, err := conn.ExecContext(after, "COMMIT")

@@ -210,8 +210,8 @@ func (s *story) all(calls []saga.BatchCall, op barrier.Op, h *how) (failures []e
 	for i := range calls {
 		calls[i].Op = op
 	}
-	err = s.e.plain(s.t.Context(), func(tx *gorm.DB) error {
-		err := s.e.visitInside(s.t.Context(), h, name, tx, func(ctx context.Context, tx *gorm.DB) (err error) {
+	err = s.e.plain(s.t.Context(), func(tx *gorm.DB) (err error) {
+		err = s.e.visitInside(s.t.Context(), h, name, tx, func(ctx context.Context, tx *gorm.DB) (err error) {
 			failures, err = s.e.branch.WorkBatch(ctx, tx, op, calls)
 			return err
 		})

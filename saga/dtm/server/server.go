@@ -140,13 +140,13 @@ func New(engine Engine, config Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	targets, err := parseTargets(config.Hosts)
+	hosts, err := parseTargets(config.Hosts)
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	a := &api{engine: engine.Within(Pattern), config: config, targets: targets, crossOrigin: http.NewCrossOriginProtection(),
+	a := &api{engine: engine.Within(Pattern), config: config, targets: hosts, crossOrigin: http.NewCrossOriginProtection(),
 		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
-	for _, t := range append(targets, nowhere) {
+	for _, t := range append(hosts, nowhere) {
 		err := a.engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t}))
 		if err != nil {
 			return nil, fmt.Errorf("server: %w", err)

@@ -130,7 +130,7 @@ type candidate struct {
 // off, unless they are undecided past their deadline. Other instances' claims,
 // under way at the same time, are stepped around.
 func (l *Log) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
-	err = local.Run(ctx, l.db, func(tx *gorm.DB) error {
+	err = local.Run(ctx, l.db, func(tx *gorm.DB) (err error) {
 		claims = Claims{}
 		found, err := l.candidates(ctx, tx, c)
 		if err != nil || len(found) == 0 {
@@ -241,7 +241,7 @@ func (l *Log) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string, cl
 			failing = append(failing, r.GID)
 		}
 	}
-	if err := l.postpone(ctx, tx, c.Due, putOff); err != nil || len(ours) == 0 {
+	if err = l.postpone(ctx, tx, c.Due, putOff); err != nil || len(ours) == 0 {
 		return nil, err
 	}
 	branches, cut, err := l.branchesWithin(ctx, tx, c.Bytes, ours)

@@ -44,13 +44,12 @@ func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Opti
 			err = fmt.Errorf("tcc: register: the function to upgrade from %q is nil: %w", kind, saga.ErrInvalid)
 		}
 		old := decoderOf[Old](form, false)
-		decode := func(call saga.Call) (P, error) {
+		decode := func(call saga.Call) (in P, err error) {
 			stored, err := old(call)
 			if err != nil {
-				var none P
-				return none, err
+				return in, err
 			}
-			in, err := upgrade(stored)
+			in, err = upgrade(stored)
 			if err != nil {
 				err = fmt.Errorf("upgrading the stored payload of %s, %s, to %T: %w", call.Kind, call.Key(), in, err)
 			}

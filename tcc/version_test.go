@@ -237,7 +237,7 @@ func TestVersionsThatCannotBeRead(t *testing.T) {
 func TestRegisterRefusesOptionsThatCannotWork(t *testing.T) {
 	t.Parallel()
 	b := &kept[holdV2]{}
-	//lint:ignore U1000 it is there to be refused
+	//nolint:unused // it is there to be refused
 	type old struct{ lost int }
 	for name, test := range map[string]struct {
 		err  error

@@ -38,7 +38,7 @@ func TestManyMessagesAtOnce(t *testing.T) {
 		b.holds(b.name, 2*many)
 		for i, gid := range gids {
 			for n, row := range b.outboxRows(gid) {
-				msg := read(t, b.js, b.name, uint64(row.Sequence))
+				msg := read(t, b.js, b.name, row.Sequence)
 				if row.State != "published" || row.Stream != b.name || string(msg.Data) != fmt.Sprint(i) ||
 					msg.Header.Get(message.HeaderID) != b.id(gid, saga.BranchID(n+1)) || n == 0 && msg.Header.Get("X-Number") != fmt.Sprint(i) {
 					t.Errorf("number %d: %+v, %s, %v", i, row, msg.Data, msg.Header)

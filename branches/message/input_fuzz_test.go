@@ -38,7 +38,7 @@ func FuzzPublish(f *testing.F) {
 		}
 		b.reaches(gid, saga.Confirmed)
 		row := b.outboxRows(gid)[0]
-		got := read(t, b.js, b.name, uint64(row.Sequence))
+		got := read(t, b.js, b.name, row.Sequence)
 		if got.Subject != payload.Subject || string(got.Data) != string(data) || got.Header[header][0] != strings.TrimSpace(value) {
 			t.Errorf("sent %+v, arrived %s %v %q", payload, got.Subject, got.Header, got.Data)
 		}

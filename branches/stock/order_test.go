@@ -30,7 +30,7 @@ func linguistic(t *testing.T, planner string) *gorm.DB {
 	location, err := url.Parse(database.DSN)
 	sagatest.Must(t, err)
 	location.Path = "/" + name
-	location.RawQuery += "&options=" + url.QueryEscape(planner)
+	location.RawQuery += "&options=" + strings.ReplaceAll(url.QueryEscape(planner), "+", "%20")
 	db := sqltest.Connect(t, sqltest.Database{Dialect: "postgres", DSN: location.String()}, &gorm.Config{})
 	sagatest.Must(t, schema.Migrate(t.Context(), db))
 	var first string

@@ -68,7 +68,7 @@ func (b *backend) openNATS(config Config) error {
 	b.natsName = name
 	if address == "" {
 		folder := filepath.Join(config.Data, "nats")
-		server, err := natsserver.NewServer(&natsserver.Options{
+		b.embedded, err = natsserver.NewServer(&natsserver.Options{
 			Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoSigs: true, NoLog: true,
 			JetStream: true, StoreDir: folder,
 			SyncAlways: true, // an acknowledged message is on the disk
@@ -76,12 +76,11 @@ func (b *backend) openNATS(config Config) error {
 		if err != nil {
 			return fmt.Errorf("start the embedded NATS server: %w", err)
 		}
-		b.embedded = server
-		server.Start()
-		if !server.ReadyForConnections(10 * time.Second) {
+		b.embedded.Start()
+		if !b.embedded.ReadyForConnections(10 * time.Second) {
 			return errors.New("the embedded NATS server did not start")
 		}
-		address = server.ClientURL()
+		address = b.embedded.ClientURL()
 		b.natsName = "NATS, embedded, " + folder
 	}
 	conn, err := nats.Connect(address, nats.Name("order"), nats.SetCustomDialer(b.dialer),

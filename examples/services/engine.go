@@ -16,7 +16,7 @@ import (
 func openEngine(ctx context.Context, config Config, s *service) (engine saga.Engine, run func(context.Context) error, err error) {
 	if config.Engine == "dtm" {
 		// The server calls the branches of this process as it calls the others.
-		engine, err := dtm.Open(ctx, config.DTM, dtm.Config{Host: s.host, HostURL: config.OrderURL + "/branches", RetryInterval: time.Second})
+		engine, err = dtm.Open(ctx, config.DTM, dtm.Config{Host: s.host, HostURL: config.OrderURL + "/branches", RetryInterval: time.Second})
 		if at, wrong := url.Parse(config.DTM); wrong == nil {
 			err = redact.Error(err, at)
 		}

@@ -67,17 +67,17 @@ func runProcess(ctx context.Context, program, name string) (served bool, err err
 		return false, err
 	}
 	command.Stderr = command.Stdout
-	if err := command.Start(); err != nil {
+	if err = command.Start(); err != nil {
 		return false, err
 	}
 	// A Scanner would end at a line that is too long for it.
 	for lines := bufio.NewReader(output); ; {
-		line, err := lines.ReadString('\n')
+		line, ended := lines.ReadString('\n')
 		if line = strings.TrimSuffix(line, "\n"); line != "" {
 			served = served || strings.Contains(line, servesAt)
 			fmt.Printf("%-12s  %s\n", name, line)
 		}
-		if err != nil {
+		if ended != nil {
 			break
 		}
 	}
@@ -99,7 +99,7 @@ func launched() (context.Context, context.CancelFunc) {
 	signal.Ignore(os.Interrupt)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
 	return ctx, stop

@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 // A host with keys refuses every head, with a short answer, unless
 // it is signed as it came.
 func FuzzHead(f *testing.F) {
-	good := httptest.NewRequest("POST", "/branches/seats.reserve?gid=g&trans_type=tcc&branch_id=01&op=try", strings.NewReader(two))
+	good := httptest.NewRequest(http.MethodPost, "/branches/seats.reserve?gid=g&trans_type=tcc&branch_id=01&op=try", strings.NewReader(two))
 	// The same in every process.
 	now := time.Unix(1_700_000_000, 0)
 	good.Header.Set("Tccsaga-Request", strings.Repeat("0", 32))
@@ -32,7 +33,7 @@ func FuzzHead(f *testing.F) {
 	sagatest.Must(f, err)
 	host.SetClock(func() time.Time { return now })
 	f.Fuzz(func(t *testing.T, target, header, request string) {
-		r := httptest.NewRequest("POST", "/", strings.NewReader(two))
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(two))
 		r.RequestURI = target
 		r.Header.Set("Tccsaga-Signature", header)
 		r.Header.Set("Tccsaga-Request", request)

@@ -72,10 +72,10 @@ func (x *exchange) readHead() error {
 	ids := x.r.Header.Values(headerRequest)
 	goodID := len(ids) == 1 && validRequestID.MatchString(ids[0])
 	if x.host.Signed() {
-		s, err := x.host.verifier.verify(x.r, sent, query, x.host.now())
+		s, unverified := x.host.verifier.verify(x.r, sent, query, x.host.now())
 		switch {
-		case err != nil:
-			return err
+		case unverified != nil:
+			return unverified
 		case badQuery != nil || !goodID:
 			return fmt.Errorf("%w: the query or the header %s cannot be read", errSignature, headerRequest)
 		}
@@ -93,7 +93,7 @@ func (x *exchange) readHead() error {
 	case x.r.Method != http.MethodPost:
 		return refuse(http.StatusMethodNotAllowed, "a branch is called with POST")
 	}
-	if err := x.checkQuery(query); err != nil {
+	if err = x.checkQuery(query); err != nil {
 		return err
 	}
 	if x.call.Kind, err = kindOf(sent); err != nil {

@@ -193,7 +193,7 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 		return wire.Post(ctx, s.client, address, call)
 	}
 	query := wire.Query(call)
-	if err := wire.CheckCaller(call.Caller); err != nil {
+	if err = wire.CheckCaller(call.Caller); err != nil {
 		return wire.NewFault(call.Kind, "cannot be called", fmt.Errorf("%w: %w", saga.ErrInvalid, err))
 	}
 	if call.Caller != "" {

@@ -46,7 +46,7 @@ func Check(ctx context.Context, db *gorm.DB) error {
 		return err
 	}
 	for _, t := range declared {
-		if err := checkTable(ctx, db, t); err != nil {
+		if err = checkTable(ctx, db, t); err != nil {
 			return err
 		}
 	}
@@ -55,7 +55,7 @@ func Check(ctx context.Context, db *gorm.DB) error {
 
 // installed reads the version of the schema in the database; 0 is none.
 func installed(ctx context.Context, db *gorm.DB) (version int, complete bool, err error) {
-	if err := reach(ctx, db); err != nil {
+	if err = reach(ctx, db); err != nil {
 		return 0, false, err
 	}
 	found, err := hasTable(ctx, db, "saga_schema")

@@ -166,7 +166,7 @@ func (c *connection) ExecContext(ctx context.Context, query string, arguments ..
 	}
 	result, err := c.transaction.ExecContext(ctx, query, arguments...)
 	if err == nil {
-		if n, err := result.RowsAffected(); err == nil {
+		if n, unknown := result.RowsAffected(); unknown == nil {
 			c.how.statements[len(c.how.statements)-1].affected = n
 		}
 	}

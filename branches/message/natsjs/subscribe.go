@@ -59,9 +59,9 @@ func (b *Broker) apiPrefix() string {
 func (b *Broker) durable(ctx context.Context, stream jetstream.Stream, config broker.SubscriptionConfig) (jetstream.Consumer, error) {
 	consumer, err := stream.Consumer(ctx, config.Name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		created, err := newConsumer(config)
-		if err != nil {
-			return nil, err
+		created, invalid := newConsumer(config)
+		if invalid != nil {
+			return nil, invalid
 		}
 		consumer, err = stream.CreateConsumer(ctx, created)
 		if !errors.Is(err, jetstream.ErrConsumerExists) {

@@ -77,7 +77,7 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := createTables(*config); err != nil {
+	if err = createTables(*config); err != nil {
 		t.Fatalf("creating the tables of the DTM server: %v", err)
 	}
 	host, port, err := net.SplitHostPort(config.Addr)

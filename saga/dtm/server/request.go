@@ -195,7 +195,7 @@ func checkField(sent map[string]json.RawMessage, name string, value json.RawMess
 			return invalid("the request has the field %q twice", wire.Clip(name, 40))
 		}
 	}
-	use, known := fields[name]
+	treatment, known := fields[name]
 	if !known {
 		for other := range fields {
 			if strings.EqualFold(other, name) {
@@ -204,7 +204,7 @@ func checkField(sent map[string]json.RawMessage, name string, value json.RawMess
 		}
 		return nil // a DTM server ignores it too
 	}
-	if use == refused && !isEmpty(value) {
+	if treatment == refused && !isEmpty(value) {
 		return invalid("the field %s is not supported by this server: leave it out", name)
 	}
 	return nil

@@ -129,7 +129,7 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 
 // discard makes the pool close a connection instead of using it again.
 func discard(conn *sql.Conn) {
-	conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
 // once runs work once. It returns true with an error if another run may succeed.
@@ -205,7 +205,7 @@ func (t *Tx) commit(ctx context.Context) (again bool, err error) {
 	}
 	if t.dialect == dialect.SQLite {
 		// A refused COMMIT leaves SQLite in the transaction.
-		t.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		_, _ = t.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 	}
 	t.mu.Lock()
 	failure := t.failure

@@ -189,7 +189,7 @@ func (r *reader) key() []byte {
 		return text[1 : len(text)-1]
 	}
 	var key string
-	json.Unmarshal(text, &key) // it is valid
+	_ = json.Unmarshal(text, &key) // it is valid
 	return []byte(key)
 }
 

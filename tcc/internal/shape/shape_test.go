@@ -65,8 +65,7 @@ type (
 		Whenever    whenever
 		Own         own
 		Pointer     onPointer
-		//lint:ignore SA5008 not a name for JSON: it is Odd
-		Odd int `json:"a'b"`
+		Odd         int `json:"a'b"` //nolint:staticcheck // SA5008: not a name for JSON, so it is Odd
 		*Promoted
 	}
 )

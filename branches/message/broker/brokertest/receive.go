@@ -312,7 +312,8 @@ func (r *receiving) archive(t *testing.T) {
 	if err != nil || last-first != 2 {
 		t.Errorf("Range: %d to %d, %v", first, last, err)
 	}
-	if keeps, err := r.b.Keeps(r.ctx, r.name); err != nil || !keeps {
+	keeps, err := r.b.Keeps(r.ctx, r.name)
+	if err != nil || !keeps {
 		t.Errorf("Keeps: %t, %v", keeps, err)
 	}
 	m, err := r.b.First(r.ctx, r.name, r.name+".b", first)

@@ -57,15 +57,14 @@ func (b *inbox) direct(ctx context.Context) (*gorm.DB, error) {
 const writeTimeout = 10 * time.Second
 
 // exec runs one statement in its own local transaction.
-func (b *inbox) exec(ctx context.Context, statement string, arguments ...any) (int64, error) {
+func (b *inbox) exec(ctx context.Context, statement string, arguments ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	db, err := b.direct(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	result := db.Exec(statement, arguments...)
-	return result.RowsAffected, result.Error
+	return db.Exec(statement, arguments...).Error
 }
 
 // ofMessages is the condition that a row belongs to one of the messages of inbox.of.
@@ -179,13 +178,13 @@ func (b *inbox) readOld(db *gorm.DB, entries []*entry, found map[string]row) err
 
 // begin marks messages as begun.
 func (b *inbox) begin(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+ofMessages, append([]any{b.mark(entries)}, b.of(entries)...)...)
+	err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = ? WHERE"+ofMessages, append([]any{b.mark(entries)}, b.of(entries)...)...)
 	return err
 }
 
 // unbegin removes the mark of messages whose handlers have not begun.
 func (b *inbox) unbegin(ctx context.Context, entries []*entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+ofMessages+" AND begun_by IN ?", append(b.of(entries), []string{b.process, b.process + "+"})...)
+	err := b.exec(ctx, "UPDATE saga_inbox SET begun_by = '' WHERE"+ofMessages+" AND begun_by IN ?", append(b.of(entries), []string{b.process, b.process + "+"})...)
 	return err
 }
 
@@ -219,7 +218,7 @@ func (b *inbox) unhandle(tx *gorm.DB, entries []*entry) error {
 
 // fail writes a failure of the handler, and the number of attempts.
 func (b *inbox) fail(ctx context.Context, e *entry, reason string, attempts int) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = ?, error = ?, begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL",
+	err := b.exec(ctx, "UPDATE saga_inbox SET attempts = ?, error = ?, begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL",
 		append([]any{attempts, reason}, b.of([]*entry{e})...)...)
 	return err
 }
@@ -230,20 +229,20 @@ func (b *inbox) setDead(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.exec(ctx, "UPDATE saga_inbox SET buried_at = "+now(db)+", begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL", b.of([]*entry{e})...)
+	err = b.exec(ctx, "UPDATE saga_inbox SET buried_at = "+now(db)+", begun_by = '' WHERE"+ofMessages+" AND handled_at IS NULL", b.of([]*entry{e})...)
 	return err
 }
 
 // resetAttempts gives new attempts to a dead letter that was sent again.
 func (b *inbox) resetAttempts(ctx context.Context, e *entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0, error = '', buried_at = NULL, begun_by = '', resent = ? WHERE"+ofMessages+" AND handled_at IS NULL AND resent < ?",
+	err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0, error = '', buried_at = NULL, begun_by = '', resent = ? WHERE"+ofMessages+" AND handled_at IS NULL AND resent < ?",
 		append(append([]any{e.resent}, b.of([]*entry{e})...), e.resent)...)
 	return err
 }
 
 // keepRow keeps the row as long as the stream has this copy of the message.
 func (b *inbox) keepRow(ctx context.Context, e *entry) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET sequence = ? WHERE"+ofMessages+" AND sequence < ?",
+	err := b.exec(ctx, "UPDATE saga_inbox SET sequence = ? WHERE"+ofMessages+" AND sequence < ?",
 		append(append([]any{e.sequence()}, b.of([]*entry{e})...), e.sequence())...)
 	return err
 }
@@ -271,8 +270,8 @@ func (b *inbox) countOrphans(ctx context.Context, entries []*entry) (running map
 		if tx.Name() != "sqlite" {
 			query += " FOR UPDATE SKIP LOCKED"
 		}
-		if err := tx.Raw(query, b.of(entries)...).Scan(&free).Error; err != nil {
-			return err
+		if readErr := tx.Raw(query, b.of(entries)...).Scan(&free).Error; readErr != nil {
+			return readErr
 		}
 		clear(running)
 		for _, e := range entries {
@@ -293,6 +292,6 @@ func (b *inbox) countOrphans(ctx context.Context, entries []*entry) (running map
 
 // ping checks whether the database accepts writes.
 func (b *inbox) ping(ctx context.Context) error {
-	_, err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0 WHERE consumer = ? AND stream = ? AND message_id = ''", b.consumer, b.stream)
+	err := b.exec(ctx, "UPDATE saga_inbox SET attempts = 0 WHERE consumer = ? AND stream = ? AND message_id = ''", b.consumer, b.stream)
 	return err
 }

@@ -94,7 +94,7 @@ func (in *intake) paused() {
 	for _, p := range pausing {
 		close(p)
 	}
-	in.wait(pollPause)
+	in.wait()
 }
 
 // fetch requests messages, until the consumer is paused.
@@ -155,7 +155,7 @@ func (in *intake) run() {
 		in.queueHeld()
 		room := in.room()
 		if room <= 0 || !in.state.mayAsk() {
-			in.wait(pollPause)
+			in.wait()
 			continue
 		}
 		deliveries, err := in.fetch(room)
@@ -173,7 +173,7 @@ func (in *intake) run() {
 			in.closeSubscription()
 		default:
 			in.warn(err)
-			in.wait(pollPause)
+			in.wait()
 		}
 	}
 }
@@ -198,14 +198,14 @@ func (in *intake) resubscribe() bool {
 		in.fail(err)
 	default:
 		in.warn(err)
-		in.wait(pollPause)
+		in.wait()
 	}
 	return false
 }
 
-// wait waits until wake, but not longer than a while.
-func (in *intake) wait(while time.Duration) {
-	timer := time.NewTimer(while)
+// wait waits until wake, but not longer than pollPause.
+func (in *intake) wait() {
+	timer := time.NewTimer(pollPause)
 	defer timer.Stop()
 	select {
 	case <-in.wake:

@@ -105,9 +105,9 @@ func (p *Publisher) TryAll(ctx context.Context, tx *gorm.DB, messages []tcc.Item
 	var values, orderedValues []any
 	for i, m := range messages {
 		// m.Context has the trace of the message's own caller.
-		row, err := p.prepare(m.Context, m.Call, m.In)
-		if err != nil {
-			failures[i] = err
+		row, prepareErr := p.prepare(m.Context, m.Call, m.In)
+		if prepareErr != nil {
+			failures[i] = prepareErr
 			continue
 		}
 		rows = append(rows, "(?, ?, 'prepared', ?, ?, ?, "+now(tx)+", ?, ?, ?, ?)")

@@ -214,9 +214,9 @@ func (s *Stock) act(ctx context.Context, tx *gorm.DB, key Hold, a Act, n int64, 
 	}
 	if err == nil {
 		err = tx.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-			pieces, err := change(tx, key, n)
-			if err != nil || pieces == 0 {
-				return err
+			pieces, changeErr := change(tx, key, n)
+			if changeErr != nil || pieces == 0 {
+				return changeErr
 			}
 			return tx.Exec("INSERT INTO saga_stock_acts (gid, branch_id, sku, number, act, pieces, who, why, acted_at) SELECT ?, ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, "+
 				clockOf(tx).now+" FROM saga_stock_acts WHERE gid = ? AND branch_id = ? AND sku = ?",

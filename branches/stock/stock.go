@@ -196,9 +196,9 @@ func (s *Stock) release(ctx context.Context, tx *gorm.DB, in Lock, to string) er
 	}
 	call := tcc.CallOf(ctx)
 	if !s.holds.keep {
-		moved, err := moveLocked(tx, call, items, to, true)
-		if err != nil || moved == len(items) {
-			return err
+		moved, moveErr := moveLocked(tx, call, items, to, true)
+		if moveErr != nil || moved == len(items) {
+			return moveErr
 		}
 		if moved > 0 {
 			return notLocked(call, items[moved])

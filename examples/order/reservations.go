@@ -63,11 +63,11 @@ func (a api) postReservation(c *gin.Context) {
 	case err == nil:
 		a.reserved(c, gid, plan)
 	case errors.As(err, &rejection):
-		outcome, err := a.engine.Cancel(ctx, gid, rejection.Error())
-		if err == nil {
-			err = saga.ErrCancelled
+		outcome, cancelErr := a.engine.Cancel(ctx, gid, rejection.Error())
+		if cancelErr == nil {
+			cancelErr = saga.ErrCancelled
 		}
-		a.answer(c, http.StatusCreated, gid, outcome, err)
+		a.answer(c, http.StatusCreated, gid, outcome, cancelErr)
 	case errors.Is(err, saga.ErrNotOpen):
 		a.reserved(c, gid, plan) // the request was repeated after the decision
 	default:

@@ -72,7 +72,7 @@ func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB
 	err := local.Run(ctx, db, func(tx *gorm.DB) (err error) {
 		own = nil
 		if request.Op == Try {
-			if err := named(ctx, tx, request); err != nil {
+			if err = named(ctx, tx, request); err != nil {
 				return err
 			}
 		}
@@ -85,9 +85,9 @@ func Do(ctx context.Context, db *gorm.DB, request Request, work func(tx *gorm.DB
 			return err
 		}
 		// Anything that work opens on the handle, such as a plain *sql.Tx, ends with it.
-		ctx, cancel := context.WithCancel(ctx)
+		working, cancel := context.WithCancel(ctx)
 		defer cancel()
-		own = work(local.UserHandle(ctx, db, tx))
+		own = work(local.UserHandle(working, db, tx))
 		return own
 	})
 	switch {
@@ -182,9 +182,11 @@ func (r row) confirm() (Verdict, error) {
 	if changed {
 		return Run, nil
 	}
-	if found, err := r.update(r.sql.turnAway, r.key()); err != nil {
+	found, err := r.update(r.sql.turnAway, r.key())
+	switch {
+	case err != nil:
 		return "", err
-	} else if !found {
+	case !found:
 		return Conflict, fmt.Errorf("%w: a Confirm arrived, but Try never ran", ErrConflict)
 	}
 	state, err := r.turnedAway()

@@ -179,7 +179,7 @@ func wrap(operation, subject string, err error) error {
 	if err == nil {
 		return nil
 	}
-	switch err.(type) {
+	switch err.(type) { //nolint:errorlint // Only the error itself names the transaction first.
 	case *saga.CancelledError, *saga.UnknownError:
 		return err
 	}

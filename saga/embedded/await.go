@@ -25,8 +25,8 @@ func await[T any](ctx context.Context, work func() (T, error)) (result T, err er
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		result, err := work()
-		answers <- answer{result, err}
+		r, e := work()
+		answers <- answer{r, e}
 	}()
 	select {
 	case a := <-answers:

@@ -124,8 +124,9 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Ac
 // decideOrRead locks the transaction, and makes the decision if the transaction is undecided.
 // It does not confirm a transaction with a plan, which Execute decides, or one whose deadline
 // has passed: the caller reads that in the record.
-func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
-	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
+func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (madeDecision, error) {
+	var decided madeDecision
+	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		decided = madeDecision{}
 		record, err := o.log.GetLocked(ctx, tx, d.GID)
 		if decided.record = record; err != nil {
@@ -157,14 +158,15 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 			d.Owner, d.Due = "", 0
 		}
 	}
-	switch err := o.log.Decide(ctx, tx, d); {
+	err = o.log.Decide(ctx, tx, d)
+	switch {
 	case errors.Is(err, txlog.ErrStale):
 		return nil
 	case err != nil:
 		return err
 	}
 	if act != nil {
-		if err := o.log.Record(ctx, tx, *act); err != nil {
+		if err = o.log.Record(ctx, tx, *act); err != nil {
 			return err
 		}
 	}

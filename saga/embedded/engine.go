@@ -87,10 +87,10 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := txn.CheckHandle(db); err != nil {
+	if err = txn.CheckHandle(db); err != nil {
 		return nil, txn.Invalid("the database: %w", err)
 	}
-	if err := schema.Check(ctx, db); err != nil {
+	if err = schema.Check(ctx, db); err != nil {
 		return nil, err
 	}
 	e, err := newEngine(ctx, db, config)

@@ -55,7 +55,7 @@ func (p *planned) start(ctx context.Context, plan saga.Plan) (saga.Outcome, erro
 	if err != nil {
 		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
-	if err := local.Expired(ctx); err != nil {
+	if err = local.Expired(ctx); err != nil {
 		return saga.Outcome{}, fmt.Errorf("nothing was begun: %w", err)
 	}
 	ctx, leave, err := p.admission.enter(ctx)

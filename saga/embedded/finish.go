@@ -31,9 +31,9 @@ func (f *finisher) finish(ctx context.Context, t *txn.Txn, entry *inflight.Entry
 	}
 	driven := make(chan saga.State, 1)
 	go func() {
-		ctx, cancel := f.life.Detach(ctx)
+		driving, cancel := f.life.Detach(ctx)
 		defer cancel()
-		driven <- f.driver.Drive(ctx, t, entry)
+		driven <- f.driver.Drive(driving, t, entry)
 	}()
 	if returnDecided {
 		return outcome

@@ -139,13 +139,13 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	var joined txlog.Joined
 	room := txlog.Room{Branches: saga.MaxBranches, Bytes: o.builder.MaxBytes}
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
-		if err := o.checkScope(ctx, tx, t.GID); err != nil {
+		if err = o.checkScope(ctx, tx, t.GID); err != nil {
 			return err
 		}
 		if joined, err = o.log.Join(ctx, tx, s.Row(t.GID), room); err != nil || !s.Branch.TriesInLog() {
 			return err
 		}
-		if err := o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
+		if err = o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
 			return err
 		}
 		return o.log.Tried(ctx, tx, t.GID, s.ID)

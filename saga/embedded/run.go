@@ -101,8 +101,8 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	e.shared.Close()
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.Lease)
 	defer cancel()
-	if err := e.lease.Resign(func() error { return e.log.Resign(resigning, e.instance.ID, interrupted) }); err != nil {
-		e.config.Logger.Warn("saga: ending the lease failed; it ends by itself", slog.Any("error", err))
+	if leaseErr := e.lease.Resign(func() error { return e.log.Resign(resigning, e.instance.ID, interrupted) }); leaseErr != nil {
+		e.config.Logger.Warn("saga: ending the lease failed; it ends by itself", slog.Any("error", leaseErr))
 	}
 	e.log.Close()
 	return err

@@ -98,52 +98,52 @@ func (v verifier) early() time.Duration { return v.window / 10 }
 // verify checks the header of a request, without the body. The text of the error is for
 // the log of the host; the caller does not see it.
 func (v verifier) verify(r *http.Request, sent *url.URL, query url.Values, now time.Time) (s signature, err error) {
-	wrong := func(format string, arguments ...any) (signature, error) {
-		return signature{}, fmt.Errorf("%w: %s", errSignature, fmt.Sprintf(format, arguments...))
+	wrong := func(format string, arguments ...any) error {
+		return fmt.Errorf("%w: %s", errSignature, fmt.Sprintf(format, arguments...))
 	}
 	header := r.Header.Values(headerSignature)
 	switch {
 	case len(header) == 0:
-		return wrong("the request is not signed")
+		return signature{}, wrong("the request is not signed")
 	case len(header) > 1 || len(header[0]) > maxSignature:
-		return wrong("there are several signatures, or the signature is too long")
+		return signature{}, wrong("there are several signatures, or the signature is too long")
 	}
 	parts := map[string]string{}
 	for part := range strings.SplitSeq(header[0], ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		if _, twice := parts[name]; twice {
-			return wrong("the signature has the part %q twice", wire.Clip(name, 20))
+			return signature{}, wrong("the signature has the part %q twice", wire.Clip(name, 20))
 		}
 		parts[name] = value
 	}
 	seconds, err := strconv.ParseInt(parts["time"], 10, 64)
 	if err != nil {
-		return wrong("the time is not a number")
+		return signature{}, wrong("the time is not a number")
 	}
 	if age := now.Sub(time.Unix(seconds, 0)); age > v.window-v.early() || age < -v.early() {
-		return wrong("the signature is %s old, and %s to %s are allowed", age.Round(time.Second), -v.early(), v.window-v.early())
+		return signature{}, wrong("the signature is %s old, and %s to %s are allowed", age.Round(time.Second), -v.early(), v.window-v.early())
 	}
 	given, err := hex.DecodeString(parts["mac"])
 	if err != nil {
-		return wrong("the code is not hexadecimal")
+		return signature{}, wrong("the code is not hexadecimal")
 	}
 	if s.length, err = strconv.ParseInt(parts["length"], 10, 64); err != nil || s.length < 0 {
-		return wrong("the length is not a number")
+		return signature{}, wrong("the length is not a number")
 	}
 	if s.digest = parts["body"]; !validDigest.MatchString(s.digest) {
-		return wrong("the digest of the body is not SHA-256 in hexadecimal")
+		return signature{}, wrong("the digest of the body is not SHA-256 in hexadecimal")
 	}
 	for _, s.key = range v.keys {
 		if s.key.id != parts["key"] {
 			continue
 		}
 		if s.mac = s.key.requestMAC(v.service, parts["time"], r, sent, query, s); !hmac.Equal(given, s.mac) {
-			return wrong("the code does not match the key %s and the service %s", s.key.id, v.service)
+			return signature{}, wrong("the code does not match the key %s and the service %s", s.key.id, v.service)
 		}
 		if r.ContentLength >= 0 && r.ContentLength != s.length {
-			return wrong("the request declares %d bytes, and %d are signed", r.ContentLength, s.length)
+			return signature{}, wrong("the request declares %d bytes, and %d are signed", r.ContentLength, s.length)
 		}
 		return s, nil
 	}
-	return wrong("the key %q is unknown", wire.Clip(parts["key"], 64))
+	return signature{}, wrong("the key %q is unknown", wire.Clip(parts["key"], 64))
 }

@@ -59,12 +59,12 @@ func bringUp(ctx context.Context, db *gorm.DB, dialect string) error {
 		version-- // the upgrade to it may have broken off
 	}
 	if version > 0 {
-		text, err := upgrade(dialect, version)
-		if err != nil {
-			return err
+		text, upgradeErr := upgrade(dialect, version)
+		if upgradeErr != nil {
+			return upgradeErr
 		}
-		if err := run(ctx, db, split(text)); err != nil {
-			return err
+		if upgradeErr = run(ctx, db, split(text)); upgradeErr != nil {
+			return upgradeErr
 		}
 	}
 	text, err := script(dialect)

@@ -216,14 +216,14 @@ func (s batch) all(calls []saga.BatchCall, op barrier.Op, h *how) (failures []er
 		calls[i].Op = op
 	}
 	err = s.e.withoutBarrier(s.t.Context(), func(tx *gorm.DB) error {
-		err := s.e.runInTx(s.t.Context(), h, name, tx, func(ctx context.Context, tx *gorm.DB) (err error) {
-			failures, err = s.e.branch.WorkBatch(ctx, tx, op, calls)
-			return err
+		runErr := s.e.runInTx(s.t.Context(), h, name, tx, func(ctx context.Context, tx *gorm.DB) (callErr error) {
+			failures, callErr = s.e.branch.WorkBatch(ctx, tx, op, calls)
+			return callErr
 		})
-		if err == nil && h.crash {
+		if runErr == nil && h.crash {
 			return errCrash
 		}
-		return err
+		return runErr
 	})
 	if errors.Is(err, errHangs) {
 		return nil, err // a call that was given up may still write the failures

@@ -80,11 +80,11 @@ type Subscription interface {
 
 	// Close stops fetching and returns the messages that came meanwhile, so that
 	// the caller can give them back. If it returns no error, the broker has
-	// received all earlier Acks and Agains, and sends nothing more. Close does not
+	// received all earlier calls of Ack and Again, and sends nothing more. Close does not
 	// remove the consumer from the broker.
 	Close(ctx context.Context) ([]Delivery, error)
 
-	// Flush waits until the broker has received all earlier Acks and Agains.
+	// Flush waits until the broker has received all earlier calls of Ack and Again.
 	Flush(ctx context.Context) error
 }
 

@@ -89,7 +89,7 @@ func TestRequestsAreRefused(t *testing.T) {
 		with("Sec-Fetch-Site", "same-origin"), with("Sec-Fetch-Site", "none")} {
 		b.says(200, "SUCCESS")(b.send("POST", "prepare", body, header))
 	}
-	r, err := http.NewRequestWithContext(t.Context(), "PUT", b.dtm()+"/submit", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, b.dtm()+"/submit", nil)
 	sagatest.Must(t, err)
 	reply, err := http.DefaultClient.Do(r)
 	sagatest.Must(t, err)
@@ -172,13 +172,13 @@ func TestLargeBodies(t *testing.T) {
 	b := newBank(t, sqltest.Open(t, "sqlite"))
 	large := `{"gid":"` + strings.Repeat("x", 2<<20) + `"}`
 	b.says(413, "too large")(b.post("prepare", large))
-	r, err := http.NewRequestWithContext(t.Context(), "POST", b.dtm()+"/prepare", io.MultiReader(strings.NewReader(large))) // of unknown length
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.dtm()+"/prepare", io.MultiReader(strings.NewReader(large))) // of unknown length
 	sagatest.Must(t, err)
 	r.Header.Set("Content-Type", "application/json")
 	reply, err := http.DefaultClient.Do(r)
 	if err == nil { // or the connection was closed while it was sent
 		defer reply.Body.Close()
-		if reply.StatusCode != 413 {
+		if reply.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("%s", reply.Status)
 		}
 	}

@@ -147,13 +147,13 @@ func newAPI(engine Engine, config Config) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	targets, err := parseTargets(config.Hosts)
+	hosts, err := parseTargets(config.Hosts)
 	if err != nil {
 		return nil, err
 	}
-	a := &api{engine: engine.Within(Pattern), config: config, targets: targets, crossOrigin: http.NewCrossOriginProtection(),
+	a := &api{engine: engine.Within(Pattern), config: config, targets: hosts, crossOrigin: http.NewCrossOriginProtection(),
 		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
-	for _, t := range append(targets, noTarget) {
+	for _, t := range append(hosts, noTarget) {
 		err := a.engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t}))
 		if err != nil {
 			return nil, err

@@ -49,8 +49,8 @@ func (c *Caller) endExternal(ctx context.Context, b *txn.Branch, call saga.Call)
 		if !result.Due {
 			return ErrRaced
 		}
-		if err := c.NoteEffect(ctx, tx, call, result); err != nil {
-			return err
+		if noteErr := c.NoteEffect(ctx, tx, call, result); noteErr != nil {
+			return noteErr
 		}
 		return c.CallWork(ctx, tx, b, call)
 	})
@@ -83,7 +83,7 @@ func (c *Caller) RunEffect(ctx context.Context, b *txn.Branch, call saga.Call) (
 	case unclear && row.UnderWay.Left > 0:
 		return result, c.notYet(row)
 	case unclear && row.State == barrier.StateCancelled:
-		if _, err := c.CallEffect(ctx, b, call, nil); err != nil {
+		if _, err = c.CallEffect(ctx, b, call, nil); err != nil {
 			return result, err
 		}
 		return result, c.unmark(ctx, b, call, row.UnderWay.By)
@@ -154,9 +154,9 @@ func (c *Caller) unmarkFailed(ctx context.Context, b *txn.Branch, call saga.Call
 func (c *Caller) CallEffect(ctx context.Context, b *txn.Branch, call saga.Call, late func()) (receipt any, err error) {
 	got := make(chan any, 1)
 	err = c.bounded(ctx, call, func(ctx context.Context) error {
-		receipt, err := b.Effects[call.Op](ctx, call)
-		got <- receipt
-		return err
+		returned, effectErr := b.Effects[call.Op](ctx, call)
+		got <- returned
+		return effectErr
 	}, late)
 	if err == nil {
 		receipt = <-got

@@ -66,8 +66,9 @@ func (t tryEffect) cancelLateOnce(ctx context.Context, b *txn.Branch, call saga.
 
 // readCancelled reports whether the branch is cancelled. If it is not, a Cancel can only
 // come after this read, and the mark is removed.
-func (t tryEffect) readCancelled(ctx context.Context, b *txn.Branch, call saga.Call, mark string) (cancelled bool, err error) {
-	err = local.Run(ctx, b.Database, func(tx *gorm.DB) error {
+func (t tryEffect) readCancelled(ctx context.Context, b *txn.Branch, call saga.Call, mark string) (bool, error) {
+	cancelled := false
+	err := local.Run(ctx, b.Database, func(tx *gorm.DB) error {
 		row, err := barrierrows.LookLocked(ctx, tx, call.Key())
 		// Without a row, the transaction is finished and was removed.
 		cancelled = row == nil || row.State == barrier.StateCancelled

@@ -109,26 +109,26 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 	}
 	err = local.Run(ctx, r.db, func(tx *gorm.DB) error {
 		removed = 0 // of an earlier run
-		gids, _, err := barrierrows.LockOld(ctx, tx, batch, r.age)
-		if err != nil {
-			return err
+		gids, _, txErr := barrierrows.LockOld(ctx, tx, batch, r.age)
+		if txErr != nil {
+			return txErr
 		}
 		// After the lock: a transaction that uses one of these gids has committed its row
 		// of the log, or it waits for the lock and finds no barrier row afterwards.
-		inUse, err := log.InUse(ctx, tx, gids)
-		if err != nil {
-			return err
+		inUse, txErr := log.InUse(ctx, tx, gids)
+		if txErr != nil {
+			return txErr
 		}
-		kinds, err := barrierrows.Kinds(ctx, tx, gids)
-		if err != nil {
-			return err
+		kinds, txErr := barrierrows.Kinds(ctx, tx, gids)
+		if txErr != nil {
+			return txErr
 		}
 		gids = slices.DeleteFunc(gids, func(gid string) bool { return inUse[gid] || r.hasFailed(kinds[gid]) })
 		if len(gids) == 0 {
 			return nil
 		}
-		if err := r.cleanKinds(ctx, tx, gids, kinds); err != nil {
-			return err
+		if txErr = r.cleanKinds(ctx, tx, gids, kinds); txErr != nil {
+			return txErr
 		}
 		removed = len(gids)
 		return barrierrows.RemoveOld(ctx, tx, gids, r.age)

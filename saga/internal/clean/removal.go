@@ -46,9 +46,9 @@ func (r *removal) withKind(b *txn.Branch) (gids []string) {
 // of a kind of branch fails, it returns that kind.
 func (r *removal) run(ctx context.Context, c *Cleaner) (failed *txn.Branch, err error) {
 	for _, other := range r.others {
-		recent, failed, err := other.removeOld(ctx, c)
-		if err != nil {
-			return failed, err
+		recent, failedThere, removeErr := other.removeOld(ctx, c)
+		if removeErr != nil {
+			return failedThere, removeErr
 		}
 		// The log names a transaction as long as it has rows in another database.
 		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(recent, gid) })
@@ -59,16 +59,16 @@ func (r *removal) run(ctx context.Context, c *Cleaner) (failed *txn.Branch, err 
 	err = local.Run(ctx, c.DB, func(tx *gorm.DB) error {
 		// Again with a lock: another instance may have removed a transaction meanwhile,
 		// and its gid may be in use again.
-		old, err := c.Log.LockOld(ctx, tx, c.Retention, r.gids)
-		if err != nil {
-			return err
+		old, txErr := c.Log.LockOld(ctx, tx, c.Retention, r.gids)
+		if txErr != nil {
+			return txErr
 		}
 		gids := gidsOf(old)
-		if err := c.Log.Remove(ctx, tx, gids); err != nil {
-			return err
+		if txErr = c.Log.Remove(ctx, tx, gids); txErr != nil {
+			return txErr
 		}
-		failed, err = r.own.only(gids).remove(ctx, c.Calls, tx)
-		return err
+		failed, txErr = r.own.only(gids).remove(ctx, c.Calls, tx)
+		return txErr
 	})
 	return failed, err
 }

@@ -90,8 +90,8 @@ func (d *Decider) tryBatch(batch []*item) {
 func (d *Decider) writeDecisions(ctx context.Context, batch []*item) (cancelled map[*item]*txn.BranchError, err error) {
 	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: map[*item]*txn.BranchError{}}
-		if err := run.write(ctx); err != nil {
-			return err
+		if writeErr := run.write(ctx); writeErr != nil {
+			return writeErr
 		}
 		cancelled = run.cancelled // of the last run
 		return nil

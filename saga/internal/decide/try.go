@@ -57,12 +57,12 @@ func (r *batchRun) tryRest(ctx context.Context, failures []error) (remaining []*
 		}
 	}
 	for position := range r.batch[0].e.txn.Steps {
-		failures, err := r.call(ctx, remaining, position, barrier.Try)
+		again, err := r.call(ctx, remaining, position, barrier.Try)
 		if err != nil {
 			return nil, err
 		}
-		if failures != nil {
-			return nil, failureOf(barrier.Try, remaining, failures)
+		if again != nil {
+			return nil, failureOf(barrier.Try, remaining, again)
 		}
 	}
 	return r.recordCancelled(ctx, r.batch, failures)
@@ -102,7 +102,7 @@ func (r *batchRun) tryOneByOne(ctx context.Context) (remaining []*item, err erro
 		if call.TooSlow(began, i*len(m.e.txn.Steps)) {
 			return nil, call.ErrSlow
 		}
-		if err := r.exec(ctx, r.savepoint(i)); err != nil {
+		if err = r.exec(ctx, r.savepoint(i)); err != nil {
 			return nil, err
 		}
 		if failures[i], err = r.tryMember(ctx, i); err != nil {

@@ -97,7 +97,7 @@ func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
 	case r.finished:
 		return r.end
 	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
-		if record, err := d.Reader.Locked(ctx, t.GID); err == nil {
+		if record, readErr := d.Reader.Locked(ctx, t.GID); readErr == nil {
 			return saga.State(record.State)
 		}
 	case err != nil:

@@ -76,7 +76,7 @@ func (d *Driver) writeFinishes(ctx context.Context, tx *gorm.DB, w *call.Watch, 
 			calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.ready[position].call}
 		}
 		failures, err := d.Shared.CallBatch(ctx, tx, w, one.Branch, calls)
-		if err := errors.Join(err, errors.Join(failures...)); err != nil {
+		if err = errors.Join(err, errors.Join(failures...)); err != nil {
 			return err
 		}
 	}

@@ -37,9 +37,9 @@ func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep)
 		r.driving.Add(bytes)
 		go func() {
 			defer r.free(slots, bytes)
-			ctx, cancel := r.Life.Detach(ctx)
+			driving, cancel := r.Life.Detach(ctx)
 			defer cancel()
-			r.decideAndDrive(ctx, claimed.Record, r.Builder.Load(claimed), entry)
+			r.decideAndDrive(driving, claimed.Record, r.Builder.Load(claimed), entry)
 		}()
 	}
 	return claims.More

@@ -84,13 +84,13 @@ const (
 // Poll claims due transactions and drives them, until ctx ends or the engine stops.
 func (r *Recovery) Poll(ctx context.Context) {
 	slots := make(chan struct{}, r.Workers)
-	var sweep sweep
+	var current sweep
 	for {
-		more := r.claim(ctx, slots, &sweep)
+		more := r.claim(ctx, slots, &current)
 		pause := time.Duration(0)
 		if !more {
 			// Jitter spreads the polls of instances that started together.
-			pause = max(r.PollEvery/2, idleFactor*sweep.idle) + jitter.UpTo(ctx, r.PollEvery/2+1)
+			pause = max(r.PollEvery/2, idleFactor*current.idle) + jitter.UpTo(ctx, r.PollEvery/2+1)
 		}
 		timer := time.NewTimer(pause)
 		select {

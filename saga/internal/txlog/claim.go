@@ -84,8 +84,9 @@ type candidate struct {
 // It leaves foreign transactions to other instances. It only postpones busy transactions,
 // unless they are undecided past their deadline. It skips transactions that another
 // instance is claiming at the same time.
-func (l claimer) Claim(ctx context.Context, c Claim) (claims Claims, err error) {
-	err = local.Run(ctx, l.db, func(tx *gorm.DB) error {
+func (l claimer) Claim(ctx context.Context, c Claim) (Claims, error) {
+	var claims Claims
+	err := local.Run(ctx, l.db, func(tx *gorm.DB) error {
 		claims = Claims{}
 		found, err := l.candidates(ctx, tx, c)
 		if err != nil || len(found) == 0 {
@@ -196,7 +197,7 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 			failing = append(failing, r.GID)
 		}
 	}
-	if err := l.postpone(ctx, tx, c.Due, busy); err != nil || len(ours) == 0 {
+	if err = l.postpone(ctx, tx, c.Due, busy); err != nil || len(ours) == 0 {
 		return nil, err
 	}
 	branches, leftOut, err := l.branchesWithin(ctx, tx, c.Bytes, ours)

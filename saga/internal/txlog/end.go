@@ -114,7 +114,7 @@ func (l finisher) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Fai
 		release = 1
 	}
 	result, err := pool.ExecContext(ctx, l.sql.fail, len(failures), r.Attention, r.Attention, release, r.Due.Microseconds(), gid, r.Epoch)
-	if err := l.guarded(gid, "recording failures", result, err); err != nil {
+	if err = l.guarded(gid, "recording failures", result, err); err != nil {
 		return err
 	}
 	return l.Attempted(ctx, tx, gid, failures...)

@@ -43,7 +43,7 @@ func Wrap(operation, subject string, err error) error {
 	if err == nil {
 		return nil
 	}
-	switch err.(type) {
+	switch err.(type) { //nolint:errorlint // Only the error itself names the transaction first.
 	case *saga.CancelledError, *saga.UnknownError:
 		return err
 	}

@@ -93,42 +93,39 @@ var batchGuards = []guard{
 	{
 		name: "refused-fresh", file: "saga/internal/decide/batch.go",
 		text: `	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
-		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, refused: map[*item]*txn.BranchError{}}`,
+		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: map[*item]*txn.BranchError{}}`,
 		with: `	kept := map[*item]*txn.BranchError{}
 	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
-		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, refused: kept}`,
+		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: kept}`,
 		pkg: "saga/embedded", run: "^TestABatchIsRunAgain$/^sqlite$",
 		why: "a refusal of a run that was rolled back is told, although the next run has confirmed",
 	},
 	{
 		name: "gone", file: "saga/internal/decide/write.go",
 		text: `		if local.Expired(m.ctx) != nil {
-			return errGone
+			return errCallerGone
 		}`,
 		with: `		_ = local.Expired(m.ctx)`,
 		pkg:  "saga/embedded", run: "^TestACallerGoesWhileTheBatchIsWritten$/^sqlite$",
 		why: "a caller that has gone is confirmed after its deadline",
 	},
 	{
-		name: "savepoint", file: "saga/internal/decide/write.go",
-		text: `			if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
-				return nil, err
-			}
-`,
-		with: ``,
+		name: "savepoint", file: "saga/internal/decide/try.go",
+		text: `return failed, r.exec(ctx, rollback)`,
+		with: `return failed, nil`,
 		pkg:  "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$", short: true,
 		why: "the first Trys of a member that is refused later stay reserved, and nobody gives them back",
 	},
 	{
-		name: "savepoint-each", file: "saga/internal/decide/write.go",
+		name: "savepoint-each", file: "saga/internal/decide/try.go",
 		text: `	if n == 0 || r.d.DB.Name() == "mysql" {
-		return mark
+		return savepoint
 	}`,
 		with: `	if n > 0 {
 		return "SELECT 1"
 	}
 	if n == 0 || r.d.DB.Name() == "mysql" {
-		return mark
+		return savepoint
 	}`,
 		pkg: "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$",
 		why: "a rejection undoes what other members have reserved",
@@ -136,16 +133,16 @@ var batchGuards = []guard{
 	{
 		name: "confirm-stumbles", file: "saga/internal/decide/write.go",
 		text: `		if failures != nil {
-			return failureOf(barrier.Confirm, going, failures)
+			return failureOf(barrier.Confirm, members, failures)
 		}`,
 		with: `		_ = failures`,
 		pkg:  "saga/embedded", run: "^TestAFailureInCompany$/^sqlite$",
 		why: "a joint Confirm that failed counts as done",
 	},
 	{
-		name: "late-try-failure", file: "saga/internal/decide/write.go",
+		name: "late-try-failure", file: "saga/internal/decide/try.go",
 		text: `			// The effects of their other branches have to be undone.
-			return nil, failureOf(barrier.Try, going, failures)
+			return nil, failureOf(barrier.Try, remaining, failures)
 `,
 		with: ``,
 		pkg:  "saga/embedded", run: "^TestRejectionsShareACommit$",
@@ -153,8 +150,8 @@ var batchGuards = []guard{
 	},
 	{
 		name: "watch-abort", file: "saga/internal/call/watch.go",
-		text: `		go func() { tx.Abort(ErrSlow); close(aborted) }()`,
-		with: `		go func() { _ = tx; close(aborted) }()`,
+		text: `	go func() { tx.Abort(ErrSlow); close(aborted) }()`,
+		with: `	go func() { _ = tx; close(aborted) }()`,
 		pkg:  "saga/embedded", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
 		why: "a batch that was given up holds its locks, and what its call still does may be committed",
 	},
@@ -163,14 +160,14 @@ var batchGuards = []guard{
 		text: `	case <-w.fired:
 		err = ErrSlow
 	}
-	if callers == 1 {`,
+	if members > 1 {`,
 		with: `	}
-	if callers == 1 {`,
+	if members > 1 {`,
 		pkg: "saga/embedded", run: "^TestACallThatIgnoresTheEndOfItsBatch$/^sqlite$",
 		why: "one slow call makes all of its batch wait",
 	},
 	{
-		name: "together-results", file: "saga/internal/call/shared.go",
+		name: "together-results", file: "saga/internal/call/batch.go",
 		text: `case failures != nil && len(failures) != len(calls):`,
 		with: `case false:`,
 		pkg:  "saga/embedded", run: "^TestATogetherThatDoesNotCountWell$/^sqlite$",

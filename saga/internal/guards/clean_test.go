@@ -53,43 +53,37 @@ var cleanGuards = []guard{
 	},
 	{
 		name: "clean-look", file: "saga/internal/clean/cleaner.go",
-		text: `		old, err := c.Log.LockOld(ctx, tx, c.Retention, gids)
-		if err != nil || len(old) == 0 {`,
-		with: `		var old []txlog.Old
-		var err error
-		for _, gid := range gids {
-			old = append(old, txlog.Old{GID: gid, Finished: c.Retention})
-		}
-		if err != nil || len(old) == 0 {`,
+		text: `	old, err := c.Log.LockOld(ctx, tx, c.Retention, gids)
+	if err != nil || len(old) == 0 {`,
+		with: `	var old []txlog.Old
+	for _, gid := range gids {
+		old = append(old, txlog.Old{GID: gid, Finished: c.Retention})
+	}
+	if err != nil || len(old) == 0 {`,
 		pkg: "saga/embedded", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
 		why: "what a replica that lags behind says is removed from other databases",
 	},
 	{
 		name: "clean-look-again", file: "saga/internal/clean/removal.go",
-		text: `		old, err := c.Log.LockOld(ctx, tx, c.Retention, r.gids)
-		if err != nil {`,
-		with: `		var old []txlog.Old
-		var err error
-		for _, gid := range r.gids {
-			old = append(old, txlog.Old{GID: gid})
-		}
-		if err != nil {`,
+		text: `		gids := gidsOf(old)`,
+		with: `		_ = old
+		gids := r.gids`,
 		pkg: "saga/embedded", run: "^TestAGIDThatIsUsedAgainWhileCleaning$/^sqlite$",
 		why: "a transaction that uses the gid again is removed",
 	},
 	{
 		name: "clean-elsewhere", file: "saga/internal/clean/removal.go",
-		text: `failed, err = place.only(old).remove(ctx, c.Calls, tx)`,
+		text: `failed, err = r.only(old).remove(ctx, c.Calls, tx)`,
 		with: `_ = old
-			failed, err = place.only(place.gids).remove(ctx, c.Calls, tx)`,
+		failed, err = r.only(r.gids).remove(ctx, c.Calls, tx)`,
 		pkg: "saga/embedded", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
 		why: "the barrier row of a branch that is not final is removed from another database",
 	},
 	{
 		name: "clean-named", file: "saga/internal/clean/removal.go",
-		text: `		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(young, gid) })
+		text: `		r.gids = slices.DeleteFunc(r.gids, func(gid string) bool { return slices.Contains(recent, gid) })
 `,
-		with: `		_ = young
+		with: `		_ = recent
 `,
 		pkg: "saga/embedded", run: "^TestCleaningLeavesWhatIsUnderWayElsewhere$/^sqlite$",
 		why: "the log no longer names what is left in another database",
@@ -114,11 +108,12 @@ var cleanGuards = []guard{
 		text: `		if err != nil {
 			return failed, err
 		}
-		// As long`,
+		// The log`,
 		with: `		if err != nil {
+			_ = failed
 			continue
 		}
-		// As long`,
+		// The log`,
 		pkg: "saga/embedded", run: "^TestCleaningGoesOnWithoutAKindThatFails$/^sqlite$",
 		why: "the log no longer names what could not be removed from another database",
 	},
@@ -154,7 +149,7 @@ var cleanGuards = []guard{
 	},
 	{
 		name: "participant-failed", file: "saga/internal/clean/hosted.go",
-		text: `				r.failed[b.Kind] = true
+		text: `			r.failed[b.Kind] = true
 `,
 		with: ``,
 		pkg:  "saga/remote", run: "^TestCleanGoesOn$",

@@ -15,7 +15,7 @@ var decideGuards = []guard{
 	},
 	{
 		name: "touched", file: "saga/internal/decide/execution.go",
-		text: `			e.untouched = e.untouched[1:]
+		text: `		e.notTried = e.notTried[1:]
 `,
 		with: ``,
 		pkg:  "tcc", run: "^TestExternalTryIsCancelledWheneverItMayHaveHadAnEffect$", short: true,
@@ -23,7 +23,7 @@ var decideGuards = []guard{
 	},
 	{
 		name: "touched-run", file: "saga/internal/decide/execution.go",
-		text: `		e.untouched = e.untouched[len(run.steps):]
+		text: `		e.notTried = e.notTried[len(steps):]
 `,
 		with: ``,
 		pkg:  "tcc", run: "^TestOrderOfTrys$",
@@ -31,8 +31,8 @@ var decideGuards = []guard{
 	},
 	{
 		name: "cancel-conflict", file: "saga/internal/decide/settle.go",
-		text: `if errors.Is(cause, barrier.ErrConflict) {`,
-		with: `if false && errors.Is(cause, barrier.ErrConflict) {`,
+		text: `if failed != nil && errors.Is(cause, barrier.ErrConflict) {`,
+		with: `if false && failed != nil && errors.Is(cause, barrier.ErrConflict) {`,
 		pkg:  "tcc", run: "^TestTwoEnginesWithOneGID$/^sqlite$",
 		why: "a transaction that has met another one's row can never be cancelled to its end",
 	},
@@ -51,14 +51,14 @@ var decideGuards = []guard{
 		why: "a caller is told unknown of a decision whose COMMIT went unanswered",
 	},
 	{
-		name: "insert-ours", file: "saga/internal/decide/execution.go",
+		name: "insert-ours", file: "saga/internal/decide/start.go",
 		text: `if getErr == nil && e.isOurs(record) {`,
 		with: `if getErr == nil {`,
 		pkg:  "saga/embedded", run: "^TestAGIDThatIsUsedAfterAnUnansweredCommit$",
 		why: "a caller drives somebody else's transaction as its own",
 	},
 	{
-		name: "insert-unanswered", file: "saga/internal/decide/execution.go",
+		name: "insert-unanswered", file: "saga/internal/decide/start.go",
 		text: `case errors.Is(err, txlog.ErrExists) && unanswered:`,
 		with: `case errors.Is(err, txlog.ErrExists) && unanswered && false:`,
 		pkg:  "tcc", run: "^TestUnansweredCommits$",
@@ -87,15 +87,15 @@ var decideGuards = []guard{
 		why: "batches that want the same rows deadlock",
 	},
 	{
-		name: "rest-rejected", file: "saga/internal/decide/write.go",
-		text: `case undoes && len(going) == len(r.batch) && allRejected(failures):`,
-		with: `case undoes && len(going) == len(r.batch):`,
+		name: "rest-rejected", file: "saga/internal/decide/try.go",
+		text: `case undoable && len(remaining) == len(r.batch) && allRejected(failures):`,
+		with: `case undoable && len(remaining) == len(r.batch):`,
 		pkg:  "saga/embedded", run: "^TestALaterBulkBranchFails$/^sqlite$",
 		why: "a fault of a later branch is recorded as a rejection, although it may pass alone",
 	},
 	{
-		name: "rest-again", file: "saga/internal/decide/write.go",
-		text: `	if err := r.exec(ctx, "ROLLBACK TO SAVEPOINT tccsaga_member"); err != nil {
+		name: "rest-again", file: "saga/internal/decide/try.go",
+		text: `	if err := r.exec(ctx, rollback); err != nil {
 		return nil, err
 	}
 	for i, m := range r.batch {`,

@@ -17,23 +17,23 @@ var driveGuards = []guard{
 		why: "a service that is down is called with all retries at once",
 	},
 	{
-		name: "attention-conflict", file: "saga/internal/drive/conclude.go",
-		text: `if cause := r.failures[s]; errors.Is(cause, barrier.ErrConflict) {`,
-		with: `if cause := r.failures[s]; false {`,
+		name: "attention-conflict", file: "saga/internal/drive/attention.go",
+		text: `if cause := a.failures[s]; errors.Is(cause, barrier.ErrConflict) {`,
+		with: `if cause := a.failures[s]; false && errors.Is(cause, barrier.ErrConflict) {`,
 		pkg:  "tcc", run: "^TestAttentionOfAConflict$",
 		why: "nobody is told of a conflict, which no retry mends",
 	},
 	{
-		name: "attention-attempts", file: "saga/internal/drive/conclude.go",
-		text: `cause != nil && s.Failed >= d.AttentionAttempts {`,
+		name: "attention-attempts", file: "saga/internal/drive/attention.go",
+		text: `cause != nil && s.Failed >= a.d.AttentionAttempts {`,
 		with: `cause != nil && false {`,
 		pkg:  "tcc", run: "^TestAttentionAfterAttempts$/^sqlite$",
 		why: "nobody is told of a branch that fails again and again",
 	},
 	{
-		name: "attention-age", file: "saga/internal/drive/conclude.go",
-		text: `age >= d.AttentionAge {`,
-		with: `age < 0 {`,
+		name: "attention-age", file: "saga/internal/drive/attention.go",
+		text: `age < a.d.AttentionAge {`,
+		with: `age >= 0 {`,
 		pkg:  "tcc", run: "^TestAttentionOfAge$",
 		why: "nobody is told of a transaction that waits for long",
 	},
@@ -45,7 +45,7 @@ var driveGuards = []guard{
 		why: "the effect of a Confirm that is done is made again in a batch",
 	},
 	{
-		name: "effect-counts", file: "saga/internal/call/external.go",
+		name: "effect-counts", file: "saga/internal/call/effect.go",
 		text: `if len(receipts) != len(calls) || failures != nil && len(failures) != len(calls) {`,
 		with: `if false {`,
 		pkg:  "saga/embedded", run: "^TestDeliveriesInCompany$",
@@ -68,18 +68,18 @@ var driveGuards = []guard{
 	{
 		name: "presume-failed", file: "saga/internal/recovery/recovery.go",
 		text: `			r.InFlight.Release(entry)
-			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction", err)
+			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction failed; it is due again later", err)
 			return
 `,
-		with: `			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction", err)
+		with: `			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction failed; it is due again later", err)
 `,
 		pkg: "saga/embedded", run: "^TestNoCancelBeforeTheDecision$",
 		why: "branches are cancelled although the decision to cancel could not be written",
 	},
 	{
 		name: "resume-paused", file: "saga/internal/recovery/recovery.go",
-		text: `if record.Paused() || strange {`,
-		with: `if strange {`,
+		text: `if record.Paused() || foreign {`,
+		with: `if foreign {`,
 		pkg:  "tcc", run: "^TestPausedAtItsDeadline$",
 		why: "a transaction that an operator has paused is cancelled at its deadline",
 	},

@@ -5,7 +5,7 @@ var engineGuards = []guard{
 	{
 		name: "settle-epoch", file: "saga/internal/decide/settle.go",
 		text: `		case record.Epoch != t.Epoch:
-			return e.yield(ctx)
+			return e.awaitTaken(ctx)
 `,
 		with: ``,
 		pkg:  "saga/embedded", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
@@ -13,7 +13,7 @@ var engineGuards = []guard{
 	},
 	{
 		name: "settle-lost", file: "saga/internal/decide/settle.go",
-		text: `	e.lost = true
+		text: `	e.taken = true
 `,
 		with: ``,
 		pkg:  "saga/embedded", run: "^TestAnExecutionThatWasTakenOver$/^sqlite$",
@@ -40,7 +40,7 @@ var engineGuards = []guard{
 	},
 	{
 		name: "raced-commit", file: "saga/internal/drive/commit.go",
-		text: `	case !one.due:
+		text: `	case !one.effect.Due:
 		return call.ErrRaced
 `,
 		with: ``,
@@ -48,8 +48,8 @@ var engineGuards = []guard{
 		why: "a Confirm or Cancel counts as done although its outside part was not made",
 	},
 	{
-		name: "raced-apart", file: "saga/internal/call/caller.go",
-		text: `		if !look.Due {
+		name: "raced-apart", file: "saga/internal/call/effect.go",
+		text: `		if !result.Due {
 			return ErrRaced
 		}
 `,
@@ -80,7 +80,7 @@ var engineGuards = []guard{
 	},
 	{
 		name: "hand-over", file: "saga/embedded/decision.go",
-		text: `				d.Owner, d.Due = "", 0
+		text: `			d.Owner, d.Due = "", 0
 `,
 		with: ``,
 		pkg:  "saga/embedded", run: "^TestADecisionIsHandedOver$/^sqlite$",
@@ -88,14 +88,14 @@ var engineGuards = []guard{
 	},
 	{
 		name: "decide-paused", file: "saga/embedded/decision.go",
-		text: `if d.Owner != "" && !record.Paused() {`,
+		text: `if d.Owner != "" && !decided.record.Paused() {`,
 		with: `if d.Owner != "" {`,
 		pkg:  "tcc", run: "^TestPauseAndResume$/^sqlite$",
 		why: "a paused transaction is driven",
 	},
 	{
 		name: "resume-strange", file: "saga/internal/recovery/recovery.go",
-		text: `	if strange {
+		text: `	if foreign {
 		decision.Owner, decision.Due = "", 0
 	}
 `,
@@ -128,7 +128,7 @@ var engineGuards = []guard{
 	},
 	{
 		name: "mark-tried-late", file: "saga/embedded/open.go",
-		text: `if err == nil && (late.State == saga.Cancelling || late.State == saga.Cancelled) {`,
+		text: `if err == nil && isCancelled(outcome.State) {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
 		why: "a Try whose reservation is given back is reported as made",
@@ -173,17 +173,17 @@ var engineGuards = []guard{
 	},
 	{
 		name: "resolve-conflict", file: "saga/embedded/resolve.go",
-		text: `if !lastIsConflict(attempts[gid], branchID, op) {`,
-		with: `if false && !lastIsConflict(attempts[gid], branchID, op) {`,
+		text: `if !lastIsConflict(attempts[key.GID], key.BranchID, op) {`,
+		with: `if false && !lastIsConflict(attempts[key.GID], key.BranchID, op) {`,
 		pkg:  "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$", short: true,
 		why: "a branch that only fails is never called again",
 	},
 	{
 		name: "resolve-done", file: "saga/embedded/resolve.go",
-		text: `		case !b.DoneAt.IsZero():
-			return fmt.Errorf("branch %s is done already: %w", branchID, saga.ErrRefused)
+		text: `	case !b.DoneAt.IsZero():
+		return fmt.Errorf("branch %s is done already: %w", key.BranchID, saga.ErrRefused)
 `,
-		with: `		case false && !b.DoneAt.IsZero():
+		with: `	case false && !b.DoneAt.IsZero():
 `,
 		pkg: "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$",
 		why: "the record says of a branch that is confirmed that it is not",

@@ -5,8 +5,8 @@ package guards
 var lifetimeGuards = []guard{
 	{
 		name: "lifetime-caller", file: "saga/internal/lifetime/lifetime.go",
-		text: `work, halt := context.WithCancel(context.WithoutCancel(ctx))`,
-		with: `work, halt := context.WithCancel(ctx)`,
+		text: `work, end := context.WithCancel(context.WithoutCancel(ctx))`,
+		with: `work, end := context.WithCancel(ctx)`,
 		pkg:  "saga/internal/lifetime", run: "^TestDetach$",
 		why: "an engine interrupts everything when the context that it was opened with ends",
 	},

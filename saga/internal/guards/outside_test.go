@@ -4,8 +4,8 @@ package guards
 // overtaking each other.
 var outsideGuards = []guard{
 	{
-		name: "try-marked", file: "saga/internal/call/external.go",
-		text: `	if err := c.markTry(ctx, b, call, mark); err != nil {
+		name: "try-marked", file: "saga/internal/call/try.go",
+		text: `	if err := t.mark(ctx, b, call, mark); err != nil {
 		return err
 	}
 `,
@@ -14,7 +14,7 @@ var outsideGuards = []guard{
 		why: "a Try is made again, and a Cancel overtakes it",
 	},
 	{
-		name: "try-made-before", file: "saga/internal/call/external.go",
+		name: "try-made-before", file: "saga/internal/call/try.go",
 		text: `		if err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark {
 			return err
 		}
@@ -27,46 +27,44 @@ var outsideGuards = []guard{
 		why: "a Try whose outcome is unknown is made a second time",
 	},
 	{
-		name: "cancel-waits", file: "saga/internal/call/external.go",
-		text: `unclear := unclearTry(row, call.Op)`,
-		with: `unclear := false`,
+		name: "cancel-waits", file: "saga/internal/call/effect.go",
+		text: `case unclear && row.UnderWay.Left > 0:`,
+		with: `case unclear && row.UnderWay.Left > 0 && row.State != barrier.StateTried:`,
 		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^caller$/^sqlite$",
 		why: "a Cancel overtakes a Try that is under way",
 	},
 	{
-		name: "cancel-once-more", file: "saga/internal/call/external.go",
-		text: `	case unclear && row.UnderWay.Left > 0:
-		return look,`,
-		with: `	case false:
-		return look,`,
-		pkg: "tcc", run: "^TestSecondCancelKeepsItsTime$",
+		name: "cancel-once-more", file: "saga/internal/call/effect.go",
+		text: `case unclear && row.UnderWay.Left > 0:`,
+		with: `case unclear && row.UnderWay.Left > 0 && row.State == barrier.StateTried:`,
+		pkg:  "tcc", run: "^TestSecondCancelKeepsItsTime$",
 		why: "the second Cancel comes at once, before a Try that arrives late",
 	},
 	{
-		name: "cancel-again-waits", file: "saga/internal/call/caller.go",
-		text: `if err == nil && look.Again {`,
+		name: "cancel-again-waits", file: "saga/internal/call/effect.go",
+		text: `if err == nil && result.CancelAgain {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
 		why: "the branch counts as cancelled before the second Cancel",
 	},
 	{
-		name: "outside-state", file: "saga/internal/call/external.go",
+		name: "outside-state", file: "saga/internal/call/effect.go",
 		text: `	case row.State != barrier.StateTried:
-		return look, nil
+		return result, nil
 	}`,
 		with: `	}`,
 		pkg:  "tcc", run: "^TestConflictIsRaisedToAttention$/^sqlite$",
 		why: "the outside part of a call is made that the barrier turns away",
 	},
 	{
-		name: "outside-mismatch", file: "saga/internal/call/external.go",
+		name: "outside-mismatch", file: "saga/internal/call/effect.go",
 		text: `if err != nil || row == nil || !row.Matches(c.Request(call)) {`,
 		with: `if err != nil || row == nil {`,
 		pkg:  "saga/embedded", run: "^TestOutsideOfAnotherTransaction$/^sqlite$", short: true,
 		why: "the outside part of a Confirm or Cancel is made on what another engine has reserved",
 	},
 	{
-		name: "try-abandoned", file: "saga/internal/call/external.go",
+		name: "try-abandoned", file: "saga/internal/call/try.go",
 		text: `	if errors.Is(err, errAbandoned) {
 		return err // it goes on, and its mark stays
 	}
@@ -76,14 +74,14 @@ var outsideGuards = []guard{
 		why: "a Cancel comes while a Try that was given up is still at work",
 	},
 	{
-		name: "try-may-arrive", file: "saga/internal/call/external.go",
-		text: `c.ended(ctx, b, call, mark, !mayArrive(ctx, err))`,
-		with: `c.ended(ctx, b, call, mark, true || !mayArrive(ctx, err))`,
+		name: "try-may-arrive", file: "saga/internal/call/try.go",
+		text: `t.unmark(ctx, b, call, mark, !mayArrive(ctx, err))`,
+		with: `t.unmark(ctx, b, call, mark, true || !mayArrive(ctx, err))`,
 		pkg:  "tcc", run: "^TestRequestThatArrivesAfterItsCancel$/^time_of_the_call$",
 		why: "a request that arrives after its Cancel stays reserved",
 	},
 	{
-		name: "try-clear-failure", file: "saga/internal/call/external.go",
+		name: "try-clear-failure", file: "saga/internal/call/try.go",
 		text: `case err == nil || errors.As(err, &rejection):
 		return false`,
 		with: `case err == nil || errors.As(err, &rejection):
@@ -92,24 +90,24 @@ var outsideGuards = []guard{
 		why: "a Cancel waits after a Try that has clearly ended",
 	},
 	{
-		name: "try-not-noted", file: "saga/internal/call/external.go",
+		name: "try-not-noted", file: "saga/internal/call/try.go",
 		text: `	case !noted:
-		// Its time`,
+		// The time`,
 		with: `	case false && !noted:
-		// Its time`,
+		// The time`,
 		pkg: "tcc", run: "^TestTryThatReturnsAfterAPause$",
 		why: "a Try that returns after its Cancel stays reserved until its time is over",
 	},
 	{
-		name: "try-late", file: "saga/internal/call/external.go",
-		text: `if err != nil || row != nil && row.State != barrier.StateCancelled {`,
-		with: `if true {`,
+		name: "try-late", file: "saga/internal/call/latetry.go",
+		text: `if err != nil || !cancelled {`,
+		with: `if true || !cancelled {`,
 		pkg:  "tcc", run: "^TestTryThatReturnsAfterItsTransaction$",
 		why: "a Try that returns after its Cancel stays reserved",
 	},
 	{
-		name: "cancel-again", file: "saga/internal/call/caller.go",
-		text: `	if look.Again {
+		name: "cancel-again", file: "saga/internal/call/effect.go",
+		text: `	if result.CancelAgain {
 		return barrierrows.Mark`,
 		with: `	if false {
 		return barrierrows.Mark`,

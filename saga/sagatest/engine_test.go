@@ -56,7 +56,7 @@ func TestRun(t *testing.T) {
 func TestRunFails(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(t testing.TB, engine *embedded.Engine){
-		"Run was called twice": func(t testing.TB, engine *embedded.Engine) {
+		"run: it was called twice": func(t testing.TB, engine *embedded.Engine) {
 			sagatest.Run(t, engine)
 			sagatest.Run(t, engine)
 		},

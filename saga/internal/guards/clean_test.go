@@ -105,12 +105,12 @@ var cleanGuards = []guard{
 	},
 	{
 		name: "clean-broken-off", file: "saga/internal/clean/removal.go",
-		text: `		if err != nil {
-			return failed, err
+		text: `		if removeErr != nil {
+			return failedThere, removeErr
 		}
 		// The log`,
-		with: `		if err != nil {
-			_ = failed
+		with: `		if removeErr != nil {
+			_ = failedThere
 			continue
 		}
 		// The log`,
@@ -126,9 +126,9 @@ var cleanGuards = []guard{
 	},
 	{
 		name: "participant-look", file: "saga/internal/clean/hosted.go",
-		text: `		gids, _, err := barrierrows.LockOld(ctx, tx, batch, r.age)
+		text: `		gids, _, txErr := barrierrows.LockOld(ctx, tx, batch, r.age)
 `,
-		with: `		gids, err := batch, error(nil)
+		with: `		gids, txErr := batch, error(nil)
 `,
 		pkg: "saga/remote", run: "^TestCleanLooksAtEachBatch$/^sqlite$",
 		why: "a participant cleans a transaction that is in use again",

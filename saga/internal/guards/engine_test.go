@@ -29,7 +29,7 @@ var engineGuards = []guard{
 	{
 		name: "stale-drive", file: "saga/internal/drive/driver.go",
 		text: `	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
-		if record, err := d.Reader.Locked(ctx, t.GID); err == nil {
+		if record, readErr := d.Reader.Locked(ctx, t.GID); readErr == nil {
 			return saga.State(record.State)
 		}
 `,

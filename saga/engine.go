@@ -2,9 +2,12 @@ package saga
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"regexp"
 	"time"
+
+	"gorm.io/gorm"
 )
 
 // Registrar takes kinds of branches: an [Engine] that drives transactions of
@@ -49,6 +52,24 @@ type Engine interface {
 	Lookup(ctx context.Context, gid string) (*Transaction, error)
 }
 
+// LocalEngine is an [Engine] that has its log in a database of the user, and can execute
+// plans in the user's own local transactions there.
+type LocalEngine interface {
+	Engine
+
+	// ExecuteIn executes a plan in the local transaction tx of the caller: if and only if
+	// the caller commits, the transaction is decided to be confirmed. Every Try runs in tx,
+	// so each branch has to be a [Local] one in the engine's own database. Confirms that act
+	// on nothing but the database run in tx too; the others follow soon after the commit.
+	//
+	// After an error the caller has to roll back. Executing a gid again with the same plan
+	// does nothing new. Any number of plans may be executed in one local transaction.
+	ExecuteIn(ctx context.Context, tx *gorm.DB, plan Plan) (Outcome, error)
+
+	// ExecuteInSQL is ExecuteIn for a local transaction of package database/sql.
+	ExecuteInSQL(ctx context.Context, tx *sql.Tx, plan Plan) (Outcome, error)
+}
+
 // Step asks for one branch: a kind, and the input of its calls.
 type Step struct {
 	Kind  string
@@ -86,6 +107,17 @@ type Options struct {
 	// was called once. Confirms that were part of the decision's own commit are done in
 	// either case.
 	ReturnDecided bool
+
+	// LocalWork, if it is not nil, is work of the caller in the engine's own database. It
+	// runs in the local transaction that decides to confirm: it takes effect if and only if
+	// the transaction is decided so. Execute and Confirm take it.
+	//
+	// In Execute, it runs after the Trys of branches elsewhere, and an error cancels the
+	// transaction, as the error of a Try does; see [Reject]. In Confirm, an error is
+	// returned, and the transaction stays open. LocalWork may run more than once, after a
+	// deadlock for example; only the run that is committed counts. If the transaction was
+	// decided before, LocalWork does not run. It neither commits nor rolls back tx.
+	LocalWork func(ctx context.Context, tx *gorm.DB) error
 }
 
 // BranchID returns the id of the n-th branch of a plan, from 1: "01", "02", ...

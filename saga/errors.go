@@ -27,6 +27,10 @@ var (
 	// another plan, or a branch id is tried again with another payload.
 	ErrMismatch = errors.New("in use with a different plan")
 
+	// ErrInUse is wrapped by an ExecuteIn whose gid another local transaction has just
+	// begun: roll back, and execute it again.
+	ErrInUse = errors.New("the gid is in use by another local transaction")
+
 	// ErrNotOpen is wrapped when a branch is added to a transaction, or a
 	// decision asked of it, that is not open for it: it is decided, or past its
 	// deadline, or is being executed by a plan of its own.

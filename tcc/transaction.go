@@ -19,7 +19,7 @@ type Transaction struct {
 	next   int   // number of the next branch
 	failed error // of the last Try that failed and was not repeated with success
 
-	returnDecided bool // Confirm returns when the decision is durable
+	options saga.Options // of Confirm
 }
 
 // Begin opens a transaction. Beginning the same gid again gives the same
@@ -38,7 +38,7 @@ func BeginWith(ctx context.Context, engine saga.Engine, gid string, options saga
 	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Timeout: options.Timeout}); err != nil {
 		return nil, err
 	}
-	return &Transaction{engine: engine, gid: gid, next: 1, returnDecided: options.ReturnDecided}, nil
+	return &Transaction{engine: engine, gid: gid, next: 1, options: confirming(options)}, nil
 }
 
 // Join returns an open transaction that was begun before, here or in another
@@ -65,7 +65,13 @@ func JoinWith(ctx context.Context, engine saga.Engine, gid string, options saga.
 	if found.Pattern != pattern {
 		return nil, fmt.Errorf("tcc: join %s: it follows the pattern %q: %w", gid, found.Pattern, saga.ErrMismatch)
 	}
-	return &Transaction{engine: engine, gid: gid, next: len(found.Branches) + 1, returnDecided: options.ReturnDecided}, nil
+	return &Transaction{engine: engine, gid: gid, next: len(found.Branches) + 1, options: confirming(options)}, nil
+}
+
+// confirming are the options that are left for Confirm.
+func confirming(options saga.Options) saga.Options {
+	options.Timeout = 0
+	return options
 }
 
 // GID returns the transaction's global id.
@@ -127,13 +133,20 @@ func rejected(err error) bool {
 // [saga.ErrNotTried]. If the decision could not be learned it matches
 // [saga.ErrUnknown]: call Confirm again.
 func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
+	return t.ConfirmWith(ctx, t.options)
+}
+
+// ConfirmWith is Confirm with options, instead of those that the transaction was begun or
+// joined with: LocalWork runs in the local transaction that decides, and ReturnDecided
+// returns with the decision.
+func (t *Transaction) ConfirmWith(ctx context.Context, options saga.Options) (saga.Outcome, error) {
 	if err := t.usable(ctx, "confirm"); err != nil {
 		return saga.Outcome{}, err
 	}
 	if t.failed != nil && !errors.Is(t.failed, saga.ErrNotOpen) { // it is decided then, and Confirm tells how
 		return saga.Outcome{GID: t.gid, State: saga.Trying}, fmt.Errorf("tcc: confirm %s: a Try has failed, repeat it or cancel: %w", t.gid, t.failed)
 	}
-	return t.engine.Confirm(ctx, t.gid, saga.Options{ReturnDecided: t.returnDecided})
+	return t.engine.Confirm(ctx, t.gid, options)
 }
 
 // Cancel decides to cancel, and cancels every branch. No error means that the

@@ -18,6 +18,9 @@ func (e *Engine) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error)
 	if err != nil {
 		return saga.Outcome{}, fmt.Errorf("dtm: execute %s: %w", p.GID, err)
 	}
+	if p.LocalWork != nil {
+		return saga.Outcome{}, fmt.Errorf("dtm: execute %s: %w", p.GID, errLocalWork)
+	}
 	timeout, err := seconds(p.Timeout, e.config.Timeout)
 	if err != nil {
 		return saga.Outcome{}, fmt.Errorf("dtm: execute %s: %w", p.GID, err)
@@ -245,3 +248,6 @@ func (t *transaction) follow(ctx context.Context) (saga.Outcome, error) {
 		}
 	}
 }
+
+// errLocalWork is of local work, which needs the log in the database where it runs.
+var errLocalWork = fmt.Errorf("%w: a DTM server cannot decide in a local transaction of yours: LocalWork needs package embedded", saga.ErrInvalid)

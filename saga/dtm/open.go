@@ -80,6 +80,9 @@ func (e *Engine) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, fmt.Errorf("dtm: confirm %s: %w: a Timeout is an option of Begin", gid, saga.ErrInvalid)
 	}
+	if options.LocalWork != nil {
+		return saga.Outcome{GID: gid}, fmt.Errorf("dtm: confirm %s: %w", gid, errLocalWork)
+	}
 	// Asked first, because the server takes a gid that it does not know for a
 	// new transaction without branches.
 	found, err := e.open(ctx, gid)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/decide"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
@@ -22,7 +24,7 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("a Timeout is an option of Begin"))
 	}
-	outcome, err := o.confirm(ctx, gid, txlog.ByCaller, nil, options.ReturnDecided)
+	outcome, err := o.confirm(ctx, gid, txlog.ByCaller, wish{returnDecided: options.ReturnDecided, work: options.LocalWork})
 	return outcome, txn.Wrap("confirm", gid, err)
 }
 
@@ -32,22 +34,28 @@ func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, err
 	if why == "" {
 		why = "cancelled by the caller"
 	}
-	outcome, err := o.cancel(ctx, gid, txlog.ByCaller, reason.Reason{Text: why, Code: saga.CodeCancelled}, nil)
+	outcome, err := o.cancel(ctx, gid, txlog.ByCaller, reason.Reason{Text: why, Code: saga.CodeCancelled}, wish{})
 	return outcome, txn.Wrap("cancel", gid, err)
 }
 
-// confirm and cancel decide, for whom by says, and record the act of an
-// operator, if it is one, with the decision.
-func (o *opened) confirm(ctx context.Context, gid, by string, act *txlog.Act, returnDecided bool) (saga.Outcome, error) {
-	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act, returnDecided)
+// wish is what belongs to a decision, besides it.
+type wish struct {
+	act           *txlog.Act       // of the operator who decides; recorded with the decision
+	work          decide.LocalWork // runs in the local transaction that decides
+	returnDecided bool
+}
+
+// confirm and cancel decide, for whom by says.
+func (o *opened) confirm(ctx context.Context, gid, by string, w wish) (saga.Outcome, error) {
+	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, w)
 	if err != nil {
 		return outcome, err
 	}
 	return outcome, outcome.Err(nil)
 }
 
-func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, act *txlog.Act) (saga.Outcome, error) {
-	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: reason.Clip(why.Text), Code: why.Code}, act, false)
+func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, w wish) (saga.Outcome, error) {
+	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: reason.Clip(why.Text), Code: why.Code}, w)
 	if err == nil && (outcome.State == saga.Confirming || outcome.State == saga.Confirmed) {
 		err = saga.ErrConfirmed
 	}
@@ -55,7 +63,7 @@ func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, 
 }
 
 // decide makes a decision, unless one was made, and drives what it decided.
-func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, returnDecided bool) (saga.Outcome, error) {
+func (o *opened) decide(ctx context.Context, d txlog.Decision, w wish) (saga.Outcome, error) {
 	if err := barrier.ValidateGID(d.GID); err != nil {
 		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
@@ -66,12 +74,12 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, r
 	return awaitOutcome(ctx, d.GID, func() (saga.Outcome, error) {
 		defer leave()
 		d.Owner, d.Due = o.instance, o.lease
-		decided, err := o.decideOnce(ctx, d, act)
+		decided, err := o.decideOnce(ctx, d, w)
 		if err != nil {
 			return saga.Outcome{GID: d.GID}, err
 		}
 		outcome := follow.Outcome(decided.record)
-		if act != nil && !decided.made && (outcome.State == saga.Cancelling || outcome.State == saga.Cancelled) == (d.State == txlog.Cancelling) {
+		if w.act != nil && !decided.made && (outcome.State == saga.Cancelling || outcome.State == saga.Cancelled) == (d.State == txlog.Cancelling) {
 			return outcome, fmt.Errorf("it is %s already: %w", outcome.State, saga.ErrRefused)
 		}
 		if decided.drive == nil {
@@ -81,7 +89,7 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, r
 		if entry == nil {
 			return outcome, nil // stopping; it becomes due again
 		}
-		return o.finisher.finish(ctx, decided.drive, entry, outcome, returnDecided || scopeOf(ctx).returnDecided), nil
+		return o.finisher.finish(ctx, decided.drive, entry, outcome, w.returnDecided || scopeOf(ctx).returnDecided), nil
 	})
 }
 
@@ -94,14 +102,17 @@ type madeDecision struct {
 
 // decideOnce makes the decision d, or finds the one that was made. A Confirm
 // that comes after the deadline makes the decision to cancel.
-func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
+func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, w wish) (decided madeDecision, err error) {
 	for look := 1; ; look++ {
-		decided, err = o.decideOrRead(ctx, d, act)
-		if look == txn.MaxLooks || !errors.Is(err, local.ErrCommitUnknown) {
+		decided, err = o.decideOrRead(ctx, d, w)
+		if look == txn.MaxLooks || !errors.Is(err, local.ErrCommitUnknown) && !errors.Is(err, txlog.ErrStale) {
 			break
 		}
 	}
+	var workFailed *call.WorkError
 	switch record := decided.record; {
+	case errors.As(err, &workFailed):
+		return decided, workFailed
 	case errors.Is(err, txlog.ErrNotFound):
 		return decided, saga.ErrNotFound
 	case errors.Is(err, saga.ErrNotTried):
@@ -114,7 +125,7 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Ac
 		return decided, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", saga.ErrNotOpen)
 	case d.State == txlog.Confirming && record.Expired:
 		d.State, d.By, d.Reason, d.Code = txlog.Cancelling, txlog.ByDeadline, "it was undecided at its deadline", saga.CodeDeadline
-		return o.decideOnce(ctx, d, nil)
+		return o.decideOnce(ctx, d, wish{})
 	default:
 		return decided, &saga.UnknownError{GID: d.GID, Cause: txlog.ErrStale}
 	}
@@ -123,7 +134,7 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Ac
 // decideOrRead makes the decision and reads the row and the branches, locked, in
 // one local transaction. A transaction with a plan is not confirmed from outside.
 // One with a kind of branch that is unknown here is left to another instance.
-func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
+func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, w wish) (decided madeDecision, err error) {
 	err = local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		decided = madeDecision{}
 		record, err := o.log.GetLocked(ctx, tx, d.GID)
@@ -148,14 +159,19 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.
 				d.Owner, d.Due = "", 0
 			}
 		}
+		if w.work != nil {
+			if err := o.calls.LocalWork(ctx, o.db, tx, d.GID, w.work); err != nil {
+				return err
+			}
+		}
 		switch err := o.log.Decide(ctx, tx, d); {
-		case errors.Is(err, txlog.ErrStale):
+		case errors.Is(err, txlog.ErrStale) && w.work == nil:
 			return nil
 		case err != nil:
 			return err
 		}
-		if act != nil {
-			if err := o.log.Record(ctx, tx, *act); err != nil {
+		if w.act != nil {
+			if err := o.log.Record(ctx, tx, *w.act); err != nil {
 				return err
 			}
 		}

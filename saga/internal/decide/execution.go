@@ -9,6 +9,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -20,6 +21,7 @@ type execution struct {
 	d      *Decider
 	txn    *txn.Txn
 	start  txlog.Start
+	work   LocalWork
 	reason reason.Reason // why it is cancelled, once it is
 	lost   bool          // somebody else has taken the transaction over
 
@@ -45,6 +47,9 @@ func (e *execution) decide(ctx context.Context) error {
 	defer cancel()
 	runs := runsOf(e.txn.Steps)
 	if len(runs) == 1 && runs[0].fused {
+		if e.work != nil {
+			return e.decideAlone(trying)
+		}
 		return e.decideInBatch(trying)
 	}
 	var first []*txn.Step // in the commit that begins the transaction
@@ -70,9 +75,13 @@ func (e *execution) decide(ctx context.Context) error {
 		return err
 	}
 	var failed *txn.BranchError
-	if errors.As(err, &failed) {
+	var workFailed *call.WorkError
+	switch {
+	case errors.As(err, &failed):
 		e.untouched = last
 		return e.cancel(ctx, last[failed.Index], txn.CauseOf(trying, failed.Err))
+	case errors.As(err, &workFailed):
+		e.untouched = last
 	}
 	return e.cancel(ctx, nil, txn.CauseOf(trying, err))
 }
@@ -129,11 +138,24 @@ func (e *execution) decideAlone(ctx context.Context) error {
 	d, t := e.d, e.txn
 	start := e.start
 	start.State, start.DecidedBy, start.Due = txlog.Confirming, txlog.ByCaller, d.Lease
-	err := e.insert(ctx, start, func(tx *gorm.DB) error { return d.TryAll(ctx, tx, t, t.Steps) })
+	err := e.insert(ctx, start, func(tx *gorm.DB) error {
+		if err := e.runWork(ctx, tx); err != nil {
+			return err
+		}
+		return d.TryAll(ctx, tx, t, t.Steps)
+	})
 	if err == nil {
 		return nil
 	}
 	return e.refuse(ctx, err)
+}
+
+// runWork runs the local work, if there is any, in the local transaction that decides.
+func (e *execution) runWork(ctx context.Context, tx *gorm.DB) error {
+	if e.work == nil {
+		return nil
+	}
+	return e.d.Calls.LocalWork(ctx, e.d.DB, tx, e.txn.GID, e.work)
 }
 
 // refuse writes the transaction as cancelled because of err: of a Try, or of a
@@ -143,10 +165,14 @@ func (e *execution) decideAlone(ctx context.Context) error {
 func (e *execution) refuse(ctx context.Context, err error) error {
 	start := e.start
 	var failed *txn.BranchError
+	var workFailed *call.WorkError
 	switch {
 	case errors.As(err, &failed):
 		err = txn.CauseOf(ctx, failed.Err)
 		e.reason = reason.Of(&txn.BranchError{ID: failed.ID, Kind: failed.Kind, Err: err})
+	case errors.As(err, &workFailed):
+		err = txn.CauseOf(ctx, err)
+		e.reason = reason.Of(err)
 	case errors.Is(err, local.ErrCommitRefused):
 		e.reason = reason.Of(err)
 	default:

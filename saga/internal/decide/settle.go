@@ -22,6 +22,9 @@ func (e *execution) confirm(ctx context.Context, fused []*txn.Step) error {
 	d, t := e.d, e.txn
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Confirming, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease}
 	return e.settle(ctx, saga.Confirming, func(tx *gorm.DB) error {
+		if err := e.runWork(ctx, tx); err != nil {
+			return err
+		}
 		if err := d.TryAll(ctx, tx, t, fused); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ package recovery
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,11 +50,45 @@ type Recovery struct {
 // New returns a Recovery that wake wakes.
 func New(parts Parts, wake *Waker) *Recovery { return &Recovery{Parts: parts, wake: wake} }
 
-// Waker asks for a look at the log before its next turn.
-type Waker struct{ c chan struct{} }
+// Waker asks for a look at the log before its next turn. It is safe for concurrent use.
+type Waker struct {
+	c    chan struct{}
+	most time.Duration // between two looks that Soon asks for
 
-// NewWaker returns a Waker.
-func NewWaker() *Waker { return &Waker{make(chan struct{}, 1)} }
+	mu    sync.Mutex
+	pause time.Duration // until the next look of Soon
+	timer *time.Timer   // of Soon; nil if none is due
+}
+
+// NewWaker returns a Waker for a log that is looked at every poll in any case.
+func NewWaker(poll time.Duration) *Waker {
+	return &Waker{c: make(chan struct{}, 1), most: poll}
+}
+
+// firstLook is the pause before the first look of Soon.
+const firstLook = time.Millisecond
+
+// Soon asks for looks with growing pauses, until the pause is as long as that of the
+// poll: for a transaction that a caller is about to commit.
+func (w *Waker) Soon() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pause = firstLook
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.pause, w.look)
+	}
+}
+
+func (w *Waker) look() {
+	w.After(0)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pause *= 2; w.pause >= w.most {
+		w.timer = nil
+		return
+	}
+	w.timer = time.AfterFunc(w.pause, w.look)
+}
 
 // After asks after d.
 func (w *Waker) After(d time.Duration) {

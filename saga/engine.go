@@ -2,9 +2,12 @@ package saga
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"regexp"
 	"time"
+
+	"gorm.io/gorm"
 )
 
 // Registrar registers kinds of branches: an [Engine], or a participant, which has branches for
@@ -49,6 +52,26 @@ type Engine interface {
 	Lookup(ctx context.Context, gid string) (*Transaction, error)
 }
 
+// LocalEngine is an [Engine] with its log in a database of the user. It can execute plans in
+// the user's own local transactions there.
+type LocalEngine interface {
+	Engine
+
+	// ExecuteIn executes a plan in the local transaction tx of the caller. If the caller
+	// commits, the transaction is decided to be confirmed; if not, nothing has happened.
+	// Every Try runs in tx, so each branch has to be a [Local] one in the engine's own
+	// database. Confirms that act on nothing but the database run in tx too. The other
+	// Confirms follow soon after the commit.
+	//
+	// After an error the caller has to roll back. If the gid was executed before with the
+	// same plan, ExecuteIn does nothing and returns the outcome. One local transaction may
+	// execute any number of plans.
+	ExecuteIn(ctx context.Context, tx *gorm.DB, plan Plan) (Outcome, error)
+
+	// ExecuteInSQL is ExecuteIn for a local transaction of package database/sql.
+	ExecuteInSQL(ctx context.Context, tx *sql.Tx, plan Plan) (Outcome, error)
+}
+
 // Step is one branch of a transaction: its kind, and the input of its calls.
 type Step struct {
 	Kind  string
@@ -85,6 +108,17 @@ type Options struct {
 	// Confirms continue in the background. By default they return when each branch was
 	// called once. Confirms in the commit of the decision are done in both cases.
 	ReturnDecided bool
+
+	// LocalWork, if it is not nil, is work of the caller in the engine's own database. It
+	// runs in the local transaction that decides to confirm. So it takes effect if and only
+	// if the transaction is decided to be confirmed. Execute and Confirm take it.
+	//
+	// In Execute, it runs after the Trys of branches in other databases and services. Its
+	// error cancels the transaction, as the error of a Try does; see [Reject]. In Confirm,
+	// its error is returned, and the transaction stays open. LocalWork may run more than
+	// once, for example after a deadlock; only the run that is committed counts. It does
+	// not run if the transaction was decided before. It neither commits nor rolls back tx.
+	LocalWork func(ctx context.Context, tx *gorm.DB) error
 }
 
 // BranchID returns the id of the n-th branch of a plan, from 1: "01", "02", ...

@@ -26,6 +26,10 @@ var (
 	// a branch id is tried again with another payload.
 	ErrMismatch = errors.New("in use with a different plan")
 
+	// ErrInUse is wrapped by an ExecuteIn whose gid another local transaction has just
+	// begun: roll back, and execute it again.
+	ErrInUse = errors.New("the gid is in use by another local transaction")
+
 	// ErrNotOpen is wrapped if a transaction cannot get a branch or a decision: it is
 	// decided, or its deadline has passed, or Execute runs it.
 	ErrNotOpen = errors.New("the transaction is not open")

@@ -2,7 +2,10 @@ package tcc
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+
+	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
 )
@@ -41,18 +44,62 @@ func Execute(ctx context.Context, engine saga.Engine, gid string, payloads ...Pa
 
 // ExecuteWith is Execute with options.
 func ExecuteWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options, payloads ...Payload) (saga.Outcome, error) {
+	plan, err := planOf(ctx, engine, gid, payloads)
+	if err != nil {
+		return saga.Outcome{}, err
+	}
+	plan.Options = options
+	return engine.Execute(ctx, plan)
+}
+
+// ExecuteIn is [Execute] in a local transaction of the caller, such as the tx of
+// db.Transaction, on the engine's database. If the caller commits, the transaction is
+// decided to be confirmed; if not, nothing has happened. So a row of your own and a message
+// are both there, or neither:
+//
+//	err := db.Transaction(func(tx *gorm.DB) error {
+//		if err := tx.Create(&order).Error; err != nil {
+//			return err
+//		}
+//		_, err := tcc.ExecuteIn(ctx, engine, tx, "order-1001", message.Publish{...})
+//		return err
+//	})
+//
+// Every Try runs in tx, so each branch has to be in the engine's own database. Confirms that
+// are left, such as the publishing, follow within milliseconds after the commit. After an
+// error the caller has to roll back. See [saga.LocalEngine].
+func ExecuteIn(ctx context.Context, engine saga.LocalEngine, tx *gorm.DB, gid string, payloads ...Payload) (saga.Outcome, error) {
+	plan, err := planOf(ctx, engine, gid, payloads)
+	if err != nil {
+		return saga.Outcome{}, err
+	}
+	return engine.ExecuteIn(ctx, tx, plan)
+}
+
+// ExecuteInSQL is [ExecuteIn] for a local transaction of package database/sql, on the pool of
+// the engine's database.
+func ExecuteInSQL(ctx context.Context, engine saga.LocalEngine, tx *sql.Tx, gid string, payloads ...Payload) (saga.Outcome, error) {
+	plan, err := planOf(ctx, engine, gid, payloads)
+	if err != nil {
+		return saga.Outcome{}, err
+	}
+	return engine.ExecuteInSQL(ctx, tx, plan)
+}
+
+// planOf checks a call of Execute and makes its plan.
+func planOf(ctx context.Context, engine saga.Engine, gid string, payloads []Payload) (saga.Plan, error) {
 	if err := usable(ctx, engine); err != nil {
-		return saga.Outcome{}, fmt.Errorf("tcc: execute %s: %w", gid, err)
+		return saga.Plan{}, fmt.Errorf("tcc: execute %s: %w", gid, err)
 	}
 	steps := make([]saga.Step, len(payloads))
 	for i, payload := range payloads {
 		step, err := stepOf(payload)
 		if err != nil {
-			return saga.Outcome{}, fmt.Errorf("tcc: execute %s: payload %d: %w", gid, i+1, err)
+			return saga.Plan{}, fmt.Errorf("tcc: execute %s: payload %d: %w", gid, i+1, err)
 		}
 		steps[i] = step
 	}
-	return engine.Execute(ctx, saga.Plan{GID: gid, Pattern: pattern, Steps: steps, Options: options})
+	return saga.Plan{GID: gid, Pattern: pattern, Steps: steps}, nil
 }
 
 // usable refuses a nil context or engine, which would cause a panic later.

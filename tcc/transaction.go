@@ -21,7 +21,7 @@ type Transaction struct {
 	next   int   // number of the next branch
 	failed error // of the last Try that failed and did not succeed later
 
-	returnDecided bool // see saga.Options
+	options saga.Options // of Confirm
 }
 
 // Begin opens a transaction. If you begin the same gid again, you get the same
@@ -31,8 +31,8 @@ func Begin(ctx context.Context, engine saga.Engine, gid string) (*Transaction, e
 	return BeginWith(ctx, engine, gid, saga.Options{})
 }
 
-// BeginWith is Begin with options. ReturnDecided applies to Confirm of the Transaction
-// that it returns.
+// BeginWith is Begin with options. ReturnDecided and LocalWork apply to Confirm of the
+// Transaction that it returns.
 func BeginWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
 	if err := usable(ctx, engine); err != nil {
 		return nil, fmt.Errorf("tcc: begin %s: %w", gid, err)
@@ -40,7 +40,7 @@ func BeginWith(ctx context.Context, engine saga.Engine, gid string, options saga
 	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Timeout: options.Timeout}); err != nil {
 		return nil, err
 	}
-	return &Transaction{engine: engine, gid: gid, next: 1, returnDecided: options.ReturnDecided}, nil
+	return &Transaction{engine: engine, gid: gid, next: 1, options: confirming(options)}, nil
 }
 
 // Join returns a transaction that was begun earlier, in this process or in another one.
@@ -50,8 +50,8 @@ func Join(ctx context.Context, engine saga.Engine, gid string) (*Transaction, er
 	return JoinWith(ctx, engine, gid, saga.Options{})
 }
 
-// JoinWith is Join with options. ReturnDecided applies to Confirm of the Transaction that
-// it returns. A Timeout is refused: Begin has set the deadline.
+// JoinWith is Join with options. ReturnDecided and LocalWork apply to Confirm of the
+// Transaction that it returns. A Timeout is refused: Begin has set the deadline.
 func JoinWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
 	if err := usable(ctx, engine); err != nil {
 		return nil, fmt.Errorf("tcc: join %s: %w", gid, err)
@@ -66,7 +66,13 @@ func JoinWith(ctx context.Context, engine saga.Engine, gid string, options saga.
 	if found.Pattern != pattern {
 		return nil, fmt.Errorf("tcc: join %s: its pattern is %q: %w", gid, found.Pattern, saga.ErrMismatch)
 	}
-	return &Transaction{engine: engine, gid: gid, next: len(found.Branches) + 1, returnDecided: options.ReturnDecided}, nil
+	return &Transaction{engine: engine, gid: gid, next: len(found.Branches) + 1, options: confirming(options)}, nil
+}
+
+// confirming returns the options that Confirm takes.
+func confirming(options saga.Options) saga.Options {
+	options.Timeout = 0
+	return options
 }
 
 // GID returns the transaction's global id.
@@ -127,6 +133,12 @@ func rejected(err error) bool {
 // is under way, the error matches [saga.ErrNotTried]. If the decision is unknown, the
 // error matches [saga.ErrUnknown]: call Confirm again.
 func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
+	return t.ConfirmWith(ctx, t.options)
+}
+
+// ConfirmWith is Confirm with other options than those of BeginWith or JoinWith. LocalWork
+// runs in the local transaction that decides.
+func (t *Transaction) ConfirmWith(ctx context.Context, options saga.Options) (saga.Outcome, error) {
 	if err := t.usable(ctx, "confirm"); err != nil {
 		return saga.Outcome{}, err
 	}
@@ -134,7 +146,7 @@ func (t *Transaction) Confirm(ctx context.Context) (saga.Outcome, error) {
 	if t.failed != nil && !errors.Is(t.failed, saga.ErrNotOpen) {
 		return saga.Outcome{GID: t.gid, State: saga.Trying}, fmt.Errorf("tcc: confirm %s: a Try has failed, repeat it or cancel: %w", t.gid, t.failed)
 	}
-	return t.engine.Confirm(ctx, t.gid, saga.Options{ReturnDecided: t.returnDecided})
+	return t.engine.Confirm(ctx, t.gid, options)
 }
 
 // Cancel decides to cancel, and cancels every branch. If the error is nil, this call, an

@@ -17,6 +17,9 @@ func (e *Engine) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error)
 	if err != nil {
 		return saga.Outcome{}, wrap("execute", p.GID, err)
 	}
+	if p.LocalWork != nil {
+		return saga.Outcome{}, wrap("execute", p.GID, errLocalWork)
+	}
 	timeout, err := seconds(p.Timeout, e.config.Timeout)
 	if err != nil {
 		return saga.Outcome{}, wrap("execute", p.GID, err)
@@ -70,3 +73,6 @@ func checkPattern(pattern string) error {
 	}
 	return nil
 }
+
+// errLocalWork is of local work, which runs in the database of the log.
+var errLocalWork = fmt.Errorf("%w: a DTM server cannot decide in a local transaction of yours: use package embedded for LocalWork", saga.ErrInvalid)

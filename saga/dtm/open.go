@@ -83,6 +83,9 @@ func (e *Engine) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if err := checkGID(gid); err != nil {
 		return saga.Outcome{}, wrap("confirm", gid, err)
 	}
+	if options.LocalWork != nil {
+		return saga.Outcome{GID: gid}, wrap("confirm", gid, errLocalWork)
+	}
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, wrap("confirm", gid, fmt.Errorf("%w: a Timeout is an option of Begin", saga.ErrInvalid))
 	}

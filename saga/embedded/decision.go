@@ -9,6 +9,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/decide"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
@@ -22,7 +24,7 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("a Timeout is an option of Begin"))
 	}
-	outcome, err := o.confirm(ctx, gid, txlog.ByCaller, nil, options.ReturnDecided)
+	outcome, err := o.confirm(ctx, gid, txlog.ByCaller, extras{returnDecided: options.ReturnDecided, work: options.LocalWork})
 	return outcome, txn.Wrap("confirm", gid, err)
 }
 
@@ -32,22 +34,28 @@ func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, err
 	if why == "" {
 		why = "cancelled by the caller"
 	}
-	outcome, err := o.cancel(ctx, gid, txlog.ByCaller, reason.Reason{Text: why, Code: saga.CodeCancelled}, nil)
+	outcome, err := o.cancel(ctx, gid, txlog.ByCaller, reason.Reason{Text: why, Code: saga.CodeCancelled}, extras{})
 	return outcome, txn.Wrap("cancel", gid, err)
 }
 
-// confirm and cancel decide. By is the value of DecidedBy. If an operator decides, the act is
-// recorded with the decision; otherwise act is nil.
-func (o *opened) confirm(ctx context.Context, gid, by string, act *txlog.Act, returnDecided bool) (saga.Outcome, error) {
-	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, act, returnDecided)
+// extras go with a decision.
+type extras struct {
+	act           *txlog.Act       // of the operator who decides; recorded with the decision
+	work          decide.LocalWork // runs in the local transaction that decides
+	returnDecided bool
+}
+
+// confirm and cancel decide. By is the value of DecidedBy.
+func (o *opened) confirm(ctx context.Context, gid, by string, x extras) (saga.Outcome, error) {
+	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Confirming, By: by}, x)
 	if err != nil {
 		return outcome, err
 	}
 	return outcome, outcome.Err(nil)
 }
 
-func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, act *txlog.Act) (saga.Outcome, error) {
-	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: reason.Clip(why.Text), Code: why.Code}, act, false)
+func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, x extras) (saga.Outcome, error) {
+	outcome, err := o.decide(ctx, txlog.Decision{GID: gid, State: txlog.Cancelling, By: by, Reason: reason.Clip(why.Text), Code: why.Code}, x)
 	if err == nil && (outcome.State == saga.Confirming || outcome.State == saga.Confirmed) {
 		err = saga.ErrConfirmed
 	}
@@ -56,7 +64,7 @@ func (o *opened) cancel(ctx context.Context, gid, by string, why reason.Reason, 
 
 // decide makes the decision d, if the transaction is undecided, and then drives the
 // transaction.
-func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, returnDecided bool) (saga.Outcome, error) {
+func (o *opened) decide(ctx context.Context, d txlog.Decision, x extras) (saga.Outcome, error) {
 	if err := barrier.ValidateGID(d.GID); err != nil {
 		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
@@ -67,12 +75,12 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, r
 	return awaitOutcome(ctx, d.GID, func() (saga.Outcome, error) {
 		defer leave()
 		d.Owner, d.Due = o.instance, o.lease
-		decided, err := o.decideOnce(ctx, d, act)
+		decided, err := o.decideOnce(ctx, d, x)
 		if err != nil {
 			return saga.Outcome{GID: d.GID}, err
 		}
 		outcome := follow.Outcome(decided.record)
-		if act != nil && !decided.made && isCancelled(outcome.State) == (d.State == txlog.Cancelling) {
+		if x.act != nil && !decided.made && isCancelled(outcome.State) == (d.State == txlog.Cancelling) {
 			return outcome, fmt.Errorf("it is %s already: %w", outcome.State, saga.ErrRefused)
 		}
 		if decided.drive == nil {
@@ -82,7 +90,7 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, act *txlog.Act, r
 		if entry == nil {
 			return outcome, nil // the engine stops; the transaction becomes due again
 		}
-		return o.finisher.finish(ctx, decided.drive, entry, outcome, returnDecided || scopeOf(ctx).returnDecided), nil
+		return o.finisher.finish(ctx, decided.drive, entry, outcome, x.returnDecided || scopeOf(ctx).returnDecided), nil
 	})
 }
 
@@ -95,14 +103,17 @@ type madeDecision struct {
 
 // decideOnce makes the decision d, or returns the one that was made before. After the deadline
 // it decides to cancel instead of to confirm.
-func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Act) (decided madeDecision, err error) {
+func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, x extras) (decided madeDecision, err error) {
 	for run := 1; ; run++ {
-		decided, err = o.decideOrRead(ctx, d, act)
-		if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) {
+		decided, err = o.decideOrRead(ctx, d, x)
+		if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) && !errors.Is(err, txlog.ErrStale) {
 			break
 		}
 	}
+	var workFailed *call.WorkError
 	switch record := decided.record; {
+	case errors.As(err, &workFailed):
+		return decided, workFailed
 	case errors.Is(err, txlog.ErrNotFound):
 		return decided, saga.ErrNotFound
 	case errors.Is(err, saga.ErrNotTried):
@@ -115,7 +126,7 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Ac
 		return decided, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", saga.ErrNotOpen)
 	case d.State == txlog.Confirming && record.Expired:
 		d.State, d.By, d.Reason, d.Code = txlog.Cancelling, txlog.ByDeadline, "it was undecided at its deadline", saga.CodeDeadline
-		return o.decideOnce(ctx, d, nil)
+		return o.decideOnce(ctx, d, extras{})
 	default:
 		return decided, &saga.UnknownError{GID: d.GID, Cause: txlog.ErrStale}
 	}
@@ -124,7 +135,7 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, act *txlog.Ac
 // decideOrRead locks the transaction, and makes the decision if the transaction is undecided.
 // It does not confirm a transaction with a plan, which Execute decides, or one whose deadline
 // has passed: the caller reads that in the record.
-func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.Act) (madeDecision, error) {
+func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (madeDecision, error) {
 	var decided madeDecision
 	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
 		decided = madeDecision{}
@@ -138,14 +149,14 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, act *txlog.
 		if saga.State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
 			return nil
 		}
-		return o.makeDecision(ctx, tx, d, act, &decided)
+		return o.makeDecision(ctx, tx, d, x, &decided)
 	})
 	return decided, err
 }
 
 // makeDecision makes the decision of a locked, undecided transaction. If this instance knows
 // all kinds of branches, it drives the transaction; otherwise another instance does.
-func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision, act *txlog.Act, decided *madeDecision) error {
+func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision, x extras, decided *madeDecision) error {
 	branches, err := o.log.LockedBranches(ctx, tx, d.GID)
 	if err != nil {
 		return err
@@ -158,15 +169,20 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 			d.Owner, d.Due = "", 0
 		}
 	}
+	if x.work != nil {
+		if err = o.calls.LocalWork(ctx, o.db, tx, d.GID, x.work); err != nil {
+			return err
+		}
+	}
 	err = o.log.Decide(ctx, tx, d)
 	switch {
-	case errors.Is(err, txlog.ErrStale):
+	case errors.Is(err, txlog.ErrStale) && x.work == nil: // else the work is rolled back
 		return nil
 	case err != nil:
 		return err
 	}
-	if act != nil {
-		if err = o.log.Record(ctx, tx, *act); err != nil {
+	if x.act != nil {
+		if err = o.log.Record(ctx, tx, *x.act); err != nil {
 			return err
 		}
 	}

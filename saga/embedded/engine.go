@@ -31,6 +31,7 @@ import (
 // goroutine. It is safe for concurrent use.
 type Engine struct {
 	planned
+	enlisted
 	opened
 	operators
 	viewer
@@ -59,7 +60,7 @@ type Engine struct {
 	running  chan struct{} // closed when Run returns; nil before Run
 }
 
-var _ saga.Engine = (*Engine)(nil)
+var _ saga.LocalEngine = (*Engine)(nil)
 
 // Open returns an engine with its log in db. It checks that the schema is complete and takes
 // the first lease. It drives no transaction before [Engine.Run].
@@ -157,7 +158,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	}
 	builder := &txn.Builder{Registry: e.registry, Caller: logID, MaxPayload: config.MaxPayload, MaxBytes: config.MaxBytes}
 	reader := follow.New(db, e.log, config.Poll)
-	waker := recovery.NewWaker()
+	waker := recovery.NewWaker(config.Poll)
 	alarm := &alarm{logger: config.Logger, hook: config.OnAttention, inFlight: e.inFlight, life: e.life, timeout: config.CallTimeout}
 	e.decider = decide.New(decide.Parts{
 		DB: db, Log: e.log, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Warn: e.warn, Instance: instance, Lease: config.Lease,
@@ -188,6 +189,10 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	e.planned = planned{
 		admission: admission, builder: builder, paused: e.paused, inFlight: e.inFlight, decider: e.decider, finisher: finisher,
 		reader: reader, instance: instance, timeout: config.Timeout,
+	}
+	e.enlisted = enlisted{
+		admission: admission, builder: builder, paused: e.paused, decider: e.decider, db: db, log: e.log, timeout: config.Timeout,
+		instance: instance, wake: waker,
 	}
 	e.opened = opened{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, reader: reader,

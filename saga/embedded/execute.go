@@ -92,7 +92,7 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 	start := txlog.Start{
 		GID: t.GID, Pattern: plan.Pattern, Digest: digest, Owner: p.instance, Deadline: timeout, Branches: t.Rows(),
 	}
-	decision := p.decider.Decide(ctx, t, start)
+	decision := p.decider.Decide(ctx, t, start, plan.LocalWork)
 	switch {
 	case errors.Is(decision.Cause, txlog.ErrExists):
 		p.inFlight.Release(entry)

@@ -102,10 +102,10 @@ func (o *operators) decide(ctx context.Context, gid string, state saga.State, by
 	switch act := (&txlog.Act{GID: gid, Who: by.Who, Why: by.Why}); state {
 	case saga.Confirming:
 		act.Name = actConfirm
-		return o.opened.confirm(ctx, gid, txlog.ByOperator, act, false)
+		return o.opened.confirm(ctx, gid, txlog.ByOperator, extras{act: act})
 	case saga.Cancelling:
 		act.Name = actCancel
-		return o.opened.cancel(ctx, gid, txlog.ByOperator, reason.Reason{Text: "cancelled by " + by.Who + ": " + by.Why, Code: saga.CodeOperator}, act)
+		return o.opened.cancel(ctx, gid, txlog.ByOperator, reason.Reason{Text: "cancelled by " + by.Who + ": " + by.Why, Code: saga.CodeOperator}, extras{act: act})
 	default:
 		return saga.Outcome{}, txn.Invalid("the decision is %q, it must be Confirming or Cancelling", string(state))
 	}

@@ -113,6 +113,27 @@ func (c *Caller) withBarrier(ctx context.Context, b *txn.Branch, call saga.Call,
 	return verdict, errors.Join(err, refused)
 }
 
+// LocalWork calls work of the user in the local transaction tx of the framework, bounded in
+// time, with a session of db. Its error is a [*WorkError].
+func (c *Caller) LocalWork(ctx context.Context, db, tx *gorm.DB, gid string, work func(context.Context, *gorm.DB) error) error {
+	err := c.bounded(ctx, saga.Call{GID: gid, Kind: "local work", Op: opWork}, func(ctx context.Context) error {
+		return work(ctx, local.UserHandle(ctx, db, tx))
+	}, nil)
+	if err != nil {
+		return &WorkError{err}
+	}
+	return nil
+}
+
+// opWork names local work in errors.
+const opWork barrier.Op = "run"
+
+// WorkError is the error of local work.
+type WorkError struct{ Err error }
+
+func (e *WorkError) Error() string { return "local work: " + e.Err.Error() }
+func (e *WorkError) Unwrap() error { return e.Err }
+
 // CallWork calls the Work of a branch, bounded in time, in the engine's local transaction
 // tx.
 func (c *Caller) CallWork(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {

@@ -158,7 +158,7 @@ func TestABatchWithoutSome(t *testing.T) {
 		decisions := make([]decide.Decision, len(contexts))
 		done := make(chan int)
 		start := func(i int) {
-			decisions[i] = w.Decide(contexts[i], transactions[i], w.Start(transactions[i]))
+			decisions[i] = w.Decide(contexts[i], transactions[i], w.Start(transactions[i]), nil)
 			done <- i
 		}
 		for i := range contexts {
@@ -168,7 +168,7 @@ func TestABatchWithoutSome(t *testing.T) {
 		}
 		leave()
 		last := w.Prepare("last", "a", "b")
-		if got := w.Decide(t.Context(), last, w.Start(last)); got.State != saga.Confirmed {
+		if got := w.Decide(t.Context(), last, w.Start(last), nil); got.State != saga.Confirmed {
 			t.Errorf("%+v", got)
 		}
 		for range contexts {

@@ -178,7 +178,7 @@ func TestTheDeadlineEndsATry(t *testing.T) {
 	transaction := w.Prepare("g", "a", "external")
 	start := w.Start(transaction)
 	start.Deadline = 200 * time.Millisecond
-	got := w.Decide(t.Context(), transaction, start)
+	got := w.Decide(t.Context(), transaction, start, nil)
 	if got.State != saga.Cancelling || !errors.Is(got.Cause, txn.ErrDeadline) || got.Code != saga.CodeDeadline || strings.Count(got.Reason, txn.ErrDeadline.Error()) != 1 {
 		t.Errorf("%+v", got)
 	}
@@ -211,7 +211,7 @@ func TestTheCallerGoes(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		w.Do("try g/01", func(ctx context.Context) error { cancel(); <-ctx.Done(); return errors.New("cut off") })
 		transaction := w.Prepare("g", "external", "remote")
-		got := w.Decide(ctx, transaction, w.Start(transaction))
+		got := w.Decide(ctx, transaction, w.Start(transaction), nil)
 		if got.State != saga.Cancelling || !errors.Is(got.Cause, context.Canceled) || got.Code != saga.CodeGone {
 			t.Errorf("%+v", got)
 		}
@@ -221,7 +221,7 @@ func TestTheCallerGoes(t *testing.T) {
 		// Nothing is begun for a caller who has gone before.
 		for _, kinds := range [][]string{{"a"}, {"a", "remote"}, {"remote"}} {
 			transaction := w.Prepare("h", kinds...)
-			got := w.Decide(ctx, transaction, w.Start(transaction))
+			got := w.Decide(ctx, transaction, w.Start(transaction), nil)
 			if got.State.Decided() || !errors.Is(got.Cause, context.Canceled) {
 				t.Errorf("%v: %+v", kinds, got)
 			}
@@ -288,7 +288,7 @@ func TestAnUnansweredDecision(t *testing.T) {
 				transaction := w.Prepare("g", kinds...)
 				start := w.Start(transaction)
 				loss.Arm(in, committed)
-				got := w.Decide(t.Context(), transaction, start)
+				got := w.Decide(t.Context(), transaction, start, nil)
 				loss.Arm(0, false)
 				state := w.State("g")
 				// A member of a batch meets its own transaction, which the engine follows.

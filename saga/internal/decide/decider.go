@@ -52,12 +52,50 @@ type Decision struct {
 	Taken bool  // another instance drives the transaction
 }
 
+// LocalWork is work of the user in the local transaction that decides; nil for none.
+type LocalWork func(ctx context.Context, tx *gorm.DB) error
+
 // Decide runs the first phase of a plan: it tries the branches and decides. If the gid is in
 // use, the Cause wraps [txlog.ErrExists].
-func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start) Decision {
-	e := &execution{d: d, txn: t, start: start}
+func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start, work LocalWork) Decision {
+	e := &execution{d: d, txn: t, start: start, work: work}
 	cause := e.decide(ctx)
 	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.taken}
+}
+
+// DecideIn writes a plan as decided in the local transaction tx of the user, tries its
+// branches there, and confirms those that act on nothing but the database. It returns the
+// state that the transaction has if the user commits.
+func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start txlog.Start) (saga.State, error) {
+	start.State, start.DecidedBy = txlog.Confirmed, txlog.ByCaller
+	for i, s := range t.Steps {
+		if start.Branches[i].Done = s.Branch.ConfirmsInLog(); !start.Branches[i].Done {
+			start.State = txlog.Confirming
+		}
+	}
+	if err := d.Log.Insert(ctx, tx, start); err != nil {
+		return "", err
+	}
+	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
+		for _, s := range t.Steps {
+			if op == barrier.Confirm && !s.Branch.ConfirmsInLog() {
+				continue
+			}
+			if err := d.callIn(ctx, tx, s, t.Call(s, op)); err != nil {
+				return "", &txn.BranchError{ID: s.ID, Kind: s.Kind, Err: err}
+			}
+		}
+	}
+	return saga.State(start.State), nil
+}
+
+// callIn makes a call of a branch in a local transaction of the user.
+func (d *Decider) callIn(ctx context.Context, tx *gorm.DB, s *txn.Step, c saga.Call) error {
+	verdict, err := barrier.Call(ctx, tx, call.Request(c))
+	if err != nil || verdict != barrier.Run {
+		return err
+	}
+	return d.Calls.CallWork(ctx, tx, s.Branch, c)
 }
 
 // TryAll tries steps in order, in the local transaction tx.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -19,6 +20,7 @@ type execution struct {
 	d      *Decider
 	txn    *txn.Txn
 	start  txlog.Start
+	work   LocalWork
 	reason reason.Reason // why it is cancelled
 	taken  bool          // another instance has taken the transaction over
 
@@ -43,6 +45,9 @@ func (e *execution) decide(ctx context.Context) error {
 	defer cancel()
 	groups := groupsOf(e.txn.Steps)
 	if len(groups) == 1 && groups[0].inLog {
+		if e.work != nil {
+			return e.decideAlone(trying)
+		}
 		return e.decideInBatch(trying)
 	}
 	return e.decideInSteps(ctx, trying, groups)
@@ -74,9 +79,13 @@ func (e *execution) decideInSteps(ctx, trying context.Context, groups []stepGrou
 		return err
 	}
 	var failed *txn.BranchError
-	if errors.As(err, &failed) {
+	var workFailed *call.WorkError
+	switch {
+	case errors.As(err, &failed):
 		e.notTried = last
 		return e.cancel(ctx, last[failed.Index], txn.CauseOf(trying, failed.Err))
+	case errors.As(err, &workFailed):
+		e.notTried = last
 	}
 	return e.cancel(ctx, nil, txn.CauseOf(trying, err))
 }

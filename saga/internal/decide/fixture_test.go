@@ -64,7 +64,7 @@ func (w *world) expectWork(gid, rows string) {
 func (w *world) run(gid string, kinds ...string) (*txn.Txn, decide.Decision) {
 	w.t.Helper()
 	t := w.Prepare(gid, kinds...)
-	return t, w.Decide(w.t.Context(), t, w.Start(t))
+	return t, w.Decide(w.t.Context(), t, w.Start(t), nil)
 }
 
 // batch decides transactions of the same kinds in one batch. The decisions are in the order
@@ -84,7 +84,7 @@ func (w *world) batch(gids []string, kinds ...string) []decide.Decision {
 	done := make(chan struct{})
 	for i, t := range transactions {
 		go func() {
-			decisions[i] = w.Decide(w.t.Context(), t, w.Start(t))
+			decisions[i] = w.Decide(w.t.Context(), t, w.Start(t), nil)
 			done <- struct{}{}
 		}()
 	}

@@ -15,12 +15,16 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
-// confirm tries the last resident branches and decides to confirm, in one local transaction.
+// confirm runs the local work, tries the last resident branches, and decides to confirm, in
+// one local transaction.
 // Without an error the state is decided, but somebody else may have decided to cancel.
 func (e *execution) confirm(ctx context.Context, last []*txn.Step) error {
 	d, t := e.d, e.txn
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Confirming, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease}
 	return e.settle(ctx, saga.Confirming, func(tx *gorm.DB) error {
+		if err := e.runWork(ctx, tx, e.work); err != nil {
+			return err
+		}
 		if err := d.TryAll(ctx, tx, t, last); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -51,7 +52,7 @@ func (e *execution) decideInBatch(ctx context.Context) error {
 func (e *execution) decideAlone(ctx context.Context) error {
 	start := e.start
 	start.State, start.DecidedBy, start.Due = txlog.Confirming, txlog.ByCaller, e.d.Lease
-	return e.startWith(ctx, start, e.txn.Steps)
+	return e.startWith(ctx, start, e.work, e.txn.Steps)
 }
 
 // begin writes the transaction as undecided, before a branch outside the log's database is
@@ -60,28 +61,46 @@ func (e *execution) decideAlone(ctx context.Context) error {
 func (e *execution) begin(ctx context.Context, first []*txn.Step) error {
 	start := e.start
 	start.State, start.Due = txlog.Trying, min(e.d.Lease, start.Deadline)
-	return e.startWith(ctx, start, first)
+	return e.startWith(ctx, start, nil, first)
 }
 
-// startWith writes the row of the transaction and tries steps, in one local transaction.
-func (e *execution) startWith(ctx context.Context, start txlog.Start, steps []*txn.Step) error {
-	err := e.insert(ctx, start, func(tx *gorm.DB) error { return e.d.TryAll(ctx, tx, e.txn, steps) })
+// startWith writes the row of the transaction, runs local work, if there is any, and tries
+// steps, in one local transaction.
+func (e *execution) startWith(ctx context.Context, start txlog.Start, work LocalWork, steps []*txn.Step) error {
+	err := e.insert(ctx, start, func(tx *gorm.DB) error {
+		if workErr := e.runWork(ctx, tx, work); workErr != nil {
+			return workErr
+		}
+		return e.d.TryAll(ctx, tx, e.txn, steps)
+	})
 	if err == nil {
 		return nil
 	}
 	return e.recordCancelled(ctx, err)
 }
 
+// runWork runs local work in the local transaction that decides.
+func (e *execution) runWork(ctx context.Context, tx *gorm.DB, work LocalWork) error {
+	if work == nil {
+		return nil
+	}
+	return e.d.Calls.LocalWork(ctx, e.d.DB, tx, e.txn.GID, work)
+}
+
 // recordCancelled records the transaction as cancelled because of err: the error of a Try,
-// or of a COMMIT that the database has refused. Everything was rolled back, so nothing is
+// of local work, or of a COMMIT that the database has refused. Everything was rolled back, so nothing is
 // reserved. Other errors are returned as they are.
 func (e *execution) recordCancelled(ctx context.Context, err error) error {
 	start := e.start
 	var failed *txn.BranchError
+	var workFailed *call.WorkError
 	switch {
 	case errors.As(err, &failed):
 		err = txn.CauseOf(ctx, failed.Err)
 		e.reason = reason.Of(&txn.BranchError{ID: failed.ID, Kind: failed.Kind, Err: err})
+	case errors.As(err, &workFailed):
+		err = txn.CauseOf(ctx, err)
+		e.reason = reason.Of(err)
 	case errors.Is(err, local.ErrCommitRefused):
 		e.reason = reason.Of(err)
 	default:

@@ -5,6 +5,7 @@ package recovery
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,11 +51,45 @@ type Recovery struct {
 // New returns a Recovery. It polls the log early when wake asks for it.
 func New(parts Parts, wake *Waker) *Recovery { return &Recovery{Parts: parts, wake: wake} }
 
-// Waker asks for a poll before the next regular one.
-type Waker struct{ c chan struct{} }
+// Waker asks for a poll before the next regular one. It is safe for concurrent use.
+type Waker struct {
+	c       chan struct{}
+	regular time.Duration // between two regular polls
 
-// NewWaker returns a Waker.
-func NewWaker() *Waker { return &Waker{make(chan struct{}, 1)} }
+	mu    sync.Mutex
+	pause time.Duration // before the next poll of Soon
+	timer *time.Timer   // of Soon; nil if Soon asks for no poll
+}
+
+// NewWaker returns a Waker. The log is polled at least every regular.
+func NewWaker(regular time.Duration) *Waker {
+	return &Waker{c: make(chan struct{}, 1), regular: regular}
+}
+
+// firstPause is the pause before the first poll of Soon.
+const firstPause = time.Millisecond
+
+// Soon asks for polls with growing pauses, until the pause is as long as the one between
+// regular polls. It is for a transaction that a caller is about to commit.
+func (w *Waker) Soon() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pause = firstPause
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.pause, w.pollSoon)
+	}
+}
+
+func (w *Waker) pollSoon() {
+	w.After(0)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pause *= 2; w.pause >= w.regular {
+		w.timer = nil
+		return
+	}
+	w.timer = time.AfterFunc(w.pause, w.pollSoon)
+}
 
 // After asks for a poll after d.
 func (w *Waker) After(d time.Duration) {

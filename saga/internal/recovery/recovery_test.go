@@ -34,7 +34,7 @@ type world struct {
 
 func newWorld(t testing.TB, db *gorm.DB, change func(*recovery.Parts)) *world {
 	t.Helper()
-	w := &world{Kit: parts.New(t, db), waker: recovery.NewWaker(), stopping: make(chan struct{}), alarms: make(chan string, 100), t: t}
+	w := &world{Kit: parts.New(t, db), waker: recovery.NewWaker(time.Second), stopping: make(chan struct{}), alarms: make(chan string, 100), t: t}
 	k := w.Kit
 	alarm := func(t *txn.Txn) { w.alarms <- t.GID + ": " + t.Attention }
 	driver := drive.New(drive.Parts{DB: db, Log: k.Log, LogID: k.LogID, Reader: k.Reader, Calls: k.Calls, Shared: k.Shared(1),

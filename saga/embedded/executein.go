@@ -1,0 +1,130 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/internal/decide"
+	"github.com/tccsaga/tccsaga/saga/internal/follow"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/pause"
+	"github.com/tccsaga/tccsaga/saga/internal/recovery"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// enlisted executes plans in local transactions of the user.
+type enlisted struct {
+	admission *admission
+	builder   *txn.Builder
+	paused    *pause.Kinds
+	decider   *decide.Decider
+	db        *gorm.DB
+	log       *txlog.Log
+	timeout   time.Duration // unless the plan says otherwise
+	instance  string
+	wake      *recovery.Waker
+}
+
+// ExecuteIn executes a plan in a local transaction of the caller; see [saga.LocalEngine].
+//
+// The handle tx is of the same pool as the handle that [Open] got. This instance looks for
+// the transaction within milliseconds after the commit, and makes the Confirms that are
+// left, such as the publishing of a message. If the process dies, or the commit takes long,
+// recovery finds the transaction later.
+func (e *enlisted) ExecuteIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (saga.Outcome, error) {
+	outcome, err := e.executeIn(ctx, tx, plan)
+	return outcome, txn.Wrap("execute in a local transaction", plan.GID, err)
+}
+
+// ExecuteInSQL is [Engine.ExecuteIn] for a local transaction of package database/sql.
+func (e *enlisted) ExecuteInSQL(ctx context.Context, tx *sql.Tx, plan saga.Plan) (saga.Outcome, error) {
+	if tx == nil {
+		return saga.Outcome{}, txn.Wrap("execute in a local transaction", plan.GID, txn.Invalid("the local transaction is nil"))
+	}
+	session := e.db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipDefaultTransaction: true})
+	session.Statement.ConnPool = tx
+	return e.ExecuteIn(ctx, session, plan)
+}
+
+func (e *enlisted) executeIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (saga.Outcome, error) {
+	t, err := e.builder.Prepare(plan)
+	if err != nil {
+		return saga.Outcome{}, err
+	}
+	deadline, err := timeoutOf(plan.Timeout, e.timeout)
+	if err == nil {
+		err = e.accepts(tx, plan, t)
+	}
+	if err != nil {
+		return saga.Outcome{}, txn.Invalid("%w", err)
+	}
+	if err = e.paused.Refuse(t.Steps); err != nil {
+		return saga.Outcome{}, err
+	}
+	ctx, leave, err := e.admission.enter(ctx)
+	if err != nil {
+		return saga.Outcome{}, err
+	}
+	defer leave()
+	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, Digest: t.Digest(plan.Pattern), Owner: e.instance, Deadline: deadline, Branches: t.Rows()}
+	outcome, known, err := e.known(ctx, tx, start)
+	if known || err != nil {
+		return outcome, err
+	}
+	state, err := e.decider.DecideIn(ctx, tx, t, start)
+	if errors.Is(err, txlog.ErrExists) {
+		err = saga.ErrInUse
+	}
+	if err != nil {
+		return saga.Outcome{}, err
+	}
+	if !state.Finished() {
+		e.wake.Soon()
+	}
+	return saga.Outcome{GID: t.GID, State: state}, nil
+}
+
+// known returns the outcome of a transaction that was executed before.
+func (e *enlisted) known(ctx context.Context, tx *gorm.DB, start txlog.Start) (outcome saga.Outcome, known bool, err error) {
+	record, err := e.log.Get(ctx, tx, start.GID)
+	switch {
+	case errors.Is(err, txlog.ErrNotFound):
+		return outcome, false, nil
+	case err != nil:
+		return outcome, false, err
+	case record.Digest != start.Digest:
+		return outcome, true, fmt.Errorf("the gid is %w", saga.ErrMismatch)
+	}
+	outcome = follow.Outcome(record)
+	return outcome, true, outcome.Err(nil)
+}
+
+// accepts says why a plan cannot be executed in tx, if it cannot.
+func (e *enlisted) accepts(tx *gorm.DB, plan saga.Plan, t *txn.Txn) error {
+	switch {
+	case plan.LocalWork != nil:
+		return errors.New("LocalWork has no use here: do the work in the local transaction")
+	case tx == nil || tx.Config == nil || tx.Statement == nil || !local.InTransaction(tx):
+		return errors.New("the handle is not in a local transaction: give the tx of db.Transaction or db.Begin")
+	}
+	pool, err := local.Pool(tx)
+	if err != nil {
+		return err
+	}
+	if pool != e.builder.Registry.Pool() {
+		return errors.New("the local transaction is of another pool than the engine's database: begin it on the handle that Open was given")
+	}
+	for _, s := range t.Steps {
+		if !s.Branch.TriesInLog() {
+			return fmt.Errorf("branch %s, %s, is not in the engine's own database: its Try cannot be part of the local transaction", s.ID, s.Kind)
+		}
+	}
+	return nil
+}

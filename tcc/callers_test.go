@@ -125,7 +125,7 @@ func TestCallsThatContradictTheRow(t *testing.T) {
 			"the same":          {func(*saga.Call) {}, false, true, ""},
 			"another kind":      {func(c *saga.Call) { c.Kind = "credit.out" }, false, false, "the branch is of the kind credit.hold, the call is of credit.out"},
 			"another input":     {func(c *saga.Call) { c.Payload = []byte(`{"Account":1,"Cents":6}`) }, false, false, "another payload"},
-			"another caller":    {func(c *saga.Call) { c.Caller = "log-2" }, false, false, "in use here by another caller"},
+			"another caller":    {func(c *saga.Call) { c.Caller = "log-2" }, false, false, "in use by another caller"},
 			"no caller":         {func(c *saga.Call) { c.Caller = "" }, false, false, "one without a name"},
 			"an old row":        {func(*saga.Call) {}, true, true, ""},
 			"an old row, other": {func(c *saga.Call) { c.Caller = "log-2" }, true, true, ""},

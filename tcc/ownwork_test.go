@@ -130,7 +130,7 @@ func TestHandlesInATransaction(t *testing.T) {
 						"Register":       tcc.Register(orch, tryHandle{&credit[hold]{db: handle, read: func(hold) (int, int) { return 0, 0 }}}),
 						"NewParticipant": participantErr,
 					} {
-						if !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "the handle is in a local transaction: give the one that gorm.Open returned") {
+						if !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "the handle is in a local transaction: use the one that gorm.Open returned") {
 							t.Errorf("%s, handle %d: %v", where, i, err)
 						}
 					}

@@ -8,7 +8,7 @@ help: ## list the commands
 run: ## run the example order service
 	go run ./examples/order
 
-test: SEEDS ?= 600
+test: SEEDS ?= 150
 test: check race simulate guards-short ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
@@ -16,7 +16,7 @@ check: ## formatting, go.mod, vet, linter, and the arrows between packages
 
 # Without SQLite's C code, which is not ours and takes most of the time; and the longest packages first.
 race: ## all tests with the race detector, on private servers
-	CI=true .ci/servers go test -race -gcflags=modernc.org/...=-race=false -parallel 4 -timeout 12m ./tcc ./saga ./branches/message ./...
+	CI=true .ci/servers go test -race -gcflags=modernc.org/...=-race=false -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message ./...
 
 short: ## the tests that need no server; the others say that they skip
 	go test -short ./...
@@ -26,7 +26,7 @@ fuzz: ## look for bad input that is not refused, FOR=20s for each entry point
 	CI=true .ci/servers bash -c 'set -e; for test in $$(grep -rhoE "^func Fuzz\w+" --include=*_test.go . | cut -c6-); do \
 	  go test -run "^$$" -fuzz "^$$test\$$" -fuzztime $(FOR) ./$$(dirname $$(grep -rl "^func $$test(" --include=*_test.go .)); done'
 
-simulate: ## the orchestrator in a simulated world, in SEEDS=2000 ways
+simulate: ## the engine in a simulated world, in SEEDS=2000 ways
 	go test -timeout 0 ./saga/internal/test/simulation -sim.seeds=$(or $(SEEDS),2000)
 
 guards: ## take out each guard of the code, and see its test fail, on private servers; writes saga/internal/guards/README.md

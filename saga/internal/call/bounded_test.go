@@ -255,7 +255,7 @@ func TestACleanThatHangs(t *testing.T) {
 		if err := c.Clean(t.Context(), db, b, gids); !errors.Is(err, call.ErrClean) || !strings.Contains(err.Error(), "k: the call did not return") {
 			t.Error(err)
 		}
-		if err := c.Clean(t.Context(), db, b, gids); !errors.Is(err, call.ErrClean) || !strings.Contains(err.Error(), "its Clean of before has not returned") || calls.Load() != 1 {
+		if err := c.Clean(t.Context(), db, b, gids); !errors.Is(err, call.ErrClean) || !strings.Contains(err.Error(), "an earlier Clean has not returned") || calls.Load() != 1 {
 			t.Errorf("%v, %d calls", err, calls.Load())
 		}
 		close(free)

@@ -21,7 +21,7 @@ import (
 )
 
 // shop is what the examples run on: a database, with two phones in stock, and
-// an orchestrator.
+// an engine.
 func shop() (orch *embedded.Engine, db *gorm.DB, closeShop func()) {
 	dir, err := os.MkdirTemp("", "shop")
 	ok(err)

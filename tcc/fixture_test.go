@@ -18,7 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// hold is the payload of a branch that holds credit, in the orchestrator's
+// hold is the payload of a branch that holds credit, in the engine's
 // database; there and here are the same in another database, and with none.
 type (
 	hold     struct{ Account, Cents int }
@@ -168,7 +168,7 @@ func (g *gateway) at(key string) string {
 	return g.state[key]
 }
 
-// bench is an orchestrator with the three kinds of branch.
+// bench is an engine with the three kinds of branch.
 type bench struct {
 	t         *testing.T
 	db, other *gorm.DB

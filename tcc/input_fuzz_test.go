@@ -36,7 +36,7 @@ func (notes) Try(ctx context.Context, tx *gorm.DB, in note) error {
 func (notes) Confirm(context.Context, *gorm.DB, note) error { return nil }
 func (notes) Cancel(context.Context, *gorm.DB, note) error  { return nil }
 
-// openNotes returns an orchestrator that knows notes, without Run.
+// openNotes returns an engine that knows notes, without Run.
 func openNotes(f *testing.F) (*gorm.DB, *embedded.Engine) {
 	db := sqltest.Open(f, "sqlite")
 	sqltest.Exec(f, db, "CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)")
@@ -157,7 +157,7 @@ func FuzzOpenTransaction(f *testing.F) {
 	})
 }
 
-// A config is refused, or the orchestrator works.
+// A config is refused, or the engine works.
 func FuzzConfig(f *testing.F) {
 	db := sqltest.Open(f, "sqlite")
 	sagatest.Must(f, db.Exec("CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT NOT NULL)").Error)

@@ -22,7 +22,7 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// bench is an orchestrator with stock, of which there are ten phones, and a
+// bench is an engine with stock, of which there are ten phones, and a
 // publisher with a stream of its own, which carries the subjects name.>
 type bench struct {
 	t          testing.TB
@@ -33,7 +33,7 @@ type bench struct {
 	publisher  *message.Publisher
 }
 
-// newBench has the outbox in the orchestrator's database.
+// newBench has the outbox in the engine's database.
 func newBench(t testing.TB, db *gorm.DB) *bench {
 	t.Helper()
 	return newBenchOn(t, db, db, connect(t))

@@ -21,7 +21,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// outboxes runs a test on each dialect, with the outbox in the orchestrator's
+// outboxes runs a test on each dialect, with the outbox in the engine's
 // database and in another one.
 func outboxes(t *testing.T, test func(t *testing.T, b *bench)) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {

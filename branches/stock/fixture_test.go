@@ -11,7 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// shop is a stock and an orchestrator that locks in it.
+// shop is a stock and an engine that locks in it.
 type shop struct {
 	t     testing.TB
 	db    *gorm.DB
@@ -19,7 +19,7 @@ type shop struct {
 	orch  *embedded.Engine
 }
 
-// newShop puts the articles into the stock of db and runs an orchestrator until
+// newShop puts the articles into the stock of db and runs an engine until
 // the test ends.
 func newShop(t testing.TB, db *gorm.DB, articles map[string]int64, options ...stock.Option) *shop {
 	t.Helper()

@@ -14,7 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
-// The same program as with the embedded orchestrator, but for the lines that open
+// The same program as with the embedded engine, but for the lines that open
 // the engine.
 func Example() {
 	var db *gorm.DB // with the schema of package sql, for the barrier

@@ -50,7 +50,7 @@ func TestClean(t *testing.T) {
 			}
 			return nil
 		}))
-		// In the log of an orchestrator that lives in the same database.
+		// In the log of an engine that lives in the same database.
 		orch := sagatest.Open(t, db, quick)
 		sagatest.Must(t, tcc.Register(orch, &reserving[meal]{read: func(p meal) (int, int) { return 1, p.Number }}))
 		if _, err := tcc.Execute(ctx, orch, "own", meal{1}); err != nil {

@@ -22,7 +22,7 @@ import (
 )
 
 // seats, meal and cab are payloads of branches that reserve things: seats in another
-// service, meals in the orchestrator's own database, cabs in a database next to it.
+// service, meals in the engine's own database, cabs in a database next to it.
 type (
 	seats struct{ Row, Number int }
 	meal  struct{ Number int }

@@ -14,7 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
-// A program written for DTM, and an embedded orchestrator in the place of the
+// A program written for DTM, and an embedded engine in the place of the
 // server.
 func Example() {
 	var db *gorm.DB // with the schema of package sql

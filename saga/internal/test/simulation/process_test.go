@@ -86,7 +86,7 @@ func (p *process) open(d *database) (*gorm.DB, error) {
 	return gorm.Open(&sqlite.Dialector{Conn: pool}, &gorm.Config{Logger: logger.Discard, SkipDefaultTransaction: true})
 }
 
-// start opens the orchestrator and runs it.
+// start opens the engine and runs it.
 func (p *process) start() error {
 	here, err := p.open(p.world.log)
 	if err != nil {

@@ -181,8 +181,8 @@
 //
 // The due time of a transaction is when an instance has to work on it next. In flight, it is
 // one lease from now; after a failed call, the time of the next attempt; in an open
-// transaction, the deadline. In a finished transaction it is NULL. It is the only secondary
-// index on the log, so finished and waiting transactions cost nothing.
+// transaction, the deadline. In a finished transaction it is NULL. The only secondary index on
+// the log is on the due time, so finished and waiting transactions cost nothing.
 //
 // # External branches
 //
@@ -211,8 +211,8 @@
 // Two late requests remain, and only the gateway can refuse them, by its idempotency key,
 // which is [Call.Key]. One is a request that arrives more than one CallTimeout after the time
 // of its Try was over. The other is from a Try that returned to nobody, because its process
-// was paused in between and then killed. A gateway is safe in any order if it keeps a Cancel
-// with a key that it does not know.
+// was paused in between and then killed. A gateway is safe in any order
+// of requests if it also records a Cancel whose key it does not know.
 //
 // # Branches in other services
 //

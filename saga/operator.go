@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Operator names a person who acts on a transaction by hand, and the reason. Both are required,
-// with at most 128 and 1,024 characters. They are recorded in the local transaction of the
-// act, and Lookup shows them.
+// Operator names a person who acts on a transaction by hand, and the reason. Both are required.
+// Who has at most 128 characters, and Why at most 1,024. They are recorded in the same local
+// transaction as the action, and Lookup shows them.
 type Operator struct {
 	Who string `json:"who"`
 	Why string `json:"why"`

@@ -38,7 +38,8 @@ type Payload interface {
 //
 // A method does all its work with tx, and neither commits nor rolls back. For plain SQL,
 // sqlx and sqlc, use [SQLTx]. If the local transaction has to run again, for example
-// after a deadlock, the method is called again.
+// after a deadlock, the method is called again. So a method does not call other systems:
+// implement [Deliverer], or use [External].
 //
 // Several goroutines call the methods at the same time, for different transactions.
 type Branch[P Payload] interface {
@@ -46,7 +47,8 @@ type Branch[P Payload] interface {
 	// returns [Reject] or [RejectCode]. Any other error also cancels the transaction.
 	Try(ctx context.Context, tx *gorm.DB, in P) error
 
-	// Confirm uses the reservation. It is called again until it returns no error.
+	// Confirm uses the reservation. It cannot reject: it is called again until it
+	// returns no error.
 	Confirm(ctx context.Context, tx *gorm.DB, in P) error
 
 	// Cancel gives the reservation back. It is called again until it returns no
@@ -135,8 +137,7 @@ type Cleaner interface {
 // returns or its time is over. If a Try timed out, or lost its connection, its request
 // may still arrive. Then Cancel is called at once, and again after the CallTimeout of the
 // engine's configuration. If the request arrives even later, the gateway has to refuse it
-// by the idempotency key. Package saga, "Calls of branches without a database", lists all
-// cases.
+// by the idempotency key. Package saga, "External branches", lists all cases.
 type External[P Payload] interface {
 	// Try makes the reservation, or returns Reject. It is called at most once. After
 	// any error the transaction is cancelled, and Cancel is called. Return errors of

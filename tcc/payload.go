@@ -77,8 +77,8 @@ func isNil(v any) bool {
 	return !value.IsValid() || value.Kind() == reflect.Pointer && value.IsNil()
 }
 
-// checkUTF8 finds text that encoding/json has silently changed. It writes the escape
-// \ufffd only for bytes that are not UTF-8.
+// checkUTF8 finds text that encoding/json has silently changed: encoding/json writes the
+// escape \ufffd only for bytes that are not UTF-8.
 func checkUTF8(text []byte) error {
 	for rest := text; ; {
 		i := bytes.Index(rest, []byte(`\ufffd`))

@@ -31,8 +31,9 @@ const (
 // deadHeaders is the prefix of these names.
 const deadHeaders = "Tccsaga-Dead-"
 
-// A dead letter has the subject dead.STREAM.letter.CONSUMER.SUBJECT. When it is sent
-// again to its consumer, it has dead.STREAM.again.CONSUMER.SUBJECT.
+// deadPrefix begins the subject of each dead letter: dead.STREAM.letter.CONSUMER.SUBJECT.
+// A letter that is sent again to its consumer has the subject
+// dead.STREAM.again.CONSUMER.SUBJECT.
 const deadPrefix = "dead."
 
 func letterPrefix(stream, consumer string) string {

@@ -36,8 +36,8 @@ type driver struct {
 	failed error // readable after done
 }
 
-// drive runs an engine until stop, also after ctx ends: the requests under way still use
-// it.
+// drive starts an engine. The engine runs until stop is called. It does not stop when ctx
+// ends, because the requests under way still use it.
 func drive(ctx context.Context, run func(context.Context) error) *driver {
 	running, halt := context.WithCancel(context.WithoutCancel(ctx))
 	d := &driver{halt: halt, done: make(chan struct{})}

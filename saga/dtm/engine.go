@@ -21,9 +21,9 @@ type Config struct {
 	Host    *remote.Host
 	HostURL string
 
-	// Timeout is the longest time to the decision of a transaction that Execute
-	// runs, and OpenTimeout that of a transaction that Begin opens. Whole seconds.
-	// Default to 30 seconds and 15 minutes.
+	// Timeout is the longest time from begin to decision of a transaction that
+	// Execute runs. OpenTimeout is the same for a transaction that Begin opens. Both
+	// are whole seconds. They default to 30 seconds and 15 minutes.
 	Timeout, OpenTimeout time.Duration
 
 	// RequestTimeout bounds one request to the DTM server, and one request of the

@@ -181,7 +181,7 @@ func (s batch) each(calls []saga.BatchCall, op barrier.Op) {
 	}
 }
 
-// atOnce makes an operation of all calls in one local transaction, and returns the failures
+// atOnce runs one operation for all calls in one local transaction. It returns the failures
 // of the calls.
 func (s batch) atOnce(calls []saga.BatchCall, op barrier.Op, h *how) []error {
 	s.t.Helper()

@@ -15,8 +15,8 @@ func URL(at *url.URL) string {
 	return clean.Redacted()
 }
 
-// Error returns err. If its text holds secrets of the URL, it returns an error with
-// xxxxx in their places.
+// Error returns err if its text holds no secret of the URL. Otherwise it returns an error
+// with xxxxx in place of each secret.
 func Error(err error, at *url.URL) error {
 	if err == nil {
 		return nil

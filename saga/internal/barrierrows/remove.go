@@ -13,9 +13,9 @@ import (
 // Remove deletes the barrier rows of transactions in the local transaction tx. It
 // neither commits nor rolls back. The engine calls it after the retention.
 //
-// Without its row, a branch has no record of earlier calls: a Try that arrives after
-// Remove runs, and nobody ever cancels it. So remove only rows of finished transactions,
-// and only when no late call can arrive any longer.
+// Without its row, a branch has no record of earlier calls. If a Try arrives later, it
+// runs, and nobody ever cancels it. So remove only rows of finished transactions, and
+// only when no late call can arrive any longer.
 func Remove(ctx context.Context, tx *gorm.DB, gids ...string) error {
 	if len(gids) == 0 {
 		return nil

@@ -22,7 +22,7 @@ type bounds struct {
 const returnGrace = time.Second
 
 // errAbandoned is wrapped by the error of a call that did not return although its
-// context had ended. It may still have its effect.
+// context had ended. The call goes on, and may still have its effect.
 var errAbandoned = errors.New("the call did not return when its context ended, and goes on")
 
 // errNoReturn is wrapped by the error of a call that panicked or ended its goroutine. It

@@ -113,8 +113,8 @@ func (c *Caller) notYet(row *barrier.Row) *NotYetError {
 	if row.State != barrier.StateTried {
 		return &NotYetError{Wait: row.UnderWay.Left, Why: cancelledOnceMore}
 	}
-	// The end of the Try makes the transaction due. If it ended just now, that was before
-	// this wait, so the wait is short.
+	// When the Try ends, it makes the transaction due. But the Try may have ended just now,
+	// before this wait is written, and then nothing ends the wait early. So it is short.
 	return &NotYetError{Wait: min(row.UnderWay.Left, returnGrace), Why: fmt.Sprintf("its Try is under way since %s, made by %s: Cancel is called when it has ended, or at %s",
 		row.UnderWay.Since.Format(time.RFC3339), row.UnderWay.By, row.UnderWay.Until.Format(time.RFC3339))}
 }

@@ -14,8 +14,8 @@ import (
 // database locked sleeps and tries again while others overtake it. Under load, some
 // writers never succeed.
 //
-// The queue has only the local transactions of this package. Other writers, also those of
-// other processes, compete with them as before.
+// Only the local transactions of this package wait in the queue. Other writers, in this
+// process and in others, still compete with them.
 type queue chan struct{}
 
 // queues has the queues of the databases in use.

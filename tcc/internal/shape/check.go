@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Check returns an error, which names the field, if the type does not take data without
-// loss. The data has to be valid JSON: call Check after json.Unmarshal. With allowUnknown,
-// fields that the type does not have are ignored.
+// Check returns an error if the type cannot take data without loss. The error names the
+// field. The data has to be valid JSON: call Check after json.Unmarshal. With
+// allowUnknown, Check ignores fields that the type does not have.
 func (s *Shape) Check(data []byte, allowUnknown bool) error {
 	if !utf8.Valid(data) {
 		return errors.New("the text is not UTF-8")
@@ -144,8 +144,9 @@ func (r *reader) object(s *Shape) *problem {
 	return nil
 }
 
-// member returns the shape of a member of an object, or nil if the member is ignored, and
-// the index of its field, or -1 if there is none.
+// member finds a member of an object by its key. It returns the shape of the member, or
+// nil if the member is ignored. It also returns the index of the field, or -1 if there is
+// no field.
 func (s *Shape) member(key []byte, allowUnknown bool) (inner *Shape, index int, p *problem) {
 	if s.form == dict {
 		return s.elem, -1, nil

@@ -116,7 +116,8 @@ func TestConfirmWithLocalWork(t *testing.T) {
 		}
 
 		late := sagatest.GID()
-		lateTx := b.begin(late, saga.Options{Timeout: 10 * time.Millisecond})
+		lateTx := b.begin(late, saga.Options{})
+		sqltest.Exec(t, db, "UPDATE saga_transactions SET deadline_at = created_at, due_at = created_at WHERE gid = ?", late)
 		b.reaches(late, saga.Cancelled)
 		if _, err := lateTx.ConfirmWith(t.Context(), saga.Options{LocalWork: order(late)}); !errors.Is(err, saga.ErrCancelled) || ordered(t, db, late) {
 			t.Errorf("after the deadline: %v, ordered %t", err, ordered(t, db, late))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
@@ -63,39 +64,29 @@ func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start, wor
 	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.taken}
 }
 
-// DecideIn writes a plan as decided in the local transaction tx of the user, tries its
-// branches there, and confirms those that act on nothing but the database. It returns the
-// state that the transaction has if the user commits.
+// DecideIn writes a plan of resident branches as decided in the local transaction tx of the
+// user, tries its branches there, and confirms those whose Confirm is in the same commit. It
+// returns the state that the transaction has if the user commits.
 func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start txlog.Start) (saga.State, error) {
-	start.State, start.DecidedBy = txlog.Confirmed, txlog.ByCaller
-	for i, s := range t.Steps {
-		if start.Branches[i].Done = s.Branch.ConfirmsInLog(); !start.Branches[i].Done {
-			start.State = txlog.Confirming
-		}
-	}
+	start = startConfirmed(start, t, 0) // due as soon as the commit shows it
 	if err := d.Log.Insert(ctx, tx, start); err != nil {
 		return "", err
 	}
+	tried, confirmed := requestsOf(t)
+	if err := barrierrows.TryBatch(ctx, tx, tried, confirmed); err != nil {
+		return "", err
+	}
 	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
-		for _, s := range t.Steps {
+		for i, s := range t.Steps {
 			if op == barrier.Confirm && !s.Branch.ConfirmsInLog() {
 				continue
 			}
-			if err := d.callIn(ctx, tx, s, t.Call(s, op)); err != nil {
-				return "", &txn.BranchError{ID: s.ID, Kind: s.Kind, Err: err}
+			if err := d.Calls.CallWork(ctx, tx, s.Branch, t.Call(s, op)); err != nil {
+				return "", &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}
 			}
 		}
 	}
 	return saga.State(start.State), nil
-}
-
-// callIn makes a call of a branch in a local transaction of the user.
-func (d *Decider) callIn(ctx context.Context, tx *gorm.DB, s *txn.Step, c saga.Call) error {
-	verdict, err := barrier.Call(ctx, tx, call.Request(c))
-	if err != nil || verdict != barrier.Run {
-		return err
-	}
-	return d.Calls.CallWork(ctx, tx, s.Branch, c)
 }
 
 // TryAll tries steps in order, in the local transaction tx.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -55,28 +56,41 @@ func (r *batchRun) logConfirmed(ctx context.Context) error {
 	starts := make([]txlog.Start, len(r.batch))
 	var tried, confirmed []barrier.Request
 	for i, m := range r.batch {
-		start := m.e.start
-		start.DecidedBy, start.Due, start.State = txlog.ByCaller, r.d.Lease, txlog.Confirmed
-		for _, s := range m.e.txn.Steps {
-			request := call.Request(m.e.txn.Call(s, barrier.Try))
-			if s.Branch.ConfirmsInLog() {
-				confirmed = append(confirmed, request)
-			} else {
-				tried, start.State = append(tried, request), txlog.Confirming
-			}
-		}
-		if start.State == txlog.Confirming {
-			start.Branches = slices.Clone(start.Branches)
-			for n, s := range m.e.txn.Steps {
-				start.Branches[n].Done = s.Branch.ConfirmsInLog()
-			}
-		}
-		starts[i] = start
+		triedHere, confirmedHere := requestsOf(m.e.txn)
+		tried, confirmed = append(tried, triedHere...), append(confirmed, confirmedHere...)
+		starts[i] = startConfirmed(m.e.start, m.e.txn, r.d.Lease)
 	}
 	if err := r.d.Log.Insert(ctx, r.tx, starts...); err != nil {
 		return err
 	}
 	return barrierrows.TryBatch(ctx, r.tx, tried, confirmed)
+}
+
+// requestsOf returns the Trys of a plan of resident branches. Those of branches whose
+// Confirm is in the same commit are in confirmed.
+func requestsOf(t *txn.Txn) (tried, confirmed []barrier.Request) {
+	for _, s := range t.Steps {
+		request := call.Request(t.Call(s, barrier.Try))
+		if s.Branch.ConfirmsInLog() {
+			confirmed = append(confirmed, request)
+		} else {
+			tried = append(tried, request)
+		}
+	}
+	return tried, confirmed
+}
+
+// startConfirmed returns the row of a plan of resident branches that is decided to be
+// confirmed with its first commit. It is due after due, unless that commit finishes it.
+func startConfirmed(start txlog.Start, t *txn.Txn, due time.Duration) txlog.Start {
+	start.DecidedBy, start.Due, start.State = txlog.ByCaller, due, txlog.Confirmed
+	if slices.ContainsFunc(t.Steps, func(s *txn.Step) bool { return !s.Branch.ConfirmsInLog() }) {
+		start.State, start.Branches = txlog.Confirming, slices.Clone(start.Branches)
+		for n, s := range t.Steps {
+			start.Branches[n].Done = s.Branch.ConfirmsInLog()
+		}
+	}
+	return start
 }
 
 // confirm makes the Confirms that work only in the database. A failed Confirm does not

@@ -57,8 +57,8 @@ type Waker struct {
 	regular time.Duration // between two regular polls
 
 	mu    sync.Mutex
-	pause time.Duration // before the next poll of Soon
-	timer *time.Timer   // of Soon; nil if Soon asks for no poll
+	pause time.Duration // before the poll that Soon asks for next
+	timer *time.Timer   // of that poll; nil if there is none
 }
 
 // NewWaker returns a Waker. The log is polled at least every regular.
@@ -74,31 +74,37 @@ const firstPause = time.Millisecond
 func (w *Waker) Soon() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pause = firstPause
-	if w.timer == nil {
-		w.timer = time.AfterFunc(w.pause, w.pollSoon)
+	switch {
+	case w.timer == nil:
+		w.timer = time.AfterFunc(firstPause, w.pollSoon)
+	case w.pause > firstPause: // a poll that is due in firstPause is not put off
+		w.timer.Reset(firstPause)
 	}
+	w.pause = firstPause
 }
 
 func (w *Waker) pollSoon() {
-	w.After(0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.timer == nil {
+		return // Soon was called while the last poll was asked for
+	}
+	w.wake()
 	if w.pause *= 2; w.pause >= w.regular {
 		w.timer = nil
 		return
 	}
-	w.timer = time.AfterFunc(w.pause, w.pollSoon)
+	w.timer.Reset(w.pause)
 }
 
 // After asks for a poll after d.
-func (w *Waker) After(d time.Duration) {
-	time.AfterFunc(d, func() {
-		select {
-		case w.c <- struct{}{}:
-		default:
-		}
-	})
+func (w *Waker) After(d time.Duration) { time.AfterFunc(d, w.wake) }
+
+func (w *Waker) wake() {
+	select {
+	case w.c <- struct{}{}:
+	default:
+	}
 }
 
 const (

@@ -79,11 +79,15 @@
 //	                                                                 cancelled if a Try failed
 //	a plan with a branch in         Execute, after the last Try or   compare-and-set, together with the last
 //	another database or service     the first failed one             Trys in the engine's own database
+//	a plan given to ExecuteIn       the caller's COMMIT              inserted as confirming or confirmed, with
+//	                                                                 all Trys, in the caller's own transaction
 //	an open transaction             Confirm or Cancel, or an         compare-and-set; to confirm only if every
 //	                                operator                         branch is tried, and before the deadline
 //	any that is undecided           recovery: at the deadline, or    compare-and-set, to cancel
 //	                                when the process of Execute is
 //	                                gone
+//
+// With LocalWork, the caller's own statements are in the same commit as the decision to confirm.
 //
 // An operator, or Cancel, may also cancel an undecided plan. If a Try of a plan's first commit
 // fails, everything is rolled back, no other branch was called, and the transaction is inserted
@@ -128,6 +132,8 @@
 //	reply, of the decision's      the outcome            the row is written again, or read     tcc.TestUnansweredCommits
 //	COMMIT                                               with a lock, until the decision is    simulation.TestSeeds
 //	                                                     certain
+//	reply, of the COMMIT of       the outcome            the row tells whether it was decided;  tcc.TestUnansweredCommitsWithLocalWork
+//	LocalWork                                            the work is done once, or not at all
 //	database, during COMMIT       ErrUnknown             asking again returns what the         chaos.TestChaos
 //	                                                     database has kept
 //	process, in a Confirm or      -                      the call is rolled back or            simulation.TestEachCallInTurn

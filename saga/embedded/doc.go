@@ -55,7 +55,8 @@
 // branches half a second and 3 ms per call. After that, each member is decided alone, and the
 // kinds of branches that were slow share no commit for 5 seconds, or longer if they are slow
 // again. If a batch takes more than 20 ms, the next one does not wait for it. Plans with more
-// than 8 branches or 16 KiB of input share no commit.
+// than 8 branches or 16 KiB of input share no commit, and neither do plans with LocalWork or
+// those given to ExecuteIn.
 //
 // # Costs
 //

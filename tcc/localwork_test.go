@@ -297,6 +297,33 @@ func TestExecuteInFollowsTheCommit(t *testing.T) {
 
 // What cannot be executed in the caller's local transaction is refused, and nothing is
 // written.
+// A barrier row that an earlier transaction has left is no permission to skip a Try.
+func TestExecuteInAfterAnEarlierTransaction(t *testing.T) {
+	t.Parallel()
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, quick)
+		ctx := t.Context()
+		request := barrier.Request{Key: barrier.Key{GID: "earlier", BranchID: "01"}, Op: barrier.Try, Kind: "credit.hold"}
+		if err := db.Transaction(func(tx *gorm.DB) error {
+			_, err := barrier.Call(ctx, tx, request)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		err := db.Transaction(func(tx *gorm.DB) error {
+			_, err := tcc.ExecuteIn(ctx, b.orch, tx, "earlier", hold{1, 1})
+			return err
+		})
+		if !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), "take a new gid") {
+			t.Errorf("%v", err)
+		}
+		if _, err := b.orch.Lookup(ctx, "earlier"); !errors.Is(err, saga.ErrNotFound) {
+			t.Errorf("something was written: %v", err)
+		}
+		b.books(db, 1, 100, 0, 0)
+	})
+}
+
 func TestExecuteInRefuses(t *testing.T) {
 	t.Parallel()
 	db := sqltest.Open(t, "sqlite")

@@ -4,6 +4,7 @@ package decide
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"gorm.io/gorm"
@@ -73,7 +74,11 @@ func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start t
 		return "", err
 	}
 	tried, confirmed := requestsOf(t)
-	if err := barrierrows.TryBatch(ctx, tx, tried, confirmed); err != nil {
+	err := barrierrows.TryBatch(ctx, tx, tried, confirmed)
+	if errors.Is(err, barrierrows.ErrNotAll) {
+		return "", txn.Invalid("the barrier has rows of an earlier transaction with this gid; take a new gid")
+	}
+	if err != nil {
 		return "", err
 	}
 	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {

@@ -35,6 +35,7 @@ type Engine struct {
 	opened
 	operators
 	viewer
+	answerer
 
 	config   Config
 	instance txlog.Instance
@@ -199,6 +200,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
 	}
 	e.viewer = viewer{db: db, log: e.log, registry: e.registry, calls: calls}
+	e.answerer = answerer{db: db, log: e.log, logID: logID}
 	e.operators = operators{
 		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,
 	}

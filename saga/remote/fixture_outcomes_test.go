@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,6 +27,7 @@ type inDoubt struct {
 	engine  *embedded.Engine
 	logDB   *gorm.DB
 	theatre *theatre
+	service *remote.Service  // the theatre, as the engine calls it
 	asks    *httptest.Server // the Outcomes of the engine
 	address atomic.Value     // of the theatre, as the engine knows it
 	before  atomic.Pointer[func(w http.ResponseWriter, r *http.Request, next http.Handler)]
@@ -35,6 +37,11 @@ type inDoubt struct {
 // newInDoubt returns a theatre in hostDB and an engine with its log in logDB. Both ends of
 // both ways have the same keys.
 func newInDoubt(t *testing.T, logDB, hostDB *gorm.DB, keys ...remote.Key) *inDoubt {
+	t.Helper()
+	return newInDoubtWith(t, logDB, hostDB, remote.HostConfig{}, keys...)
+}
+
+func newInDoubtWith(t *testing.T, logDB, hostDB *gorm.DB, config remote.HostConfig, keys ...remote.Key) *inDoubt {
 	t.Helper()
 	d := &inDoubt{t: t, logDB: logDB}
 	d.asks = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -48,8 +55,9 @@ func newInDoubt(t *testing.T, logDB, hostDB *gorm.DB, keys ...remote.Key) *inDou
 		d.told.Add(1)
 	}))
 	t.Cleanup(d.asks.Close)
-	d.theatre = newTheatre(t, hostDB, remote.HostConfig{Keys: keys, Outcomes: []participant.Outcomes{d.asked(keys...)}, AskAfter: time.Hour})
-	d.restart(keys...)
+	config.Keys, config.Outcomes, config.AskAfter = keys, []participant.Outcomes{d.asked(keys...)}, time.Hour
+	d.theatre = newTheatre(t, hostDB, config)
+	d.open(keys...)
 	return d
 }
 
@@ -61,47 +69,41 @@ func (d *inDoubt) asked(keys ...remote.Key) *remote.Engine {
 	return engine
 }
 
-// restart opens an engine on the log, which reaches the theatre.
-func (d *inDoubt) restart(keys ...remote.Key) {
+// open opens an engine on the log, which reaches the theatre.
+func (d *inDoubt) open(keys ...remote.Key) {
 	d.t.Helper()
 	d.reachable(true)
 	d.engine = sagatest.Open(d.t, d.logDB, quick)
 	service, err := remote.NewService("", remote.ServiceConfig{Name: "theatre", Keys: keys, Hosts: []string{d.theatre.server.Listener.Addr().String(), closedPort(d.t)},
 		Resolve: func(context.Context) (string, error) { return "http://" + d.address.Load().(string) + "/branches", nil }})
 	sagatest.Must(d.t, err)
+	d.service = service
 	sagatest.Must(d.t, tcc.RegisterRemote[seats](d.engine, service))
+	sagatest.Must(d.t, tcc.RegisterRemote[card](d.engine, service))
 	sagatest.Run(d.t, d.engine)
 }
 
 // reachable says whether calls of the engine reach the theatre. If not, they go to a port
 // that nobody listens on.
 func (d *inDoubt) reachable(is bool) {
-	address := d.closed()
+	address := closedPort(d.t)
 	if is {
 		address = d.theatre.server.Listener.Addr().String()
 	}
 	d.address.Store(address)
 }
 
-var closedAddress atomic.Value
-
-// closedPort returns an address of this machine on which nobody listens.
+// closedPort returns an address of this machine on which nobody listens: that of the protocol
+// discard, which no machine of a test has.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	if address, known := closedAddress.Load().(string); known {
-		return address
-	}
-	// Port 9 is that of the protocol discard, which no machine of a test has.
-	connection, err := net.Dial("tcp", "127.0.0.1:9")
-	if err == nil {
+	const address = "127.0.0.1:9"
+	if connection, err := net.Dial("tcp", address); err == nil {
 		connection.Close()
 		t.Fatal("something listens on the port of discard")
 	}
-	closedAddress.Store("127.0.0.1:9")
-	return "127.0.0.1:9"
+	return address
 }
-
-func (d *inDoubt) closed() string { return closedPort(d.t) }
 
 // tried returns an open transaction with a seat that is tried. From then on, the engine does
 // not reach the theatre.
@@ -174,3 +176,10 @@ func listenAt(t *testing.T, address string, handler http.Handler) *httptest.Serv
 	t.Cleanup(server.Close)
 	return server
 }
+
+// registerSeats registers the branch of the theatre with another host.
+func registerSeats(host *remote.Host) error {
+	return tcc.Register(host, &reserving[seats]{read: func(p seats) (int, int) { return p.Row, p.Number }})
+}
+
+var errOnPurpose = errors.New("on purpose")

@@ -7,7 +7,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
@@ -90,5 +89,3 @@ func TestOutcomeOfAnEngineThatIsDown(t *testing.T) {
 		d.ends(98, 0, 2)
 	})
 }
-
-var _ = remote.Key{}

@@ -165,6 +165,9 @@
 //	service                                              transaction is cancelled; a Confirm   services.TestKilledUnderLoad
 //	                                                     or Cancel is repeated; the barrier
 //	                                                     there turns away repeated calls
+//	every call to a service,      Confirming             the service asks for the outcome, if  remote.TestOutcomeEndsAReservation
+//	after the decision                                   it is configured to, and ends its     services.TestServicesAskForTheOutcome
+//	                                                     branch
 //	a Try in another service,     ErrCancelled           the barrier there refuses the Try     remote.TestCancelOvertakesTry
 //	until after its Cancel
 //	the lease, of a process that  the outcome            one decision wins; the stale          tcc.TestAnotherInstanceResumesWhatWasDecided

@@ -42,6 +42,10 @@
 // payload. So the barrier makes it safe that both call at once, in any order: one of them
 // runs, and the other is a duplicate. A call of the participant has no [saga.Call.Results].
 //
+// The engine does not learn that the participant has ended a branch. It calls until it reaches
+// the service, and its call is then a duplicate. So the age of Clean has to be longer than the
+// time for which the engine may not reach the service: after Clean, a Confirm is a conflict.
+//
 // A branch that has no caller, as in a call of a DTM server, is never asked for. Nobody can
 // say which log would know it.
 //

@@ -163,11 +163,12 @@ func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, e
 // returns the number of removed transactions. Call it regularly, for example every hour:
 // the participant does not learn when a transaction ends.
 //
-// A call that arrives after Clean finds no row: a Try runs and is never cancelled, and a
-// Confirm is a conflict. So choose an age that is longer than any call can be late, for
-// example the longest time for which an engine may be down. Clean refuses an age below
-// twice the CallTimeout plus the MaxDelay. It leaves rows of transactions that are in the
-// log of an engine in the same database.
+// A call that arrives after Clean finds no row: a Try runs and is never cancelled, unless
+// the participant asks for outcomes, and a Confirm is a conflict. So choose an age that is
+// longer than any call can be late, for example the longest time for which an engine may be
+// down, or may not reach the service. Clean refuses an age below twice the CallTimeout plus
+// the MaxDelay. It leaves rows of transactions that are in the log of an engine in the same
+// database.
 //
 // If the Clean of a branch fails, panics, or does not return within the CallTimeout, the
 // transactions with this kind of branch stay, and Clean continues with the others. It

@@ -159,6 +159,9 @@ func TestOutcomeOfAnExternalBranch(t *testing.T) {
 			}
 			return gateway.so() == "free"
 		})
+		if got := inputsIn(t, db); got != 1 {
+			t.Fatalf("%d inputs, want 1: its Cancel is called once more", got)
+		}
 		close(gateway.gate)
 		gateway.arrivals.Wait()
 		sagatest.Eventually(t, "the second Cancel", func() bool {

@@ -119,13 +119,13 @@ func (x *exchange) logRefused(status int, err error) {
 }
 
 // log logs a refused request, or counts it.
-func (f *refusals) log(logger *slog.Logger, r *http.Request, status int, err error) {
-	missed, log := f.next(time.Now())
+func (r *refusals) log(logger *slog.Logger, request *http.Request, status int, err error) {
+	missed, log := r.next(time.Now())
 	if !log {
 		return
 	}
-	logger.Warn("remote: a request was refused", slog.Int("status", status), slog.String("from", wire.Clip(r.RemoteAddr, maxShown)),
-		slog.String("path", wire.Clip(r.URL.Path, maxShown)), slog.String("error", wire.Clip(err.Error(), maxLogged)), slog.Int64("more_like_it", missed))
+	logger.Warn("remote: a request was refused", slog.Int("status", status), slog.String("from", wire.Clip(request.RemoteAddr, maxShown)),
+		slog.String("path", wire.Clip(request.URL.Path, maxShown)), slog.String("error", wire.Clip(err.Error(), maxLogged)), slog.Int64("more_like_it", missed))
 }
 
 // statusOf returns the status for the outcome of a call. A Confirm or Cancel is never

@@ -54,13 +54,13 @@ var outcomeGuards = []guard{
 	{
 		name: "outcome-under-way", file: "saga/internal/outcome/outcome.go",
 		text: `!kept || underWay {`,
-		with: `!kept || underWay && false {`,
+		with: `!kept || false && underWay {`,
 		pkg:  "saga/remote", run: "^TestOutcomeOfAnExternalBranch$/^sqlite$",
 		why: "an outcome is asked for while the Try is under way",
 	},
 	{
 		name: "outcome-ended", file: "saga/internal/outcome/outcome.go",
-		text: `if row == nil || row.State != barrier.StateTried && row.UnderWay == nil {`,
+		text: `if row == nil || row.State != barrier.StateTried && !unclear {`,
 		with: `if row == nil {`,
 		pkg:  "saga/remote", run: "^TestInputsThatAreLeft$/^sqlite$",
 		why: "an outcome is asked for a branch that has ended, and the log may not know it any more",

@@ -133,7 +133,8 @@ func Claim(ctx context.Context, db *gorm.DB, most int, pause func(since time.Dur
 			return fmt.Errorf("find inputs: %w", err)
 		}
 		for i, key := range keys {
-			if _, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].postpone, pause(since[i]).Microseconds(), key.GID, key.BranchID); err != nil {
+			_, err = tx.Statement.ConnPool.ExecContext(ctx, statements[d].postpone, pause(since[i]).Microseconds(), key.GID, key.BranchID)
+			if err != nil {
 				return fmt.Errorf("claim the input of %s: %w", key, err)
 			}
 		}

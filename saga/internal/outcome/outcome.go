@@ -182,20 +182,19 @@ func due(state saga.State, err error) (barrier.Op, error) {
 // look returns the barrier row and the input of a branch; no row if the branch is not in
 // doubt. It removes an input that a participant has left which does not ask.
 func (p *pass) look(ctx context.Context, db *gorm.DB, key barrier.Key) (row *barrier.Row, payload []byte, err error) {
-	err = local.Run(ctx, db, func(tx *gorm.DB) error {
+	err = local.Run(ctx, db, func(tx *gorm.DB) (err error) {
 		// The barrier row first, in the order of a call.
-		found, err := barrierrows.LookLocked(ctx, tx, key)
-		if err != nil {
+		if row, err = barrierrows.LookLocked(ctx, tx, key); err != nil {
 			return err
 		}
-		row = found
-		if row == nil || row.State != barrier.StateTried && row.UnderWay == nil {
+		unclear := row != nil && row.UnderWay != nil && row.UnderWay.Op == barrier.Try // how its Try ended
+		if row == nil || row.State != barrier.StateTried && !unclear {
 			row = nil
 			return inputs.Remove(ctx, tx, key)
 		}
-		input, kept, err := inputs.Payload(ctx, tx, key)
-		underWay := row.State == barrier.StateTried && row.UnderWay != nil && row.UnderWay.Op == barrier.Try && row.UnderWay.Left > 0
-		if payload = input; !kept || underWay {
+		underWay := unclear && row.State == barrier.StateTried && row.UnderWay.Left > 0
+		var kept bool
+		if payload, kept, err = inputs.Payload(ctx, tx, key); !kept || underWay {
 			row = nil // it has just ended, or its Try has not
 		}
 		return err

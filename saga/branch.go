@@ -25,24 +25,10 @@ type Call struct {
 	// is not in it.
 	Results map[string]json.RawMessage
 
-	returned *json.RawMessage
-}
-
-// Return sets the result of a Try, for later calls of the transaction. The engine stores it in
-// the local transaction of the branch, and keeps it if the Try succeeds. The result of an
-// [External] branch is stored after the call. At most MaxResult bytes of JSON are allowed. In
-// a call that is not a Try, Return does nothing.
-func (c Call) Return(result json.RawMessage) {
-	if c.returned != nil {
-		*c.returned = result
-	}
-}
-
-// Returning returns the call with a place for its result. A caller of branches, such as an
-// engine, uses it.
-func (c Call) Returning(result *json.RawMessage) Call {
-	c.returned = result
-	return c
+	// Result takes the result of a Try or Apply, for later calls of the transaction. It is
+	// nil in other calls. The branch sets it to valid JSON of at most MaxResult bytes,
+	// before it returns. The result is kept if the call succeeds.
+	Result *json.RawMessage
 }
 
 // MaxResult is the most bytes of a result.
@@ -100,9 +86,11 @@ type Branch struct {
 	action bool
 }
 
-// AsAction returns the branch as an action of a saga. The Try of an action is final: it does
-// the work, and there is no Confirm. If the transaction is cancelled, Cancel compensates the
-// work. Cancels of actions are called one after the other, in the reverse order of their Trys.
+// AsAction returns the branch as an action of a saga. The Try of an action does the work for
+// good. Its Confirm only writes the barrier row, and the branch is not called. If the
+// transaction is cancelled, Cancel compensates the work. Cancels of actions are called one
+// after the other, in the reverse order of their Trys. An action that is
+// [Step.AfterDecision] is called with the operation Apply instead of Try.
 func (b Branch) AsAction() Branch {
 	b.action = true
 	return b

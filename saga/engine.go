@@ -83,19 +83,19 @@ type Step struct {
 	// Parallel is tried when all Trys of the group have succeeded.
 	Parallel bool
 
-	// AfterDecision places the step after the point of no return. Its Try is called after
-	// the decision to confirm, in the order of the plan, until it succeeds. It cannot
-	// reject, and is never cancelled. The branch has to be an action; see
-	// [Branch.AsAction]. All steps that follow it are AfterDecision too.
+	// AfterDecision places the step after the point of no return. It is called after the
+	// decision to confirm, with the operation Apply, in the order of the plan, until it
+	// succeeds. It cannot reject, and is never cancelled. The branch has to be an action;
+	// see [Branch.AsAction]. All steps that follow it are AfterDecision too.
 	AfterDecision bool
 
 	// Decides makes the COMMIT of this step's Try the decision: the transaction is
 	// confirmed if and only if that Try is committed. The Try is called after all others
 	// that are not AfterDecision. If its outcome is not known, the engine asks the
 	// barrier of the branch, for ever, and never guesses; see "A branch that decides" in
-	// the documentation of this package. At most one step decides. Its branch works in
-	// another database or service than the engine's own; there, use LocalWork of
-	// [Options].
+	// the documentation of this package. At most one step decides. Its branch has
+	// to be an action in another database or service than the engine's own; in that
+	// database, use LocalWork of [Options].
 	Decides bool
 }
 

@@ -28,7 +28,8 @@ type answerer struct {
 // about the transaction. It wraps [saga.ErrNotFound] if this log does not have the
 // transaction: it never began, or is removed after the retention. It wraps
 // [saga.ErrOngoing] if the service has to wait for the call of the engine: an operator has
-// paused the transaction or the kind of one of its branches, or the Cancels have an order.
+// paused the transaction or the kind of one of its branches, or the Cancels have an order, or
+// the calls get results of Trys, which only the engine has.
 //
 // Outcome reads with a lock. So it waits for a decision that is under way, and never reads
 // from a replica.
@@ -48,12 +49,12 @@ func (a *answerer) outcome(ctx context.Context, log, gid string) (saga.State, er
 		return "", fmt.Errorf("%w: the question is for the log %.128q, this engine has the log %s", saga.ErrOtherLog, log, a.logID)
 	}
 	var record txlog.Record
-	var ordered, paused bool
+	var held txlog.Held
 	err := local.Run(ctx, a.db, func(tx *gorm.DB) (err error) {
 		if record, err = a.log.GetLocked(ctx, tx, gid); err != nil {
 			return err
 		}
-		ordered, paused, err = a.log.Held(ctx, tx, gid)
+		held, err = a.log.Held(ctx, tx, gid)
 		return err
 	})
 	state := saga.State(record.State)
@@ -64,10 +65,12 @@ func (a *answerer) outcome(ctx context.Context, log, gid string) (saga.State, er
 		return "", err
 	case state.Finished():
 		return state, nil
-	case record.Paused() || paused:
+	case record.Paused() || held.Paused:
 		return "", fmt.Errorf("%w: an operator has paused it", saga.ErrOngoing)
-	case ordered && state == saga.Cancelling:
+	case held.Ordered && state == saga.Cancelling:
 		return "", fmt.Errorf("%w: its Cancels have an order", saga.ErrOngoing)
+	case held.Results && state.Decided():
+		return "", fmt.Errorf("%w: its calls get the results of Trys", saga.ErrOngoing)
 	}
 	return state, nil
 }

@@ -68,6 +68,9 @@ func TestOutcome(t *testing.T) {
 		expect(log, gid, "", saga.ErrOngoing)
 		sagatest.Must(t, engine.ResumeKind(t.Context(), "away", by))
 		expect(log, gid, saga.Confirming, nil)
+		sqltest.Exec(t, db, "INSERT INTO saga_results (gid, branch_id, result) VALUES (?, '01', '{}')", gid)
+		expect(log, gid, "", saga.ErrOngoing)
+		sqltest.Exec(t, db, "DELETE FROM saga_results")
 		for state, wantErr := range map[saga.State]error{saga.Confirming: nil, saga.Cancelling: saga.ErrOngoing, saga.Cancelled: nil} {
 			// Cancels that have an order are called by the engine alone.
 			sqltest.Exec(t, db, "UPDATE saga_branches SET stage = 2 WHERE gid = ?", gid)

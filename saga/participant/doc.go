@@ -34,13 +34,14 @@
 //	saga.ErrOtherLog                asks the next engine; if there is none, waits, and
 //	                                returns an error
 //	saga.ErrOngoing: an operator    waits for the call of the engine
-//	has paused the transaction, or
-//	its Cancels have an order
+//	has paused the transaction, its
+//	Cancels have an order, or its
+//	calls get results of Trys
 //	none, or any other error        waits, and asks this engine no more in this pass
 //
 // The call takes the same way as a call of the engine, with the same caller, kind and
 // payload. So the barrier makes it safe that both call at once, in any order: one of them
-// runs, and the other is a duplicate. A call of the participant has no [saga.Call.Results].
+// runs, and the other is a duplicate.
 //
 // The engine does not learn that the participant has ended a branch. It calls until it reaches
 // the service, and its call is then a duplicate. So the age of Clean has to be longer than the

@@ -18,17 +18,24 @@ var outcomeGuards = []guard{
 	},
 	{
 		name: "outcome-paused", file: "saga/embedded/outcome.go",
-		text: `case record.Paused() || paused:`,
-		with: `case false && paused:`,
+		text: `case record.Paused() || held.Paused:`,
+		with: `case false:`,
 		pkg:  "saga/embedded", run: "^TestOutcome$/^sqlite$",
 		why: "a service calls what an operator has paused",
 	},
 	{
 		name: "outcome-ordered", file: "saga/embedded/outcome.go",
-		text: `case ordered && state == saga.Cancelling:`,
-		with: `case ordered && false:`,
+		text: `case held.Ordered && state == saga.Cancelling:`,
+		with: `case false:`,
 		pkg:  "saga/embedded", run: "^TestOutcome$/^sqlite$",
 		why: "Cancels that have an order are called in another order",
+	},
+	{
+		name: "outcome-results", file: "saga/embedded/outcome.go",
+		text: `case held.Results && state.Decided():`,
+		with: `case false:`,
+		pkg:  "saga/embedded", run: "^TestOutcome$/^sqlite$",
+		why: "a branch that works with the results of Trys is called without them",
 	},
 	{
 		name: "outcome-signed", file: "saga/remote/engine.go",

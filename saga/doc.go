@@ -227,5 +227,6 @@
 //
 // A branch, made with [NewRemote], may live in another service. The engine calls it through a
 // [Remote]. Package participant runs it there, with the barrier in the service's own database,
-// and package remote connects the two over HTTP.
+// and package remote connects the two over HTTP. If the calls of the engine do not reach the
+// service, the service can ask for the outcome; see "In doubt" in package participant.
 package saga

@@ -74,7 +74,7 @@ func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) e
 	if b.Effect(call.Op) != nil {
 		limit *= 2 // the effect, and the local transactions before and after it
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
+	ctx, cancel := withLimit(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
 	defer cancel()
 	for run := 1; ; run++ {
 		err := c.callOnce(ctx, b, call)

@@ -26,7 +26,9 @@ type Summary struct {
 	DueAt      time.Time `json:"due_at,omitzero"`      // when an instance works on it next; zero if it is finished
 	DecidedAt  time.Time `json:"decided_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
-	PausedAt   time.Time `json:"paused_at,omitzero"` // when an operator paused it; zero if it is not paused
+	PausedAt   time.Time `json:"paused_at,omitzero"`   // when an operator paused it; zero if it is not paused
+	Parent     string    `json:"parent,omitempty"`     // of a nested transaction: the branch that it is, as "LOG/gid/branch"; its parent is the caller that decides it
+	PreparedAt time.Time `json:"prepared_at,omitzero"` // of a nested transaction: when it was prepared; it has no deadline from then on
 }
 
 // Transaction is a transaction with its branches and the acts of operators.
@@ -43,6 +45,7 @@ type BranchView struct {
 	Payload json.RawMessage `json:"payload"`
 	DoneAt  time.Time       `json:"done_at,omitzero"`  // when it was confirmed or cancelled; zero if that was with the end of the transaction
 	Barrier *barrier.Row    `json:"barrier,omitempty"` // nil if the branch has none
+	Child   string          `json:"child,omitempty"`   // gid of the nested transaction that is the branch, if its engine is in this process
 	// BarrierError says why the barrier row could not be read: the kind is not registered
 	// in this process, or is in another service, or its database did not answer. Empty
 	// otherwise.

@@ -35,6 +35,7 @@ type Engine struct {
 	opened
 	operators
 	viewer
+	nesting
 
 	config   Config
 	instance txlog.Instance
@@ -198,6 +199,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, reader: reader,
 		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
 	}
+	e.nesting = nesting{opened: &e.opened, attentionAge: config.AttentionAge}
 	e.viewer = viewer{db: db, log: e.log, registry: e.registry, calls: calls}
 	e.operators = operators{
 		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,

@@ -102,6 +102,10 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 	case err != nil:
 		return err
 	case known.Remote != nil:
+		if nesting, nested := known.Remote.(saga.Nesting); nested {
+			view.Child = nesting.ChildGID(key)
+			return nil
+		}
 		return errRemoteBarrier
 	}
 	if view.Barrier, err = rows.of(known.Database, view.ID); err != nil {
@@ -180,5 +184,6 @@ func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error
 func summary(r txlog.Record) saga.Summary {
 	return saga.Summary{GID: r.GID, Pattern: r.Pattern, State: saga.State(r.State), Reason: r.Reason, Code: r.Code, BranchID: r.BranchID, DecidedBy: r.DecidedBy,
 		Attention: r.Attention, Owner: r.Owner, Epoch: r.Epoch, Failures: r.Failures, CreatedAt: r.CreatedAt,
-		DeadlineAt: r.DeadlineAt, DueAt: r.DueAt, DecidedAt: r.DecidedAt, FinishedAt: r.FinishedAt, PausedAt: r.PausedAt}
+		DeadlineAt: r.DeadlineAt, DueAt: r.DueAt, DecidedAt: r.DecidedAt, FinishedAt: r.FinishedAt, PausedAt: r.PausedAt,
+		Parent: r.Parent, PreparedAt: r.PreparedAt}
 }

@@ -95,12 +95,19 @@ func (p *Participant) Register(b saga.Branch) error {
 	registered, err := txn.NewBranch(b, nil)
 	switch {
 	case err != nil:
-	case registered.Remote != nil:
+	case registered.Remote != nil && !nested(registered.Remote):
 		err = txn.Invalid("the branch is in another service: register it there")
 	default:
 		err = p.registry.Add(context.Background(), registered)
 	}
 	return wrap(fmt.Sprintf("register %.64s", b.Kind()), err)
+}
+
+// nested reports whether the branches of a service are nested transactions of an engine in
+// this process, which is their barrier.
+func nested(service saga.Remote) bool {
+	_, is := service.(saga.Nesting)
+	return is
 }
 
 // Call makes one call of a branch, with the barrier, in a local transaction. A

@@ -53,12 +53,18 @@ type Record struct {
 	CreatedAt, DeadlineAt        time.Time
 	DueAt, DecidedAt, FinishedAt time.Time // zero where the column is NULL
 	PausedAt                     time.Time
-	Expired                      bool          // the deadline had passed when the row was read
+	Parent                       string        // of a nested transaction: the branch that it is, as LOG/gid/branch; else empty
+	PreparedAt                   time.Time     // of a nested transaction
+	Expired                      bool          // the deadline had passed when the row was read, and it was not prepared
 	SinceDecision                time.Duration // when the row was read; 0 if it is undecided
 }
 
 // Paused reports whether an operator has paused the transaction.
 func (r Record) Paused() bool { return !r.PausedAt.IsZero() }
+
+// Waits reports whether the transaction is prepared and undecided: only its parent or an
+// operator decides it.
+func (r Record) Waits() bool { return r.State == Trying && !r.PreparedAt.IsZero() }
 
 // Branch is a row of saga_branches.
 type Branch struct {
@@ -87,6 +93,7 @@ type Log struct {
 	instances
 	cleaner
 	operations
+	nester
 
 	heartbeat *local.Reserved
 }
@@ -108,7 +115,7 @@ func New(db *gorm.DB) (*Log, error) {
 	s := &store{db: direct, sql: statements[d]}
 	return &Log{
 		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, claimer: claimer{reader{s}},
-		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, heartbeat: heartbeat,
+		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, heartbeat: heartbeat,
 	}, nil
 }
 

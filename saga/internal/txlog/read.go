@@ -39,11 +39,12 @@ func (l reader) get(ctx context.Context, db *gorm.DB, query, gid string) (Record
 
 func (l reader) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
 	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
-		var created, deadline, due, decided, finished, paused, now int64
+		var created, deadline, due, decided, finished, paused, prepared, now int64
 		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.Code, &r.BranchID, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
-			&r.Failures, &created, &deadline, &due, &decided, &finished, &paused, &now, &r.Expired)
+			&r.Failures, &created, &deadline, &due, &decided, &finished, &paused, &r.Parent, &prepared, &now, &r.Expired)
 		r.CreatedAt, r.DeadlineAt, r.DueAt = dialect.Time(created), dialect.Time(deadline), dialect.Time(due)
 		r.DecidedAt, r.FinishedAt, r.PausedAt = dialect.Time(decided), dialect.Time(finished), dialect.Time(paused)
+		r.PreparedAt = dialect.Time(prepared)
 		if decided != 0 {
 			r.SinceDecision = time.Duration(now-decided) * time.Microsecond
 		}

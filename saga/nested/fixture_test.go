@@ -98,11 +98,17 @@ var quick = embedded.Config{Lease: 400 * time.Millisecond, CallTimeout: 5 * time
 
 func newSite(t *testing.T, db *gorm.DB, config embedded.Config) *site {
 	t.Helper()
+	fill(t, db)
+	return openSite(t, db, config)
+}
+
+// fill creates the table of things, with 10 of each kind.
+func fill(t *testing.T, db *gorm.DB) {
+	t.Helper()
 	sqltest.Exec(t, db, things)
 	for _, kind := range []string{"room", "meal", "ticket"} {
 		sqltest.Exec(t, db, "INSERT INTO things VALUES (?, 10, 0, 0)", kind)
 	}
-	return openSite(t, db, config)
 }
 
 // openSite opens one more engine on a database with things.

@@ -214,7 +214,9 @@ func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 		return err
 	case named.ID != "" && (named.Kind != s.Kind || named.Payload != string(s.Payload)):
 		return saga.ErrMismatch
-	case named.Tried && (state == saga.Confirming || state == saga.Confirmed || record.Waits()):
+	case named.Tried && (state == saga.Confirming || state == saga.Confirmed):
+		return nil
+	case named.Tried && record.Waits():
 		return nil
 	case isCancelled(state):
 		return fmt.Errorf("it is %s: %w: %w", state, saga.ErrNotOpen, follow.Outcome(record).Err(nil))

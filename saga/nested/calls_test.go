@@ -132,7 +132,9 @@ func TestWithinAScope(t *testing.T) {
 		want(t, "the child, within the scope", err, saga.ErrNotFound)
 		_, err = scoped.Confirm(t.Context(), "a", saga.Options{})
 		sagatest.Must(t, err)
-		s.reaches("a", saga.Confirmed)
+		if found := s.reaches("a", saga.Confirmed); found.Failures != 0 {
+			t.Errorf("a Confirm failed: %+v", found.Branches)
+		}
 		s.reaches("a.01", saga.Confirmed)
 		want(t, "a nested one, within the scope", scoped.Begin(t.Context(), saga.Opening{GID: "b", Parent: "a/b/c"}), saga.ErrInvalid)
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/nested"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
@@ -145,6 +146,24 @@ func TestAPreparedTransactionHasNoDeadline(t *testing.T) {
 		}
 		s.has("room", 8, 0, 2)
 	})
+}
+
+// The instance that finds a prepared transaction without a decision reports it once.
+func TestAPreparedTransactionIsReported(t *testing.T) {
+	t.Parallel()
+	config, raised := quick, make(chan embedded.Attention, 10)
+	config.AttentionAge = 50 * time.Millisecond
+	config.OnAttention = func(_ context.Context, a embedded.Attention) { raised <- a }
+	s := newSite(t, sqltest.Open(t, "sqlite"), config)
+	sagatest.Must(t, s.stays()(barrier.Try, "elsewhere", "a"))
+	if a := <-raised; a.GID != "a.01" || !strings.Contains(a.Why, "its parent has not decided") {
+		t.Errorf("it reported %+v", a)
+	}
+	due := s.look("a.01").DueAt
+	sagatest.Eventually(t, "it was due again", func() bool { return s.look("a.01").DueAt.After(due) })
+	if len(raised) > 0 {
+		t.Errorf("it reported once more: %+v", <-raised)
+	}
 }
 
 // pass lets the deadlines of transactions pass.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -143,4 +144,17 @@ func TestALateTryAcrossServices(t *testing.T) {
 		hotel.has("meal", 10, 0, 0)
 		agency.has("ticket", 10, 0, 0)
 	})
+}
+
+// A host takes branches that are nested transactions in its process, and no branch of another
+// service, which would have its barrier there.
+func TestAHostRefusesAServiceElsewhere(t *testing.T) {
+	t.Parallel()
+	hotel := newSite(t, sqltest.Open(t, "sqlite"), quick)
+	host, err := remote.NewHost(t.Context(), hotel.db, remote.HostConfig{Name: "hotel", Keys: keys(t)})
+	sagatest.Must(t, err)
+	hotel.nests(host)
+	elsewhere, err := remote.NewService("http://127.0.0.1:1", remote.ServiceConfig{Name: "hotel", Keys: keys(t)})
+	sagatest.Must(t, err)
+	want(t, "another service", tcc.RegisterRemote[ticket](host, elsewhere), saga.ErrInvalid)
 }

@@ -145,7 +145,7 @@ func planStay(_ context.Context, in stay) ([]tcc.Payload, error) {
 }
 
 func planTour(_ context.Context, in tour) ([]tcc.Payload, error) {
-	return []tcc.Payload{stay{in.N, in.N}, meal{in.N}}, nil
+	return []tcc.Payload{stay{in.N, in.N}, meal(in)}, nil
 }
 
 // has checks the things of a kind.

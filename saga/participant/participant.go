@@ -90,7 +90,8 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 	}, nil
 }
 
-// Register registers a kind of branch; see [saga.Registrar].
+// Register registers a kind of branch; see [saga.Registrar]. A branch that another service has
+// is refused. A [saga.Nesting] is accepted: an engine in this process has its transactions.
 func (p *Participant) Register(b saga.Branch) error {
 	registered, err := txn.NewBranch(b, nil)
 	switch {

@@ -78,8 +78,8 @@
 //
 //	lost                          the parent             what happens next                     shown by
 //	----------------------------  ---------------------  ------------------------------------  ------------------------------------------
-//	process of the parent, child  is cancelled by        its Cancel cancels the child          nested.TestTheProcessOfTheParentIsKilled
-//	prepared                      recovery
+//	process of the parent, child  is cancelled           recovery cancels it, and its Cancel   nested.TestTheProcessOfTheParentIsKilled
+//	prepared                                             the child
 //	process of the child, before  is cancelled           its Cancel is repeated until the      nested.TestTheProcessOfTheChildIsKilledBeforePrepare
 //	prepare                                              service runs again
 //	process of the child, after   is confirmed           its Confirm is repeated until the     nested.TestTheProcessOfTheChildIsKilledAfterPrepare
@@ -88,7 +88,7 @@
 //	the Confirms of its branches                         confirms the branches
 //	answer to a Try               repeats the Try, or    the child is begun once               nested.TestTheAnswerOfATryIsLost
 //	                              is cancelled
-//	Cancel is before the Try      is cancelled           the Try fails: the child is recorded  nested.TestCallsInEachOrder,
+//	Cancel comes before the Try   is cancelled           the Try fails: the child is recorded  nested.TestCallsInEachOrder,
 //	                                                     as cancelled                          nested.TestTrysAndACancelAtTheSameTime
 //	caller of the parent, during  is cancelled           the Try goes on, and its results are  nested.TestALateTryAcrossServices
 //	the Try                                              given back
@@ -96,17 +96,18 @@
 //	Cancel
 //	database of the child,        stays confirming       its Confirm is repeated until the     nested.TestTheDatabaseOfTheChildIsDownDuringConfirm
 //	during Confirm                                       database works
-//	answer to a COMMIT of the     repeats its call, or   the child ends as the parent does     nested.TestUnansweredCommits
+//	answer to a COMMIT in the     repeats its call, or   the child ends as the parent does     nested.TestUnansweredCommits
 //	child's engine                is cancelled
 //	time: the deadline of the     is cancelled           its Cancel cancels the child          nested.TestDeadlineOfTheParentDuringTheTry
 //	parent, during the Try
-//	time: the deadline of the     waits, or confirms     the child waits for the parent        nested.TestAPreparedTransactionHasNoDeadline
+//	time: the deadline of the     has no effect on it    the child waits for the parent        nested.TestAPreparedTransactionHasNoDeadline
 //	child, after prepare
-//	a branch of the child         is cancelled, with     the child is cancelled                nested.TestARejectedChildCancelsItsParent
-//	rejects                       the reason and code
-//	the child is decided by an    is confirming, with a  a person resolves the branch of the   nested.TestAnOperatorContradictsTheParent
-//	operator, to cancel           conflict: attention    parent
+//	rejection in the child        is cancelled, with     its Cancel cancels the child          nested.TestARejectedChildCancelsItsParent
+//	                              the reason and the
+//	                              code
+//	an operator cancels the       is confirming, with a  an operator resolves the branch of    nested.TestAnOperatorContradictsTheParent
+//	child                         conflict: attention    the parent
 //	the parent, for good          -                      the child needs attention             nested.TestAPreparedTransactionIsReported
-//	another transaction with the  is cancelled; its      a person resolves the branch of the   nested.TestCallsInEachOrder
-//	gid of the child              Cancel is a conflict   parent
+//	the gid of the child is in    is cancelled; its      an operator resolves the branch of    nested.TestCallsInEachOrder
+//	use                           Cancel is a conflict   the parent
 package nested

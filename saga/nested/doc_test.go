@@ -10,7 +10,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
-// Every row of the table of what can be lost names tests, and they exist.
+// The tests that the table of what can be lost names exist. Each of its 16 rows names one.
 func TestTableOfWhatCanBeLost(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("doc.go")
@@ -33,12 +33,8 @@ func TestTableOfWhatCanBeLost(t *testing.T) {
 	for line := range strings.Lines(table) {
 		cells := strings.TrimPrefix(strings.TrimRight(line, "\n"), "//\t")
 		all := named.FindAllStringSubmatch(line, -1)
-		// The cells of the parent and of the tests are filled on the first line of a row.
-		if len(cells) > 30 && cells[0] != ' ' && cells[30] != ' ' {
-			rows++
-			if len(all) == 0 {
-				t.Errorf("no test shows %q", strings.TrimSpace(cells[:30]))
-			}
+		if len(all) > 0 && cells[0] != ' ' {
+			rows++ // its first line; the others have no test, or only a further one
 		}
 		for _, test := range all {
 			if !strings.Contains(tests.String(), "\nfunc "+test[1]+"(") {

@@ -65,8 +65,8 @@ type Claims struct {
 	Waiting []string  // prepared ones that this claim has raised to attention
 }
 
-// Foreign is a transaction to continue, decided or with forward recovery, with a kind of branch that is not registered in the
-// instance.
+// Foreign is a transaction to continue, decided or with forward recovery, with a kind of
+// branch that is not registered in the instance.
 type Foreign struct {
 	GID, Kind string
 	Overdue   time.Duration

@@ -29,7 +29,7 @@ type Shared struct {
 	db          *gorm.DB
 	pool        *sql.DB
 	share       *share
-	setUp       []string      // statements for a new connection on MySQL
+	setUp       []string      // statements for a new connection of MySQL
 	limit       bool          // lock waits are limited
 	idleTimeout time.Duration // of a kept connection
 	maxIdle     int           // kept connections
@@ -63,6 +63,9 @@ func NewKept(db *gorm.DB, maxIdle int) (*Shared, error) {
 }
 
 const readCommittedSession = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+// Size returns the most local transactions that run on the pool at once; 0 is no limit.
+func (s *Shared) Size() int { return cap(s.share.slots) }
 
 // session is a connection that Shared has set up.
 type session struct {
@@ -140,6 +143,9 @@ func (s *Shared) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	c := &session{conn: conn}
+	if dialectOf(s.db) != dialect.MySQL {
+		return c, nil
+	}
 	for _, statement := range s.setUp {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			c.end()

@@ -125,13 +125,18 @@ func (t *Tx) isUnusable() bool {
 
 // answered returns err if the server sent it, and nil otherwise.
 func (t *Tx) answered(err error) error {
-	_, byMySQL := mysqlNumber(err)
-	_, byPostgres := sqlState(err)
-	_, bySQLite := sqliteCode(err)
-	if byMySQL || byPostgres || bySQLite {
+	if byServer(err) {
 		return err
 	}
 	return nil
+}
+
+// byServer reports whether a server sent err.
+func byServer(err error) bool {
+	_, byMySQL := mysqlNumber(err)
+	_, byPostgres := sqlState(err)
+	_, bySQLite := sqliteCode(err)
+	return byMySQL || byPostgres || bySQLite
 }
 
 // Abort ends the transaction because of err, also while a branch uses it. It interrupts

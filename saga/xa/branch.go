@@ -1,0 +1,163 @@
+package xa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+)
+
+// remote makes the calls of a kind of branch.
+type remote struct {
+	db   *Database
+	work func(ctx context.Context, tx *gorm.DB, call saga.Call) error
+}
+
+var _ saga.Remote = (*remote)(nil)
+
+// Database returns the database with the barrier rows.
+func (r *remote) Database() *gorm.DB { return r.db.db }
+
+// Call makes one call of a branch; see [saga.Remote].
+func (r *remote) Call(ctx context.Context, call saga.Call) error {
+	id := xid(r.db.dialect, call.Caller, call.GID, call.BranchID)
+	switch call.Op {
+	case barrier.Try:
+		return r.try(ctx, call, id)
+	case barrier.Confirm:
+		return r.confirm(ctx, call, id)
+	default:
+		return r.cancel(ctx, call, id)
+	}
+}
+
+func request(call saga.Call, op barrier.Op) barrier.Request {
+	return barrier.Request{Key: call.Key(), Op: op, Caller: call.Caller, Kind: call.Kind, Input: call.Payload}
+}
+
+// maxTries is how often a Try runs at most if the answer to PREPARE is lost.
+const maxTries = 3
+
+// try does the work and prepares it.
+func (r *remote) try(ctx context.Context, call saga.Call, id string) error {
+	for run := 1; ; run++ {
+		err := r.tryOnce(ctx, call, id)
+		if !errors.Is(err, local.ErrCommitUnknown) || run == maxTries || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// errDone says that the work of a Try was committed before.
+var errDone = errors.New("the branch is confirmed")
+
+func (r *remote) tryOnce(ctx context.Context, call saga.Call, id string) error {
+	if err := r.db.gate.enter(ctx); err != nil {
+		return err
+	}
+	kept := false
+	defer func() {
+		if !kept { // also after a panic
+			r.db.gate.leave()
+		}
+	}()
+	conn, err := r.db.kept.Prepare(ctx, phases(r.db.dialect, id), func(tx *gorm.DB) error {
+		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Try))
+		switch {
+		case err != nil:
+			return err
+		case verdict != barrier.Run:
+			return errDone
+		}
+		if err := r.runWork(ctx, tx, call); err != nil {
+			return err
+		}
+		// The row becomes visible with the work. It then says that both were confirmed.
+		// The statement also fails if the server has rolled back and Work has ignored it.
+		_, err = barrier.Call(ctx, tx, request(call, barrier.Confirm))
+		return err
+	})
+	switch {
+	case err == nil:
+		kept = true
+		r.db.gate.put(id, conn)
+		return nil
+	case errors.Is(err, errDone):
+		return nil
+	case duplicateXID(err):
+		return r.tried(ctx, id)
+	}
+	return err
+}
+
+// runWork calls the user's work. What it opens on the handle ends with it.
+func (r *remote) runWork(ctx context.Context, tx *gorm.DB, call saga.Call) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return r.work(ctx, local.UserHandle(ctx, r.db.db, tx), call)
+}
+
+// tried returns nil if an earlier Try has prepared the transaction.
+func (r *remote) tried(ctx context.Context, id string) error {
+	listed, err := r.db.prepared(ctx, id)
+	if err != nil || listed {
+		return err
+	}
+	return fmt.Errorf("an earlier Try of the branch is under way: %w", saga.ErrOngoing)
+}
+
+// confirm commits the prepared transaction. If there is none, the barrier row says whether an
+// earlier Confirm has committed it.
+func (r *remote) confirm(ctx context.Context, call saga.Call, id string) error {
+	err := r.db.end(ctx, id, commitStatement(r.db.dialect, id))
+	if !errors.Is(err, errUnknown) {
+		return err
+	}
+	err = r.inBarrier(ctx, func(tx *gorm.DB) error {
+		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Confirm))
+		if err == nil && verdict != barrier.Duplicate {
+			err = fmt.Errorf("%w: the branch is tried, but not by package xa", barrier.ErrConflict)
+		}
+		return err
+	})
+	if errors.Is(err, barrier.ErrConflict) {
+		return fmt.Errorf("commit the prepared transaction %s: it is not there, and was never committed: %w", id, err)
+	}
+	return err
+}
+
+// cancel rolls the prepared transaction back. It also writes the barrier row, so that a Try
+// that arrives later is refused. The row waits for a Try that is under way.
+func (r *remote) cancel(ctx context.Context, call saga.Call, id string) error {
+	err := r.db.end(ctx, id, rollbackStatement(r.db.dialect, id))
+	rolledBack := err == nil
+	if err != nil && !errors.Is(err, errUnknown) {
+		return err
+	}
+	return r.inBarrier(ctx, func(tx *gorm.DB) error {
+		if rolledBack { // the rollback has removed the row of the Try
+			if _, err := barrier.Call(ctx, tx, request(call, barrier.Try)); err != nil && !errors.Is(err, barrier.ErrSuspended) {
+				return err
+			}
+		}
+		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Cancel))
+		if err == nil && verdict == barrier.Run && !rolledBack {
+			err = fmt.Errorf("%w: the branch is tried, but not by package xa", barrier.ErrConflict)
+		}
+		return err
+	})
+}
+
+// inBarrier runs calls of the barrier in a local transaction, whose lock waits are short.
+func (r *remote) inBarrier(ctx context.Context, work func(tx *gorm.DB) error) error {
+	err := r.db.limited.Run(ctx, work)
+	if errors.Is(err, local.ErrLockWait) {
+		return fmt.Errorf("a Try of the branch, or the end of its local transaction, is under way: %w: %w", saga.ErrOngoing, err)
+	}
+	return err
+}

@@ -24,12 +24,12 @@ import (
 func phases(d dialect.Dialect, id string) local.TwoPhase {
 	name := literal(d, id)
 	if d == dialect.MySQL {
-		return local.TwoPhase{Begin: []string{"XA START " + name}, Prepare: []string{"XA END " + name, "XA PREPARE " + name},
+		return local.TwoPhase{Begin: "XA START " + name, End: "XA END " + name, Prepare: "XA PREPARE " + name,
 			Rollback: []string{"XA END " + name, "XA ROLLBACK " + name}}
 	}
 	look := "DO $tccsaga$ BEGIN IF EXISTS (SELECT FROM pg_prepared_xacts WHERE gid = " + name + ") THEN " +
 		"RAISE EXCEPTION 'the transaction is prepared' USING ERRCODE = '42710'; END IF; END $tccsaga$"
-	return local.TwoPhase{Begin: []string{"BEGIN ISOLATION LEVEL READ COMMITTED; " + look}, Prepare: []string{"PREPARE TRANSACTION " + name},
+	return local.TwoPhase{Begin: "BEGIN ISOLATION LEVEL READ COMMITTED; " + look, NotBegun: "ROLLBACK", Prepare: "PREPARE TRANSACTION " + name,
 		Rollback: []string{"ROLLBACK"}}
 }
 

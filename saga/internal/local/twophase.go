@@ -11,9 +11,14 @@ import (
 	"gorm.io/gorm"
 )
 
-// TwoPhase has the statements of a local transaction that is prepared before it is
-// committed: those that begin it, prepare it, and roll it back before it is prepared.
-type TwoPhase struct{ Begin, Prepare, Rollback []string }
+// TwoPhase has the statements of a local transaction that is prepared before it is committed.
+type TwoPhase struct {
+	Begin    string
+	NotBegun string   // is sent if Begin has failed; empty for nothing
+	End      string   // is sent before Prepare; empty for nothing
+	Prepare  string   // if it fails, the connection is closed
+	Rollback []string // before Prepare; only the last of them has to succeed
+}
 
 // Prepared is the connection of a prepared local transaction. It holds a part of the pool's
 // share until Release or Close is called. Only one goroutine at a time may use it.
@@ -144,7 +149,8 @@ func (c *twoPhaseConn) CheckNamedValue(value *driver.NamedValue) error {
 // BeginTx begins the transaction.
 func (c *twoPhaseConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, error) {
 	if err := c.send(ctx, c.statements.Begin); err != nil {
-		_ = c.Rollback()
+		// Not Rollback: it would roll back another transaction with the same name.
+		c.broken = c.broken || c.send(ctx, c.statements.NotBegun) != nil
 		return nil, err
 	}
 	return c, nil
@@ -152,43 +158,40 @@ func (c *twoPhaseConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.
 
 // Commit prepares the transaction.
 func (c *twoPhaseConn) Commit() error {
-	err := c.send(context.Background(), c.statements.Prepare)
-	if err != nil && c.broken {
-		return err // it may be prepared
-	}
-	if err != nil {
+	ctx := context.Background()
+	if err := c.send(ctx, c.statements.End); err != nil {
 		_ = c.Rollback()
+		return err
 	}
+	err := c.send(ctx, c.statements.Prepare)
+	c.broken = c.broken || err != nil
 	return err
 }
 
 // endTimeout limits the statements that roll back.
 const endTimeout = 10 * time.Second
 
-// Rollback rolls back. Only the last statement has to succeed: the server refuses others in
-// some states of the transaction.
+// Rollback rolls back.
 func (c *twoPhaseConn) Rollback() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
 	for _, statement := range c.statements.Rollback {
-		err = c.send(ctx, []string{statement})
+		err = c.send(ctx, statement)
 	}
 	c.broken = c.broken || err != nil
 	return err
 }
 
-// send sends statements without arguments. After an error that is not an answer of the
-// server, the connection is broken.
-func (c *twoPhaseConn) send(ctx context.Context, statements []string) error {
-	for _, statement := range statements {
-		_, err := c.ExecContext(ctx, statement, nil)
-		if errors.Is(err, driver.ErrSkip) {
-			err = errors.New("the driver of the database cannot send a statement as text")
-		}
-		if err != nil {
-			c.broken = c.broken || !byServer(err)
-			return err
-		}
+// send sends a statement without arguments, if it is not empty. After an error that is not an
+// answer of the server, the connection is broken.
+func (c *twoPhaseConn) send(ctx context.Context, statement string) error {
+	if statement == "" {
+		return nil
 	}
-	return nil
+	_, err := c.ExecContext(ctx, statement, nil)
+	if errors.Is(err, driver.ErrSkip) {
+		err = errors.New("the driver of the database cannot send a statement as text")
+	}
+	c.broken = c.broken || err != nil && !byServer(err)
+	return err
 }

@@ -1,0 +1,106 @@
+package xa_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+)
+
+const (
+	try     = barrier.Try
+	confirm = barrier.Confirm
+	cancel  = barrier.Cancel
+)
+
+// The verdicts of a branch: what it is, by the calls so far, and what each call returns.
+const (
+	isNew       = "new"
+	isPrepared  = "prepared"
+	isConfirmed = "confirmed"
+	isCancelled = "cancelled"
+	isSuspended = "suspended"
+)
+
+type verdict struct {
+	then string // what the branch is afterwards
+	want error
+}
+
+var verdicts = map[string]map[barrier.Op]verdict{
+	isNew:       {try: {isPrepared, nil}, confirm: {isNew, barrier.ErrConflict}, cancel: {isSuspended, nil}},
+	isPrepared:  {try: {isPrepared, nil}, confirm: {isConfirmed, nil}, cancel: {isCancelled, nil}},
+	isConfirmed: {try: {isConfirmed, nil}, confirm: {isConfirmed, nil}, cancel: {isConfirmed, barrier.ErrConflict}},
+	isCancelled: {try: {isCancelled, barrier.ErrSuspended}, confirm: {isCancelled, barrier.ErrConflict}, cancel: {isCancelled, nil}},
+	isSuspended: {try: {isSuspended, barrier.ErrSuspended}, confirm: {isSuspended, barrier.ErrConflict}, cancel: {isSuspended, nil}},
+}
+
+// sequences returns all sequences of up to n calls.
+func sequences(n int) (all [][]barrier.Op) {
+	if n == 0 {
+		return [][]barrier.Op{nil}
+	}
+	all = sequences(n - 1)
+	for _, s := range all {
+		if len(s) == n-1 {
+			for _, op := range []barrier.Op{try, confirm, cancel} {
+				all = append(all, append(s[:len(s):len(s)], op))
+			}
+		}
+	}
+	return all
+}
+
+// Every sequence of three calls, also repeated, late and in the wrong order, on the connection
+// that has prepared the transaction, and on another one.
+func TestVerdicts(t *testing.T) {
+	each(t, func(t *testing.T, db *gorm.DB) {
+		for name, elsewhere := range map[string]bool{"one process": false, "each call in another process": true} {
+			d := open(t, db)
+			for _, calls := range sequences(3) {
+				if len(calls) < 3 {
+					continue // they begin longer ones
+				}
+				before := number(t, db, 1)
+				c := newCaller(t, d, adder{}, gidOf(t, db))
+				is := isNew
+				for i, op := range calls {
+					if elsewhere {
+						d.Close() // prepared transactions are not held
+					}
+					want := verdicts[is][op]
+					if err := c.call(t.Context(), op); !errors.Is(err, want.want) || err != nil && want.want == nil {
+						t.Errorf("%s: %v, call %d: %v, want %v", name, calls, i+1, err, want.want)
+					}
+					is = want.then
+				}
+				check := fmt.Sprintf("%s: %v", name, calls)
+				added, row := 0, barrier.State(is)
+				switch is {
+				case isConfirmed:
+					added = 5
+				case isNew, isPrepared:
+					row = ""
+				}
+				if got := number(t, db, 1) - before; got != added {
+					t.Errorf("%s: added %d, want %d", check, got, added)
+				}
+				if got := state(t, db, c.gid); got != row {
+					t.Errorf("%s: the row is %q, want %q", check, got, row)
+				}
+				if is == isPrepared != (len(prepared(t, db, c.gid)) == 1) {
+					t.Errorf("%s: prepared are %v", check, prepared(t, db, c.gid))
+				}
+				if is == isPrepared {
+					c.must(cancel)
+				}
+				if taken, held := d.Places(); taken != 0 || held != 0 {
+					t.Errorf("%s: %d places are taken, %d connections held", check, taken, held)
+				}
+			}
+		}
+	})
+}

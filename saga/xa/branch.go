@@ -40,18 +40,21 @@ func request(call saga.Call, op barrier.Op) barrier.Request {
 	return barrier.Request{Key: call.Key(), Op: op, Caller: call.Caller, Kind: call.Kind, Input: call.Payload}
 }
 
-// maxTries is how often a Try runs at most if the answer to PREPARE is lost.
-const maxTries = 3
-
-// try does the work and prepares it.
+// try does the work and prepares it. If the answer to PREPARE is lost, it tries again: the xid
+// is in use if the transaction is prepared, and also while the server has not noticed yet that
+// the connection is gone.
 func (r *remote) try(ctx context.Context, call saga.Call, id string) error {
-	for run := 1; ; run++ {
+	for run := 0; ; run++ {
 		err := r.tryOnce(ctx, call, id)
-		if !errors.Is(err, local.ErrCommitUnknown) || run == maxTries || ctx.Err() != nil {
+		again := errors.Is(err, local.ErrCommitUnknown) || errors.Is(err, errUnderWay)
+		if !again || run == maxLooks || !look(ctx, run) {
 			return err
 		}
 	}
 }
+
+// errUnderWay says that the xid is in use and not prepared.
+var errUnderWay = fmt.Errorf("an earlier Try of the branch is under way: %w", saga.ErrOngoing)
 
 // errDone says that the work of a Try was committed before.
 var errDone = errors.New("the branch is confirmed")
@@ -66,7 +69,7 @@ func (r *remote) tryOnce(ctx context.Context, call saga.Call, id string) error {
 			r.db.gate.leave()
 		}
 	}()
-	conn, err := r.db.kept.Prepare(ctx, phases(r.db.dialect, id), func(tx *gorm.DB) error {
+	conn, err := r.db.kept.Prepare(ctx, func(mark uint32) local.TwoPhase { return phases(r.db.dialect, id, mark) }, func(tx *gorm.DB) error {
 		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Try))
 		switch {
 		case err != nil:
@@ -104,21 +107,21 @@ func (r *remote) runWork(ctx context.Context, tx *gorm.DB, call saga.Call) error
 
 // tried returns nil if an earlier Try has prepared the transaction.
 func (r *remote) tried(ctx context.Context, id string) error {
-	listed, err := r.db.prepared(ctx, id)
-	if err != nil || listed {
+	p, err := r.db.listed(ctx, id)
+	if err != nil || p != nil {
 		return err
 	}
-	return fmt.Errorf("an earlier Try of the branch is under way: %w", saga.ErrOngoing)
+	return errUnderWay
 }
 
 // confirm commits the prepared transaction. If there is none, the barrier row says whether an
 // earlier Confirm has committed it.
 func (r *remote) confirm(ctx context.Context, call saga.Call, id string) error {
-	err := r.db.end(ctx, id, commitStatement(r.db.dialect, id))
+	err := r.db.end(ctx, id, call.Key(), commit)
 	if !errors.Is(err, errUnknown) {
 		return err
 	}
-	err = r.inBarrier(ctx, func(tx *gorm.DB) error {
+	err = r.db.inBarrier(ctx, func(tx *gorm.DB) error {
 		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Confirm))
 		if err == nil && verdict != barrier.Duplicate {
 			err = fmt.Errorf("%w: the branch is tried, but not by package xa", barrier.ErrConflict)
@@ -134,12 +137,12 @@ func (r *remote) confirm(ctx context.Context, call saga.Call, id string) error {
 // cancel rolls the prepared transaction back. It also writes the barrier row, so that a Try
 // that arrives later is refused. The row waits for a Try that is under way.
 func (r *remote) cancel(ctx context.Context, call saga.Call, id string) error {
-	err := r.db.end(ctx, id, rollbackStatement(r.db.dialect, id))
+	err := r.db.end(ctx, id, call.Key(), rollback)
 	rolledBack := err == nil
 	if err != nil && !errors.Is(err, errUnknown) {
 		return err
 	}
-	return r.inBarrier(ctx, func(tx *gorm.DB) error {
+	return r.db.inBarrier(ctx, func(tx *gorm.DB) error {
 		if rolledBack { // the rollback has removed the row of the Try
 			if _, err := barrier.Call(ctx, tx, request(call, barrier.Try)); err != nil && !errors.Is(err, barrier.ErrSuspended) {
 				return err
@@ -151,13 +154,4 @@ func (r *remote) cancel(ctx context.Context, call saga.Call, id string) error {
 		}
 		return err
 	})
-}
-
-// inBarrier runs calls of the barrier in a local transaction, whose lock waits are short.
-func (r *remote) inBarrier(ctx context.Context, work func(tx *gorm.DB) error) error {
-	err := r.db.limited.Run(ctx, work)
-	if errors.Is(err, local.ErrLockWait) {
-		return fmt.Errorf("a Try of the branch, or the end of its local transaction, is under way: %w: %w", saga.ErrOngoing, err)
-	}
-	return err
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
@@ -23,6 +24,8 @@ type Database struct {
 	kept    *local.Shared // of the local transactions with the work
 	limited *local.Shared // of calls of the barrier alone: their lock waits are short
 	gate    *gate
+
+	sessions sessions
 }
 
 // checkTimeout limits the check of the server in Open.
@@ -63,8 +66,23 @@ func open(ctx context.Context, db *gorm.DB) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Database{db: db, dialect: dialect.Dialect(db.Dialector.Name()), kept: kept, limited: limited,
-		gate: newGate(size, attached, limited.Size() != 1)}, nil
+	opened := &Database{db: db, dialect: dialect.Dialect(db.Dialector.Name()), kept: kept, limited: limited}
+	if attached {
+		kept.SetMark(mark)
+	}
+	opened.gate = newGate(size, attached, limited.Size() != 1, opened.detach)
+	return opened, nil
+}
+
+// detach closes the connection of a prepared transaction, and looks in the background until it
+// is gone.
+func (d *Database) detach(conn *local.Prepared) {
+	conn.Close()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+		defer cancel()
+		_, _ = d.seenGone(ctx, conn.Mark()) // otherwise, the end of the transaction looks again
+	}()
 }
 
 // unlimited is the size of the gate for a pool without a limit.
@@ -82,17 +100,17 @@ func (d *Database) Close() {
 // errUnknown says that the server has no prepared transaction with the xid.
 var errUnknown = errors.New("no transaction with this xid is prepared")
 
-// Limits of the wait for the end of another connection, which the server may still be closing.
+// Limits of the wait for something that the server may still be doing.
 const (
 	maxLooks  = 8
 	firstLook = time.Millisecond
 )
 
-// end ends the prepared transaction id with a statement, on the connection that has prepared
-// it, if this process holds that. It returns errUnknown if the server has no such transaction.
-func (d *Database) end(ctx context.Context, id, statement string) error {
+// end ends the prepared transaction id of a branch, on the connection that has prepared it, if
+// this process holds that. It returns errUnknown if the server has no such transaction.
+func (d *Database) end(ctx context.Context, id string, key barrier.Key, how ending) error {
 	if held := d.gate.take(id); held != nil {
-		err := held.Exec(ctx, statement)
+		err := held.Exec(ctx, how.statement(d.dialect, id, held.Mark()))
 		held.Release()
 		d.gate.leave()
 		if err == nil || ctx.Err() != nil {
@@ -100,34 +118,85 @@ func (d *Database) end(ctx context.Context, id, statement string) error {
 		}
 		// Perhaps the connection was lost. Another one finds out what has happened.
 	}
-	for look := range maxLooks {
-		_, err := local.Exec(ctx, d.db, statement)
-		if !unknownXID(err) {
-			return err
-		}
-		listed, err := d.prepared(ctx, id)
-		switch {
-		case err != nil:
-			return err
-		case !listed:
-			return errUnknown
-		}
-		timer := time.NewTimer(jitter.UpTo(ctx, firstLook<<look))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
+	if d.gate.attached {
+		return d.endElsewhere(ctx, id, key, how)
 	}
-	return fmt.Errorf("the transaction %s is prepared, but only the connection that has prepared it can end it, and that is still open, in this process or in another one: %w", id, saga.ErrOngoing)
+	_, err := local.Exec(ctx, d.db, how.statement(d.dialect, id, noMark))
+	if unknownXID(err) {
+		return errUnknown
+	}
+	return err
 }
 
-// prepared reports whether the server lists a prepared transaction.
-func (d *Database) prepared(ctx context.Context, id string) (bool, error) {
+// endElsewhere ends a prepared transaction on another connection than the one that has prepared
+// it; see session.go.
+func (d *Database) endElsewhere(ctx context.Context, id string, key barrier.Key, how ending) error {
+	p, err := d.listed(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case p == nil:
+		return errUnknown
+	}
+	if p.format != noMark {
+		if err := d.awaitEnd(ctx, p.format); err != nil {
+			return fmt.Errorf("%s of the prepared transaction %s: %w", how, id, err)
+		}
+	}
+	if _, err := local.Exec(ctx, d.db, how.statement(d.dialect, id, p.format)); err != nil {
+		if unknownXID(err) {
+			return errUnknown
+		}
+		return err
+	}
+	if key.BranchID == "" {
+		return nil
+	}
+	// The server has answered with success. The row says whether that is true.
+	err = d.inBarrier(ctx, func(tx *gorm.DB) error {
+		row, err := barrierrows.LookLocked(ctx, tx, key)
+		if err == nil && row == nil && how == commit {
+			err = local.ErrLockWait
+		}
+		return err
+	})
+	if errors.Is(err, local.ErrLockWait) {
+		return fmt.Errorf("%s of the prepared transaction %s: the server has answered with success, but has not done it: restart the server, which lists the transaction again: %w", how, id, err)
+	}
+	return err
+}
+
+// inBarrier runs calls of the barrier in a local transaction, whose lock waits are short.
+func (d *Database) inBarrier(ctx context.Context, work func(tx *gorm.DB) error) error {
+	err := d.limited.Run(ctx, work)
+	if errors.Is(err, local.ErrLockWait) {
+		return fmt.Errorf("a Try of the branch, or the end of its local transaction, is under way: %w: %w", saga.ErrOngoing, err)
+	}
+	return err
+}
+
+// look pauses before the server is asked again. It returns false if ctx ends.
+func look(ctx context.Context, run int) bool {
+	timer := time.NewTimer(jitter.UpTo(ctx, firstLook<<run))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// listed returns a prepared transaction; nil if the server does not list it.
+func (d *Database) listed(ctx context.Context, id string) (*Prepared, error) {
 	all, err := recovered(ctx, d.db)
 	if err != nil {
-		return false, fmt.Errorf("list the prepared transactions: %w", err)
+		return nil, fmt.Errorf("list the prepared transactions: %w", err)
 	}
-	return slices.ContainsFunc(all, func(p Prepared) bool { return p.XID == id }), nil
+	for _, p := range all {
+		if p.XID == id {
+			return &p, nil
+		}
+	}
+	return nil, nil
 }

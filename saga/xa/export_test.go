@@ -10,13 +10,15 @@ import (
 
 // What the tests look at.
 var (
-	XID               = xid
-	Parse             = parse
-	Literal           = literal
-	CheckVersion      = checkVersion
-	CommitStatement   = commitStatement
-	RollbackStatement = rollbackStatement
+	XID          = xid
+	Parse        = parse
+	CheckVersion = checkVersion
 )
+
+// RollbackStatement returns the statement that rolls a prepared transaction back.
+func RollbackStatement(db *gorm.DB, p Prepared) string {
+	return rollback.statement(dialect.Dialect(db.Dialector.Name()), p.XID, p.format)
+}
 
 // Recovered lists the prepared transactions of this package.
 func Recovered(ctx context.Context, db *gorm.DB) ([]Prepared, error) { return recovered(ctx, db) }
@@ -28,5 +30,10 @@ func (d *Database) Places() (taken, held int) {
 	return len(d.gate.places), len(d.gate.held)
 }
 
-// Dialect returns the dialect of db.
-func Dialect(db *gorm.DB) dialect.Dialect { return dialect.Dialect(db.Dialector.Name()) }
+// Gone waits until the connection that has prepared a transaction is gone.
+func (d *Database) Gone(ctx context.Context, p Prepared) error {
+	if !d.gate.attached {
+		return nil
+	}
+	return d.awaitEnd(ctx, p.format)
+}

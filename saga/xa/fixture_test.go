@@ -22,7 +22,9 @@ type add struct{ ID, N int }
 func (add) Branch() string { return "number.add" }
 
 // adder is the branch of add.
-type adder struct{ before, after func(ctx context.Context, tx *gorm.DB, in add) error }
+type adder struct {
+	before, after func(ctx context.Context, tx *gorm.DB, in add) error
+}
 
 func (a adder) Work(ctx context.Context, tx *gorm.DB, in add) error {
 	if a.before != nil {
@@ -63,7 +65,7 @@ func numbers(t testing.TB, db *gorm.DB) *gorm.DB {
 	t.Cleanup(func() {
 		for _, p := range recovered(t, db) {
 			if strings.HasPrefix(p.GID, begin) {
-				t.Logf("rolling %s back: %v", p.XID, db.Exec(xa.RollbackStatement(xa.Dialect(db), p.XID)).Error)
+				t.Logf("rolling %s back: %v", p.XID, db.Exec(xa.RollbackStatement(db, p)).Error)
 			}
 		}
 	})
@@ -78,15 +80,15 @@ func recovered(t testing.TB, db *gorm.DB) []xa.Prepared {
 	return all
 }
 
-// prepared returns the xids of a transaction that are prepared.
-func prepared(t testing.TB, db *gorm.DB, gid string) (ids []string) {
+// prepared returns the prepared branches of a transaction.
+func prepared(t testing.TB, db *gorm.DB, gid string) (found []xa.Prepared) {
 	t.Helper()
 	for _, p := range recovered(t, db) {
 		if p.GID == gid {
-			ids = append(ids, p.XID)
+			found = append(found, p)
 		}
 	}
-	return ids
+	return found
 }
 
 // beginOf is how the gids of the test of a database begin.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
 // Prepared is a transaction of a branch of this package that is prepared in a database, and
@@ -18,6 +19,8 @@ type Prepared struct {
 	Digest   string    // digest of the gid, if the gid was too long for MySQL; empty otherwise
 	BranchID string    // the branch
 	At       time.Time // when it was prepared; zero on MariaDB and MySQL, which do not say
+
+	format uint32 // on MySQL
 }
 
 // Log is the log of an engine, such as the Engine of package embedded.
@@ -33,7 +36,7 @@ type InDoubt struct {
 	State saga.State // of the transaction in the log; empty if the log does not have it, or if Foreign
 	// Foreign is true if the transaction belongs to the log of another engine.
 	Foreign bool
-	// Ended says what Sweep has done: "commit" or "rollback"; empty for nothing.
+	// Ended says what Sweep has done: "COMMIT" or "ROLLBACK"; empty for nothing.
 	Ended string
 	Err   error // why Sweep could not end it
 }
@@ -105,17 +108,21 @@ func (d *Database) Sweep(ctx context.Context, log Log) ([]InDoubt, error) {
 	found, err := d.InDoubt(ctx, log)
 	for i := range found {
 		p := &found[i]
-		statement := rollbackStatement
-		ended := "rollback"
+		how := rollback
 		switch {
 		case p.Foreign || p.State == saga.Trying:
 			continue
 		case p.State == saga.Confirming || p.State == saga.Confirmed:
-			statement, ended = commitStatement, "commit"
+			how = commit
 		}
-		if p.Err = d.end(ctx, p.XID, statement(d.dialect, p.XID)); p.Err == nil {
-			p.Ended = ended
-		} else if errors.Is(p.Err, errUnknown) {
+		var key barrier.Key
+		if p.Digest == "" {
+			key = barrier.Key{GID: p.GID, BranchID: p.BranchID}
+		}
+		switch p.Err = d.end(ctx, p.XID, key, how); {
+		case p.Err == nil:
+			p.Ended = string(how)
+		case errors.Is(p.Err, errUnknown):
 			p.Err = nil // somebody else has ended it
 		}
 	}

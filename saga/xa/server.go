@@ -21,8 +21,8 @@ import (
 // phases returns the statements of the local transaction of an xid. PostgreSQL would wait for
 // the barrier row of a prepared transaction with the same xid, and so it looks for one first.
 // It refuses with the code of its own refusal.
-func phases(d dialect.Dialect, id string) local.TwoPhase {
-	name := literal(d, id)
+func phases(d dialect.Dialect, id string, mark uint32) local.TwoPhase {
+	name := literal(d, id, mark)
 	if d == dialect.MySQL {
 		return local.TwoPhase{Begin: "XA START " + name, End: "XA END " + name, Prepare: "XA PREPARE " + name,
 			Rollback: []string{"XA END " + name, "XA ROLLBACK " + name}}
@@ -33,18 +33,20 @@ func phases(d dialect.Dialect, id string) local.TwoPhase {
 		Rollback: []string{"ROLLBACK"}}
 }
 
-func commitStatement(d dialect.Dialect, id string) string {
-	if d == dialect.MySQL {
-		return "XA COMMIT " + literal(d, id)
-	}
-	return "COMMIT PREPARED " + literal(d, id)
-}
+// ending is how a prepared transaction ends.
+type ending string
 
-func rollbackStatement(d dialect.Dialect, id string) string {
+const (
+	commit   ending = "COMMIT"
+	rollback ending = "ROLLBACK"
+)
+
+// statement returns the statement that ends a prepared transaction.
+func (e ending) statement(d dialect.Dialect, id string, format uint32) string {
 	if d == dialect.MySQL {
-		return "XA ROLLBACK " + literal(d, id)
+		return "XA " + string(e) + " " + literal(d, id, format)
 	}
-	return "ROLLBACK PREPARED " + literal(d, id)
+	return string(e) + " PREPARED " + literal(d, id, format)
 }
 
 // unknownXID reports whether the server knows no prepared transaction of the xid, or knows it
@@ -83,17 +85,18 @@ func recovered(ctx context.Context, db *gorm.DB) (found []Prepared, err error) {
 	for rows.Next() {
 		var id string
 		var at time.Time
+		var format uint32
 		if d == dialect.Postgres {
 			err = rows.Scan(&id, &at)
 		} else {
-			var format, global, branch int
+			var global, branch int
 			err = rows.Scan(&format, &global, &branch, &id)
 		}
 		if err != nil {
 			return nil, err
 		}
 		if p, ours := parse(id); ours {
-			p.At = at
+			p.At, p.format = at, format
 			found = append(found, p)
 		}
 	}

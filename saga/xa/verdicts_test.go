@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
 const (
@@ -58,49 +59,57 @@ func sequences(n int) (all [][]barrier.Op) {
 // that has prepared the transaction, and on another one.
 func TestVerdicts(t *testing.T) {
 	each(t, func(t *testing.T, db *gorm.DB) {
+		id := 100
 		for name, elsewhere := range map[string]bool{"one process": false, "each call in another process": true} {
 			d := open(t, db)
+			if elsewhere {
+				d.Close() // prepared transactions are not held
+			}
 			for _, calls := range sequences(3) {
 				if len(calls) < 3 {
 					continue // they begin longer ones
 				}
-				before := number(t, db, 1)
+				id++
+				sqltest.Exec(t, db, "INSERT INTO numbers VALUES (?, 0)", id)
 				c := newCaller(t, d, adder{}, gidOf(t, db))
-				is := isNew
-				for i, op := range calls {
-					if elsewhere {
-						d.Close() // prepared transactions are not held
-					}
-					want := verdicts[is][op]
-					if err := c.call(t.Context(), op); !errors.Is(err, want.want) || err != nil && want.want == nil {
-						t.Errorf("%s: %v, call %d: %v, want %v", name, calls, i+1, err, want.want)
-					}
-					is = want.then
-				}
-				check := fmt.Sprintf("%s: %v", name, calls)
-				added, row := 0, barrier.State(is)
-				switch is {
-				case isConfirmed:
-					added = 5
-				case isNew, isPrepared:
-					row = ""
-				}
-				if got := number(t, db, 1) - before; got != added {
-					t.Errorf("%s: added %d, want %d", check, got, added)
-				}
-				if got := state(t, db, c.gid); got != row {
-					t.Errorf("%s: the row is %q, want %q", check, got, row)
-				}
-				if is == isPrepared != (len(prepared(t, db, c.gid)) == 1) {
-					t.Errorf("%s: prepared are %v", check, prepared(t, db, c.gid))
-				}
-				if is == isPrepared {
-					c.must(cancel)
-				}
-				if taken, held := d.Places(); taken != 0 || held != 0 {
-					t.Errorf("%s: %d places are taken, %d connections held", check, taken, held)
-				}
+				c.in = add{id, 5}
+				t.Run(fmt.Sprintf("%s: %v", name, calls), func(t *testing.T) {
+					t.Parallel()
+					c.t = t
+					followed(t, db, c, calls)
+				})
 			}
 		}
 	})
+}
+
+// followed makes the calls and compares with the verdicts.
+func followed(t *testing.T, db *gorm.DB, c *caller, calls []barrier.Op) {
+	is := isNew
+	for i, op := range calls {
+		want := verdicts[is][op]
+		if err := c.call(t.Context(), op); !errors.Is(err, want.want) || err != nil && want.want == nil {
+			t.Errorf("call %d: %v, want %v", i+1, err, want.want)
+		}
+		is = want.then
+	}
+	added, row := 0, barrier.State(is)
+	switch is {
+	case isConfirmed:
+		added = 5
+	case isNew, isPrepared:
+		row = ""
+	}
+	if got := number(t, db, c.in.ID); got != added {
+		t.Errorf("added %d, want %d", got, added)
+	}
+	if got := state(t, db, c.gid); got != row {
+		t.Errorf("the row is %q, want %q", got, row)
+	}
+	if is == isPrepared != (len(prepared(t, db, c.gid)) == 1) || is == isPrepared != locked(db, c.in.ID) {
+		t.Errorf("prepared are %v", prepared(t, db, c.gid))
+	}
+	if is == isPrepared {
+		c.must(cancel)
+	}
 }

@@ -64,15 +64,19 @@ func parse(text string) (p Prepared, ok bool) {
 	return p, p.GID != "" && p.BranchID != ""
 }
 
-// literal returns an xid as a statement needs it.
-func literal(d dialect.Dialect, id string) string {
+// noMark is the format of an xid whose connection has no mark. It is MySQL's default.
+const noMark = 1
+
+// literal returns an xid as a statement needs it. On MySQL, the format is the mark of the
+// connection that prepares the transaction, or noMark.
+func literal(d dialect.Dialect, id string, format uint32) string {
 	if d == dialect.MySQL {
 		global, branch := id, ""
 		if len(id) > mysqlPart {
 			global, branch = id[:mysqlPart], id[mysqlPart:]
 		}
-		// In hexadecimal, no character has a special meaning. The format is MySQL's default.
-		return fmt.Sprintf("X'%x',X'%x',1", global, branch)
+		// In hexadecimal, no character has a special meaning.
+		return fmt.Sprintf("X'%x',X'%x',%d", global, branch, max(format, noMark))
 	}
 	return `E'` + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(id) + `'`
 }

@@ -24,14 +24,16 @@ type TwoPhase struct {
 // share until Release or Close is called. Only one goroutine at a time may use it.
 type Prepared struct {
 	conn    *sql.Conn
+	mark    uint32
 	release func(unusable bool)
 	failed  bool
 }
 
 // Prepare runs work in a local transaction, as Run does, and prepares it instead of
-// committing it. If the answer to the last statement is lost, the error wraps
-// ErrCommitUnknown: the transaction may be prepared.
-func (s *Shared) Prepare(ctx context.Context, statements TwoPhase, work func(tx *gorm.DB) error) (*Prepared, error) {
+// committing it. The statements may depend on the mark of the connection; see SetMark. If the
+// answer to the last statement is lost, the error wraps ErrCommitUnknown: the transaction may
+// be prepared.
+func (s *Shared) Prepare(ctx context.Context, statements func(mark uint32) TwoPhase, work func(tx *gorm.DB) error) (*Prepared, error) {
 	var prepared *Prepared
 	err := run(ctx, func() (again bool, err error) {
 		prepared, again, err = s.prepareOnce(ctx, statements, work)
@@ -40,12 +42,12 @@ func (s *Shared) Prepare(ctx context.Context, statements TwoPhase, work func(tx 
 	return prepared, err
 }
 
-func (s *Shared) prepareOnce(ctx context.Context, statements TwoPhase, work func(tx *gorm.DB) error) (p *Prepared, again bool, err error) {
+func (s *Shared) prepareOnce(ctx context.Context, statements func(mark uint32) TwoPhase, work func(tx *gorm.DB) error) (p *Prepared, again bool, err error) {
 	outer, err := s.take(ctx)
 	if err != nil {
 		return nil, beginAgain(err), fmt.Errorf("begin: %w", err)
 	}
-	inner := &twoPhaseConn{statements: statements}
+	inner := &twoPhaseConn{statements: statements(outer.mark)}
 	done, unusable := false, true
 	defer func() {
 		if !done { // also after a panic of work
@@ -63,13 +65,13 @@ func (s *Shared) prepareOnce(ctx context.Context, statements TwoPhase, work func
 		if err != nil {
 			return nil, err
 		}
-		return &connection{conn: conn, release: func(u bool) { unusable = u; conn.Close() }}, nil
+		return &connection{conn: conn, twoPhase: true, release: func(u bool) { unusable = u; conn.Close() }}, nil
 	}
 	if again, err = once(ctx, s.db, connect, work); err != nil {
 		return nil, again, err
 	}
 	done = true
-	return &Prepared{conn: outer.conn, release: outer.release}, false, nil
+	return &Prepared{conn: outer.conn, mark: outer.mark, release: outer.release}, false, nil
 }
 
 // Exec sends a statement on the connection.
@@ -79,11 +81,23 @@ func (p *Prepared) Exec(ctx context.Context, statement string) error {
 	return err
 }
 
+// Mark returns the mark of the connection; see SetMark.
+func (p *Prepared) Mark() uint32 { return p.mark }
+
 // Release gives the connection back, or closes it after an error of Exec.
 func (p *Prepared) Release() { p.release(p.failed) }
 
 // Close closes the connection. The prepared transaction stays.
 func (p *Prepared) Close() { p.release(true) }
+
+// errPrepareStmt is the error of a gorm session with PrepareStmt. Its statements belong to the
+// user's pool, and would stay in gorm's cache.
+var errPrepareStmt = errors.New("a local transaction that is prepared takes no session with PrepareStmt: use a session without it")
+
+// failedContext is a context whose Err is its cause.
+type failedContext struct{ context.Context }
+
+func (c failedContext) Err() error { return context.Cause(c.Context) }
 
 // twoPhaseConn makes a connection of a pool one of package database/sql that begins,
 // prepares and rolls back with the statements of a TwoPhase. It is its own connector. Only

@@ -2,9 +2,12 @@ package xa_test
 
 import (
 	"context"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 
+	mysqldriver "github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
@@ -53,6 +56,22 @@ func each(t *testing.T, test func(t *testing.T, db *gorm.DB)) {
 			test(t, numbers(t, sqltest.Open(t, dialect)))
 		})
 	}
+}
+
+// addressOf returns the address of the database of a test.
+func addressOf(t testing.TB, db *gorm.DB) sqltest.Database {
+	t.Helper()
+	name := db.Migrator().CurrentDatabase()
+	if db.Name() == "mysql" {
+		config, err := mysqldriver.ParseDSN(os.Getenv("TCCSAGA_TEST_MYSQL"))
+		sagatest.Must(t, err)
+		config.DBName = name
+		return sqltest.Database{Dialect: "mysql", DSN: config.FormatDSN()}
+	}
+	location, err := url.Parse(os.Getenv("TCCSAGA_TEST_POSTGRES"))
+	sagatest.Must(t, err)
+	location.Path = "/" + name
+	return sqltest.Database{Dialect: "postgres", DSN: location.String()}
 }
 
 // numbers makes the table of add. At the end it rolls back what a test has left prepared, which

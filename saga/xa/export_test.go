@@ -37,3 +37,6 @@ func (d *Database) Gone(ctx context.Context, p Prepared) error {
 	}
 	return d.awaitEnd(ctx, p.format)
 }
+
+// Dialect is the type of the first parameter of XID.
+type Dialect = dialect.Dialect

@@ -162,6 +162,7 @@ type caller struct {
 	t       testing.TB
 	gid     string
 	in      add
+	log     string
 	encode  saga.Encoder
 	service saga.Remote
 }
@@ -174,7 +175,7 @@ func (c *caller) Register(b saga.Branch) error {
 
 func newCaller(t testing.TB, db *xa.Database, b xa.Branch[add], gid string) *caller {
 	t.Helper()
-	c := &caller{t: t, gid: gid, in: add{1, 5}}
+	c := &caller{t: t, gid: gid, in: add{1, 5}, log: "log"}
 	sagatest.Must(t, xa.Register(c, db, b))
 	return c
 }
@@ -182,7 +183,7 @@ func newCaller(t testing.TB, db *xa.Database, b xa.Branch[add], gid string) *cal
 func (c *caller) call(ctx context.Context, op barrier.Op) error {
 	payload, err := c.encode(c.in)
 	sagatest.Must(c.t, err)
-	return c.service.Call(ctx, saga.Call{GID: c.gid, BranchID: "01", Kind: "number.add", Op: op, Caller: "log", Attempt: 1, Payload: payload})
+	return c.service.Call(ctx, saga.Call{GID: c.gid, BranchID: "01", Kind: "number.add", Op: op, Caller: c.log, Attempt: 1, Payload: payload})
 }
 
 func (c *caller) must(op barrier.Op) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 )
 
@@ -56,9 +57,6 @@ func (r *remote) try(ctx context.Context, call saga.Call, id string) error {
 // errUnderWay says that the xid is in use and not prepared.
 var errUnderWay = fmt.Errorf("an earlier Try of the branch is under way: %w", saga.ErrOngoing)
 
-// errDone says that the work of a Try was committed before.
-var errDone = errors.New("the branch is confirmed")
-
 func (r *remote) tryOnce(ctx context.Context, call saga.Call, id string) error {
 	if err := r.db.gate.enter(ctx); err != nil {
 		return err
@@ -69,29 +67,24 @@ func (r *remote) tryOnce(ctx context.Context, call saga.Call, id string) error {
 			r.db.gate.leave()
 		}
 	}()
-	conn, err := r.db.kept.Prepare(ctx, func(mark uint32) local.TwoPhase { return phases(r.db.dialect, id, mark) }, func(tx *gorm.DB) error {
-		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Try))
-		switch {
-		case err != nil:
-			return err
-		case verdict != barrier.Run:
-			return errDone
-		}
-		if err := r.runWork(ctx, tx, call); err != nil {
-			return err
-		}
+	statements := func(mark uint32) local.TwoPhase { return phases(r.db.dialect, id, mark) }
+	conn, err := r.db.kept.Prepare(ctx, statements, func(tx *gorm.DB) error {
 		// The row becomes visible with the work. It then says that both were confirmed.
-		// The statement also fails if the server has rolled back and Work has ignored it.
-		_, err = barrier.Call(ctx, tx, request(call, barrier.Confirm))
-		return err
+		if err := barrierrows.TryBatch(ctx, tx, nil, []barrier.Request{request(call, barrier.Try)}); err != nil {
+			return err
+		}
+		return r.runWork(ctx, tx, call)
 	})
 	switch {
 	case err == nil:
 		kept = true
 		r.db.gate.put(id, conn)
 		return nil
-	case errors.Is(err, errDone):
-		return nil
+	case errors.Is(err, barrierrows.ErrNotAll):
+		if err := r.record(ctx, false, request(call, barrier.Try)); !errors.Is(err, errRun) {
+			return err
+		}
+		return errUnderWay // the row has gone meanwhile
 	case duplicateXID(err):
 		return r.tried(ctx, id)
 	}
@@ -121,13 +114,7 @@ func (r *remote) confirm(ctx context.Context, call saga.Call, id string) error {
 	if !errors.Is(err, errUnknown) {
 		return err
 	}
-	err = r.db.inBarrier(ctx, func(tx *gorm.DB) error {
-		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Confirm))
-		if err == nil && verdict != barrier.Duplicate {
-			err = fmt.Errorf("%w: the branch is tried, but not by package xa", barrier.ErrConflict)
-		}
-		return err
-	})
+	err = r.record(ctx, false, request(call, barrier.Confirm))
 	if errors.Is(err, barrier.ErrConflict) {
 		return fmt.Errorf("commit the prepared transaction %s: it is not there, and was never committed: %w", id, err)
 	}
@@ -137,21 +124,40 @@ func (r *remote) confirm(ctx context.Context, call saga.Call, id string) error {
 // cancel rolls the prepared transaction back. It also writes the barrier row, so that a Try
 // that arrives later is refused. The row waits for a Try that is under way.
 func (r *remote) cancel(ctx context.Context, call saga.Call, id string) error {
-	err := r.db.end(ctx, id, call.Key(), rollback)
-	rolledBack := err == nil
-	if err != nil && !errors.Is(err, errUnknown) {
+	switch err := r.db.end(ctx, id, call.Key(), rollback); {
+	case err == nil: // it has removed the row of the Try
+		return r.record(ctx, true, request(call, barrier.Try), request(call, barrier.Cancel))
+	case errors.Is(err, errUnknown):
+		return r.record(ctx, false, request(call, barrier.Cancel))
+	default:
 		return err
 	}
-	return r.db.inBarrier(ctx, func(tx *gorm.DB) error {
-		if rolledBack { // the rollback has removed the row of the Try
-			if _, err := barrier.Call(ctx, tx, request(call, barrier.Try)); err != nil && !errors.Is(err, barrier.ErrSuspended) {
+}
+
+// errRun says that the verdict is to do the work of a call, and that there is none.
+var errRun = fmt.Errorf("%w: the branch is tried, but not by package xa", barrier.ErrConflict)
+
+// record writes calls into the barrier row, in one local transaction, and returns the error of
+// the last one. If a verdict is Run and run is false, it writes nothing.
+func (r *remote) record(ctx context.Context, run bool, requests ...barrier.Request) error {
+	var refused error
+	err := r.db.inBarrier(ctx, func(tx *gorm.DB) error {
+		for _, request := range requests {
+			verdict, err := barrier.Call(ctx, tx, request)
+			refused = nil
+			switch {
+			case errors.Is(err, barrier.ErrSuspended), errors.Is(err, barrier.ErrConflict):
+				refused = err // committed all the same, to count the call
+			case err != nil:
 				return err
+			case verdict == barrier.Run && !run:
+				return errRun
 			}
 		}
-		verdict, err := barrier.Call(ctx, tx, request(call, barrier.Cancel))
-		if err == nil && verdict == barrier.Run && !rolledBack {
-			err = fmt.Errorf("%w: the branch is tried, but not by package xa", barrier.ErrConflict)
-		}
-		return err
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return refused
 }

@@ -20,7 +20,9 @@ import (
 
 // phases returns the statements of the local transaction of an xid. PostgreSQL would wait for
 // the barrier row of a prepared transaction with the same xid, and so it looks for one first.
-// It refuses with the code of its own refusal.
+// It refuses with the code of its own refusal. After a failed statement it answers PREPARE
+// TRANSACTION with success and rolls back, and so another statement comes first, which it
+// refuses then.
 func phases(d dialect.Dialect, id string, mark uint32) local.TwoPhase {
 	name := literal(d, id, mark)
 	if d == dialect.MySQL {
@@ -29,7 +31,7 @@ func phases(d dialect.Dialect, id string, mark uint32) local.TwoPhase {
 	}
 	look := "DO $tccsaga$ BEGIN IF EXISTS (SELECT FROM pg_prepared_xacts WHERE gid = " + name + ") THEN " +
 		"RAISE EXCEPTION 'the transaction is prepared' USING ERRCODE = '42710'; END IF; END $tccsaga$"
-	return local.TwoPhase{Begin: "BEGIN ISOLATION LEVEL READ COMMITTED; " + look, NotBegun: "ROLLBACK", Prepare: "PREPARE TRANSACTION " + name,
+	return local.TwoPhase{Begin: "BEGIN ISOLATION LEVEL READ COMMITTED; " + look, NotBegun: "ROLLBACK", End: "SELECT 1", Prepare: "PREPARE TRANSACTION " + name,
 		Rollback: []string{"ROLLBACK"}}
 }
 

@@ -81,10 +81,9 @@ func (r *remote) tryOnce(ctx context.Context, call saga.Call, id string) error {
 		r.db.gate.put(id, conn)
 		return nil
 	case errors.Is(err, barrierrows.ErrNotAll):
-		if err := r.record(ctx, false, request(call, barrier.Try)); !errors.Is(err, errRun) {
-			return err
+		if err = r.record(ctx, false, request(call, barrier.Try)); errors.Is(err, errRun) {
+			return errUnderWay // the row has gone meanwhile
 		}
-		return errUnderWay // the row has gone meanwhile
 	case duplicateXID(err):
 		return r.tried(ctx, id)
 	}

@@ -139,11 +139,11 @@ func (d *Database) endElsewhere(ctx context.Context, id string, key barrier.Key,
 		return errUnknown
 	}
 	if p.format != noMark {
-		if err := d.awaitEnd(ctx, p.format); err != nil {
+		if err = d.awaitEnd(ctx, p.format); err != nil {
 			return fmt.Errorf("%s of the prepared transaction %s: %w", how, id, err)
 		}
 	}
-	if _, err := local.Exec(ctx, d.db, how.statement(d.dialect, id, p.format)); err != nil {
+	if _, err = local.Exec(ctx, d.db, how.statement(d.dialect, id, p.format)); err != nil {
 		if unknownXID(err) {
 			return errUnknown
 		}
@@ -154,11 +154,11 @@ func (d *Database) endElsewhere(ctx context.Context, id string, key barrier.Key,
 	}
 	// The server has answered with success. The row says whether that is true.
 	err = d.inBarrier(ctx, func(tx *gorm.DB) error {
-		row, err := barrierrows.LookLocked(ctx, tx, key)
-		if err == nil && row == nil && how == commit {
-			err = local.ErrLockWait
+		row, lookErr := barrierrows.LookLocked(ctx, tx, key)
+		if lookErr == nil && row == nil && how == commit {
+			return local.ErrLockWait
 		}
-		return err
+		return lookErr
 	})
 	if errors.Is(err, local.ErrLockWait) {
 		return fmt.Errorf("%s of the prepared transaction %s: the server has answered with success, but has not done it: restart the server, which lists the transaction again: %w", how, id, err)

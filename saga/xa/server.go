@@ -158,7 +158,7 @@ func checkMySQL(ctx context.Context, db *gorm.DB) (attached bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read the version: %w", err)
 	}
-	if err := checkVersion(text); err != nil {
+	if err = checkVersion(text); err != nil {
 		return false, err
 	}
 	cluster, err := setting(ctx, db, "SHOW VARIABLES LIKE 'wsrep_on'")

@@ -1,8 +1,11 @@
 package xa_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 
 	"gorm.io/gorm"
@@ -71,12 +74,17 @@ func TestVerdicts(t *testing.T) {
 				}
 				id++
 				sqltest.Exec(t, db, "INSERT INTO numbers VALUES (?, 0)", id)
-				c := newCaller(t, d, adder{}, gidOf(t, db))
+				runs := new(atomic.Int32)
+				c := newCaller(t, d, adder{before: func(context.Context, *gorm.DB, add) error { runs.Add(1); return nil }}, gidOf(t, db))
 				c.in = add{id, 5}
 				t.Run(fmt.Sprintf("%s: %v", name, calls), func(t *testing.T) {
 					t.Parallel()
 					c.t = t
 					followed(t, db, c, calls)
+					// A repeated Try does not do the work again.
+					if did := slices.Contains(calls, try) && (!slices.Contains(calls, cancel) || slices.Index(calls, try) < slices.Index(calls, cancel)); did != (runs.Load() == 1) {
+						t.Errorf("the work ran %d times", runs.Load())
+					}
 				})
 			}
 		}

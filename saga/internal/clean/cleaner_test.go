@@ -12,8 +12,8 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
-	"github.com/tccsaga/tccsaga/saga/internal/test/parts"
 	"github.com/tccsaga/tccsaga/saga/internal/clean"
+	"github.com/tccsaga/tccsaga/saga/internal/test/parts"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 

@@ -54,16 +54,16 @@ func (s *Shared) prepareOnce(ctx context.Context, statements func(mark uint32) T
 			outer.release(unusable || inner.broken)
 		}
 	}()
-	if err := outer.conn.Raw(func(c any) error { inner.Conn = c.(driver.Conn); return nil }); err != nil {
+	if err = outer.conn.Raw(func(c any) error { inner.Conn = c.(driver.Conn); return nil }); err != nil {
 		return nil, beginAgain(err), fmt.Errorf("begin: %w", err)
 	}
 	// A *sql.Tx of its own, so that rows and statements of user code end with it.
 	pool := sql.OpenDB(inner)
 	defer pool.Close()
 	connect := func(ctx context.Context) (*connection, error) {
-		conn, err := pool.Conn(ctx)
-		if err != nil {
-			return nil, err
+		conn, connErr := pool.Conn(ctx)
+		if connErr != nil {
+			return nil, connErr
 		}
 		return &connection{conn: conn, twoPhase: true, release: func(u bool) { unusable = u; conn.Close() }}, nil
 	}

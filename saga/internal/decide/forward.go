@@ -159,6 +159,8 @@ func (e *execution) mayTryAgain(trying context.Context, s *txn.Step, err error) 
 	switch {
 	case errors.Is(context.Cause(trying), txn.ErrDeadline):
 		return false
+	case trying.Err() != nil:
+		return true // the engine stops, and another instance continues
 	case errors.As(err, &rejection), errors.Is(err, barrier.ErrSuspended), errors.Is(err, barrier.ErrConflict):
 		return false
 	case s.Branch.Effect(barrier.Try) != nil && !s.Branch.Action:

@@ -137,4 +137,3 @@ func check(err error) {
 		panic(err)
 	}
 }
-

@@ -80,9 +80,13 @@ func (a local[P]) Compensate(ctx context.Context, tx *gorm.DB, in P, done done1)
 type gateway struct {
 	*journal
 	after bool // a fault comes after the effect
+	keys  []string
 }
 
 func (g *gateway) Do(ctx context.Context, in out) (done1, error) {
+	g.mu.Lock()
+	g.keys = append(g.keys, action.IdempotencyKey(ctx))
+	g.mu.Unlock()
 	if g.after {
 		g.note(ctx, "do", in.L, "")
 	}

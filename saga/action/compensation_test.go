@@ -69,9 +69,7 @@ func TestCompensationOfAGroupThatFails(t *testing.T) {
 func TestDeathBetweenCompensations(t *testing.T) {
 	t.Parallel()
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		config := quick
-		config.MinBackoff, config.MaxBackoff = time.Hour, time.Hour
-		b := newStill(t, db, config)
+		b := newStill(t, db, still)
 		b.journal.fail("do e", action.Reject(errNo))
 		b.journal.fail("undo c", errDown)
 		s := action.NewSaga("g").Step(away{"a"}).Step(here{"b"}).Step(far{"c"}).Step(out{"d"}).Step(far{"e"})
@@ -82,10 +80,9 @@ func TestDeathBetweenCompensations(t *testing.T) {
 		if by := found.Branches[3]; by.DoneAt.IsZero() || by.Barrier.State != barrier.StateCancelled {
 			t.Errorf("the last step: %+v", by)
 		}
-		sqltest.Exec(t, db, "UPDATE saga_attempts SET next_at = failed_at") // the hour is over
+		b.die()
 		second := b.open(quick)
 		sagatest.Run(t, second)
-		sqltest.Exec(t, db, "UPDATE saga_transactions SET due_at = created_at")
 		b.reaches("g", saga.Cancelled)
 		b.did("do a, do b, do c, do d, undo d, undo c, undo b, undo a")
 		b.knew("undo c", "01=a1 02=b1 03=c1 04=d1 done=c1")
@@ -102,18 +99,20 @@ func TestDeathInAnAction(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		for _, place := range []string{"away", "far", "out"} {
 			t.Run(place, func(t *testing.T) {
-				config := quick
+				config := still
 				config.CallTimeout = 1500 * time.Millisecond
 				b, gid := newStill(t, sqltest.Open(t, db.Name()), config), "g"
 				entered, gate := b.journal.hold("do c")
-				s := action.NewSaga(gid).Step(away{"a"}).Step(here{"b"}).Step(payload("c", place))
+				s := action.NewSaga(gid).Step(away{"a"}).Step(here{"b"}).Step(away{"d"}).Step(payload("c", place))
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
 					s.Execute(context.WithoutCancel(t.Context()), b.engine)
 				}()
 				await(t, entered)
-				second := b.open(config) // the first one does not renew its lease
+				config.MinBackoff, config.MaxBackoff = 0, 0
+				b.die()
+				second := b.open(config)
 				sagatest.Run(t, second)
 				found := sagatest.Reach(t, second, gid, saga.Cancelling)
 				if found.Code != saga.CodeGone {
@@ -129,12 +128,12 @@ func TestDeathInAnAction(t *testing.T) {
 						order = append(order, e.What+" "+e.Letter)
 					}
 				}
-				if !inOrder(order, "do a, do b, undo b, undo a") {
+				if !inOrder(order, "do a, do b, do d, undo d, undo b, undo a") {
 					t.Errorf("the effects are %v", order)
 				}
-				knew := "01=a1 02=b1 done=b1"
+				knew := "01=a1 02=b1 03=d1 done=b1"
 				if place == "out" { // its Cancel waits for the end of Do, which has a result
-					knew = "01=a1 02=b1 03=c1 done=b1"
+					knew = "01=a1 02=b1 03=d1 04=c1 done=b1"
 				}
 				b.knew("undo b", knew)
 				b.undone("c")

@@ -34,11 +34,12 @@ type journal struct {
 	fails   map[string][]error
 	gates   map[string]chan struct{}
 	entered map[string]chan struct{}
-	outside []entry // effects of external actions
+	from    map[string]int // the number of the first call that waits
+	outside []entry        // effects of external actions
 }
 
 func newJournal() *journal {
-	return &journal{calls: map[string]int{}, fails: map[string][]error{}, gates: map[string]chan struct{}{}, entered: map[string]chan struct{}{}}
+	return &journal{calls: map[string]int{}, fails: map[string][]error{}, gates: map[string]chan struct{}{}, entered: map[string]chan struct{}{}, from: map[string]int{}}
 }
 
 // fail makes the next calls of "do a" fail with the errors.
@@ -50,10 +51,22 @@ func (j *journal) fail(call string, errs ...error) {
 
 // hold makes calls of "do a" wait until the gate is closed. Entered is closed by the first one.
 func (j *journal) hold(call string) (entered <-chan struct{}, gate chan struct{}) {
+	return j.holdFrom(call, 1)
+}
+
+// holdFrom is hold for the n-th call and those after it.
+func (j *journal) holdFrom(call string, n int) (entered <-chan struct{}, gate chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.gates[call], j.entered[call] = make(chan struct{}), make(chan struct{})
+	j.gates[call], j.entered[call], j.from[call] = make(chan struct{}), make(chan struct{}), n
 	return j.entered[call], j.gates[call]
+}
+
+// free lets later calls pass.
+func (j *journal) free(call string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.gates, call)
 }
 
 func (j *journal) called(call string) int {
@@ -72,7 +85,10 @@ func (j *journal) enter(ctx context.Context, what, letter string) (n int, err er
 		err, j.fails[call] = j.fails[call][0], j.fails[call][1:]
 	}
 	gate, entered := j.gates[call], j.entered[call]
-	if entered != nil && n == 1 {
+	if n < j.from[call] {
+		gate = nil
+	}
+	if entered != nil && n == j.from[call] {
 		close(entered)
 	}
 	j.mu.Unlock()

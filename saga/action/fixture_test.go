@@ -160,8 +160,8 @@ func newBench(t *testing.T, db *gorm.DB, config embedded.Config) *bench {
 	return b
 }
 
-// newStill is newBench without a running engine: it drives nothing in the background, and after
-// its lease it is as good as a process that was killed.
+// newStill is newBench without a running engine: it drives nothing in the background. After [bench.die]
+// it is as good as a process that was killed.
 func newStill(t *testing.T, db *gorm.DB, config embedded.Config) *bench {
 	t.Helper()
 	b := &bench{t: t, db: db, other: sqltest.Open(t, "sqlite")}
@@ -196,6 +196,18 @@ func (b *bench) open(config embedded.Config) *embedded.Engine {
 	sagatest.Must(b.t, tcc.Register(engine, reservation[holdAway]{b.journal, b.other, func(in holdAway) string { return in.L }}))
 	return engine
 }
+
+// die ends the lease of the engine of a still bench, as the death of its process does, and makes
+// its transactions due.
+func (b *bench) die() {
+	b.t.Helper()
+	sqltest.Exec(b.t, b.db, "DELETE FROM saga_instances")
+	sqltest.Exec(b.t, b.db, "UPDATE saga_attempts SET next_at = failed_at")
+	sqltest.Exec(b.t, b.db, "UPDATE saga_transactions SET due_at = created_at WHERE due_at IS NOT NULL")
+}
+
+// still is the configuration of an engine that does not retry.
+var still = embedded.Config{Lease: time.Minute, Retention: embedded.Forever, MinBackoff: time.Hour, MaxBackoff: time.Hour}
 
 // quick has a short lease, so that another instance soon takes over.
 var quick = embedded.Config{Lease: 400 * time.Millisecond, Retention: embedded.Forever}

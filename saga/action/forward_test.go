@@ -132,10 +132,10 @@ func TestForwardDeath(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		for _, place := range []string{"here", "away", "far", "out"} {
 			t.Run(place, func(t *testing.T) {
-				config := quick
+				config := still
 				config.CallTimeout = time.Second
 				b := newStill(t, sqltest.Open(t, db.Name()), config)
-				b.journal.fail("do b", always...)
+				b.journal.fail("do b", errDown, errDown)
 				dead, die := context.WithCancel(t.Context())
 				defer die()
 				ended := make(chan error, 1)
@@ -143,12 +143,21 @@ func TestForwardDeath(t *testing.T) {
 					_, err := action.NewSaga("g").Step(away{"a"}).Step(payload("b", place)).Step(far{"c"}).AfterDecision(here{"z"}).ExecuteWith(dead, b.engine, unlimited)
 					ended <- err
 				}()
-				sagatest.Eventually(t, "the first attempt", func() bool { return b.journal.called("do b") > 0 })
-				b.journal.fail("do b", errDown)
-				second := b.open(config) // the first one does not renew its lease, and polls nothing
+				sagatest.Eventually(t, "the first attempt is recorded", func() bool {
+					found, err := b.engine.Lookup(t.Context(), "g")
+					return err == nil && found.Failures > 0
+				})
+				b.die()
+				config.MinBackoff, config.MaxBackoff = 0, 0
+				second := b.open(config)
 				sagatest.Run(t, second)
-				found := sagatest.Reach(t, second, "g", saga.Confirmed)
-				if found.Epoch < 2 || found.DecidedBy != "caller" {
+				var found *saga.Transaction
+				sagatest.Eventually(t, "it is finished", func() bool {
+					var err error
+					found, err = second.Lookup(t.Context(), "g")
+					return err == nil && found.State.Finished()
+				})
+				if found.State != saga.Confirmed || found.Epoch < 2 || found.DecidedBy != "caller" {
 					t.Errorf("%+v", found.Summary)
 				}
 				b.did("do a, do b, do c, do z")
@@ -209,12 +218,14 @@ func TestForwardPaused(t *testing.T) {
 			await(t, entered)
 			sagatest.Must(t, acts[0]())
 			close(gate)
-			// Another saga comes and goes meanwhile, and the log shows the first step as done.
 			sagatest.Eventually(t, "the first step is marked", func() bool {
 				var n int
 				sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM saga_branches WHERE gid = ? AND tried_at IS NOT NULL", gid).Scan(&n).Error)
 				return n == 1
 			})
+			// Recovery continues another saga, which is due later, a number of times meanwhile.
+			sqltest.Exec(t, db, "UPDATE saga_transactions SET due_at = created_at WHERE gid = ? AND due_at IS NOT NULL", gid)
+			b.journal.fail("do p"+gid, errDown, errDown, errDown)
 			b.executeWith(action.NewSaga("other"+gid).Step(here{"o" + gid}).Step(away{"p" + gid}), unlimited, saga.Confirmed)
 			if n := b.journal.called("do " + two); n != 0 {
 				t.Errorf("%s: the second step was called", gid)
@@ -236,7 +247,7 @@ func TestForwardOfAnUnknownKind(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		for _, known := range []bool{true, false} {
 			t.Run(map[bool]string{true: "another instance knows it", false: "nobody knows it"}[known], func(t *testing.T) {
-				b := newStill(t, sqltest.Open(t, db.Name()), quick)
+				b := newStill(t, sqltest.Open(t, db.Name()), still)
 				b.journal.fail("do b", errDown)
 				ctx, leave := context.WithCancel(t.Context())
 				options := unlimited
@@ -249,6 +260,7 @@ func TestForwardOfAnUnknownKind(t *testing.T) {
 					leave()
 				}()
 				action.NewSaga("g").Step(away{"a"}).Step(far{"b"}).ExecuteWith(ctx, b.engine, options)
+				b.die()
 				stranger := sagatest.Open(t, b.db, quick)
 				sagatest.Must(t, action.Register(stranger, local[away]{b.journal, b.other, func(in away) string { return in.L }}))
 				sagatest.Run(t, stranger)
@@ -278,7 +290,8 @@ func TestForwardStop(t *testing.T) {
 		first := b.open(embedded.Config{StopTimeout: time.Millisecond, Retention: embedded.Forever})
 		running := make(chan error, 1)
 		go func() { running <- first.Run(context.WithoutCancel(t.Context())) }()
-		entered, gate := b.journal.hold("do b")
+		b.journal.fail("do b", errDown)
+		entered, gate := b.journal.holdFrom("do b", 2) // the last one that is allowed
 		defer close(gate)
 		ended := make(chan error, 1)
 		go func() {
@@ -293,10 +306,36 @@ func TestForwardStop(t *testing.T) {
 			t.Errorf("the caller got %v", err)
 		}
 		<-running
-		b.journal.mu.Lock()
-		delete(b.journal.gates, "do b")
-		b.journal.mu.Unlock()
+		b.journal.free("do b")
 		b.reaches("g", saga.Confirmed)
 		b.did("do a, do b, do c")
+	})
+}
+
+// A caller, or an operator, cancels a saga with forward recovery between two attempts. The
+// compensations get the results.
+func TestForwardIsCancelled(t *testing.T) {
+	t.Parallel()
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, embedded.Config{MinBackoff: time.Hour, MaxBackoff: time.Hour})
+		b.journal.fail("do c", always...)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := action.NewSaga("g").Step(away{"a"}).Step(far{"b"}).Step(away{"c"}).ExecuteWith(t.Context(), b.engine, saga.Options{TryAttempts: saga.Unlimited, Timeout: time.Hour})
+			ended <- err
+		}()
+		sagatest.Eventually(t, "the first attempt is recorded", func() bool {
+			found, err := b.engine.Lookup(t.Context(), "g")
+			return err == nil && found.Failures == 1
+		})
+		if _, err := b.engine.Cancel(t.Context(), "g", "enough"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; !errors.Is(err, saga.ErrCancelled) {
+			t.Errorf("the caller got %v", err)
+		}
+		b.reaches("g", saga.Cancelled)
+		b.did("do a, do b, undo b, undo a")
+		b.knew("undo a", "01=a1 02=b1 done=a1")
 	})
 }

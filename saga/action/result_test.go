@@ -218,3 +218,27 @@ func (a asks) Do(ctx context.Context, _ ask) (action.None, error) {
 	return action.None{}, nil
 }
 func (a asks) Compensate(context.Context, ask, *action.None) error { return nil }
+
+// The log has the results of earlier steps in the local transaction in which a step in the engine's
+// own database gets them. So its compensation gets the same, whenever the process dies.
+func TestResultsAreStoredWithTheStepThatGetsThem(t *testing.T) {
+	t.Parallel()
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db, embedded.Config{})
+		stored := -1
+		sagatest.Must(t, action.Register(b.engine, counts{&stored}))
+		b.execute(action.NewSaga("g").Step(away{"a"}).Step(ask{}).Step(away{"c"}), saga.Confirmed)
+		if stored != 1 {
+			t.Errorf("the log has %d results when the second step is done, want 1", stored)
+		}
+	})
+}
+
+// counts is an action that counts the results in the log.
+type counts struct{ n *int }
+
+func (c counts) Do(_ context.Context, tx *gorm.DB, _ ask) (action.None, error) {
+	return action.None{}, tx.Raw("SELECT COUNT(*) FROM saga_results WHERE gid = 'g'").Scan(c.n).Error
+}
+
+func (c counts) Compensate(context.Context, *gorm.DB, ask, action.None) error { return nil }

@@ -142,8 +142,9 @@ type Options struct {
 	// of Execute. With a greater number, the transaction has forward recovery: a failed
 	// Try is called again, with a growing pause, and another instance continues if the
 	// process ends. The transaction is cancelled when the attempts of a branch are used
-	// up, when a Try rejects, or at the deadline. [Unlimited] leaves only the last two.
-	// Only Execute takes it.
+	// up, when a Try rejects, or at the deadline. [Unlimited] leaves only the last two. If a
+	// Try was repeated, Execute returns when the transaction is decided.
+	// Only Execute takes it, and not with LocalWork, which another instance does not have.
 	TryAttempts int
 
 	// LocalWork, if it is not nil, is work of the caller in the engine's own database. It

@@ -89,13 +89,13 @@ func (s State) Explain() string {
 	case Trying:
 		return "undecided: branches may still be added; at the deadline it is cancelled"
 	case Confirming:
-		return "decided to be confirmed: every branch is called until its Confirm succeeds"
+		return "decided to be confirmed: every branch is called until its Confirm, or its Apply, succeeds"
 	case Confirmed:
 		return "finished: every branch is confirmed"
 	case Cancelling:
 		return "decided to be cancelled: every branch is called until its Cancel succeeds"
 	case Cancelled:
-		return "finished: every branch is cancelled, and nothing is left reserved"
+		return "finished: every branch has given back what it reserved, and has compensated what it did"
 	default:
 		return "unknown state " + string(s)
 	}

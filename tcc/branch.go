@@ -165,7 +165,9 @@ func RejectCode(code string, err error) error { return saga.RejectCode(code, err
 
 type callKey struct{}
 
-func withCall(ctx context.Context, call saga.Call) context.Context {
+// WithCall returns a context of which [CallOf] returns the call. It is for packages that write
+// typed branches of another pattern, such as package action.
+func WithCall(ctx context.Context, call saga.Call) context.Context {
 	return context.WithValue(ctx, callKey{}, call)
 }
 

@@ -88,12 +88,12 @@ func ExecuteInSQL(ctx context.Context, engine saga.LocalEngine, tx *sql.Tx, gid 
 
 // planOf checks a call of Execute and makes its plan.
 func planOf(ctx context.Context, engine saga.Engine, gid string, payloads []Payload) (saga.Plan, error) {
-	if err := usable(ctx, engine); err != nil {
+	if err := Usable(ctx, engine); err != nil {
 		return saga.Plan{}, fmt.Errorf("tcc: execute %s: %w", gid, err)
 	}
 	steps := make([]saga.Step, len(payloads))
 	for i, payload := range payloads {
-		step, err := stepOf(payload)
+		step, err := StepOf(payload)
 		if err != nil {
 			return saga.Plan{}, fmt.Errorf("tcc: execute %s: payload %d: %w", gid, i+1, err)
 		}
@@ -102,8 +102,9 @@ func planOf(ctx context.Context, engine saga.Engine, gid string, payloads []Payl
 	return saga.Plan{GID: gid, Pattern: pattern, Steps: steps}, nil
 }
 
-// usable refuses a nil context or engine, which would cause a panic later.
-func usable(ctx context.Context, engine saga.Engine) error {
+// Usable refuses a nil context or engine, which would cause a panic later. It is for packages of
+// other patterns, such as package action.
+func Usable(ctx context.Context, engine saga.Engine) error {
 	switch {
 	case isNil(ctx):
 		return fmt.Errorf("the context is nil: %w", saga.ErrInvalid)
@@ -113,7 +114,8 @@ func usable(ctx context.Context, engine saga.Engine) error {
 	return nil
 }
 
-func stepOf(payload Payload) (saga.Step, error) {
+// StepOf returns the step of a plan that has the payload as its input.
+func StepOf(payload Payload) (saga.Step, error) {
 	if isNil(payload) {
 		return saga.Step{}, fmt.Errorf("the payload is nil: %w", saga.ErrInvalid)
 	}

@@ -3,7 +3,6 @@ package tcc
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 
@@ -19,7 +18,7 @@ func kindOf[P Payload]() (kind string, form *shape.Shape, err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("tcc: register: the method Branch of the zero %s panics: %v: %w", reflect.TypeFor[P](), p, saga.ErrInvalid)
+			err = fmt.Errorf("register: the method Branch of the zero %s panics: %v: %w", reflect.TypeFor[P](), p, saga.ErrInvalid)
 		}
 	}()
 	var zero P
@@ -29,11 +28,11 @@ func kindOf[P Payload]() (kind string, form *shape.Shape, err error) {
 func formOf[T any](role string) (*shape.Shape, error) {
 	t := reflect.TypeFor[T]()
 	if t.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("tcc: register: the %s %s is a %s, it must be a struct: %w", role, t, t.Kind(), saga.ErrInvalid)
+		return nil, fmt.Errorf("register: the %s %s is a %s, it must be a struct: %w", role, t, t.Kind(), saga.ErrInvalid)
 	}
 	form, err := shape.Of(t)
 	if err != nil {
-		return nil, fmt.Errorf("tcc: register: the %s %w: %w", role, err, saga.ErrInvalid)
+		return nil, fmt.Errorf("register: the %s %w: %w", role, err, saga.ErrInvalid)
 	}
 	return form, nil
 }
@@ -45,19 +44,23 @@ func encoder[T any]() func(input any) ([]byte, error) {
 		if !ok {
 			return nil, fmt.Errorf("the payload is a %T, but the branch takes a %T", input, in)
 		}
-		text, err := json.Marshal(&in)
-		if err != nil {
-			return nil, err
-		}
-		return text, checkUTF8(text)
+		return encode("payload", &in)
 	}
 }
 
-// decoder turns the stored payload of a call into the input of a branch.
-type decoder[P any] func(call saga.Call) (P, error)
+func encode(role string, value any) ([]byte, error) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	return text, checkUTF8(role, text)
+}
+
+// Decoder turns the stored payload of a call into the input of a branch.
+type Decoder[P any] func(call saga.Call) (P, error)
 
 // decoderOf returns the decoder for payloads that were stored as a T.
-func decoderOf[T any](form *shape.Shape, allowUnknown bool) decoder[T] {
+func decoderOf[T any](form *shape.Shape, allowUnknown bool) Decoder[T] {
 	return func(call saga.Call) (in T, err error) {
 		if err = json.Unmarshal(call.Payload, &in); err == nil {
 			err = form.Check(call.Payload, allowUnknown)
@@ -71,6 +74,31 @@ func decoderOf[T any](form *shape.Shape, allowUnknown bool) decoder[T] {
 	}
 }
 
+// Codec turns values of the type T into JSON and back, without loss. It is for packages that
+// write typed branches of another pattern, such as package action, which uses it for results.
+type Codec[T any] struct{ form *shape.Shape }
+
+// CodecOf returns the codec of a type. It refuses a type that JSON cannot store without loss.
+func CodecOf[T any]() (Codec[T], error) {
+	form, err := shape.Of(reflect.TypeFor[T]())
+	if err != nil {
+		err = fmt.Errorf("%w: %w", err, saga.ErrInvalid)
+	}
+	return Codec[T]{form}, err
+}
+
+// Encode returns the JSON of a value.
+func (c Codec[T]) Encode(value T) ([]byte, error) { return encode("value", &value) }
+
+// Decode returns the value of a JSON text. It ignores fields that the type does not have, and
+// refuses everything else that the type would lose; see [Payload].
+func (c Codec[T]) Decode(text []byte) (value T, err error) {
+	if err = json.Unmarshal(text, &value); err == nil {
+		err = c.form.Check(text, true)
+	}
+	return value, err
+}
+
 // isNil reports whether an interface is nil, or holds a nil pointer.
 func isNil(v any) bool {
 	value := reflect.ValueOf(v)
@@ -79,7 +107,7 @@ func isNil(v any) bool {
 
 // checkUTF8 finds text that encoding/json has silently changed: encoding/json writes the
 // escape \ufffd only for bytes that are not UTF-8.
-func checkUTF8(text []byte) error {
+func checkUTF8(role string, text []byte) error {
 	for rest := text; ; {
 		i := bytes.Index(rest, []byte(`\ufffd`))
 		if i < 0 {
@@ -87,7 +115,7 @@ func checkUTF8(text []byte) error {
 		}
 		before := len(rest[:i]) - len(bytes.TrimRight(rest[:i], `\`))
 		if before%2 == 0 {
-			return errors.New("a string of the payload is not UTF-8, which JSON cannot hold: use []byte")
+			return fmt.Errorf("a string of the %s is not UTF-8, which JSON cannot hold: use []byte", role)
 		}
 		rest = rest[i+1:]
 	}

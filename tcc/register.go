@@ -21,19 +21,19 @@ import (
 // The error wraps [saga.ErrInvalid] if JSON cannot store the payload type without loss,
 // or if a kind is registered already.
 func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P]) error {
-	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
-		local := saga.Local{Work: work(b, as.decode)}
+	return RegisterKinds(Registration[P]{Package: "tcc", Engine: engine, Branch: b, Options: options, Make: func(as Version[P]) saga.Branch {
+		local := saga.Local{Work: work(b, as.Decode)}
 		if located, ok := b.(Located); ok {
 			local.Database = located.Database()
 		}
 		if deliverer, ok := b.(Deliverer[P]); ok {
-			local.Effects = map[barrier.Op]saga.Effect{barrier.Confirm: effect(deliverer.Deliver, as.decode)}
+			local.Effects = map[barrier.Op]saga.Effect{barrier.Confirm: effect(deliverer.Deliver, as.Decode)}
 		}
 		if deliverer, ok := b.(BulkDeliverer[P]); ok && local.Effects != nil {
-			local.EffectBatches = map[barrier.Op]saga.EffectBatch{barrier.Confirm: effectBatch(deliverer.DeliverAll, as.decode)}
+			local.EffectBatches = map[barrier.Op]saga.EffectBatch{barrier.Confirm: effectBatch(deliverer.DeliverAll, as.Decode)}
 		}
 		if bulk, ok := b.(Bulk[P]); ok {
-			local.WorkBatch = workBatch(bulk, as.decode)
+			local.WorkBatch = workBatch(bulk, as.Decode)
 		}
 		if cleaner, ok := b.(Cleaner); ok {
 			local.Clean = func(ctx context.Context, tx *gorm.DB, gids []string) error {
@@ -42,18 +42,18 @@ func Register[P Payload](engine saga.Registrar, b Branch[P], options ...Option[P
 				return cleaner.Clean(ctx, tx.WithContext(ctx), gids)
 			}
 		}
-		return saga.NewLocal(as.kind, as.encode, local)
-	})
+		return saga.NewLocal(as.Kind, as.Encode, local)
+	}})
 }
 
 // RegisterExternal adds a kind of branch without a database; see [Register].
 func RegisterExternal[P Payload](engine saga.Registrar, b External[P], options ...Option[P]) error {
-	return registerAll(engine, "branch", b, options, func(as version[P]) saga.Branch {
+	return RegisterKinds(Registration[P]{Package: "tcc", Engine: engine, Branch: b, Options: options, Make: func(as Version[P]) saga.Branch {
 		plain := func(call func(context.Context, P) error) saga.Effect {
-			return effect(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) }, as.decode)
+			return effect(func(ctx context.Context, in P) (any, error) { return nil, call(ctx, in) }, as.Decode)
 		}
-		return saga.NewExternal(as.kind, as.encode, saga.External{Try: plain(b.Try), Confirm: plain(b.Confirm), Cancel: plain(b.Cancel)})
-	})
+		return saga.NewExternal(as.Kind, as.Encode, saga.External{Try: plain(b.Try), Confirm: plain(b.Confirm), Cancel: plain(b.Cancel)})
+	}})
 }
 
 // RegisterRemote adds a kind of branch that lives in another service. That service
@@ -65,62 +65,70 @@ func RegisterExternal[P Payload](engine saga.Registrar, b External[P], options .
 // begun with. So Upgrade and AllowUnknownFields are options for the registration in the
 // service. RegisterRemote refuses them.
 func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote, options ...Option[P]) error {
-	for _, o := range options {
-		if !o.remote {
-			return fmt.Errorf("tcc: register remote: %s belongs in the service's own registration: %w", o.name, saga.ErrInvalid)
+	return RegisterKinds(Registration[P]{Package: "tcc", Engine: engine, Branch: service, Remote: true, Options: options, Make: func(as Version[P]) saga.Branch {
+		return saga.NewRemote(as.Kind, as.Encode, service)
+	}})
+}
+
+// Registration describes a branch that [RegisterKinds] registers.
+type Registration[P Payload] struct {
+	Package string // of the pattern, for errors
+	Engine  saga.Registrar
+	Branch  any  // the user's branch, or a [saga.Remote]
+	Remote  bool // Branch is a saga.Remote
+	Options []Option[P]
+	Make    func(Version[P]) saga.Branch // makes what the engine registers for one kind
+}
+
+// RegisterKinds checks the options of a branch, and registers it once for each kind that it
+// takes. It is for packages that write typed branches of another pattern, such as package
+// action.
+func RegisterKinds[P Payload](r Registration[P]) error {
+	role := "branch"
+	if r.Remote {
+		role = "service"
+		for _, o := range r.Options {
+			if !o.remote {
+				return fmt.Errorf("%s: register remote: %s belongs in the service's own registration: %w", r.Package, o.name, saga.ErrInvalid)
+			}
 		}
 	}
-	return registerAll(engine, "service", service, options, func(as version[P]) saga.Branch { return saga.NewRemote(as.kind, as.encode, service) })
-}
-
-// RegisterService is [RegisterRemote] for a service in this process. Service gets the function that
-// decodes the payload of a call, as strictly as described at [Payload], and returns the
-// service. All options are possible. Package nested uses it.
-func RegisterService[P Payload](engine saga.Registrar, service func(decode func(saga.Call) (P, error)) saga.Remote, options ...Option[P]) error {
-	return registerAll(engine, "service", service, options, func(as version[P]) saga.Branch {
-		return saga.NewRemote(as.kind, as.encode, service(as.decode))
-	})
-}
-
-// registerAll checks all options, and registers a branch once for each kind that it
-// takes.
-func registerAll[P Payload](engine saga.Registrar, role string, b any, options []Option[P], erase func(version[P]) saga.Branch) error {
-	versions, err := versionsOf(b, options)
+	versions, err := versionsOf(r.Branch, r.Options)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", r.Package, err)
 	}
-	kind := versions[0].kind
-	if isNil(engine) {
-		return fmt.Errorf("tcc: register %s: the engine is nil: %w", kind, saga.ErrInvalid)
+	kind := versions[0].Kind
+	if isNil(r.Engine) {
+		return fmt.Errorf("%s: register %s: the engine is nil: %w", r.Package, kind, saga.ErrInvalid)
 	}
-	if isNil(b) {
-		return fmt.Errorf("tcc: register %s: the %s is nil: %w", kind, role, saga.ErrInvalid)
+	if isNil(r.Branch) {
+		return fmt.Errorf("%s: register %s: the %s is nil: %w", r.Package, kind, role, saga.ErrInvalid)
 	}
 	for _, as := range versions {
-		if err := engine.Register(erase(as)); err != nil {
+		if err := r.Engine.Register(r.Make(as)); err != nil {
 			return err // it names the kind
 		}
 	}
 	return nil
 }
 
-func effect[P Payload](act func(context.Context, P) (any, error), decode decoder[P]) saga.Effect {
+func effect[P Payload](act func(context.Context, P) (any, error), decode Decoder[P]) saga.Effect {
 	return func(ctx context.Context, call saga.Call) (any, error) {
 		in, err := decode(call)
 		if err != nil {
 			return nil, err
 		}
-		return act(withCall(ctx, call), in)
+		return act(WithCall(ctx, call), in)
 	}
 }
 
-func work[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *gorm.DB, saga.Call) error {
+func work[P Payload](b Branch[P], decode Decoder[P]) func(context.Context, *gorm.DB, saga.Call) error {
 	return func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 		in, err := decode(call)
 		if err != nil {
 			return err
 		}
-		ctx, end := ending(withCall(ctx, call))
+		ctx, end := ending(WithCall(ctx, call))
 		defer end()
 		tx = tx.WithContext(ctx)
 		switch call.Op {
@@ -135,7 +143,7 @@ func work[P Payload](b Branch[P], decode decoder[P]) func(context.Context, *gorm
 	}
 }
 
-func workBatch[P Payload](b Bulk[P], decode decoder[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.BatchCall) ([]error, error) {
+func workBatch[P Payload](b Bulk[P], decode Decoder[P]) func(context.Context, *gorm.DB, barrier.Op, []saga.BatchCall) ([]error, error) {
 	return func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.BatchCall) ([]error, error) {
 		items, err := itemsOf(calls, decode)
 		if err != nil {
@@ -162,7 +170,7 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(ctx)
 }
 
-func itemsOf[P Payload](calls []saga.BatchCall, decode decoder[P]) ([]Item[P], error) {
+func itemsOf[P Payload](calls []saga.BatchCall, decode Decoder[P]) ([]Item[P], error) {
 	items := make([]Item[P], len(calls))
 	for i, call := range calls {
 		in, err := decode(call.Call)
@@ -174,7 +182,7 @@ func itemsOf[P Payload](calls []saga.BatchCall, decode decoder[P]) ([]Item[P], e
 	return items, nil
 }
 
-func effectBatch[P Payload](f func(context.Context, []Item[P]) ([]any, []error), decode decoder[P]) saga.EffectBatch {
+func effectBatch[P Payload](f func(context.Context, []Item[P]) ([]any, []error), decode Decoder[P]) saga.EffectBatch {
 	return func(ctx context.Context, calls []saga.BatchCall) ([]any, []error) {
 		items, err := itemsOf(calls, decode)
 		if err != nil {

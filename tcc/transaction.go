@@ -34,7 +34,7 @@ func Begin(ctx context.Context, engine saga.Engine, gid string) (*Transaction, e
 // BeginWith is Begin with options. ReturnDecided and LocalWork apply to Confirm of the
 // Transaction that it returns.
 func BeginWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
-	if err := usable(ctx, engine); err != nil {
+	if err := Usable(ctx, engine); err != nil {
 		return nil, fmt.Errorf("tcc: begin %s: %w", gid, err)
 	}
 	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Timeout: options.Timeout}); err != nil {
@@ -53,7 +53,7 @@ func Join(ctx context.Context, engine saga.Engine, gid string) (*Transaction, er
 // JoinWith is Join with options. ReturnDecided and LocalWork apply to Confirm of the
 // Transaction that it returns. A Timeout is refused: Begin has set the deadline.
 func JoinWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
-	if err := usable(ctx, engine); err != nil {
+	if err := Usable(ctx, engine); err != nil {
 		return nil, fmt.Errorf("tcc: join %s: %w", gid, err)
 	}
 	if options.Timeout != 0 {
@@ -83,7 +83,7 @@ func (t *Transaction) usable(ctx context.Context, what string) error {
 	if t == nil || t.engine == nil {
 		return fmt.Errorf("tcc: %s: the Transaction is empty: use one that Begin or Join returned without an error: %w", what, saga.ErrInvalid)
 	}
-	if err := usable(ctx, t.engine); err != nil {
+	if err := Usable(ctx, t.engine); err != nil {
 		return fmt.Errorf("tcc: %s %s: %w", what, t.gid, err)
 	}
 	return nil
@@ -96,7 +96,7 @@ func (t *Transaction) Try(ctx context.Context, payload Payload) error {
 	if err := t.usable(ctx, "try"); err != nil {
 		return err
 	}
-	step, err := stepOf(payload)
+	step, err := StepOf(payload)
 	if err != nil {
 		return fmt.Errorf("tcc: try %s: %w", t.gid, err)
 	}

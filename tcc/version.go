@@ -11,7 +11,7 @@ import (
 type Option[P Payload] struct {
 	name         string // of the function that returned it, for errors
 	kind         string
-	version      func(allowUnknown bool) (version[P], error) // nil if it adds no kind
+	version      func(allowUnknown bool) (Version[P], error) // nil if it adds no kind
 	allowUnknown bool
 	remote       bool // RegisterRemote accepts it
 }
@@ -21,9 +21,9 @@ type Option[P Payload] struct {
 //
 //	tcc.Register(engine, Credit{}, tcc.Alias[HoldCredit]("credit.reserve"))
 func Alias[P Payload](kind string) Option[P] {
-	return Option[P]{name: "Alias", kind: kind, remote: true, version: func(allowUnknown bool) (version[P], error) {
+	return Option[P]{name: "Alias", kind: kind, remote: true, version: func(allowUnknown bool) (Version[P], error) {
 		form, err := formOf[P]("payload")
-		return version[P]{kind, encoder[P](), decoderOf[P](form, allowUnknown)}, err
+		return Version[P]{kind, encoder[P](), decoderOf[P](form, allowUnknown)}, err
 	}}
 }
 
@@ -38,10 +38,10 @@ func Alias[P Payload](kind string) Option[P] {
 // If Old is a [Payload], new transactions may still use it. See the package documentation
 // for how to introduce a version while an older one is running.
 func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Option[P] {
-	return Option[P]{name: "Upgrade", kind: kind, version: func(bool) (version[P], error) {
+	return Option[P]{name: "Upgrade", kind: kind, version: func(bool) (Version[P], error) {
 		form, err := formOf[Old]("older payload")
 		if err == nil && upgrade == nil {
-			err = fmt.Errorf("tcc: register: the function to upgrade from %q is nil: %w", kind, saga.ErrInvalid)
+			err = fmt.Errorf("register: the function to upgrade from %q is nil: %w", kind, saga.ErrInvalid)
 		}
 		old := decoderOf[Old](form, false)
 		decode := func(call saga.Call) (in P, err error) {
@@ -55,7 +55,7 @@ func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Opti
 			}
 			return in, err
 		}
-		return version[P]{kind, encoder[Old](), decode}, err
+		return Version[P]{kind, encoder[Old](), decode}, err
 	}}
 }
 
@@ -67,16 +67,16 @@ func AllowUnknownFields[P Payload]() Option[P] {
 	return Option[P]{name: "AllowUnknownFields", allowUnknown: true}
 }
 
-// version is one of the kinds that a branch takes.
-type version[P Payload] struct {
-	kind   string
-	encode saga.Encoder
-	decode decoder[P]
+// Version is one of the kinds that a branch takes; see [RegisterKinds].
+type Version[P Payload] struct {
+	Kind   string
+	Encode saga.Encoder
+	Decode Decoder[P]
 }
 
 // versionsOf returns the kinds that a branch takes. The first one is its own: the kind
 // of its payload, unless b is [Named].
-func versionsOf[P Payload](b any, options []Option[P]) ([]version[P], error) {
+func versionsOf[P Payload](b any, options []Option[P]) ([]Version[P], error) {
 	kind, form, err := kindOf[P]()
 	if err != nil {
 		return nil, err
@@ -88,16 +88,16 @@ func versionsOf[P Payload](b any, options []Option[P]) ([]version[P], error) {
 	for _, o := range options {
 		allowUnknown = allowUnknown || o.allowUnknown
 	}
-	versions := []version[P]{{kind, encoder[P](), decoderOf[P](form, allowUnknown)}}
+	versions := []Version[P]{{kind, encoder[P](), decoderOf[P](form, allowUnknown)}}
 	known := map[string]bool{kind: true}
 	for _, o := range options {
 		switch {
 		case o.name == "":
-			return nil, fmt.Errorf("tcc: register %s: an option is empty: %w", kind, saga.ErrInvalid)
+			return nil, fmt.Errorf("register %s: an option is empty: %w", kind, saga.ErrInvalid)
 		case o.version == nil:
 			continue
 		case known[o.kind]:
-			return nil, fmt.Errorf("tcc: register %s: %s names the kind %q, which the branch has already: %w", kind, o.name, o.kind, saga.ErrInvalid)
+			return nil, fmt.Errorf("register %s: %s names the kind %q, which the branch has already: %w", kind, o.name, o.kind, saga.ErrInvalid)
 		}
 		known[o.kind] = true
 		v, err := o.version(allowUnknown)

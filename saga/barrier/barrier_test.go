@@ -39,6 +39,11 @@ var cells = []struct {
 	{barrier.Cancel, "confirmed", barrier.Conflict, "confirmed"},
 	{barrier.Cancel, "suspended", barrier.Duplicate, "suspended"},
 	{barrier.Cancel, "cancelled", barrier.Duplicate, "cancelled"},
+	{barrier.Apply, "", barrier.Run, "confirmed"},
+	{barrier.Apply, "confirmed", barrier.Duplicate, "confirmed"},
+	{barrier.Apply, "tried", barrier.Conflict, "tried"},
+	{barrier.Apply, "suspended", barrier.Conflict, "suspended"},
+	{barrier.Apply, "cancelled", barrier.Conflict, "cancelled"},
 }
 
 // each runs a test on every dialect, with and without gorm's PrepareStmt, and

@@ -18,6 +18,10 @@
 //	Cancel   none                   EmptyRollback   suspended
 //	Cancel   suspended, cancelled   Duplicate       same
 //	Cancel   confirmed              Conflict        same
+//	Apply    none                   Run             confirmed
+//	Apply    confirmed              Duplicate       same
+//	Apply    tried, suspended,      Conflict        same
+//	         cancelled
 //	any      of another caller,     Conflict        same
 //	         kind or input
 //
@@ -33,6 +37,9 @@
 // refused, so its reservation does not stay for ever. If a Try and a Cancel arrive
 // at the same time, the primary key of the row makes one of them wait for the
 // other, and the table holds for this order.
+//
+// An action of a saga has the same calls: its Try does the work for good, and its Cancel
+// compensates. An Apply does the work of a Try after the decision to confirm.
 //
 // # Write first, read afterwards
 //

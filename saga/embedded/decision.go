@@ -198,7 +198,11 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 	}
 	decided.made = true
 	if d.Owner != "" && !decided.record.Paused() {
-		decided.drive = o.builder.Load(txlog.Claimed{Record: decided.record, Branches: branches[d.GID]})
+		results, err := o.log.Results(ctx, tx, d.GID)
+		if err != nil {
+			return err
+		}
+		decided.drive = o.builder.Load(txlog.Claimed{Record: decided.record, Branches: branches[d.GID], Results: results[d.GID]})
 	}
 	return nil
 }

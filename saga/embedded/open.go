@@ -101,6 +101,9 @@ func (o *opened) add(ctx context.Context, gid, branchID string, step saga.Step) 
 	if err != nil {
 		return err
 	}
+	if s.Branch.Action || step.Parallel || step.AfterDecision || step.Decides {
+		return txn.Invalid("%s: an open transaction has only branches with Try, Confirm and Cancel, one after the other: use a plan for actions and for an order", s.Kind)
+	}
 	ctx, leave, err := o.admission.enter(ctx)
 	if err != nil {
 		return err

@@ -46,8 +46,7 @@ func (o *operators) Resolve(ctx context.Context, gid, branchID string, believed 
 
 // resolve marks the branch of a locked transaction as done, if its last call was a conflict.
 func (o *operators) resolve(ctx context.Context, tx *gorm.DB, state saga.State, key barrier.Key) error {
-	op, err := endOf(state)
-	if err != nil {
+	if _, err := endOf(state, ""); err != nil {
 		return err
 	}
 	b, named, err := o.log.Named(ctx, tx, key.GID, key.BranchID)
@@ -58,6 +57,10 @@ func (o *operators) resolve(ctx context.Context, tx *gorm.DB, state saga.State, 
 		return fmt.Errorf("it has no branch %s: %w", key.BranchID, saga.ErrRefused)
 	case !b.DoneAt.IsZero():
 		return fmt.Errorf("branch %s is done already: %w", key.BranchID, saga.ErrRefused)
+	}
+	op, err := endOf(state, saga.Role(b.Role))
+	if err != nil {
+		return err
 	}
 	attempts, err := o.log.Attempts(ctx, tx, key.GID)
 	if err != nil {
@@ -73,10 +76,13 @@ func (o *operators) resolve(ctx context.Context, tx *gorm.DB, state saga.State, 
 	return o.log.Retry(ctx, tx, key.GID)
 }
 
-// endOf returns the operation that ends the branches of a decided transaction.
-func endOf(state saga.State) (barrier.Op, error) {
+// endOf returns the operation that ends a branch of a decided transaction.
+func endOf(state saga.State, role saga.Role) (barrier.Op, error) {
 	switch state {
 	case saga.Confirming:
+		if role == saga.RoleAfter {
+			return barrier.Apply, nil
+		}
 		return barrier.Confirm, nil
 	case saga.Cancelling:
 		return barrier.Cancel, nil
@@ -101,7 +107,7 @@ func lastIsConflict(attempts []txlog.Attempt, branchID string, op barrier.Op) bo
 
 // conflicts reports whether the last Confirm or Cancel of a branch failed with a conflict.
 func conflicts(b saga.BranchView, state saga.State) bool {
-	op, err := endOf(state)
+	op, err := endOf(state, b.Role)
 	conflict := false
 	for _, a := range b.Attempts {
 		if a.Operation == op {
@@ -131,7 +137,7 @@ func (o *operators) checkConflict(ctx context.Context, key barrier.Key) error {
 		if err != nil {
 			return fmt.Errorf("looking at the barrier: %w", err)
 		}
-		if row == nil && t.State == saga.Cancelling || row != nil && row.State == barrier.StateTried && row.Matches(call.Request(c)) {
+		if row == nil && (t.State == saga.Cancelling || b.Role == saga.RoleAfter) || row != nil && row.State == barrier.StateTried && row.Matches(call.Request(c)) {
 			return fmt.Errorf("the barrier says that the call can succeed: retry instead: %w", saga.ErrRefused)
 		}
 	}

@@ -49,16 +49,16 @@ func Register[P tcc.Payload](engine saga.Registrar, b Branch[P], options ...tcc.
 	case b.Timeout < 0:
 		return fmt.Errorf("nested: register: the Timeout is negative: %s: %w", b.Timeout, saga.ErrInvalid)
 	}
-	return tcc.RegisterService(engine, func(decode func(saga.Call) (P, error)) saga.Remote {
-		return &service[P]{branch: b, decode: decode}
-	}, options...)
+	return tcc.RegisterKinds(tcc.Registration[P]{Package: "nested", Engine: engine, Branch: b, Options: options, Make: func(as tcc.Version[P]) saga.Branch {
+		return saga.NewRemote(as.Kind, as.Encode, &service[P]{branch: b, decode: as.Decode})
+	}})
 }
 
 // service makes the calls of the branches: it translates them for the engine of the nested
 // transactions.
 type service[P tcc.Payload] struct {
 	branch Branch[P]
-	decode func(saga.Call) (P, error)
+	decode tcc.Decoder[P]
 }
 
 var _ saga.Nesting = (*service[tcc.Payload])(nil)

@@ -39,13 +39,15 @@ type HostConfig struct {
 	// The minimum is 10 seconds, because a signature has whole seconds.
 	Window time.Duration
 
-	// MaxPayload is the most bytes of a request's body. Defaults to 1 MiB.
+	// MaxPayload is the most bytes of a request's body, without the results of earlier
+	// branches: these have at most 7 MB. Defaults to 1 MiB.
 	MaxPayload int64
 
 	// MaxConcurrent is the most requests that are read or called at the same time.
 	// Beyond it, a request waits for a second, before its body is read, and is then
 	// answered 503. With Keys, requests without a valid signature are refused before
-	// that and do not count. MaxConcurrent times MaxPayload bounds the memory of all bodies.
+	// that and do not count. MaxConcurrent times MaxPayload, and the results,
+	// bounds the memory of all bodies.
 	// Defaults to 256.
 	MaxConcurrent int
 

@@ -122,10 +122,18 @@ func (x *exchange) readHead() error {
 	if x.call.Kind, err = kindOf(h.sent); err != nil {
 		return err
 	}
-	if length := x.length(); length > x.host.config.MaxPayload {
+	if x.length() > x.maxBody() {
 		return x.tooLarge()
 	}
 	return nil
+}
+
+// maxBody returns the most bytes of the body: the payload, and the results of earlier branches.
+func (x *exchange) maxBody() int64 {
+	if x.results == "" {
+		return x.host.config.MaxPayload
+	}
+	return x.host.config.MaxPayload + wire.MaxResults
 }
 
 // sentURL returns the URL as it was sent, also behind [http.StripPrefix].
@@ -197,7 +205,7 @@ func (x *exchange) tooLarge() error {
 // readBody reads the body, within limits of size and time, and compares it with the
 // signature.
 func (x *exchange) readBody() error {
-	limit := x.host.config.MaxPayload
+	limit := x.maxBody()
 	if x.signed != nil {
 		limit = x.signed.length
 	}
@@ -224,6 +232,9 @@ func (x *exchange) readBody() error {
 	}
 	if x.call.Payload, x.call.Results, err = wire.Split(body, x.results); err != nil {
 		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
+	}
+	if int64(len(x.call.Payload)) > x.host.config.MaxPayload {
+		return x.tooLarge()
 	}
 	if !json.Valid(x.call.Payload) {
 		return refuse(http.StatusBadRequest, "the body is not JSON")

@@ -42,14 +42,15 @@ func Register[P tcc.Payload](engine saga.Registrar, db *Database, b Branch[P], o
 	if db == nil {
 		return fmt.Errorf("xa: register: the database is nil, open it with xa.Open: %w", saga.ErrInvalid)
 	}
-	return tcc.RegisterTyped(engine, b, func(as tcc.Typed[P]) saga.Branch {
+	return tcc.RegisterKinds(tcc.Registration[P]{Package: "xa", Engine: engine, Branch: b, Options: options, Make: func(as tcc.Version[P]) saga.Branch {
 		work := func(ctx context.Context, tx *gorm.DB, call saga.Call) error {
-			ctx, in, err := as.Input(ctx, call)
+			in, err := as.Decode(call)
 			if err != nil {
 				return err
 			}
+			ctx = tcc.WithCall(ctx, call)
 			return b.Work(ctx, tx.WithContext(ctx), in)
 		}
 		return saga.NewRemote(as.Kind, as.Encode, &remote{db, work})
-	}, options...)
+	}})
 }

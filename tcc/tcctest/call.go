@@ -2,7 +2,9 @@ package tcctest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +23,7 @@ type engine struct {
 	payload []byte
 	limit   time.Duration
 	hung    atomic.Bool // a call did not return
+	results sync.Map    // of the Trys of actions, by gid
 	sights  sights
 }
 
@@ -72,7 +75,10 @@ func (e *engine) tryExternal(ctx context.Context, c saga.Call, h *how) error {
 
 func (e *engine) effect(ctx context.Context, c saga.Call, h *how) (receipt any, err error) {
 	err = e.run(ctx, h, func(ctx context.Context) (err error) {
-		receipt, err = e.branch.Effects[c.Op](ctx, c)
+		keep := e.withResult(&c)
+		if receipt, err = e.branch.Effects[c.Op](ctx, c); err == nil {
+			keep()
+		}
 		return err
 	})
 	if err != nil {
@@ -83,13 +89,15 @@ func (e *engine) effect(ctx context.Context, c saga.Call, h *how) (receipt any, 
 
 func (e *engine) inTx(ctx context.Context, c saga.Call, h *how) error {
 	_, err := e.behindBarrier(ctx, c, func(tx *gorm.DB) error {
-		if e.branch.Work != nil {
+		if e.branch.Work != nil && !(e.branch.Action && c.Op == confirm) {
+			keep := e.withResult(&c)
 			err := e.runInTx(ctx, h, names[c.Op], tx, func(ctx context.Context, tx *gorm.DB) error {
 				return e.branch.Work(ctx, tx, c)
 			})
 			if err != nil {
 				return err
 			}
+			keep()
 		}
 		if h.crash {
 			return errCrash
@@ -97,4 +105,22 @@ func (e *engine) inTx(ctx context.Context, c saga.Call, h *how) error {
 		return nil
 	})
 	return err
+}
+
+// withResult gives a call of an action the result of its Do, or a place for it, which keep
+// keeps.
+func (e *engine) withResult(c *saga.Call) (keep func()) {
+	if c.Op != try {
+		if result, found := e.results.Load(c.GID); found {
+			c.Results = map[string]json.RawMessage{c.BranchID: result.(json.RawMessage)}
+		}
+		return func() {}
+	}
+	result := new(json.RawMessage)
+	c.Result = result
+	return func() {
+		if *result != nil {
+			e.results.Store(c.GID, *result)
+		}
+	}
 }

@@ -62,6 +62,9 @@
 //	an HTTP request fails, each in     Case.HTTP: it does not arrive, is answered  an error; then as without it
 //	turn                               with 503, its reply is lost, or it hangs
 //
+// [ExerciseAction] and [ExerciseExternalAction] make the same orders for an action of a saga: Do in
+// place of Try, Compensate in place of Cancel, and none with Confirm.
+//
 // # The tx of a branch
 //
 // The tx that a branch gets in an exercise is on a connection of this package: a

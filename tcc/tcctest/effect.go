@@ -17,7 +17,7 @@ const (
 type effectOrders struct{ *exerciser }
 
 func (e effectOrders) list() (all []order) {
-	for _, op := range []barrier.Op{try, confirm, cancel} {
+	for _, op := range e.ops() {
 		if e.branch.Effects[op] == nil {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/action"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -33,6 +34,21 @@ func Exercise[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.Branch[P], ca
 func ExerciseExternal[P tcc.Payload](t testing.TB, db *gorm.DB, branch tcc.External[P], cases ...Case[P]) {
 	t.Helper()
 	exercise(t, db, func(engine saga.Engine) error { return tcc.RegisterExternal(engine, branch) }, cases)
+}
+
+// ExerciseAction is Exercise for an action of a saga. The operation Try is its Do, and Cancel its
+// Compensate. Give [Case.Tried], the state after Do, and [Case.Cancelled] if Compensate leaves
+// another state than the one before Do. Leave out Case.Confirmed.
+func ExerciseAction[P tcc.Payload, R any](t testing.TB, db *gorm.DB, a action.Action[P, R], cases ...Case[P]) {
+	t.Helper()
+	exercise(t, db, func(engine saga.Engine) error { return action.Register(engine, a) }, cases)
+}
+
+// ExerciseExternalAction is [ExerciseAction] for an action without a database; see
+// [ExerciseExternal].
+func ExerciseExternalAction[P tcc.Payload, R any](t testing.TB, db *gorm.DB, a action.External[P, R], cases ...Case[P]) {
+	t.Helper()
+	exercise(t, db, func(engine saga.Engine) error { return action.RegisterExternal(engine, a) }, cases)
 }
 
 func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engine) error, cases []Case[P]) {
@@ -64,6 +80,9 @@ func exercise[P tcc.Payload](t testing.TB, db *gorm.DB, register func(saga.Engin
 			reset:  c.Reset, state: c.State, holds: c.Holds, capacity: c.Capacity,
 			wanted: wanted{c.Tried, c.Confirmed, c.Cancelled},
 			http:   c.HTTP, breaks: c.Break,
+		}
+		if e.branch.Action {
+			e.wanted.confirmed = e.wanted.tried
 		}
 		within(t, c.name(), e.all)
 		if e.hung.Load() {
@@ -133,14 +152,14 @@ func (e *exerciser) all(t testing.TB) {
 	defer func() {
 		t.Helper()
 		if len(e.unshown) > 0 {
-			t.Logf("tcctest: not shown of %s: %s", e.branch.Name, strings.Join(e.unshown, "; "))
+			t.Logf("tcctest: not shown of %s: %s", e.branch.Name, e.words(strings.Join(e.unshown, "; ")))
 		}
 	}()
 	for _, o := range e.orders() {
 		if e.hung.Load() {
 			return
 		}
-		within(t, o.name, func(t testing.TB) {
+		within(t, e.words(o.name), func(t testing.TB) {
 			t.Helper()
 			if story := e.begin(t); story != nil {
 				o.play(story)

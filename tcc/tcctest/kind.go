@@ -12,6 +12,7 @@ import (
 // kind is a registered branch. A field that its shape does not have is nil.
 type kind struct {
 	Name          string
+	Action        bool // of a saga
 	Encode        saga.Encoder
 	Database      *gorm.DB
 	Work          func(ctx context.Context, tx *gorm.DB, call saga.Call) error
@@ -21,7 +22,7 @@ type kind struct {
 }
 
 func kindOf(b saga.Branch) kind {
-	k := kind{Name: b.Kind(), Encode: b.Encoder()}
+	k := kind{Name: b.Kind(), Action: b.IsAction(), Encode: b.Encoder()}
 	switch shape := b.Shape().(type) {
 	case saga.Local:
 		k.Database, k.Work, k.WorkBatch = shape.Database, shape.Work, shape.WorkBatch

@@ -2,6 +2,9 @@ package tcctest
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
 )
@@ -23,6 +26,27 @@ const (
 	onOversell = "check and change in one statement, UPDATE ... SET free = free - n WHERE free >= n, and reject if no row is affected"
 )
 
+// ops returns the operations of the branch.
+func (e *exerciser) ops() []barrier.Op {
+	if e.branch.Action {
+		return []barrier.Op{try, cancel}
+	}
+	return []barrier.Op{try, confirm, cancel}
+}
+
+var (
+	tryWord    = regexp.MustCompile(`\bTry(s?)\b`)
+	cancelWord = regexp.MustCompile(`\bCancel(s?)\b`)
+)
+
+// words returns a text with the names that the operations have in the branch.
+func (e *exerciser) words(text string) string {
+	if !e.branch.Action {
+		return text
+	}
+	return cancelWord.ReplaceAllString(tryWord.ReplaceAllString(text, "Do$1"), "Compensate$1")
+}
+
 func (e *exerciser) orders() []order {
 	all := e.plainOrders()
 	if !e.external() {
@@ -34,6 +58,9 @@ func (e *exerciser) orders() []order {
 	all = append(all, raceOrders{e}.list()...)
 	if e.branch.WorkBatch != nil {
 		all = append(all, batchOrders{e}.list()...)
+	}
+	if e.branch.Action { // its Confirm does nothing
+		all = slices.DeleteFunc(all, func(o order) bool { return strings.Contains(o.name, "Confirm") })
 	}
 	return all
 }
@@ -95,7 +122,7 @@ func (e *exerciser) leftBy(op barrier.Op) any {
 
 // localOrders test local transactions.
 func (e *exerciser) localOrders() (all []order) {
-	for _, op := range []barrier.Op{try, confirm, cancel} {
+	for _, op := range e.ops() {
 		name := names[op]
 		all = append(all,
 			order{"a crash in " + name, func(s *story) {

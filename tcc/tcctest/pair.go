@@ -25,7 +25,7 @@ func (e pairOrders) list() (all []order) {
 		e.notShown("that nothing stale is written, because SQLite lets one transaction write at a time (exercise it on MySQL or PostgreSQL)")
 		return nil
 	}
-	for _, op := range []barrier.Op{try, confirm, cancel} {
+	for _, op := range e.ops() {
 		all = append(all, order{names[op] + " of several transactions at once", func(s *story) { s.t.Helper(); e.pairs(s, op) }})
 	}
 	return all

@@ -17,7 +17,7 @@ const (
 type statementOrders struct{ *exerciser }
 
 func (e statementOrders) list() (all []order) {
-	for _, op := range []barrier.Op{try, confirm, cancel} {
+	for _, op := range e.ops() {
 		all = append(all,
 			order{"a statement of " + names[op] + " fails", func(s *story) { s.t.Helper(); e.failing(s, op) }},
 			order{"a statement of " + names[op] + " changes no row", func(s *story) { s.t.Helper(); e.skipping(s, op) }},

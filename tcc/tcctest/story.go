@@ -54,10 +54,10 @@ func (s *story) complain(problem, advice string) {
 		advice = onKey
 	}
 	if !s.e.firstReport(problem + advice) {
-		s.t.Logf("%s, after %s: the same again", s.e.branch.Name, s.calls())
+		s.t.Logf("%s, after %s: the same again", s.e.branch.Name, s.e.words(s.calls()))
 		return
 	}
-	s.t.Errorf("%s, after %s: %s: %s", s.e.branch.Name, s.calls(), problem, advice)
+	s.t.Errorf("%s, after %s", s.e.branch.Name, s.e.words(fmt.Sprintf("%s: %s: %s", s.calls(), problem, advice)))
 }
 
 // firstReport returns whether a problem is reported for the first time.

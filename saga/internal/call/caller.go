@@ -67,7 +67,11 @@ func (c *Caller) Request(call saga.Call) barrier.Request {
 func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) error {
 	defer c.UnderWay.Begin(call)()
 	if b.Remote != nil {
-		return c.bounded(ctx, call, func(ctx context.Context) error { return b.Remote.Call(ctx, call) }, nil)
+		err := c.bounded(ctx, call, func(ctx context.Context) error { return b.Remote.Call(ctx, call) }, nil)
+		if err == nil && call.Result != nil {
+			err = CheckResult(*call.Result)
+		}
+		return err
 	}
 	// The limit includes the local transactions, because a database may not answer.
 	limit := c.timeout
@@ -154,6 +158,10 @@ func (e *WorkError) Unwrap() error { return e.Err }
 func (c *Caller) CallWork(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
 	if !b.Works(call.Op) {
 		return nil
+	}
+	call, err := withOwnResult(ctx, tx, call)
+	if err != nil {
+		return err
 	}
 	return c.bounded(ctx, call, func(ctx context.Context) error { return b.RunWork(ctx, tx, call) }, nil)
 }

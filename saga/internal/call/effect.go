@@ -79,7 +79,7 @@ func (c *Caller) NoteEffect(ctx context.Context, tx *gorm.DB, call saga.Call, re
 // as under way. The caller writes the new state afterwards, with the Work.
 func (c *Caller) RunEffect(ctx context.Context, b *txn.Branch, call saga.Call) (result EffectResult, err error) {
 	result.Mark = c.newMark()
-	row, err := c.readAndMark(ctx, b, call, result.Mark)
+	row, call, err := c.readAndMark(ctx, b, call, result.Mark)
 	if err != nil || row == nil || !row.Matches(c.Request(call)) {
 		return result, err // barrier.Call returns the verdict when the row is written
 	}
@@ -125,10 +125,13 @@ func (c *Caller) notYet(row *barrier.Row) *NotYetError {
 }
 
 // readAndMark reads the barrier row of a Confirm or Cancel, and marks the call as under way
-// if it is due. It does not replace the mark of a Try.
-func (c *Caller) readAndMark(ctx context.Context, b *txn.Branch, call saga.Call, mark string) (row *barrier.Row, err error) {
+// if it is due. It does not replace the mark of a Try. It returns the call with the result of the Try.
+func (c *Caller) readAndMark(ctx context.Context, b *txn.Branch, call saga.Call, mark string) (row *barrier.Row, with saga.Call, err error) {
 	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
-		row, err = barrierrows.LookLocked(ctx, tx, call.Key())
+		if row, err = barrierrows.LookLocked(ctx, tx, call.Key()); err != nil {
+			return err
+		}
+		with, err = withOwnResult(ctx, tx, call)
 		if err != nil || row == nil || row.State != barrier.StateTried || !row.Matches(c.Request(call)) || unclearTry(row, call.Op) {
 			return err
 		}
@@ -137,7 +140,7 @@ func (c *Caller) readAndMark(ctx context.Context, b *txn.Branch, call saga.Call,
 	if errors.Is(err, local.ErrCommitUnknown) {
 		err = nil // the row was read; the mark is only shown to operators
 	}
-	return row, err
+	return row, with, err
 }
 
 // unmark removes the mark of a call that has ended.

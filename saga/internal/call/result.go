@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
 )
 
@@ -34,6 +36,24 @@ func keepResult(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 		return err
 	}
 	return result.Put(ctx, tx, result.Result{Key: call.Key(), JSON: *call.Result})
+}
+
+// withOwnResult adds the result of its own branch to a Cancel, if the caller does not know it:
+// the outcome of the Try was not known, or the process died before the log had the result.
+func withOwnResult(ctx context.Context, tx *gorm.DB, call saga.Call) (saga.Call, error) {
+	if call.Op != barrier.Cancel || call.Results[call.BranchID] != nil {
+		return call, nil
+	}
+	own, err := result.OfBranch(ctx, tx, call.Key())
+	if err != nil || own == nil {
+		return call, err
+	}
+	call.Results = maps.Clone(call.Results)
+	if call.Results == nil {
+		call.Results = make(map[string]json.RawMessage, 1)
+	}
+	call.Results[call.BranchID] = own
+	return call, nil
 }
 
 // recallResult sets the result that an earlier call of the branch has stored.

@@ -126,7 +126,10 @@ func (t tryEffect) unmark(ctx context.Context, b *txn.Branch, call saga.Call, ma
 			if noted, err = barrierrows.UnmarkTry(ctx, tx, call.Key(), mark, known); err != nil {
 				return err
 			}
-			return keepResult(ctx, tx, call)
+			if err = keepResult(ctx, tx, call); err != nil {
+				return err
+			}
+			return recallResult(ctx, tx, call) // a repeated Try may return another one, and the first one counts
 		})
 		if !errors.Is(err, local.ErrCommitUnknown) {
 			break

@@ -48,7 +48,7 @@ func (e *execution) decide(ctx context.Context) error {
 	// The time begins here before it begins in the database.
 	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, txn.ErrDeadline)
 	defer cancel()
-	groups := groupsOf(e.txn.Before())
+	groups := groupsOf(tryOrder(e.txn.Before()))
 	switch oneCommit := len(groups) == 0 || len(groups) == 1 && groups[0].inLog; {
 	case e.txn.TryAttempts != 0:
 		return e.decideForward(ctx, trying)
@@ -72,11 +72,14 @@ func (e *execution) decideInSteps(ctx, trying context.Context, groups []stepGrou
 	if err := e.begin(trying, first); err != nil {
 		return err
 	}
+	e.notTried = nil
+	for _, group := range groups {
+		e.notTried = append(e.notTried, group.steps...)
+	}
 	deciding := e.txn.Deciding()
 	if n := len(groups) - 1; n >= 0 && groups[n].inLog && deciding == nil {
 		last, groups = groups[n].steps, groups[:n]
 	}
-	e.notTried = e.txn.Before()[len(first):]
 	for _, group := range groups {
 		if s, err := e.tryGroup(trying, group); err != nil {
 			return e.cancel(ctx, s, txn.CauseOf(trying, err))
@@ -111,6 +114,21 @@ func (e *execution) decideInLog(ctx, trying context.Context, last []*txn.Step) e
 type stepGroup struct {
 	steps []*txn.Step
 	inLog bool // in a local transaction with the log
+}
+
+// tryOrder returns steps in the order of their Trys. In a parallel group, those in the engine's
+// own database come first, and in the last group they come last: so they share the commit
+// that begins or decides.
+func tryOrder(steps []*txn.Step) (ordered []*txn.Step) {
+	for rest := steps; len(rest) > 0; {
+		n := stageOf(rest)
+		inLog, others := txn.Split(rest[:n], func(s *txn.Step) bool { return s.Branch.TriesInLog() })
+		if rest = rest[n:]; len(rest) == 0 {
+			inLog, others = others, inLog
+		}
+		ordered = append(append(ordered, inLog...), others...)
+	}
+	return ordered
 }
 
 // groupsOf splits the steps of a plan where the way of their Trys changes.
@@ -182,9 +200,6 @@ func (e *execution) tryEach(ctx context.Context, steps []*txn.Step) []error {
 	try(0)
 	running.Wait()
 	for i, s := range steps {
-		if failures[i] == nil {
-			failures[i] = call.CheckResult(*calls[i].Result)
-		}
 		if failures[i] == nil && *calls[i].Result != nil {
 			s.Result = *calls[i].Result
 			e.newResults = append(e.newResults, s)
@@ -213,13 +228,21 @@ func (e *execution) putResults(ctx context.Context, tx *gorm.DB) error {
 // tryInLog tries steps in one local transaction. If one fails, all are rolled back.
 func (e *execution) tryInLog(ctx context.Context, steps []*txn.Step) (*txn.Step, error) {
 	for run := 1; ; run++ {
-		err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error { return e.d.TryAll(ctx, tx, e.txn, steps) })
+		err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error {
+			if err := e.putResults(ctx, tx); err != nil {
+				return err
+			}
+			return e.d.TryAll(ctx, tx, e.txn, steps)
+		})
 		if errors.Is(err, local.ErrCommitUnknown) && run < txn.MaxRuns {
 			continue // if the Trys were committed, the barrier turns them away
 		}
 		var failed *txn.BranchError
 		if errors.As(err, &failed) {
 			return steps[failed.Index], failed.Err
+		}
+		if err == nil {
+			e.newResults = nil
 		}
 		e.notTried = e.notTried[len(steps):]
 		return nil, err

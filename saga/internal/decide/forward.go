@@ -51,9 +51,18 @@ func (e *execution) decideForward(ctx, trying context.Context) error {
 // each stage as tried before the next one begins.
 func (e *execution) tryForward(ctx, trying context.Context) error {
 	untried := slices.DeleteFunc(e.txn.Before(), func(s *txn.Step) bool { return s.Tried })
-	for len(untried) > 0 {
+	for first := true; len(untried) > 0; first = false {
 		stage := untried[:stageOf(untried)]
 		untried = untried[len(stage):]
+		if !first {
+			record, err := e.d.Reader.Locked(trying, e.txn.GID)
+			switch {
+			case err != nil && trying.Err() == nil:
+				return err
+			case record.Paused():
+				return e.postpone(trying, nil, e.d.MaxBackoff)
+			}
+		}
 		if wait := e.waitOf(trying, stage); wait > 0 {
 			return e.postpone(trying, nil, wait)
 		}
@@ -159,6 +168,8 @@ func (e *execution) mayTryAgain(trying context.Context, s *txn.Step, err error) 
 	switch {
 	case errors.Is(context.Cause(trying), txn.ErrDeadline):
 		return false
+	case trying.Err() != nil:
+		return true // the engine stops, and another instance continues
 	case errors.As(err, &rejection), errors.Is(err, barrier.ErrSuspended), errors.Is(err, barrier.ErrConflict):
 		return false
 	case s.Branch.Effect(barrier.Try) != nil && !s.Branch.Action:

@@ -51,6 +51,7 @@ func (r *batchRun) tryRest(ctx context.Context, failures []error) (remaining []*
 	if err := r.exec(ctx, rollback); err != nil {
 		return nil, err
 	}
+	r.forgetResults()
 	for i, m := range r.batch {
 		if failures[i] == nil {
 			remaining = append(remaining, m)

@@ -37,6 +37,7 @@ func (r *batchRun) write(ctx context.Context) error {
 	if err := r.logConfirmed(ctx); err != nil {
 		return err
 	}
+	r.forgetResults()
 	remaining, err := r.try(ctx)
 	if err != nil {
 		return err
@@ -53,6 +54,13 @@ func (r *batchRun) write(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// forgetResults removes the results of Trys that are rolled back.
+func (r *batchRun) forgetResults() {
+	for _, m := range r.batch {
+		forget(m.e.txn.Steps)
+	}
 }
 
 // logConfirmed writes the transactions of a batch as decided. It writes them as finished

@@ -27,7 +27,7 @@ type readyStep struct {
 // runInLog calls the branches in the engine's own database in one local transaction. If
 // these are all branches, it ends the transaction in the same commit. A branch that fails is
 // left out, and the others are written again without it.
-func (r *round) runInLog(ctx context.Context, steps []*txn.Step, all bool) error {
+func (r *round) runInLog(ctx context.Context, steps []readyStep, all bool) error {
 	ready := r.runEffects(ctx, steps)
 	for len(ready) > 0 {
 		var err error
@@ -72,11 +72,11 @@ func (r *round) commitEachAlone(ctx context.Context, ready []readyStep) error {
 
 // runEffects makes the effects in parallel. It returns the steps that are ready for their
 // commit.
-func (r *round) runEffects(ctx context.Context, steps []*txn.Step) []readyStep {
-	all, failures := make([]readyStep, len(steps)), make([]error, len(steps))
+func (r *round) runEffects(ctx context.Context, all []readyStep) []readyStep {
+	failures := make([]error, len(all))
 	var effects []func()
-	for i, s := range steps {
-		all[i] = readyStep{Step: s, call: r.call(s)}
+	for i := range all {
+		s := all[i].Step
 		if s.Branch.Effect(all[i].call.Op) == nil {
 			all[i].effect.Due = true
 			continue
@@ -143,6 +143,9 @@ func (r *round) commit(ctx context.Context, steps []readyStep, end bool) error {
 // committed notes that steps are done, and whether the transaction has ended.
 func (r *round) committed(steps []readyStep, end bool) {
 	for _, one := range steps {
+		if one.call.Result != nil {
+			one.Result = *one.call.Result
+		}
 		r.noteDone(one.Step, true)
 	}
 	r.finished = end
@@ -150,6 +153,7 @@ func (r *round) committed(steps []readyStep, end bool) {
 
 func (r *round) callInTransaction(ctx context.Context, tx *gorm.DB, one readyStep) error {
 	if one.call.Op == barrier.Apply {
+		*one.call.Result = nil // of an earlier run
 		return r.d.Calls.CallInLog(ctx, tx, one.Branch, one.call)
 	}
 	verdict, err := barrier.Call(ctx, tx, call.Request(one.call))

@@ -83,7 +83,7 @@ func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
 	}
 	// Each call and each commit has a limit. The whole round has one too, because a
 	// connection may never answer.
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(t.Steps)+4)*d.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(2*len(t.Steps)+4)*d.CallTimeout)
 	defer cancel()
 	err := r.run(ctx)
 	if ctx.Err() != nil && !r.finished {

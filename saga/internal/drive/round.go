@@ -2,6 +2,7 @@ package drive
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -52,26 +53,32 @@ func (r *round) run(ctx context.Context) error {
 func (r *round) runWave(ctx context.Context, w wave) error {
 	known := r.withoutUnknown(r.withoutBatchErrors(w.due))
 	inLog, alone := txn.Split(known, func(s *txn.Step) bool { return s.Branch.EndsInLog() })
-	calls := make([]saga.Call, len(alone)) // made here: they read the results of other steps
-	for i, s := range alone {
-		calls[i] = r.call(s)
-	}
+	// Made here: they read the results of steps, and the calls of the wave set results.
+	calls, callsInLog := r.calls(alone), r.calls(inLog)
 	var running sync.WaitGroup
 	for i, s := range alone {
-		running.Go(func() { r.noteResult(s, r.d.Calls.CallAlone(ctx, s.Branch, calls[i])) })
+		running.Go(func() { r.noteResult(s, r.d.Calls.CallAlone(ctx, s.Branch, calls[i].call)) })
 	}
-	err := r.runInLog(ctx, inLog, len(inLog) == len(w.due) && w.last)
+	err := r.runInLog(ctx, callsInLog, len(inLog) == len(w.due) && w.last)
 	running.Wait()
+	for i, s := range alone {
+		if s.Done && calls[i].call.Result != nil {
+			s.Result = *calls[i].call.Result
+		}
+	}
 	return err
 }
 
-// call returns the next call of a step, which sets the step's result.
-func (r *round) call(s *txn.Step) saga.Call {
-	next := r.txn.Call(s, r.txn.Op(s))
-	if next.Op == barrier.Apply {
-		next.Result = &s.Result
+// calls returns the next calls of steps. An Apply sets a result.
+func (r *round) calls(steps []*txn.Step) []readyStep {
+	all := make([]readyStep, len(steps))
+	for i, s := range steps {
+		all[i] = readyStep{Step: s, call: r.txn.Call(s, r.txn.Op(s))}
+		if all[i].call.Op == barrier.Apply {
+			all[i].call.Result = new(json.RawMessage)
+		}
 	}
-	return next
+	return all
 }
 
 // withoutBatchErrors notes the steps whose Confirms failed in a decide batch as failures of

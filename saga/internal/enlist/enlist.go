@@ -18,6 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 	"github.com/tccsaga/tccsaga/saga/internal/warn"
@@ -240,7 +241,7 @@ func (w *Watcher) drive(x *Expected) {
 	t := x.txn
 	t.State, t.Fresh, t.Decided = saga.Confirming, true, time.Now()
 	for _, s := range t.Steps {
-		if s.Done = s.Branch.ConfirmsInLog(); s.Done {
+		if s.Done = s.EndsWithDecision(); s.Done {
 			s.Branch.Breaker.Success()
 		}
 	}
@@ -248,6 +249,24 @@ func (w *Watcher) drive(x *Expected) {
 		defer x.Drop()
 		ctx, cancel := w.Life.Detach(x.ctx)
 		defer cancel()
+		if err := w.readResults(ctx, t); err != nil {
+			w.InFlight.Release(entry)
+			w.Warn.Warn(ctx, "saga: reading the results of a transaction failed; recovery drives it later", err)
+			return
+		}
 		w.Drive(ctx, t, entry)
 	}()
+}
+
+// readResults reads the results that are committed. Those in memory may be of another local
+// transaction, which was rolled back and had the same plan.
+func (w *Watcher) readResults(ctx context.Context, t *txn.Txn) error {
+	if len(t.Results(t.Steps)) == 0 {
+		return nil
+	}
+	return local.Run(ctx, w.DB, func(tx *gorm.DB) error {
+		results, err := w.Log.Results(ctx, tx, t.GID)
+		t.SetResults(results[t.GID])
+		return err
+	})
 }

@@ -15,7 +15,7 @@ var decideGuards = []guard{
 	},
 	{
 		name: "touched", file: "saga/internal/decide/execution.go",
-		text: `		e.notTried = e.notTried[1:]
+		text: `		e.notTried = e.notTried[n:]
 `,
 		with: ``,
 		pkg:  "tcc", run: "^TestExternalTryIsCancelledWheneverItMayHaveHadAnEffect$", short: true,
@@ -98,8 +98,8 @@ var decideGuards = []guard{
 		text: `	if err := r.exec(ctx, rollback); err != nil {
 		return nil, err
 	}
-	for i, m := range r.batch {`,
-		with: `	for i, m := range r.batch {`,
+	r.forgetResults()`,
+		with: `	r.forgetResults()`,
 		pkg:  "saga/embedded", run: "^TestALaterBulkBranchFails$/^sqlite$",
 		why: "the first Trys of a member that is refused by a later branch stay reserved, and those of the others are made twice",
 	},

@@ -134,14 +134,14 @@ var logGuards = []guard{
 	},
 	{
 		name: "claim-kinds", file: "saga/internal/txlog/claim.go",
-		text: `if one.state != Trying && unknown >= 0 {`,
+		text: `if (one.state != Trying || one.forward) && unknown >= 0 {`,
 		with: `if false {`,
 		pkg:  "saga/internal/txlog", run: "^TestClaimLeavesKindsThatAreUnknown$/^sqlite$", short: true,
 		why: "an instance takes over what it cannot drive, again and again",
 	},
 	{
 		name: "claim-trying", file: "saga/internal/txlog/claim.go",
-		text: `if one.state != Trying && unknown >= 0 {`,
+		text: `if (one.state != Trying || one.forward) && unknown >= 0 {`,
 		with: `if unknown >= 0 {`,
 		pkg:  "saga/internal/txlog", run: "^TestClaimLeavesKindsThatAreUnknown$/^sqlite$",
 		why: "a transaction with an unknown kind is not cancelled at its deadline",

@@ -15,15 +15,9 @@ var outsideGuards = []guard{
 	},
 	{
 		name: "try-made-before", file: "saga/internal/call/try.go",
-		text: `		if err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark {
-			return err
-		}
-`,
-		with: `		if err != nil || row != nil {
-			return err
-		}
-`,
-		pkg: "saga/remote", run: "^TestExternalBranchBehindAHost$",
+		text: `case err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark:`,
+		with: `case err != nil || row != nil:`,
+		pkg:  "saga/remote", run: "^TestExternalBranchBehindAHost$",
 		why: "a Try whose outcome is unknown is made a second time",
 	},
 	{

@@ -47,10 +47,13 @@ type Claimed struct {
 	Results  []result.Result
 }
 
-// Bytes returns the size of the inputs.
+// Bytes returns the size of the inputs and results.
 func (c Claimed) Bytes() (n int64) {
 	for _, b := range c.Branches {
 		n += int64(len(b.Payload))
+	}
+	for _, r := range c.Results {
+		n += int64(len(r.JSON))
 	}
 	return n
 }

@@ -52,6 +52,9 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 		return nil, Invalid("TryAttempts is %d", p.TryAttempts)
 	}
 	t := &Txn{GID: p.GID, Caller: b.Caller, Epoch: 1}
+	if p.LocalWork != nil && p.TryAttempts != 0 && p.TryAttempts != 1 {
+		return nil, Invalid("TryAttempts and LocalWork exclude each other: another instance, which continues, does not have the LocalWork; make the work an action")
+	}
 	if p.TryAttempts != 1 { // one is none: the first failure cancels
 		t.TryAttempts = p.TryAttempts
 	}
@@ -100,11 +103,7 @@ func (b *Builder) Load(c txlog.Claimed) *Txn {
 		}
 	}
 	t.Decide(t.State)
-	for _, r := range c.Results {
-		if s := byID[r.BranchID]; s != nil {
-			s.Result = r.JSON
-		}
-	}
+	t.SetResults(c.Results)
 	for _, s := range t.Steps {
 		if s.Branch != nil && s.Branch.Breaker.TakeReleased(t.GID) {
 			s.Wait = 0

@@ -120,6 +120,18 @@ func (t *Txn) HasRole(role string) bool {
 	return slices.ContainsFunc(t.Steps, func(s *Step) bool { return s.Role == role })
 }
 
+// SetResults sets the results of all steps to those that are stored.
+func (t *Txn) SetResults(stored []result.Result) {
+	for _, s := range t.Steps {
+		s.Result = nil
+		for _, r := range stored {
+			if r.BranchID == s.ID {
+				s.Result = r.JSON
+			}
+		}
+	}
+}
+
 // Results returns the results of steps, to be stored.
 func (t *Txn) Results(steps []*Step) (all []result.Result) {
 	for _, s := range steps {

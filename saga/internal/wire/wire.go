@@ -11,6 +11,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -49,13 +50,28 @@ const Caller = "caller"
 // not have it. The rest of the body is the payload.
 const Results = "results"
 
+// MaxResults is the most bytes of the results of a call, with their branch ids.
+const MaxResults = saga.MaxBranches * (saga.MaxResult + 64)
+
+// Marshal returns the JSON of a value. It leaves <, > and & as they are: json.Marshal would
+// write six bytes for each, and so make results longer than allowed.
+func Marshal(value any) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(text.Bytes(), "\n"), nil
+}
+
 // Body returns the body of a call: its payload, and its results, if it has some. It sets the
 // parameter of the query.
 func Body(call saga.Call, query url.Values) ([]byte, error) {
 	if len(call.Results) == 0 {
 		return call.Payload, nil
 	}
-	results, err := json.Marshal(call.Results)
+	results, err := Marshal(call.Results)
 	if err != nil {
 		return nil, err
 	}
@@ -124,9 +140,9 @@ func (r Reply) Encode(status int) []byte {
 		r.Code, r.Message = Plain(r.Code), Plain(r.Message)
 	}
 	r.Message = Clip(r.Message, maxMessage)
-	body, err := json.Marshal(r)
+	body, err := Marshal(r)
 	if err != nil {
-		panic(err) // a struct of strings
+		panic(err) // a struct of strings, and a result that was checked
 	}
 	return append(body, '\n')
 }

@@ -78,6 +78,37 @@
 // barrier turns away a repeated Do in a database. LocalWork is not possible with forward
 // recovery: another instance does not have it.
 //
+// # What can be lost
+//
+//	lost                          what happens next                          shown by
+//	----------------------------  -----------------------------------------  ------------------------------------
+//	process, in Do                cancelled: Do is compensated if it may     TestDeathInAnAction
+//	                              have had an effect, and the steps before   TestProcessKilledInAnAction
+//	                              it in reverse order
+//	process, in Do, with forward  another instance does it again, and goes   TestForwardDeath
+//	recovery                      on                                         TestProcessKilledInAnAction
+//	answer, of a Do in another    the same as if Do had failed; Compensate   TestLostAnswerOfAnAction
+//	service or database           gets the result, which is stored with the  TestForwardAfterALostAnswer
+//	                              work
+//	answer, of a COMMIT           the row tells what was committed           TestUnansweredCommits
+//	Do does not return in time    it is compensated, an External one once    TestActionThatTimesOut
+//	                              more later
+//	service or database, in       Compensate is called again; earlier steps  TestCompensationThatFails
+//	Compensate                    wait for it                                TestCompensationOfAGroupThatFails
+//	process, between two          another instance continues with the next   TestDeathBetweenCompensations
+//	compensations                 one
+//	service or database, after    the step is done again; later steps wait   TestAfterDecision
+//	the decision                  for it                                     TestGroupAfterDecision
+//	process, after the decision   another instance continues; the barrier    TestDeathAfterTheDecision
+//	                              turns a repeated step away
+//	answer, after the decision    the repeated step returns the first        TestLostAnswerAfterTheDecision
+//	                              result; an External one is done again      TestExternalAfterDecisionIsRepeated
+//	                              with the same key
+//	caller, with forward          the saga continues; asking again with the  TestForwardWithoutCaller
+//	recovery                      same gid returns the outcome
+//	instance that stops           another one continues, and no attempt is   TestForwardStop
+//	                              used up
+//
 // # No isolation
 //
 // A saga has no isolation. The effect of Do is committed, so others see it before the saga is

@@ -149,6 +149,12 @@ type Options struct {
 	// once, for example after a deadlock; only the run that is committed counts. It does
 	// not run if the transaction was decided before. It neither commits nor rolls back tx.
 	LocalWork func(ctx context.Context, tx *gorm.DB) error
+
+	// LocalWorkIn, if it is not empty, is the kind of a [NewDatabase]. LocalWork then runs
+	// in a local transaction of that database, as the last step before the decision, and
+	// its COMMIT is the decision; see [Step.Decides]. If the process ends before the
+	// COMMIT, the work is lost and the transaction is cancelled. Only Execute takes it.
+	LocalWorkIn string
 }
 
 // Unlimited is a number of attempts without a limit; see [Options.TryAttempts].

@@ -88,7 +88,11 @@ func registerAll[P Payload](engine saga.Registrar, role string, b any, options [
 		return fmt.Errorf("tcc: register %s: the %s is nil: %w", kind, role, saga.ErrInvalid)
 	}
 	for _, as := range versions {
-		if err := engine.Register(erase(as)); err != nil {
+		branch := erase(as)
+		if slices.ContainsFunc(options, func(o Option[P]) bool { return o.action }) {
+			branch = branch.AsAction()
+		}
+		if err := engine.Register(branch); err != nil {
 			return err // it names the kind
 		}
 	}

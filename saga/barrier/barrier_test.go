@@ -39,6 +39,11 @@ var cells = []struct {
 	{barrier.Cancel, "confirmed", barrier.Conflict, "confirmed"},
 	{barrier.Cancel, "suspended", barrier.Duplicate, "suspended"},
 	{barrier.Cancel, "cancelled", barrier.Duplicate, "cancelled"},
+	{barrier.Ask, "", barrier.EmptyRollback, "suspended"},
+	{barrier.Ask, "tried", barrier.Duplicate, "tried"},
+	{barrier.Ask, "confirmed", barrier.Duplicate, "confirmed"},
+	{barrier.Ask, "suspended", barrier.EmptyRollback, "suspended"},
+	{barrier.Ask, "cancelled", barrier.EmptyRollback, "cancelled"},
 }
 
 // each runs a test on every dialect, with and without gorm's PrepareStmt, and
@@ -191,7 +196,7 @@ func race(t *testing.T, db *gorm.DB, key barrier.Key) string {
 // Many copies of one call at once: its work runs once.
 func TestRepeatedCallsAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, db *gorm.DB) {
-		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
+		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Ask} {
 			key := barrier.Key{GID: "repeat-" + string(op), BranchID: "01"}
 			if op != barrier.Try {
 				if _, err := barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: barrier.Try}, nothing); err != nil {

@@ -18,6 +18,9 @@
 //	Cancel   none                   EmptyRollback   suspended
 //	Cancel   suspended, cancelled   Duplicate       same
 //	Cancel   confirmed              Conflict        same
+//	Ask      none                   EmptyRollback   suspended
+//	Ask      tried, confirmed       Duplicate       same
+//	Ask      suspended, cancelled   EmptyRollback   same
 //	any      of another caller,     Conflict        same
 //	         kind or input
 //
@@ -33,6 +36,10 @@
 // refused, so its reservation does not stay for ever. If a Try and a Cancel arrive
 // at the same time, the primary key of the row makes one of them wait for the
 // other, and the table holds for this order.
+//
+// An Ask is a question: was the Try committed? Duplicate means yes. EmptyRollback means
+// that it was not, and never will be, because a Try that arrives later is refused. If the
+// Try is in flight, the Ask waits for its end.
 //
 // # Write first, read afterwards
 //

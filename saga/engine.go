@@ -148,6 +148,7 @@ type Options struct {
 	// its error is returned, and the transaction stays open. LocalWork may run more than
 	// once, for example after a deadlock; only the run that is committed counts. It does
 	// not run if the transaction was decided before. It neither commits nor rolls back tx.
+	// It excludes TryAttempts: a process that continues the transaction does not have it.
 	LocalWork func(ctx context.Context, tx *gorm.DB) error
 
 	// LocalWorkIn, if it is not empty, is the kind of a [NewDatabase]. LocalWork then runs

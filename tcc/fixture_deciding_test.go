@@ -2,6 +2,7 @@ package tcc_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"gorm.io/gorm"
@@ -20,6 +21,46 @@ type decidingBench struct {
 	*bench
 	orders *gorm.DB
 	order  func(gid string) func(context.Context, *gorm.DB) error
+	placer *placer
+}
+
+// placeOrder is the payload of a branch that decides.
+type placeOrder struct{ ID string }
+
+func (placeOrder) Branch() string { return "orders.place" }
+
+// placer places orders in their database.
+type placer struct {
+	faults
+	db *gorm.DB
+}
+
+func (p *placer) Database() *gorm.DB { return p.db }
+
+func (p *placer) Try(ctx context.Context, tx *gorm.DB, in placeOrder) error {
+	if err := p.hit(ctx, barrier.Try); err != nil {
+		return err
+	}
+	return tx.Exec("INSERT INTO orders VALUES (?)", in.ID).Error
+}
+
+func (p *placer) Confirm(context.Context, *gorm.DB, placeOrder) error {
+	return errors.New("the Confirm of an action is called")
+}
+
+func (p *placer) Cancel(context.Context, *gorm.DB, placeOrder) error {
+	return errors.New("the Cancel of a branch that decides is called")
+}
+
+// knowOrders makes the kinds in a handle of the orders' database known to an engine.
+func (b *decidingBench) knowOrders(engine *embedded.Engine, db *gorm.DB) {
+	b.t.Helper()
+	placer := &placer{db: db}
+	if db == b.orders {
+		b.placer = placer
+	}
+	sagatest.Must(b.t, engine.Register(saga.NewDatabase("orders", db)))
+	sagatest.Must(b.t, tcc.Register(engine, placer, tcc.AsAction[placeOrder]()))
 }
 
 func newDecidingBench(t *testing.T, db, ordersDB *gorm.DB, config embedded.Config) *decidingBench {
@@ -28,7 +69,7 @@ func newDecidingBench(t *testing.T, db, ordersDB *gorm.DB, config embedded.Confi
 	for _, d := range []*gorm.DB{db, b.other} {
 		sqltest.Exec(t, d, "UPDATE accounts SET credit = 1000")
 	}
-	sagatest.Must(t, b.orch.Register(saga.NewDatabase("orders", ordersDB)))
+	b.knowOrders(b.orch, ordersDB)
 	return b
 }
 
@@ -36,7 +77,7 @@ func newDecidingBench(t *testing.T, db, ordersDB *gorm.DB, config embedded.Confi
 func (b *decidingBench) instance(config embedded.Config) *embedded.Engine {
 	b.t.Helper()
 	engine := b.open(config)
-	sagatest.Must(b.t, engine.Register(saga.NewDatabase("orders", b.orders)))
+	b.knowOrders(engine, b.orders)
 	sagatest.Run(b.t, engine)
 	return engine
 }

@@ -196,7 +196,7 @@ func race(t *testing.T, db *gorm.DB, key barrier.Key) string {
 // Many copies of one call at once: its work runs once.
 func TestRepeatedCallsAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, db *gorm.DB) {
-		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Ask} {
+		for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
 			key := barrier.Key{GID: "repeat-" + string(op), BranchID: "01"}
 			if op != barrier.Try {
 				if _, err := barrier.Do(t.Context(), db, barrier.Request{Key: key, Op: barrier.Try}, nothing); err != nil {

@@ -35,7 +35,7 @@ func TestMismatch(t *testing.T) {
 		n := 0
 		for what, change := range others {
 			for _, state := range []barrier.State{barrier.StateTried, barrier.StateConfirmed, barrier.StateCancelled, barrier.StateSuspended} {
-				for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Ask} {
+				for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
 					n++
 					gid := fmt.Sprint("m-", n)
 					into(t, db, gid, state)

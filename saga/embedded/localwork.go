@@ -13,7 +13,7 @@ import (
 // the context that it returns.
 func withLocalWork(ctx context.Context, plan saga.Plan) (context.Context, saga.Plan, error) {
 	switch {
-	case plan.LocalWorkIn == "" && plan.LocalWork != nil && plan.TryAttempts != 0 && plan.TryAttempts != 1:
+	case plan.LocalWork != nil && plan.TryAttempts != 0 && plan.TryAttempts != 1:
 		return ctx, plan, errors.New("LocalWork and TryAttempts exclude each other: another process that continues the transaction does not have the work")
 	case plan.LocalWorkIn == "":
 		return ctx, plan, nil

@@ -54,6 +54,9 @@ func TestUnansweredCommitsOfTheBranchThatDecides(t *testing.T) {
 							if got := ordered(t, ordersDB, gid); got != (err == nil) || err != nil && !errors.Is(err, saga.ErrCancelled) {
 								t.Errorf("%s, work that fails %t, COMMIT %d, made %t: ordered %t, told %v", name, fails, nth, made, got, err)
 							}
+							if state := b.barrierOf(gid); where == "orders" && fails && state != barrier.StateSuspended {
+								t.Errorf("%s, work that fails, COMMIT %d, made %t: cancelled, and the barrier row is %q", name, nth, made, state)
+							}
 							if loss.Count() == lost {
 								break
 							}
@@ -288,4 +291,20 @@ func TestForwardRecoveryWithABranchThatDecides(t *testing.T) {
 		t.Error(err)
 	}
 	b.ends(gid, saga.Confirmed)
+}
+
+// The process is paused before the Try that decides. Another one continues, and cancels because
+// another Try cannot be called again. It asks first, so the Try that comes later is refused.
+func TestForwardRecoveryAsksBeforeItCancels(t *testing.T) {
+	t.Parallel()
+	b := newDecidingBench(t, sqltest.Open(t, "sqlite"), sqltest.Open(t, "sqlite"), quick)
+	gid := sagatest.GID()
+	gate := b.out.hold(barrier.Try)
+	g := b.executeGone(b.orders, gid, saga.Options{TryAttempts: saga.Unlimited}, hold{1, 1}, holdOut{1, 1})
+	b.reaches(gid, saga.Cancelling)
+	close(gate)
+	if err := <-g.told; !errors.Is(err, saga.ErrCancelled) {
+		t.Errorf("%v", err)
+	}
+	b.ends(gid, saga.Cancelled)
 }

@@ -83,7 +83,9 @@
 //	                                                                 all Trys, in the caller's own transaction
 //	an open transaction             Confirm or Cancel, or an         compare-and-set; to confirm only if every
 //	                                operator                         branch is tried, and before the deadline
-//	any that is undecided           recovery: at the deadline, or    compare-and-set, to cancel
+//	a nested transaction            Confirm or Cancel of its         compare-and-set; to confirm only if it is
+//	                                parent, or an operator           prepared; it has no deadline after that
+//	any other that is undecided     recovery: at the deadline, or    compare-and-set, to cancel
 //	                                when the process of Execute is
 //	                                gone
 //
@@ -165,6 +167,9 @@
 //	service                                              transaction is cancelled; a Confirm   services.TestKilledUnderLoad
 //	                                                     or Cancel is repeated; the barrier
 //	                                                     there turns away repeated calls
+//	every call to a service,      Confirming             the service asks for the outcome, if  remote.TestOutcomeEndsAReservation
+//	after the decision                                   it is configured to, and ends its     services.TestServicesAskForTheOutcome
+//	                                                     branch
 //	a Try in another service,     ErrCancelled           the barrier there refuses the Try     remote.TestCancelOvertakesTry
 //	until after its Cancel
 //	the lease, of a process that  the outcome            one decision wins; the stale          tcc.TestAnotherInstanceResumesWhatWasDecided
@@ -224,5 +229,9 @@
 //
 // A branch, made with [NewRemote], may live in another service. The engine calls it through a
 // [Remote]. Package participant runs it there, with the barrier in the service's own database,
-// and package remote connects the two over HTTP.
+// and package remote connects the two over HTTP. If the calls of the engine do not reach the
+// service, the service can ask for the outcome; see "In doubt" in package participant.
+//
+// A branch may also be a transaction of another engine, or of the same one: a nested
+// transaction, which is confirmed only with its parent. See package nested.
 package saga

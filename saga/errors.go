@@ -22,6 +22,10 @@ var (
 	// ErrNotFound is wrapped if no transaction in the log has the gid.
 	ErrNotFound = errors.New("no such transaction")
 
+	// ErrOtherLog is wrapped by the answer of an engine that is asked for the outcome of a
+	// transaction in the log of another engine. It says nothing about the transaction.
+	ErrOtherLog = errors.New("the transaction is in the log of another engine")
+
 	// ErrMismatch is wrapped if a gid that is in use is started again with another plan, or
 	// a branch id is tried again with another payload.
 	ErrMismatch = errors.New("in use with a different plan")
@@ -31,7 +35,8 @@ var (
 	ErrInUse = errors.New("the gid is in use by another local transaction")
 
 	// ErrNotOpen is wrapped if a transaction cannot get a branch or a decision: it is
-	// decided, or its deadline has passed, or Execute runs it.
+	// decided, or its deadline has passed, or Execute runs it, or it is nested and its
+	// parent decides it.
 	ErrNotOpen = errors.New("the transaction is not open")
 
 	// ErrNotTried is wrapped by a Confirm of an open transaction, if the Try of a branch is

@@ -15,7 +15,7 @@ var decideGuards = []guard{
 	},
 	{
 		name: "touched", file: "saga/internal/decide/execution.go",
-		text: `		e.notTried = e.notTried[1:]
+		text: `		e.notTried = e.notTried[n:]
 `,
 		with: ``,
 		pkg:  "tcc", run: "^TestExternalTryIsCancelledWheneverItMayHaveHadAnEffect$", short: true,

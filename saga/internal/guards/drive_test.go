@@ -68,10 +68,10 @@ var driveGuards = []guard{
 	{
 		name: "presume-failed", file: "saga/internal/recovery/recovery.go",
 		text: `			r.InFlight.Release(entry)
-			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction failed; it is due again later", err)
+			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err)
 			return
 `,
-		with: `			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction failed; it is due again later", err)
+		with: `			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err)
 `,
 		pkg: "saga/embedded", run: "^TestNoCancelBeforeTheDecision$",
 		why: "branches are cancelled although the decision to cancel could not be written",
@@ -111,5 +111,19 @@ var driveGuards = []guard{
 		with: `case false:`,
 		pkg:  "saga/internal/recovery", run: "^TestSweep$",
 		why: "an instance looks all the time at what it cannot drive",
+	},
+	{
+		name: "watched-digest", file: "saga/internal/enlist/enlist.go",
+		text: `if shown[x.txn.GID] == x.digest {`,
+		with: `if shown[x.txn.GID] != "" {`,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInVain$/^sqlite$",
+		why: "the Confirms of a plan that was rolled back are made for another plan of the same gid",
+	},
+	{
+		name: "watched-in-flight", file: "saga/internal/enlist/enlist.go",
+		text: `entry, started := w.InFlight.Start(x.txn.GID)`,
+		with: `entry, started := w.InFlight.TakeOver(x.txn.GID), true`,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInFlight$",
+		why: "a transaction has two drivers in a process",
 	},
 }

@@ -3,6 +3,27 @@ package guards
 // logGuards keep the log true: one decision, one driver, bounds of what it takes.
 var logGuards = []guard{
 	{
+		name: "shown-epoch", file: "saga/internal/txlog/queries.go",
+		text: `WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `,
+		with: `WHERE state = 'confirming' AND owner = ? AND gid IN `,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInVain$/^sqlite$",
+		why: "what recovery has claimed is driven by a second driver of the same process",
+	},
+	{
+		name: "shown-owner", file: "saga/internal/txlog/queries.go",
+		text: `WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `,
+		with: `WHERE state = 'confirming' AND epoch = 1 AND (owner = ? OR 1 = 1) AND gid IN `,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInVain$/^sqlite$",
+		why: "what another instance has begun, after this one rolled it back, has two drivers",
+	},
+	{
+		name: "insert-counts", file: "saga/internal/txlog/start.go",
+		text: `err != nil || n != int64(len(starts))`,
+		with: `err != nil || n > int64(len(starts))`,
+		pkg:  "saga/internal/txlog", run: "^TestInsertOnce$/^postgres$",
+		why: "a transaction is begun a second time under a gid that is in use",
+	},
+	{
 		name: "decide-once", file: "saga/internal/txlog/queries.go",
 		text: `WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`,
 		with: `WHERE gid = ? AND (epoch = ? OR ? = 0)`,
@@ -18,8 +39,8 @@ var logGuards = []guard{
 	},
 	{
 		name: "decide-in-time", file: "saga/internal/txlog/queries.go",
-		text: "d.SQL(decide + ` AND deadline_at > {now}`)",
-		with: `d.SQL(decide)`,
+		text: "d.SQL(decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`)",
+		with: `d.SQL(decideHere)`,
 		pkg:  "saga/internal/txlog", run: "^TestConfirmNeedsTheDeadlineAhead$/^sqlite$",
 		why: "a transaction is confirmed after its deadline",
 	},
@@ -113,15 +134,15 @@ var logGuards = []guard{
 	},
 	{
 		name: "claim-kinds", file: "saga/internal/txlog/claim.go",
-		text: `if one.state != Trying && unknown >= 0 {`,
-		with: `if false {`,
+		text: `if kind, is := one.missing(c.Knows); is {`,
+		with: `if kind, is := one.missing(c.Knows); is && false {`,
 		pkg:  "saga/internal/txlog", run: "^TestClaimLeavesKindsThatAreUnknown$/^sqlite$", short: true,
 		why: "an instance takes over what it cannot drive, again and again",
 	},
 	{
 		name: "claim-trying", file: "saga/internal/txlog/claim.go",
-		text: `if one.state != Trying && unknown >= 0 {`,
-		with: `if unknown >= 0 {`,
+		text: `	if c.state == Trying && !c.forward {`,
+		with: `	if false {`,
 		pkg:  "saga/internal/txlog", run: "^TestClaimLeavesKindsThatAreUnknown$/^sqlite$",
 		why: "a transaction with an unknown kind is not cancelled at its deadline",
 	},

@@ -15,13 +15,9 @@ var outsideGuards = []guard{
 	},
 	{
 		name: "try-made-before", file: "saga/internal/call/try.go",
-		text: `		if err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark {
-			return err
-		}
+		text: `		case err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark:
 `,
-		with: `		if err != nil || row != nil {
-			return err
-		}
+		with: `		case err != nil || row != nil:
 `,
 		pkg: "saga/remote", run: "^TestExternalBranchBehindAHost$",
 		why: "a Try whose outcome is unknown is made a second time",

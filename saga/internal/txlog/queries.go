@@ -8,7 +8,8 @@ import (
 
 const selectRecords = `SELECT gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures,
 	try_attempts, parent, {micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
-	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), COALESCE({micros prepared_at}, 0), {micros now}, deadline_at <= {now} FROM saga_transactions`
+	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), COALESCE({micros prepared_at}, 0), {micros now},
+	deadline_at <= {now} AND prepared_at IS NULL FROM saga_transactions`
 
 // queries are the log's statements in one dialect. A statement with a list of placeholders
 // is a function of their number.
@@ -30,6 +31,7 @@ type queries struct {
 	deleteAttempts   string
 	get, getLocked   string
 	inUse            func(int) string
+	shown            func(int) string
 	branches         func(int) string
 	attempts         func(int) string
 	renew, resign    string
@@ -44,6 +46,7 @@ type queries struct {
 	unclaimed        string
 	operator         operatorQueries
 	clean            cleanQueries
+	nested           nestedQueries
 }
 
 // branchRows is the number of open and of done branches in an insert. Ordered says that they
@@ -58,12 +61,17 @@ const forward = "forward"
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	many := func(before, after string) func(int) string { return withList(d, before, after) }
+	// PostgreSQL would end the user's local transaction after a duplicate key.
+	unlessThere := ``
+	if d == dialect.Postgres {
+		unlessThere = ` ON CONFLICT (gid) DO NOTHING`
+	}
 	insert := func(columns, values string) func(rows int) string {
 		return rowsOf(d, `INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, deadline_at, created_at, `+
-			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`)
+			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`, unlessThere)
 	}
 	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
-		decided_at = {now}, due_at = {after ?}, attention = '' WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
+		attention = '', decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
 	const decideHere = decide + ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
@@ -81,10 +89,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const claimable = `(owner = ? OR owner NOT IN (SELECT instance FROM saga_instances WHERE lease_until > {now}))
 		AND (paused_at IS NULL OR state = 'trying' AND (try_attempts = 0 OR deadline_at <= {now}))`
 	octets := `OCTET_LENGTH(payload)`
-	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
+	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} AND prepared_at IS NULL FOR UPDATE`
 	if d == dialect.SQLite {
 		// SQLite has no locking reads; a write locks.
-		lockOpen = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now}
+		lockOpen = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now} AND prepared_at IS NULL
 			RETURNING {micros deadline_at} - {micros now}`
 		skip = ``
 		octets = `LENGTH(CAST(payload AS BLOB))`
@@ -113,7 +121,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		size:         d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
 		decide:       d.SQL(decide),
 		decideHere:   d.SQL(decideHere),
-		decideInTime: d.SQL(decideHere + ` AND deadline_at > {now}`),
+		decideInTime: d.SQL(decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
 		tried: d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
@@ -126,6 +134,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		get:            d.SQL(selectRecords + ` WHERE gid = ?`),
 		getLocked:      d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
 		inUse:          many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
+		shown:          many(`SELECT gid, digest FROM saga_transactions WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `, ``),
 		branches:       many(branches, ` ORDER BY gid, branch_id`),
 		attempts: many(`SELECT gid, branch_id, operation, attempt, error, code, instance, {micros failed_at},
 			COALESCE({micros next_at}, 0), {micros now} FROM saga_attempts WHERE gid IN `,
@@ -149,6 +158,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			WHERE due_at IS NOT NULL AND gid IN `, ``),
 		operator: operatorStatements(d),
 		clean:    cleanStatements(d),
+		nested:   nestedStatements(d),
 	}
 })
 
@@ -158,6 +168,6 @@ func withList(d dialect.Dialect, before, after string) func(n int) string {
 }
 
 // rowsOf returns an INSERT of n rows.
-func rowsOf(d dialect.Dialect, before, row string) func(n int) string {
-	return dialect.Remembered(func(n int) string { return d.SQL(before + row + strings.Repeat(", "+row, n-1)) })
+func rowsOf(d dialect.Dialect, before, row, after string) func(n int) string {
+	return dialect.Remembered(func(n int) string { return d.SQL(before + row + strings.Repeat(", "+row, n-1) + after) })
 }

@@ -187,8 +187,8 @@
 //	of a branch that decides                             and cancels; a late COMMIT is refused tcc.TestProcessKilledWhileABranchDecides
 //	process, after the COMMIT of  -                      another instance asks the branch,     tcc.TestProcessGoneAfterTheCommitThatDecides
 //	a branch that decides                                and confirms, also after the deadline tcc.TestDeadlineAfterTheCommitThatDecides
-//	reply, of the COMMIT of a     the outcome, or        the branch is asked; the answer is    tcc.TestUnansweredCommitsOfTheBranchThatDecides
-//	branch that decides           ErrUnknown             the decision
+//	reply, of the COMMIT of a     the outcome            the branch is asked; the answer is    tcc.TestUnansweredCommitsOfTheBranchThatDecides
+//	branch that decides                                  the decision
 //	database or service that      ErrUnknown             it stays undecided, and the branch    tcc.TestDatabaseThatDecidesIsDown
 //	decides, for any time                                is asked until it answers             remote.TestServiceThatDecides
 //	database, during COMMIT       ErrUnknown             asking again returns what the         chaos.TestChaos

@@ -106,8 +106,8 @@ func (e *execution) tryMarked(ctx context.Context, s *txn.Step) error {
 	var err error
 	for range txn.MaxRuns {
 		err = local.Run(ctx, e.d.DB, func(tx *gorm.DB) error {
-			if err := e.d.TryAll(ctx, tx, e.txn, []*txn.Step{s}); err != nil {
-				return err
+			if tryErr := e.d.TryAll(ctx, tx, e.txn, []*txn.Step{s}); tryErr != nil {
+				return tryErr
 			}
 			return e.d.Log.Tried(ctx, tx, e.txn.GID, s.ID)
 		})

@@ -25,8 +25,8 @@ type Call struct {
 	// is not in it.
 	Results map[string]json.RawMessage
 
-	// Result takes the result of a Try or Apply, for later calls of the transaction. It is
-	// nil in other calls. The branch sets it to valid JSON of at most MaxResult bytes,
+	// Result takes the result of a Try or Apply, for later calls of the transaction, or of an
+	// Ask that finds the Try committed. It is nil in other calls. The branch sets it to valid JSON of at most MaxResult bytes,
 	// before it returns. The result is kept if the call succeeds.
 	Result *json.RawMessage
 }
@@ -158,6 +158,12 @@ type Remote interface {
 	// success, and a Try may arrive after its Cancel: the service's barrier turns such
 	// calls away. If the branch rejects a Try, the error wraps a [Rejection]. After any
 	// other error of a Try, Cancel is called. Call has to return when ctx ends.
+	//
+	// A branch that decides is also called with the operation Ask; see [Step.Decides].
+	// Then nil means that its Try was committed, and an error that wraps
+	// [ErrNotCommitted] means that it was not, and that a Try that arrives later is
+	// refused. After any other error the answer is not known, and the branch is asked
+	// again.
 	Call(ctx context.Context, call Call) error
 }
 

@@ -85,11 +85,14 @@
 //	                                operator                         branch is tried, and before the deadline
 //	a nested transaction            Confirm or Cancel of its         compare-and-set; to confirm only if it is
 //	                                parent, or an operator           prepared; it has no deadline after that
+//	a plan with a step that         the COMMIT of that step's Try    compare-and-set, as the branch says; the
+//	Decides                                                          deadline does not count
 //	any other that is undecided     recovery: at the deadline, or    compare-and-set, to cancel
 //	                                when the process of Execute is
 //	                                gone
 //
 // With LocalWork, the caller's own statements are in the same commit as the decision to confirm.
+// With LocalWorkIn, their commit in another database is the decision.
 //
 // An operator, or Cancel, may also cancel an undecided plan. If a Try of a plan's first commit
 // fails, everything is rolled back, no other branch was called, and the transaction is inserted
@@ -102,6 +105,50 @@
 // row is written again, or read with a lock: both wait for the unanswered COMMIT. If that is
 // not possible either, the call returns an [*UnknownError]. It never reports a cancel that may
 // have been a confirm.
+//
+// # A branch that decides
+//
+// The caller's own work may be in another database than the log, or in another service. Then
+// no commit can hold both the work and the decision. So the work is the Try of the last step
+// before the decision, and its COMMIT is the decision: the transaction is confirmed if and only
+// if that Try is committed. Mark the step with Decides in [Step]. For a function of the caller,
+// use [NewDatabase] and LocalWorkIn in [Options].
+//
+// 1. The log gets the plan, and all other steps are tried. If one fails, the transaction is
+// cancelled, and the branch that decides is not called.
+//
+// 2. The Try that decides is called. Its work and its barrier row are in one local
+// transaction.
+//
+// 3. If the Try succeeds, the log gets the decision to confirm, also after the deadline. After
+// an error, the branch is asked.
+//
+// A question is a call with the operation Ask. It writes the suspended barrier row first. If
+// there is a row already, that row says what has happened:
+//
+//	row before             answer          row after   the transaction is
+//	tried, confirmed       committed       same        confirmed
+//	none                   not committed   suspended   cancelled; a late Try is refused
+//	suspended, cancelled   not committed   same        cancelled
+//	of another call        none            same        undecided, and needs attention
+//
+// If the Try is in flight, the question waits for its end. If the question is not answered,
+// the transaction stays undecided. Recovery asks again with backoff, for ever, and never
+// guesses. The failed questions are in the log, as attempts of the operation ask. They raise the
+// transaction to attention after the same number and time as other failed calls, and the
+// limits of the kind hold for them.
+//
+// Nobody decides such a transaction without the answer: not at the deadline, not when its
+// process is gone, and not by hand. [Engine.Cancel] and an operator's cancel ask first. Only
+// the process of Execute cancels without a question, if it has not called the Try, or if the
+// Try has found a barrier row of another call. An instance that does not know the kind of the
+// branch leaves the transaction to one that does. The log refuses every other decision.
+//
+// After the decision to confirm, the Confirm of the branch only writes the barrier row. After a
+// decision to cancel, the branch is not called.
+//
+// With TryAttempts, a Try that decides and fails is called again, also by another instance. The
+// branch is asked before the transaction is cancelled.
 //
 // # What can be lost
 //
@@ -136,6 +183,14 @@
 //	                                                     certain
 //	reply, of the COMMIT of       the outcome            the row tells whether it was decided;  tcc.TestUnansweredCommitsWithLocalWork
 //	LocalWork                                            the work is done once, or not at all
+//	process, before the COMMIT    -                      another instance asks the branch,     tcc.TestTryThatDecidesAfterItsQuestion
+//	of a branch that decides                             and cancels; a late COMMIT is refused tcc.TestProcessKilledWhileABranchDecides
+//	process, after the COMMIT of  -                      another instance asks the branch,     tcc.TestProcessGoneAfterTheCommitThatDecides
+//	a branch that decides                                and confirms, also after the deadline tcc.TestDeadlineAfterTheCommitThatDecides
+//	reply, of the COMMIT of a     the outcome            the branch is asked; the answer is    tcc.TestUnansweredCommitsOfTheBranchThatDecides
+//	branch that decides                                  the decision
+//	database or service that      ErrUnknown             it stays undecided, and the branch    tcc.TestDatabaseThatDecidesIsDown
+//	decides, for any time                                is asked until it answers             remote.TestServiceThatDecides
 //	database, during COMMIT       ErrUnknown             asking again returns what the         chaos.TestChaos
 //	                                                     database has kept
 //	process, in a Confirm or      -                      the call is rolled back or            simulation.TestEachCallInTurn

@@ -156,7 +156,14 @@ type Options struct {
 	// its error is returned, and the transaction stays open. LocalWork may run more than
 	// once, for example after a deadlock; only the run that is committed counts. It does
 	// not run if the transaction was decided before. It neither commits nor rolls back tx.
+	// It excludes TryAttempts: a process that continues the transaction does not have it.
 	LocalWork func(ctx context.Context, tx *gorm.DB) error
+
+	// LocalWorkIn, if it is not empty, is the kind of a [NewDatabase]. LocalWork then runs
+	// in a local transaction of that database, as the last step before the decision, and
+	// its COMMIT is the decision; see [Step.Decides]. If the process ends before the
+	// COMMIT, the work is lost and the transaction is cancelled. Only Execute takes it.
+	LocalWorkIn string
 }
 
 // Unlimited is a number of attempts without a limit; see [Options.TryAttempts].

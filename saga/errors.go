@@ -54,6 +54,10 @@ var (
 	// a Confirm or Cancel is called again, as after any other error.
 	ErrOngoing = errors.New("the call is not at its end")
 
+	// ErrNotCommitted is wrapped by the error of a branch call with the operation Ask, if
+	// the Try was not committed, and never will be: a Try that arrives later is refused.
+	ErrNotCommitted = errors.New("the Try was not committed, and never will be")
+
 	// ErrStopped is wrapped by calls to an engine that is stopping or has stopped. Nothing
 	// was written.
 	ErrStopped = errors.New("the engine has stopped")

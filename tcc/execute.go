@@ -42,7 +42,8 @@ func Execute(ctx context.Context, engine saga.Engine, gid string, payloads ...Pa
 	return ExecuteWith(ctx, engine, gid, saga.Options{}, payloads...)
 }
 
-// ExecuteWith is Execute with options.
+// ExecuteWith is Execute with options. For local work in another database than the engine's,
+// register it with [saga.NewDatabase], and name it in LocalWorkIn.
 func ExecuteWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options, payloads ...Payload) (saga.Outcome, error) {
 	plan, err := planOf(ctx, engine, gid, payloads)
 	if err != nil {
@@ -118,6 +119,11 @@ func Usable(ctx context.Context, engine saga.Engine) error {
 func StepOf(payload Payload) (saga.Step, error) {
 	if isNil(payload) {
 		return saga.Step{}, fmt.Errorf("the payload is nil: %w", saga.ErrInvalid)
+	}
+	if d, ok := payload.(deciding); ok {
+		step, err := StepOf(d.Payload)
+		step.Decides = true
+		return step, err
 	}
 	return saga.Step{Kind: payload.Branch(), Input: payload}, nil
 }

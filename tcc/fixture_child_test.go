@@ -16,6 +16,7 @@ const childVariable = "TCCSAGA_TEST_CHILD"
 type child struct {
 	Test     string
 	Database sqltest.Database
+	Orders   sqltest.Database // of the orders; may be empty
 	GID      string
 	Gateway  string // its address; empty for none
 }

@@ -105,7 +105,11 @@ func RegisterKinds[P Payload](r Registration[P]) error {
 		return fmt.Errorf("%s: register %s: the %s is nil: %w", r.Package, kind, role, saga.ErrInvalid)
 	}
 	for _, as := range versions {
-		if err := r.Engine.Register(r.Make(as)); err != nil {
+		branch := r.Make(as)
+		if slices.ContainsFunc(r.Options, func(o Option[P]) bool { return o.action }) {
+			branch = branch.AsAction()
+		}
+		if err := r.Engine.Register(branch); err != nil {
 			return err // it names the kind
 		}
 	}

@@ -6,14 +6,15 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// Option changes which stored payloads a registered branch takes. [Alias], [Upgrade] and
-// [AllowUnknownFields] return options.
+// Option changes which stored payloads a registered branch takes, or how it is called. [Alias],
+// [Upgrade], [AllowUnknownFields] and [AsAction] return options.
 type Option[P Payload] struct {
 	name         string // of the function that returned it, for errors
 	kind         string
 	version      func(allowUnknown bool) (Version[P], error) // nil if it adds no kind
 	allowUnknown bool
 	remote       bool // RegisterRemote accepts it
+	action       bool
 }
 
 // Alias lets the branch also take transactions of another kind with the same payload. Use
@@ -65,6 +66,14 @@ func Upgrade[P Payload, Old any](kind string, upgrade func(Old) (P, error)) Opti
 // refused.
 func AllowUnknownFields[P Payload]() Option[P] {
 	return Option[P]{name: "AllowUnknownFields", allowUnknown: true}
+}
+
+// AsAction makes the Try of the branch final: it does the work for good. Confirm does nothing,
+// and the branch is not called. If the transaction is cancelled, Cancel compensates the work.
+// A branch that decides has to be an action; see [Deciding]. A branch with a [Deliverer]
+// cannot be one.
+func AsAction[P Payload]() Option[P] {
+	return Option[P]{name: "AsAction", action: true, remote: true}
 }
 
 // Version is one of the kinds that a branch takes; see [RegisterKinds].

@@ -124,6 +124,8 @@ func call(ctx context.Context, tx *gorm.DB, request Request) (Verdict, error) {
 		return r.confirm()
 	case Apply:
 		return r.apply()
+	case Ask:
+		return r.ask()
 	default:
 		return r.cancel()
 	}
@@ -250,6 +252,26 @@ func (r row) cancel() (Verdict, error) {
 		return Conflict, fmt.Errorf("%w: a Cancel arrived, but the branch is confirmed", ErrConflict)
 	default:
 		return Duplicate, nil
+	}
+}
+
+// ask writes the row before it reads the row. So the answer holds for ever: the insert waits
+// for a Try that is in flight, and a Try that arrives later is refused.
+func (r row) ask() (Verdict, error) {
+	inserted, err := r.insert(r.sql.insertSuspended)
+	if err != nil || inserted {
+		return EmptyRollback, err
+	}
+	state, err := r.turnedAway()
+	switch {
+	case errors.Is(err, ErrConflict):
+		return Conflict, err
+	case err != nil:
+		return "", err
+	case state == StateTried || state == StateConfirmed:
+		return Duplicate, nil
+	default:
+		return EmptyRollback, nil
 	}
 }
 

@@ -44,6 +44,11 @@ var cells = []struct {
 	{barrier.Apply, "tried", barrier.Conflict, "tried"},
 	{barrier.Apply, "suspended", barrier.Conflict, "suspended"},
 	{barrier.Apply, "cancelled", barrier.Conflict, "cancelled"},
+	{barrier.Ask, "", barrier.EmptyRollback, "suspended"},
+	{barrier.Ask, "tried", barrier.Duplicate, "tried"},
+	{barrier.Ask, "confirmed", barrier.Duplicate, "confirmed"},
+	{barrier.Ask, "suspended", barrier.EmptyRollback, "suspended"},
+	{barrier.Ask, "cancelled", barrier.EmptyRollback, "cancelled"},
 }
 
 // each runs a test on every dialect, with and without gorm's PrepareStmt, and

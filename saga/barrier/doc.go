@@ -22,6 +22,9 @@
 //	Apply    confirmed              Duplicate       same
 //	Apply    tried, suspended,      Conflict        same
 //	         cancelled
+//	Ask      none                   EmptyRollback   suspended
+//	Ask      tried, confirmed       Duplicate       same
+//	Ask      suspended, cancelled   EmptyRollback   same
 //	any      of another caller,     Conflict        same
 //	         kind or input
 //
@@ -40,6 +43,10 @@
 //
 // An action of a saga has the same calls: its Try does the work for good, and its Cancel
 // compensates. An Apply does the work of a Try after the decision to confirm.
+//
+// An Ask is a question: was the Try committed? Duplicate means yes. EmptyRollback means
+// that it was not, and never will be, because a Try that arrives later is refused. If the
+// Try is in flight, the Ask waits for its end.
 //
 // # Write first, read afterwards
 //

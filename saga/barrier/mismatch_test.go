@@ -27,7 +27,7 @@ func TestMismatchCells(t *testing.T) {
 			"another input":  {func(r *barrier.Request) { r.Input = []byte("6") }, "another payload"},
 			"no input":       {func(r *barrier.Request) { r.Input = nil }, "another payload"},
 		} {
-			for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
+			for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Ask} {
 				for _, state := range []barrier.State{barrier.StateTried, barrier.StateConfirmed, barrier.StateCancelled, barrier.StateSuspended} {
 					request := ours
 					request.Key = barrier.Key{GID: strings.ReplaceAll(fmt.Sprintf("%s-%s-%s", name, op, state), " ", "-"), BranchID: "01"}

@@ -18,7 +18,7 @@ const (
 	StateTried     State = "tried"     // Try ran
 	StateConfirmed State = "confirmed" // Try and Confirm ran
 	StateCancelled State = "cancelled" // Try and Cancel ran
-	StateSuspended State = "suspended" // Cancel arrived and Try had not run: an empty rollback
+	StateSuspended State = "suspended" // Cancel or Ask arrived and Try had not run: an empty rollback
 )
 
 // Row is a barrier row, for people who want to know what happened. Times are by the
@@ -103,7 +103,7 @@ func (r Row) Explain() string {
 	case StateCancelled:
 		text = "Try had run, and Cancel has undone it; this is final"
 	case StateSuspended:
-		text = "Cancel arrived although Try had not run (an empty rollback); nothing was reserved, and a late Try is refused"
+		text = "Cancel or Ask arrived although Try had not run (an empty rollback); nothing was done, and a late Try is refused"
 	default:
 		text = fmt.Sprintf("unknown state %q", string(r.State))
 	}

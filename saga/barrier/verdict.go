@@ -18,6 +18,7 @@ const (
 	Confirm Op = "confirm" // uses the reservation
 	Cancel  Op = "cancel"  // gives the reservation back
 	Apply   Op = "apply"   // does the work of a Try after the decision to confirm; it is final at once
+	Ask     Op = "ask"     // asks whether the Try was committed; if it was not, it never will be
 )
 
 // Verdict says what a branch call has to do. The zero Verdict is no verdict, and
@@ -28,13 +29,15 @@ type Verdict string
 const (
 	// Run: do the work of the operation, in this local transaction.
 	Run Verdict = "run"
-	// Duplicate: the operation was done before; do nothing, and succeed.
+	// Duplicate: the operation was done before; do nothing, and succeed. For an Ask:
+	// the Try was committed.
 	Duplicate Verdict = "duplicate"
 	// Suspended: a Try arrived after its Cancel; do nothing, and fail. It comes
 	// with ErrSuspended.
 	Suspended Verdict = "suspended"
 	// EmptyRollback: a Cancel without a Try; there is nothing to give back. Do
-	// nothing, and succeed.
+	// nothing, and succeed. For an Ask: the Try was not committed, or was cancelled,
+	// and a late Try is refused.
 	EmptyRollback Verdict = "empty rollback"
 	// Conflict: a Confirm without a Try or after a Cancel, a Cancel after a
 	// Confirm, an Apply after another operation, or a call with another caller, kind or input than the row; do
@@ -85,7 +88,7 @@ func (r Request) Validate() error {
 		return err
 	}
 	switch r.Op {
-	case Try, Confirm, Cancel, Apply:
+	case Try, Confirm, Cancel, Apply, Ask:
 	default:
 		return fmt.Errorf("unknown operation %q", string(r.Op))
 	}

@@ -17,7 +17,7 @@ func (e *Engine) Execute(ctx context.Context, p saga.Plan) (saga.Outcome, error)
 	if err != nil {
 		return saga.Outcome{}, wrap("execute", p.GID, err)
 	}
-	if p.LocalWork != nil {
+	if p.LocalWork != nil || p.LocalWorkIn != "" {
 		return saga.Outcome{}, wrap("execute", p.GID, errLocalWork)
 	}
 	timeout, err := seconds(p.Timeout, e.config.Timeout)

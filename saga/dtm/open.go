@@ -83,7 +83,7 @@ func (e *Engine) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if err := checkGID(gid); err != nil {
 		return saga.Outcome{}, wrap("confirm", gid, err)
 	}
-	if options.LocalWork != nil {
+	if options.LocalWork != nil || options.LocalWorkIn != "" {
 		return saga.Outcome{GID: gid}, wrap("confirm", gid, errLocalWork)
 	}
 	if options.Timeout != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -24,6 +26,9 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("a Timeout is an option of Begin"))
 	}
+	if options.LocalWorkIn != "" {
+		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("LocalWorkIn is an option of Execute"))
+	}
 	if options.TryAttempts != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("TryAttempts is an option of Execute"))
 	}
@@ -33,6 +38,9 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 
 // Cancel decides to cancel an undecided transaction, and drives it; see [saga.Engine]. The
 // reason is for people. The log keeps at most 1,000 characters of it.
+//
+// If a branch decides the transaction, Cancel asks that branch first, and decides as it says.
+// If the branch does not answer, the error is a [*saga.UnknownError], and nothing is decided.
 func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, error) {
 	if why == "" {
 		why = "cancelled by the caller"
@@ -46,7 +54,8 @@ type extras struct {
 	act           *txlog.Act       // of the operator who decides; recorded with the decision
 	work          decide.LocalWork // runs in the local transaction that decides
 	returnDecided bool
-	parent        string // of a nested transaction, if the parent decides it
+	results       []result.Result // of the branch that decides; stored with the decision
+	parent        string          // of a nested transaction, if the parent decides it
 }
 
 // confirm and cancel decide. By is the value of DecidedBy.
@@ -103,6 +112,7 @@ type madeDecision struct {
 	record txlog.Record
 	made   bool     // this call has made it
 	drive  *txn.Txn // the transaction, if this instance has to drive it now; else nil
+	asking *txn.Txn // the transaction, if the branch that decides has to be asked first; else nil
 }
 
 // decideOnce makes the decision d, or returns the one that was made before. After the deadline
@@ -110,6 +120,9 @@ type madeDecision struct {
 func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, x extras) (decided madeDecision, err error) {
 	for run := 1; ; run++ {
 		decided, err = o.decideOrRead(ctx, d, x)
+		if err == nil && decided.asking != nil {
+			return o.decideByBranch(ctx, d, x, decided)
+		}
 		if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) && !errors.Is(err, txlog.ErrStale) {
 			break
 		}
@@ -136,6 +149,26 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, x extras) (de
 	}
 }
 
+// decideByBranch asks the branch that decides, and decides as it says.
+func (o *opened) decideByBranch(ctx context.Context, d txlog.Decision, x extras, read madeDecision) (madeDecision, error) {
+	s := read.asking.Deciding()
+	if s.Branch == nil {
+		return read, fmt.Errorf("branch %s decides, and has to be asked: %w: %q is not registered in this process", s.ID, saga.ErrUnknownKind, s.Kind)
+	}
+	question := read.asking.Call(s, barrier.Ask)
+	question.Result = &s.Result
+	committed, err := o.calls.Ask(ctx, s.Branch, question)
+	if err != nil {
+		return read, &saga.UnknownError{GID: d.GID, Cause: fmt.Errorf("asking branch %s, %s, which decides: %w", s.ID, s.Kind, err)}
+	}
+	if committed {
+		d.State, d.By, d.Reason, d.Code, x.act = txlog.Confirming, txlog.ByCaller, "", "", nil
+		x.results = read.asking.Results([]*txn.Step{s})
+	}
+	d.ByBranch = true
+	return o.decideOnce(ctx, d, x)
+}
+
 // decideOrRead locks the transaction, and makes the decision if the transaction is undecided.
 // It does not confirm a transaction with a plan, which Execute decides, or one whose deadline
 // has passed: the caller reads that in the record.
@@ -153,7 +186,7 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (
 		if err := checkDecider(record, d, x); err != nil {
 			return err
 		}
-		if saga.State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
+		if saga.State(record.State).Decided() || d.State == txlog.Confirming && !d.ByBranch && (record.Digest != "" || record.Expired) {
 			return nil
 		}
 		return o.makeDecision(ctx, tx, d, x, &decided)
@@ -168,8 +201,17 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 	if err != nil {
 		return err
 	}
-	for _, b := range branches[d.GID] {
-		if d.State == txlog.Confirming && !b.Tried {
+	results, err := o.log.Results(ctx, tx, d.GID)
+	if err != nil {
+		return err
+	}
+	claimed := txlog.Claimed{Record: decided.record, Branches: branches[d.GID], Results: append(results[d.GID], x.results...)}
+	if !d.ByBranch && slices.ContainsFunc(claimed.Branches, func(b txlog.Branch) bool { return b.Role == txlog.RoleDecides }) {
+		decided.asking = o.builder.Load(claimed)
+		return nil
+	}
+	for _, b := range claimed.Branches {
+		if d.State == txlog.Confirming && !b.Tried && !d.ByBranch {
 			return fmt.Errorf("branch %s, %s: %w", b.ID, b.Kind, saga.ErrNotTried)
 		}
 		if !o.builder.Registry.Knows(b.Kind) {
@@ -180,6 +222,9 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 		if err = o.calls.LocalWork(ctx, o.db, tx, d.GID, x.work); err != nil {
 			return err
 		}
+	}
+	if err = result.Put(ctx, tx, x.results...); err != nil {
+		return err
 	}
 	err = o.log.Decide(ctx, tx, d)
 	switch {
@@ -197,12 +242,8 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 		return err
 	}
 	decided.made = true
-	if d.Owner != "" && !decided.record.Paused() {
-		results, err := o.log.Results(ctx, tx, d.GID)
-		if err != nil {
-			return err
-		}
-		decided.drive = o.builder.Load(txlog.Claimed{Record: decided.record, Branches: branches[d.GID], Results: results[d.GID]})
+	if claimed.Record = decided.record; d.Owner != "" && !decided.record.Paused() {
+		decided.drive = o.builder.Load(claimed)
 	}
 	return nil
 }

@@ -169,6 +169,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	e.decider = decide.New(decide.Parts{
 		DB: db, Log: e.log, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Warn: e.warn, Instance: instance, Lease: config.Lease,
 		Paused: e.paused, Logger: config.Logger, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
+		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Alarm: alarm.raise,
 	})
 	e.driver = drive.New(drive.Parts{
 		DB: db, Log: e.log, LogID: logID, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Paused: e.paused, InFlight: e.inFlight,
@@ -178,7 +179,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	e.recovery = recovery.New(recovery.Parts{
 		DB: db, Log: e.log, Builder: builder, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
 		Lease: config.Lease, PollEvery: config.Poll, CallTimeout: config.CallTimeout, AttentionAge: config.AttentionAge,
-		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Continue: e.continueTrys, Drive: e.driver.Drive, Alarm: alarm.raise,
+		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Continue: e.continueTrys, Ask: e.ask, Drive: e.driver.Drive, Alarm: alarm.raise,
 	}, waker)
 	e.commits = enlist.New(enlist.Parts{
 		DB: db, Log: e.log, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
@@ -220,8 +221,23 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 // continueTrys runs the first phase of a claimed transaction with forward recovery.
 func (e *Engine) continueTrys(ctx context.Context, t *txn.Txn, left time.Duration) {
 	decision := e.decider.Continue(ctx, t, left)
-	if decision.Cause != nil && !decision.State.Decided() && !errors.Is(decision.Cause, decide.ErrPostponed) {
-		e.warn.Warn(ctx, "saga: continuing an undecided transaction failed; it is due again when the lease ends", decision.Cause)
+	if !decision.State.Decided() {
+		e.warnUndecided(ctx, decision.Cause)
+	}
+}
+
+// ask asks the branch that decides a claimed transaction.
+func (e *Engine) ask(ctx context.Context, t *txn.Txn) (committed bool, err error) {
+	committed, err = e.decider.Ask(ctx, t)
+	e.warnUndecided(ctx, err)
+	return committed, err
+}
+
+// warnUndecided logs why a claimed transaction stays undecided, if the log has no attempt that
+// says so.
+func (e *Engine) warnUndecided(ctx context.Context, why error) {
+	if why != nil && !errors.Is(why, decide.ErrPostponed) && !errors.Is(why, decide.ErrNotAnswered) {
+		e.warn.Warn(ctx, "saga: continuing an undecided transaction failed; it is due again when the lease ends", why)
 	}
 }
 

@@ -42,13 +42,18 @@ type planned struct {
 // to cancel.
 //
 // If ctx ends before the decision, the transaction is cancelled. If it ends later, the
-// Confirms continue. In both cases Execute returns within a second after the end of ctx.
+// Confirms continue. If a branch decides, and does not say whether its Try was committed, the
+// error is a [*saga.UnknownError], and recovery asks the branch again. In both cases Execute returns within a second after the end of ctx.
 func (p *planned) Execute(ctx context.Context, plan saga.Plan) (saga.Outcome, error) {
 	outcome, err := p.start(ctx, plan)
 	return outcome, txn.Wrap("execute", plan.GID, err)
 }
 
 func (p *planned) start(ctx context.Context, plan saga.Plan) (saga.Outcome, error) {
+	ctx, plan, err := withLocalWork(ctx, plan)
+	if err != nil {
+		return saga.Outcome{}, txn.Invalid("%w", err)
+	}
 	t, err := p.builder.Prepare(plan)
 	if err != nil {
 		return saga.Outcome{}, err
@@ -105,6 +110,9 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 		return p.follow(ctx, t.GID, digest, nil)
 	case !decision.State.Decided():
 		p.inFlight.Release(entry)
+		if t.Next > 0 {
+			p.wake.After(t.Next)
+		}
 		return saga.Outcome{GID: t.GID}, &saga.UnknownError{GID: t.GID, Cause: decision.Cause}
 	case decision.Taken:
 		p.inFlight.Release(entry)

@@ -127,7 +127,7 @@ func (e *enlisted) known(ctx context.Context, tx *gorm.DB, start txlog.Start) (s
 // accepts says why a plan cannot be executed in tx, if it cannot.
 func (e *enlisted) accepts(tx *gorm.DB, plan saga.Plan, t *txn.Txn) error {
 	switch {
-	case plan.LocalWork != nil:
+	case plan.LocalWork != nil || plan.LocalWorkIn != "":
 		return errors.New("LocalWork has no use here: do the work in the local transaction")
 	case plan.TryAttempts != 0:
 		return errors.New("TryAttempts has no use here: a failed Try is an error, and the local transaction is rolled back")

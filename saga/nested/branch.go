@@ -80,6 +80,11 @@ func (s *service[P]) Call(ctx context.Context, call saga.Call) error {
 	return fmt.Errorf("nested: %s of %s: unknown operation", call.Op, call.Key())
 }
 
+// CannotDecide returns why the branch cannot decide a transaction; see [saga.Step].
+func (s *service[P]) CannotDecide() error {
+	return errors.New("a nested transaction only prepares in its Try, and is decided by its parent")
+}
+
 // try runs the first phase of the nested transaction. Each of its steps succeeds if it was
 // done before, so a repeated Try continues where the last one ended.
 func (s *service[P]) try(ctx context.Context, gid, parent string, call saga.Call) error {

@@ -136,15 +136,16 @@ func nested(service saga.Remote) bool {
 // The error of a Try wraps a [*saga.Rejection] if the branch rejects it, and
 // [barrier.ErrSuspended] if it arrives after its Cancel. Both are final. The error of a
 // call that contradicts the barrier row wraps [barrier.ErrConflict]. The error of a call
-// that is under way, or has an unknown outcome, wraps [saga.ErrOngoing]. A call that the
-// participant cannot make wraps [saga.ErrUnknownKind] or [saga.ErrInvalid]. After any
+// that is under way, or has an unknown outcome, wraps [saga.ErrOngoing]. The error of an Ask
+// wraps [saga.ErrNotCommitted] if the Try was not committed. A call that the participant
+// cannot make wraps [saga.ErrUnknownKind] or [saga.ErrInvalid]. After any
 // other error the call may be repeated. Errors of the branch are returned as they are.
 func (p *Participant) Call(ctx context.Context, c saga.Call) error {
 	if err := c.Key().Validate(); err != nil {
 		return wrap("call", txn.Invalid("%w", err))
 	}
 	switch c.Op {
-	case barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Apply:
+	case barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Apply, barrier.Ask:
 	default:
 		return wrap("call", txn.Invalid("unknown operation %q", string(c.Op)))
 	}

@@ -81,6 +81,9 @@ func (x *exchange) reply(err error) (status int, reply wire.Reply) {
 	case status == http.StatusConflict && errors.As(err, &rejection):
 		reply.Code, reply.Message = rejection.Code, rejection.Error()
 		return status, reply
+	case status == http.StatusConflict && x.call.Op == barrier.Ask:
+		reply.Message = saga.ErrNotCommitted.Error()
+		return status, reply
 	case status == http.StatusConflict:
 		reply.Message = barrier.ErrSuspended.Error()
 		return status, reply
@@ -144,6 +147,8 @@ func statusOf(op barrier.Op, err error) int {
 	case errors.Is(err, errSignature):
 		return http.StatusUnauthorized
 	case op == barrier.Try && (errors.As(err, &rejection) || errors.Is(err, barrier.ErrSuspended)):
+		return http.StatusConflict
+	case op == barrier.Ask && errors.Is(err, saga.ErrNotCommitted):
 		return http.StatusConflict
 	case errors.Is(err, barrier.ErrConflict):
 		return http.StatusInternalServerError

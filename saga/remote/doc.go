@@ -28,7 +28,8 @@
 // # Answers
 //
 //	200            the call is done, or was done before
-//	409            the branch rejects the call, or was cancelled before; to a Try only
+//	409            the branch rejects the call, or was cancelled before; to a Try only. The
+//	               Try was not committed, and never will be; to an ask only
 //	425            the call is under way, or its result is unknown
 //	500            the call failed and may be repeated
 //	503            the same: it took too long, or the host has too many requests

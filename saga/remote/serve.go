@@ -20,8 +20,8 @@ import (
 
 // ServeHTTP makes one call of a branch, by DTM's HTTP convention; see the documentation
 // of the package. It answers 200 if the call is done, or was done before. It answers 409
-// to a Try that the branch rejects, or that arrives after its Cancel, and 425 if the
-// call is under way. After any other failure it answers 5xx, and the call may be
+// to a Try that the branch rejects, or that arrives after its Cancel, and to an Ask if
+// the Try was not committed. It answers 425 if the call is under way. After any other failure it answers 5xx, and the call may be
 // repeated. A request that is not a valid call is answered 4xx.
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{host: h, w: w, r: r, read: r.ContentLength == 0}
@@ -160,9 +160,9 @@ func (x *exchange) checkQuery(query url.Values) error {
 		return refuse(http.StatusBadRequest, "the trans_type is %q, it is always %s", wire.Clip(got, 40), wire.TransType)
 	}
 	switch x.call.Op {
-	case barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Apply:
+	case barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Apply, barrier.Ask:
 	default:
-		return refuse(http.StatusBadRequest, "the op is %q, it must be try, confirm, cancel or apply", wire.Clip(string(x.call.Op), 40))
+		return refuse(http.StatusBadRequest, "the op is %q, it must be try, confirm, cancel, apply or ask", wire.Clip(string(x.call.Op), 40))
 	}
 	if err := errors.Join(x.call.Key().Validate(), wire.CheckCaller(x.call.Caller)); err != nil {
 		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
@@ -239,7 +239,8 @@ func (x *exchange) readBody() error {
 	if !json.Valid(x.call.Payload) {
 		return refuse(http.StatusBadRequest, "the body is not JSON")
 	}
-	if x.call.Op == barrier.Try || x.call.Op == barrier.Apply {
+	switch x.call.Op {
+	case barrier.Try, barrier.Apply, barrier.Ask:
 		x.call.Result = &x.result
 	}
 	return nil

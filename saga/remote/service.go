@@ -154,18 +154,18 @@ func (s *Service) address(ctx context.Context, kind string) (*url.URL, error) {
 	return base.JoinPath(kind), nil
 }
 
-// maxAttempts is the most times that a Try without an answer is sent.
+// maxAttempts is the most times that a Try or an Ask without an answer is sent.
 const maxAttempts = 3
 
-// Call makes one call of a branch; see [saga.Remote]. If a Try gets no answer that counts,
-// Call sends the Try again, at most twice. The barrier of the host makes this safe.
+// Call makes one call of a branch; see [saga.Remote]. If a Try or an Ask gets no answer that
+// counts, Call sends it again, at most twice. The barrier of the host makes this safe.
 //
 // An error that is not a [*saga.Rejection] has a method Public. It returns a text without
 // addresses and details, for callers. The text of Error is for operators.
 func (s *Service) Call(ctx context.Context, call saga.Call) error {
 	for attempt := 1; ; attempt++ {
 		err := s.post(ctx, call)
-		if call.Op != barrier.Try || attempt == maxAttempts || !errors.Is(err, wire.ErrUnanswered) {
+		if call.Op != barrier.Try && call.Op != barrier.Ask || attempt == maxAttempts || !errors.Is(err, wire.ErrUnanswered) {
 			return err
 		}
 		pause := time.NewTimer(jitter.UpTo(ctx, 50*time.Millisecond<<attempt))
@@ -195,6 +195,9 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 		return wire.NewFault(call.Kind, "could not be found", err)
 	}
 	if s.config.PlainDTM {
+		if call.Op == barrier.Ask {
+			return wire.NewFault(call.Kind, "cannot be asked", s.CannotDecide())
+		}
 		return wire.Post(ctx, s.client, address, call)
 	}
 	query := wire.Query(call)
@@ -252,6 +255,15 @@ func readReply(response wire.Response, call saga.Call, id string, signed *signat
 		return reply, notOfHost("the answer is to another request")
 	}
 	return reply, nil
+}
+
+// CannotDecide returns why no branch of the service can decide a transaction, or nil; see
+// [saga.Step].
+func (s *Service) CannotDecide() error {
+	if s.config.PlainDTM {
+		return errors.New("a service of plain DTM cannot be asked whether a Try was committed")
+	}
+	return nil
 }
 
 // Signed reports whether the calls are signed. A DTM server cannot make such calls.

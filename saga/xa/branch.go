@@ -32,9 +32,15 @@ func (r *remote) Call(ctx context.Context, call saga.Call) error {
 		return r.try(ctx, call, id)
 	case barrier.Confirm:
 		return r.confirm(ctx, call, id)
-	default:
+	case barrier.Cancel:
 		return r.cancel(ctx, call, id)
 	}
+	return fmt.Errorf("xa: %s of %s: unknown operation", call.Op, call.Key())
+}
+
+// CannotDecide returns why the branch cannot decide a transaction; see [saga.Step].
+func (r *remote) CannotDecide() error {
+	return errors.New("an XA branch only prepares in its Try, and commits after the decision")
 }
 
 func request(call saga.Call, op barrier.Op) barrier.Request {

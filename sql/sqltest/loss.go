@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -29,6 +28,25 @@ type Loss struct {
 
 	before int // the before-th statement from now is lost; 0 is none
 	cut    bool
+
+	after func() // is called once, after the next COMMIT
+}
+
+// After calls f once, after the next COMMIT is made and before it is answered.
+func (l *Loss) After(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.after = f
+}
+
+func (l *Loss) committedNow() {
+	l.mu.Lock()
+	f := l.after
+	l.after = nil
+	l.mu.Unlock()
+	if f != nil {
+		f()
+	}
 }
 
 // Traffic returns how many statements, besides BEGIN and COMMIT, and how many COMMITs were
@@ -165,7 +183,11 @@ func (t *lossyTx) Commit() error {
 	lost, committed := t.loss.hit()
 	switch {
 	case !lost:
-		return t.Tx.Commit()
+		err := t.Tx.Commit()
+		if err == nil {
+			t.loss.committedNow()
+		}
+		return err
 	case committed:
 		if err := t.Tx.Commit(); err != nil {
 			return err
@@ -182,12 +204,18 @@ func (t *lossyTx) Commit() error {
 // COMMIT.
 func OpenLossy(t testing.TB) (*gorm.DB, *Loss) {
 	t.Helper()
+	return ConnectLossy(t, Create(t, "sqlite"))
+}
+
+// ConnectLossy is OpenLossy for a SQLite database that other processes may open too.
+func ConnectLossy(t testing.TB, database Database) (*gorm.DB, *Loss) {
+	t.Helper()
 	must := func(err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	dsn := filepath.Join(t.TempDir(), "lossy.db") + "?_txlock=immediate&_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
+	dsn := database.DSN
 	plain, err := sql.Open(sqlite.DriverName, dsn)
 	must(err)
 	l := &Loss{}

@@ -91,6 +91,8 @@ func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) e
 
 func (c *Caller) callOnce(ctx context.Context, b *txn.Branch, call saga.Call) error {
 	switch {
+	case call.Op == barrier.Ask:
+		return c.ask(ctx, b, call)
 	case b.Effect(call.Op) == nil:
 		_, err := c.withBarrier(ctx, b, call, func(tx *gorm.DB) error { return c.CallWork(ctx, tx, b, call) })
 		return err

@@ -37,7 +37,11 @@ type Parts struct {
 	Instance string
 	Lease    time.Duration
 
-	MinBackoff, MaxBackoff time.Duration // of the Trys of a transaction with forward recovery
+	MinBackoff, MaxBackoff time.Duration // of the Trys of a transaction with forward recovery, and of questions
+
+	AttentionAttempts int
+	AttentionAge      time.Duration
+	Alarm             func(*txn.Txn) // is called when a transaction was raised to attention
 }
 
 // Decider decides transactions, each alone or in a batch. It is safe for concurrent use.

@@ -29,6 +29,8 @@ type execution struct {
 
 	newResults []*txn.Step // their results are not in the log yet
 	notTried   []*txn.Step // their Trys were not called, or were rolled back: they need no Cancel
+
+	mayBeCommitted bool // the branch that decides, by this execution or by an earlier one
 }
 
 // outcome returns what is known of the transaction.

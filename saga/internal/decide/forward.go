@@ -29,7 +29,7 @@ var ErrPostponed = errors.New("a Try has failed, and is called again later")
 // claimed. Left is the time until its deadline. If a Try fails and may be called again, the
 // Cause is [ErrPostponed], and Next of the transaction says when it is due.
 func (d *Decider) Continue(ctx context.Context, t *txn.Txn, left time.Duration) Decision {
-	e := &execution{d: d, txn: t, start: txlog.Start{GID: t.GID, Deadline: left}}
+	e := &execution{d: d, txn: t, start: txlog.Start{GID: t.GID, Deadline: left}, mayBeCommitted: t.Deciding() != nil}
 	e.notTried = slices.DeleteFunc(t.Before(), func(s *txn.Step) bool { return s.Tried })
 	trying, cancel := context.WithTimeoutCause(ctx, left, txn.ErrDeadline)
 	defer cancel()
@@ -115,8 +115,8 @@ func (e *execution) tryMarked(ctx context.Context, s *txn.Step) error {
 	var err error
 	for range txn.MaxRuns {
 		err = local.Run(ctx, e.d.DB, func(tx *gorm.DB) error {
-			if err := e.d.TryAll(ctx, tx, e.txn, []*txn.Step{s}); err != nil {
-				return err
+			if tryErr := e.d.TryAll(ctx, tx, e.txn, []*txn.Step{s}); tryErr != nil {
+				return tryErr
 			}
 			return e.d.Log.Tried(ctx, tx, e.txn.GID, s.ID)
 		})

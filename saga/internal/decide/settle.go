@@ -21,7 +21,7 @@ import (
 func (e *execution) confirm(ctx context.Context, last []*txn.Step) error {
 	d, t := e.d, e.txn
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Confirming, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease}
-	return e.settle(ctx, saga.Confirming, func(tx *gorm.DB) error {
+	return e.settle(ctx, decision, func(tx *gorm.DB) error {
 		if err := e.runWork(ctx, tx, e.work); err != nil {
 			return err
 		}
@@ -38,6 +38,11 @@ func (e *execution) confirm(ctx context.Context, last []*txn.Step) error {
 // cancel decides to cancel because of cause. If the Try of a step is the cause, that is
 // failed; otherwise failed is nil.
 func (e *execution) cancel(ctx context.Context, failed *txn.Step, cause error) error {
+	if confirmed, err := e.askBefore(ctx); err != nil {
+		return fmt.Errorf("%v; %w", cause, err) // it is not a rejection: the outcome is not known
+	} else if confirmed {
+		return nil
+	}
 	d, t := e.d, e.txn
 	// The decision is made even if the caller is gone.
 	deciding, stop := d.Life.DetachCall(ctx)
@@ -54,8 +59,8 @@ func (e *execution) cancel(ctx context.Context, failed *txn.Step, cause error) e
 		e.reason.Code = saga.CodeGone
 	}
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Cancelling, Reason: e.reason.Text, Code: e.reason.Code,
-		BranchID: e.reason.BranchID, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease}
-	err := e.settle(deciding, saga.Cancelling, func(tx *gorm.DB) error {
+		BranchID: e.reason.BranchID, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease, ByBranch: t.Deciding() != nil}
+	err := e.settle(deciding, decision, func(tx *gorm.DB) error {
 		if err := d.Log.Decide(deciding, tx, decision); err != nil {
 			return err
 		}
@@ -92,14 +97,14 @@ func (e *execution) markWithoutCancel(failed *txn.Step, cause error) (ids []stri
 	return ids
 }
 
-// settle runs write, which makes the decision for state, until the decision is certain. It
-// may be a different one, which somebody else has made.
-func (e *execution) settle(ctx context.Context, state saga.State, write func(tx *gorm.DB) error) error {
+// settle runs write, which makes a decision, until the decision is certain. It may be a
+// different one, which somebody else has made.
+func (e *execution) settle(ctx context.Context, decision txlog.Decision, write func(tx *gorm.DB) error) error {
 	d, t := e.d, e.txn
 	for run := 1; ; run++ {
 		err := local.Run(ctx, d.DB, write)
 		if err == nil {
-			t.Decide(state)
+			t.Decide(saga.State(decision.State))
 			return nil
 		}
 		if !errors.Is(err, txlog.ErrStale) && !errors.Is(err, local.ErrCommitUnknown) {
@@ -114,7 +119,7 @@ func (e *execution) settle(ctx context.Context, state saga.State, write func(tx 
 		case saga.State(record.State).Decided():
 			e.adopt(record)
 			return nil
-		case record.Expired && state == saga.Confirming:
+		case record.Expired && decision.State == txlog.Confirming && !decision.ByBranch:
 			return txn.ErrDeadline
 		case run == txn.MaxRuns:
 			return err

@@ -42,8 +42,8 @@ func (r *round) run(ctx context.Context) error {
 	r.failures, r.marked = make(map[*txn.Step]error), make(map[*txn.Step]bool)
 	r.holdBack(ctx)
 	for {
-		wave := r.nextWave()
-		if err := r.runWave(ctx, wave); err != nil || r.finished || !wave.complete() {
+		next := r.nextWave()
+		if err := r.runWave(ctx, next); err != nil || r.finished || !next.complete() {
 			return err
 		}
 	}

@@ -60,8 +60,8 @@ var actionGuards = []guard{
 	},
 	{
 		name: "result-cancel", file: "saga/embedded/decision.go",
-		text: `Results: results[d.GID]}`,
-		with: `Results: results[""]}`,
+		text: `Results: append(results[d.GID], x.results...)}`,
+		with: `Results: append(results[""], x.results...)}`,
 		pkg:  "saga/action", run: "^TestForwardIsCancelled$/^sqlite$",
 		why: "a saga that a caller cancels is compensated without results",
 	},
@@ -81,8 +81,8 @@ var actionGuards = []guard{
 	},
 	{
 		name: "forward-foreign", file: "saga/internal/txlog/claim.go",
-		text: `if (one.state != Trying || one.forward) && unknown >= 0 {`,
-		with: `if one.state != Trying && unknown >= 0 {`,
+		text: `if c.state == Trying && !c.forward {`,
+		with: `if c.state == Trying {`,
 		pkg:  "saga/action", run: "^TestForwardOfAnUnknownKind$/^sqlite$",
 		why: "an instance that does not know a kind cancels a saga that another one could continue",
 	},

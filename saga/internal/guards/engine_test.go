@@ -66,15 +66,15 @@ var engineGuards = []guard{
 	},
 	{
 		name: "confirm-untried", file: "saga/embedded/decision.go",
-		text: `if d.State == txlog.Confirming && !b.Tried {`,
+		text: `if d.State == txlog.Confirming && !b.Tried && !d.ByBranch {`,
 		with: `if false {`,
 		pkg:  "tcc", run: "^TestConfirmNeedsEveryTry$/^sqlite$", short: true,
 		why: "a transaction is confirmed with a branch whose Try has failed",
 	},
 	{
 		name: "confirm-planned", file: "saga/embedded/decision.go",
-		text: `d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {`,
-		with: `d.State == txlog.Confirming && record.Expired {`,
+		text: `d.State == txlog.Confirming && !d.ByBranch && (record.Digest != "" || record.Expired) {`,
+		with: `d.State == txlog.Confirming && !d.ByBranch && record.Expired {`,
 		pkg:  "tcc", run: "^(TestDecideWhileExecuting|TestTransactionWithAPlanFromOutside)$",
 		why: "a transaction is confirmed from outside while its Trys are under way",
 	},
@@ -88,14 +88,14 @@ var engineGuards = []guard{
 	},
 	{
 		name: "decide-paused", file: "saga/embedded/decision.go",
-		text: `if d.Owner != "" && !decided.record.Paused() {`,
-		with: `if d.Owner != "" {`,
+		text: `d.Owner != "" && !decided.record.Paused() {`,
+		with: `d.Owner != "" {`,
 		pkg:  "tcc", run: "^TestPauseAndResume$/^sqlite$",
 		why: "a paused transaction is driven",
 	},
 	{
 		name: "resume-strange", file: "saga/internal/recovery/recovery.go",
-		text: `	if foreign {
+		text: `	if !t.Known() {
 		decision.Owner, decision.Due = "", 0
 	}
 `,

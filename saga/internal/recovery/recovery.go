@@ -16,6 +16,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 	"github.com/tccsaga/tccsaga/saga/internal/warn"
@@ -38,6 +39,8 @@ type Parts struct {
 	MaxBytes int // of the inputs of one transaction; twice as many, and one transaction more, are driven at once
 
 	Continue func(ctx context.Context, t *txn.Txn, left time.Duration) // runs the first phase of a transaction with forward recovery
+
+	Ask func(ctx context.Context, t *txn.Txn) (committed bool, err error) // asks the branch that decides; after an error, Next says when it is due
 
 	Drive func(context.Context, *txn.Txn, *inflight.Entry) saga.State // drives a transaction once, and releases its entry
 	Alarm func(*txn.Txn)                                              // tells that a transaction was raised to attention
@@ -166,26 +169,32 @@ func (r *Recovery) MakeDue(gids []string) {
 }
 
 // decideAndDrive continues a claimed transaction: if it is undecided, its first phase with
-// forward recovery, or else with a decision to cancel. Then it runs one round of calls.
+// forward recovery, or with what the branch that decides says, or else with a decision to
+// cancel. Then it runs one round of calls.
 func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *txn.Txn, entry *inflight.Entry) {
 	if record.Forward() && !record.Expired && t.Known() {
 		r.Continue(ctx, t, record.Left)
 		if !t.State.Decided() {
-			r.InFlight.Release(entry)
-			if t.Next > 0 {
-				r.wake.After(t.Next)
-			}
+			r.leave(t, entry)
 			return
 		}
 	}
 	if t.State == saga.Trying {
+		committed, err := false, error(nil)
+		if t.Deciding() != nil {
+			if committed, err = r.Ask(ctx, t); err != nil {
+				r.leave(t, entry)
+				return
+			}
+		}
 		foreign := !t.Known()
-		if err := r.presumeAbort(ctx, record, foreign); err != nil {
+		state, err := r.decide(ctx, record, t, committed)
+		if err != nil {
 			r.InFlight.Release(entry)
-			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction failed; it is due again later", err)
+			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err)
 			return
 		}
-		t.Decide(saga.Cancelling)
+		t.Decide(state)
 		if record.Paused() || foreign {
 			r.InFlight.Release(entry)
 			return
@@ -194,19 +203,46 @@ func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *t
 	r.Drive(ctx, t, entry)
 }
 
-// presumeAbort decides to cancel a transaction that is undecided: its deadline has passed,
-// or the process that executed it is gone. A foreign transaction has a kind of branch that
-// is not registered here. It is left without an owner, and another instance drives it.
-func (r *Recovery) presumeAbort(ctx context.Context, record txlog.Record, foreign bool) error {
+// leave releases an undecided transaction until it is due again.
+func (r *Recovery) leave(t *txn.Txn, entry *inflight.Entry) {
+	r.InFlight.Release(entry)
+	if t.Next > 0 {
+		r.wake.After(t.Next)
+	}
+}
+
+// decide decides a transaction that is undecided. Committed says that its branch that decides
+// has committed. A foreign transaction has a kind of branch that is not registered here. It is
+// left without an owner, and another instance drives it.
+func (r *Recovery) decide(ctx context.Context, record txlog.Record, t *txn.Txn, committed bool) (saga.State, error) {
+	decision := r.presumeAbort(record)
+	decision.ByBranch = t.Deciding() != nil
+	if committed {
+		decision.State, decision.By, decision.Reason, decision.Code = txlog.Confirming, txlog.ByRecovery, "", ""
+	}
+	if !t.Known() {
+		decision.Owner, decision.Due = "", 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.CallTimeout)
+	defer cancel()
+	err := local.Run(ctx, r.DB, func(tx *gorm.DB) error {
+		if s := t.Deciding(); committed && s.Result != nil {
+			if err := result.Put(ctx, tx, t.Results([]*txn.Step{s})...); err != nil {
+				return err
+			}
+		}
+		return r.Log.Decide(ctx, tx, decision)
+	})
+	return saga.State(decision.State), err
+}
+
+// presumeAbort returns the decision to cancel: the deadline has passed, or the process that
+// executed the transaction is gone.
+func (r *Recovery) presumeAbort(record txlog.Record) txlog.Decision {
 	decision := txlog.Decision{GID: record.GID, Epoch: record.Epoch, State: txlog.Cancelling,
 		By: txlog.ByDeadline, Reason: "it was undecided at its deadline", Code: saga.CodeDeadline, Owner: r.Instance, Due: r.Lease}
 	if record.Owner != "" && !record.Expired {
 		decision.By, decision.Reason, decision.Code = txlog.ByRecovery, "the process that executed it was gone before the decision", saga.CodeGone
 	}
-	if foreign {
-		decision.Owner, decision.Due = "", 0
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.CallTimeout)
-	defer cancel()
-	return local.Run(ctx, r.DB, func(tx *gorm.DB) error { return r.Log.Decide(ctx, tx, decision) })
+	return decision
 }

@@ -68,8 +68,9 @@ type Claims struct {
 	Waiting []string  // prepared ones that this claim has raised to attention
 }
 
-// Foreign is a transaction to continue, decided or with forward recovery, with a kind of
-// branch that is not registered in the instance.
+// Foreign is a transaction to continue, decided or with forward recovery, with a kind of branch
+// that is not registered in the instance; or one whose kind of branch that decides is not
+// registered.
 type Foreign struct {
 	GID, Kind string
 	Overdue   time.Duration
@@ -83,6 +84,24 @@ type candidate struct {
 	forward    bool // it is undecided, and is continued and not cancelled
 	due, now   time.Time
 	kinds      []string
+	deciding   string // the kind of the branch that decides; empty if there is none
+}
+
+// missing returns a kind of branch that an instance has to know to continue the transaction,
+// and does not. An undecided one is only cancelled, unless a branch decides it.
+func (c candidate) missing(knows func(kind string) bool) (kind string, is bool) {
+	needed := c.kinds
+	if c.state == Trying && !c.forward {
+		needed = nil
+		if c.deciding != "" {
+			needed = []string{c.deciding}
+		}
+	}
+	i := slices.IndexFunc(needed, func(kind string) bool { return !knows(kind) })
+	if i < 0 {
+		return "", false
+	}
+	return needed[i], true
 }
 
 // Claim takes over due transactions and raises their epochs, in the order of their due
@@ -135,14 +154,20 @@ func (l claimer) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candid
 	for i, one := range found {
 		gids[i], index[one.gid] = one.gid, i
 	}
-	type kindOf struct{ gid, kind string }
+	type kindOf struct {
+		gid, kind string
+		decides   bool
+	}
 	kinds, err := byGID(ctx, tx, l.sql.kindsOf, gids, func(row scanner) (k kindOf, err error) {
-		err = row.Scan(&k.gid, &k.kind)
+		err = row.Scan(&k.gid, &k.kind, &k.decides)
 		return k, err
 	})
 	for _, k := range kinds {
 		if i, there := index[k.gid]; there {
 			found[i].kinds = append(found[i].kinds, k.kind)
+			if k.decides {
+				found[i].deciding = k.kind
+			}
 		}
 	}
 	return found, err
@@ -167,9 +192,8 @@ func (claims *Claims) stopBefore(found []candidate, from Position, leftOut map[s
 func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
 	before := c.From
 	for _, one := range found {
-		unknown := slices.IndexFunc(one.kinds, func(kind string) bool { return !c.Knows(kind) })
-		if (one.state != Trying || one.forward) && unknown >= 0 {
-			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.now.Sub(one.due), one.attention})
+		if kind, is := one.missing(c.Knows); is {
+			claims.Foreign = append(claims.Foreign, Foreign{one.gid, kind, one.now.Sub(one.due), one.attention})
 			before = one.position()
 			continue
 		}

@@ -22,14 +22,22 @@ type Decision struct {
 	BranchID   string        // the branch that failed; empty if none did
 	Owner      string        // the instance that drives it from now on
 	Due        time.Duration // when another instance takes it over if it is not finished, from now
+
+	// ByBranch says that the State follows from what the branch that decides has done. A
+	// transaction with such a branch cannot be decided without it. The deadline does not
+	// count then.
+	ByBranch bool
 }
 
 // Decide makes the decision: one compare-and-set from Trying to Confirming or Cancelling. A
 // decision to confirm has no effect after the deadline. Without an effect it returns
 // ErrStale.
 func (l finisher) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
-	query := l.sql.decide
-	if d.State == Confirming {
+	query := l.sql.decideHere
+	switch {
+	case d.ByBranch:
+		query = l.sql.decide
+	case d.State == Confirming:
 		query = l.sql.decideInTime
 	}
 	raise := 0

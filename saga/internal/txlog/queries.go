@@ -20,8 +20,9 @@ type queries struct {
 	finishAll        func(int) string
 	lockOpen, branch string
 	size             string
-	decide           string
-	decideInTime     string
+	decide           string // by the branch that decides
+	decideHere       string // if there is no such branch
+	decideInTime     string // the same, before the deadline
 	finish, tried    string
 	done             func(int) string
 	fail             string
@@ -71,6 +72,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	}
 	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
 		attention = '', decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
+	const decideHere = decide + ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
 	// A stale driver may have written the attempt already. The newer epoch replaces it.
@@ -118,7 +120,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
 		size:         d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
 		decide:       d.SQL(decide),
-		decideInTime: d.SQL(decide + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
+		decideHere:   d.SQL(decideHere),
+		decideInTime: d.SQL(decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
 		tried: d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
@@ -144,10 +147,11 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		logID:         `SELECT log_id FROM saga_schema WHERE id = 1`,
 		candidates: d.SQL(`SELECT gid, state, attention, state = 'trying' AND try_attempts <> 0 AND deadline_at > {now}, {micros due_at}, {micros now}
 			FROM saga_transactions WHERE due_at >= {at ?} AND (due_at > {at ?} OR gid > ?) AND due_at <= {start} AND ` + claimable + ` ORDER BY due_at, gid LIMIT ?`),
-		kindsOf:        many(`SELECT DISTINCT gid, kind FROM saga_branches WHERE gid IN `, ``),
+		kindsOf:        many(`SELECT DISTINCT gid, kind, role = 'decides' FROM saga_branches WHERE gid IN `, ``),
 		claim:          many(selectRecords+` WHERE due_at <= {start} AND `+claimable+` AND gid IN `, ` ORDER BY due_at`+skip),
 		lockedBranches: many(branches, ` ORDER BY gid, branch_id {lock}`),
-		unclaimed:      d.SQL(`UPDATE saga_transactions SET attention = ? WHERE gid = ? AND attention = '' AND state IN ('confirming', 'cancelling')`),
+		unclaimed: d.SQL(`UPDATE saga_transactions SET attention = ? WHERE gid = ? AND attention = '' AND due_at IS NOT NULL
+			AND (state <> 'trying' OR EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides'))`),
 		postpone: many(`UPDATE saga_transactions SET due_at = CASE WHEN state = 'trying' AND deadline_at < {after ?}
 			THEN deadline_at ELSE {after ?} END WHERE due_at IS NOT NULL AND gid IN `, ``),
 		take: many(`UPDATE saga_transactions SET owner = ?, epoch = epoch + 1, due_at = {after ?}

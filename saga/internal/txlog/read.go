@@ -48,6 +48,9 @@ func (l reader) records(ctx context.Context, db *gorm.DB, query string, argument
 		if r.Forward() {
 			r.Left = time.Duration(deadline-now) * time.Microsecond
 		}
+		if r.State == Trying {
+			r.SinceBegin = time.Duration(now-created) * time.Microsecond
+		}
 		if decided != 0 {
 			r.SinceDecision = time.Duration(now-decided) * time.Microsecond
 		}

@@ -98,9 +98,16 @@ func (b *Builder) Load(c txlog.Claimed) *Txn {
 	}
 	for _, a := range c.Attempts {
 		// The attempts are in order, and the last one of each branch counts.
-		if s := byID[a.BranchID]; s != nil && a.Operation == string(t.Op(s)) {
+		switch s := byID[a.BranchID]; {
+		case s == nil:
+		case a.Operation == string(barrier.Ask):
+			s.Asked = a.Number
+		case a.Operation == string(t.Op(s)):
 			s.Failed, s.Wait = a.Number, a.Wait
 		}
+	}
+	if r.State == txlog.Trying {
+		t.Begun = time.Now().Add(-r.SinceBegin)
 	}
 	t.Decide(t.State)
 	t.SetResults(c.Results)

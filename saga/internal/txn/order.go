@@ -69,6 +69,11 @@ func roleOfDeciding(steps []saga.Step, n int, s *Step) (string, error) {
 	if s.Branch.Work == nil && s.Branch.Remote == nil {
 		return "", errors.New("it decides, and has no barrier in a local transaction of its own: an External branch cannot decide")
 	}
+	if service, ok := s.Branch.Remote.(interface{ CannotDecide() error }); ok {
+		if err := service.CannotDecide(); err != nil {
+			return "", fmt.Errorf("it decides: %w", err)
+		}
+	}
 	for _, after := range steps[n+1:] {
 		if !after.AfterDecision {
 			return "", errors.New("it decides, so only steps that are AfterDecision can follow it")

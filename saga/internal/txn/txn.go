@@ -27,6 +27,7 @@ type Step struct {
 	Failed  int           // failed attempts of its next operation
 	Wait    time.Duration // until the next attempt
 	Result  json.RawMessage
+	Asked   int // failed questions to the branch that decides
 
 	BatchError error  // why its Confirm failed in a decide batch; it counts as the first attempt
 	WaitReason string // why it waits, if it does not wait for its next attempt
@@ -46,6 +47,7 @@ type Txn struct {
 	Planned   bool      // it was begun with a plan, so it has branches
 	Fresh     bool      // this process has just committed its Trys: the first calls are due without a read of the barrier
 	Decided   time.Time // approximate, by this process's clock
+	Begun     time.Time // approximate, by this process's clock; zero if it is not known
 	Attention string    // why it was raised to attention; empty if it was not
 }
 
@@ -88,6 +90,9 @@ func (t *Txn) Op(s *Step) barrier.Op {
 
 // Decide sets the state of the decision. Steps that have nothing to cancel are done.
 func (t *Txn) Decide(state saga.State) {
+	if state.Decided() && !t.State.Decided() {
+		t.Attention = "" // of the undecided transaction
+	}
 	t.State = state
 	if state != saga.Cancelling {
 		return

@@ -64,6 +64,8 @@ func Outcome(call saga.Call, status int, reply Reply, from string) error {
 			said = "the branch said no"
 		}
 		return saga.RejectCode(reply.Code, errors.New(said))
+	case status == http.StatusConflict && call.Op == barrier.Ask:
+		return NewFault(call.Kind, "has not committed", fmt.Errorf("%s: %w", answered, saga.ErrNotCommitted))
 	case status == http.StatusConflict:
 		return NewFault(call.Kind, "refused a "+string(call.Op), fmt.Errorf("%s: it refused a %s, which cannot be refused", answered, call.Op))
 	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:

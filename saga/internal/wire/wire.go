@@ -3,7 +3,8 @@
 //	POST url?gid=...&trans_type=tcc&branch_id=01&op=try
 //
 // The body is the payload, in JSON. The answer is 200 if the call is done, 409 if a
-// Try is rejected for good, and 425 if the call has not ended. After any other answer
+// Try is rejected for good, or if an ask finds that the Try was not committed, and 425
+// if the call has not ended. After any other answer
 // the result is unknown, and the call may be repeated. DTM also reads the words FAILURE
 // and ONGOING, anywhere in the body of any answer, as 409 and 425.
 //

@@ -173,7 +173,7 @@ func (k *Kit) Barrier(t *txn.Txn, s *txn.Step, op barrier.Op) {
 	k.ok(err)
 }
 
-// Record reads a transaction. It leaves out how long ago the decision was, so that two
+// Record reads a transaction. It leaves out how long ago it was begun and decided, so that two
 // reads compare equal.
 func (k *Kit) Record(gid string) (r txlog.Record) {
 	k.t.Helper()
@@ -181,7 +181,7 @@ func (k *Kit) Record(gid string) (r txlog.Record) {
 		r, err = k.Log.Get(k.t.Context(), tx, gid)
 		return err
 	})
-	r.SinceDecision = 0
+	r.SinceDecision, r.SinceBegin = 0, 0
 	return r
 }
 

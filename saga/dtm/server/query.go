@@ -3,16 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
-
-// statuses maps states to DTM's names.
-var statuses = map[saga.State]string{
-	saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed",
-	saga.Cancelling: "aborting", saga.Cancelled: "failed",
-}
 
 // maxAnswer is the most bytes of data in the answer to a query.
 const maxAnswer = 1 << 20
@@ -44,25 +40,43 @@ type branchView struct {
 	Status   string `json:"status"`
 }
 
+// lookup returns a transaction of the API, and its type.
+func (a *api) lookup(ctx context.Context, gid string) (*saga.Transaction, transType, error) {
+	found, err := a.whole.Lookup(ctx, gid)
+	if err != nil {
+		return nil, 0, err
+	}
+	for t := range numTypes {
+		if found.Pattern == t.pattern() {
+			return found, t, nil
+		}
+	}
+	return nil, 0, fmt.Errorf("%s: %w", gid, saga.ErrNotFound)
+}
+
+func viewOf(t transType, s saga.Summary) *transactionView {
+	view := &transactionView{GID: s.GID, TransType: t.String(), Status: t.status(s.State), Protocol: "http",
+		RollbackReason: s.Reason, CreateTime: s.CreatedAt}
+	switch s.State {
+	case saga.Confirmed:
+		view.FinishTime = &s.FinishedAt
+	case saga.Cancelled:
+		view.RollbackTime = &s.FinishedAt
+	}
+	return view
+}
+
 // query answers as a DTM server does, also if the transaction does not exist.
 func (a *api) query(ctx context.Context, in *request) (any, error) {
 	answer := answerView{Branches: []branchView{}}
-	found, err := a.engine.Lookup(ctx, in.gid)
+	found, t, err := a.lookup(ctx, in.gid)
 	if errors.Is(err, saga.ErrNotFound) {
 		return answer, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	view := &transactionView{GID: found.GID, TransType: transType, Status: statuses[found.State], Protocol: "http",
-		RollbackReason: found.Reason, CreateTime: found.CreatedAt}
-	switch found.State {
-	case saga.Confirmed:
-		view.FinishTime = &found.FinishedAt
-	case saga.Cancelled:
-		view.RollbackTime = &found.FinishedAt
-	}
-	answer.Transaction = view
+	answer.Transaction = viewOf(t, found.Summary)
 	size := 0
 	for _, b := range found.Branches {
 		stored, known := storedBranch(b)
@@ -76,15 +90,18 @@ func (a *api) query(ctx context.Context, in *request) (any, error) {
 			answer.LeftOut++
 		}
 		answer.Branches = append(answer.Branches,
-			branchView{found.GID, stored.Cancel, data, b.ID, "cancel", branchStatus(found, b, saga.Cancelled)},
-			branchView{found.GID, stored.Confirm, data, b.ID, "confirm", branchStatus(found, b, saga.Confirmed)})
+			branchView{found.GID, stored.Cancel, data, b.ID, t.op(barrier.Cancel), branchStatus(found, b, saga.Cancelled)},
+			branchView{found.GID, stored.Confirm, data, b.ID, t.op(barrier.Confirm), branchStatus(found, b, saga.Confirmed)})
 	}
 	return answer, nil
 }
 
-// storedBranch returns a branch as a client has registered it. The API's transactions
-// have no other branches.
+// storedBranch returns a branch as a client has given it; known is false for the branch that
+// keeps the settings.
 func storedBranch(b saga.BranchView) (stored branch, known bool) {
+	if b.Kind == settingsKind {
+		return stored, false
+	}
 	stored, err := decode(b.Payload)
 	return stored, err == nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,13 +16,19 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// Pattern is the pattern of the API's transactions in the log, for example in a
-// [saga.Filter].
-const Pattern = "dtm.tcc"
+// Patterns of the API's transactions in the log, for example in a [saga.Filter].
+const (
+	PatternTCC  = "dtm.tcc"
+	PatternSaga = "dtm.saga"
+	PatternMsg  = "dtm.msg"
+	PatternXA   = "dtm.xa"
+)
 
 // Engine is the engine of the API: an embedded.Engine.
 type Engine interface {
 	saga.Engine
+	List(context.Context, saga.Filter) ([]saga.Summary, error)
+	Retry(ctx context.Context, gid string, by saga.Operator) error
 
 	// Within returns an engine with only the transactions of a pattern.
 	Within(pattern string) saga.Engine
@@ -44,6 +51,11 @@ type Config struct {
 	// client of the API can occupy the gids of other programs. At most 64
 	// characters. Defaults to no prefix.
 	GIDPrefix string
+
+	// Credentials are those of the clients. Without any, every program that reaches the
+	// API may use all of it. The API checks them in the header of each request, so
+	// use TLS where others can read the network.
+	Credentials []Credential
 
 	// Client calls the branches. The API never follows redirects and ignores
 	// cookies. Defaults to a client with up to 256 connections per host; up to 100
@@ -92,8 +104,8 @@ func (c Config) withDefaults() (Config, error) {
 	); err != nil {
 		return c, err
 	}
-	if c.GIDPrefix != "" && (barrier.ValidateGID(c.GIDPrefix) != nil || strings.Contains(c.GIDPrefix, ";") || len(c.GIDPrefix) > 64) {
-		return c, fmt.Errorf("%w: Config.GIDPrefix is %q, it must be at most 64 characters that a gid may have", saga.ErrInvalid, c.GIDPrefix)
+	if err := checkPrefix("Config.GIDPrefix", c.GIDPrefix); err != nil {
+		return c, fmt.Errorf("%w: %w", saga.ErrInvalid, err)
 	}
 	if c.MaxTimeout < time.Second {
 		return c, fmt.Errorf("%w: Config.MaxTimeout is %s, and timeout_to_fail has whole seconds", saga.ErrInvalid, c.MaxTimeout)
@@ -110,6 +122,13 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+func checkPrefix(name, prefix string) error {
+	if prefix != "" && (barrier.ValidateGID(prefix) != nil || strings.Contains(prefix, ";") || len(prefix) > 64) {
+		return fmt.Errorf("%s is %q, it must be at most 64 characters that a gid may have", name, prefix)
+	}
+	return nil
+}
+
 func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T) error {
 	if *value < 0 {
 		return fmt.Errorf("%w: Config.%s is negative", saga.ErrInvalid, name)
@@ -122,7 +141,9 @@ func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T
 
 // api is the handler.
 type api struct {
-	engine      saga.Engine // has only the API's transactions
+	engines     [numTypes]saga.Engine // each has only the API's transactions of a type
+	whole       Engine                // has all transactions of the log
+	clients     clients
 	config      Config
 	targets     targets
 	crossOrigin *http.CrossOriginProtection
@@ -151,11 +172,17 @@ func newAPI(engine Engine, config Config) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{engine: engine.Within(Pattern), config: config, targets: hosts, crossOrigin: http.NewCrossOriginProtection(),
+	known, err := parseCredentials(config.Credentials, config.GIDPrefix)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{whole: engine, clients: known, config: config, targets: hosts, crossOrigin: http.NewCrossOriginProtection(),
 		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
-	for _, t := range append(hosts, noTarget) {
-		err := a.engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t}))
-		if err != nil {
+	for t := range numTypes {
+		a.engines[t] = engine.Within(t.pattern())
+	}
+	for _, t := range append(hosts, noTarget, settingsTarget) {
+		if err := engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t})); err != nil {
 			return nil, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
@@ -25,6 +26,9 @@ type targets []target
 
 // noTarget is the target of branches without any URL.
 var noTarget = target{kind: "dtm-none"}
+
+// settingsTarget is the target of the branch that keeps the settings of a transaction.
+var settingsTarget = target{kind: settingsKind}
 
 func parseTargets(entries []string) (all targets, err error) {
 	if len(entries) == 0 {
@@ -86,23 +90,24 @@ func kindOf(entry string) string {
 	return "dtm-" + hex.EncodeToString(sum[:20])
 }
 
-// find returns the target of a branch with these URLs. As on a DTM server, an operation
-// with an empty URL does nothing.
-func (all targets) find(confirm, cancel string) (target, error) {
-	found := noTarget
-	for _, u := range []struct{ name, address string }{{"confirm", confirm}, {"cancel", cancel}} {
+// find returns the target of a branch. As on a DTM server, an operation with an empty URL
+// does nothing.
+func (all targets) find(b branch) (target, error) {
+	found, t := noTarget, b.transType()
+	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
+		u := struct{ name, address string }{t.op(op), b.url(op)}
 		if u.address == "" {
 			continue
 		}
-		t, err := all.of(u.address)
+		at, err := all.of(u.address)
 		switch {
 		case err != nil:
-			return t, fmt.Errorf("%w: the URL of %s: %w", saga.ErrInvalid, u.name, err)
-		case found != noTarget && found != t:
-			return t, fmt.Errorf("%w: the URLs of confirm and cancel are in different places, %s%s and %s%s: a branch is in one",
-				saga.ErrInvalid, found.host, found.prefix, t.host, t.prefix)
+			return at, fmt.Errorf("%w: the URL of %s: %w", saga.ErrInvalid, u.name, err)
+		case found != noTarget && found != at:
+			return at, fmt.Errorf("%w: the URLs of a branch are in different places, %s%s and %s%s: a branch is in one",
+				saga.ErrInvalid, found.host, found.prefix, at.host, at.prefix)
 		}
-		found = t
+		found = at
 	}
 	return found, nil
 }

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"encoding/json"
 
 	"gorm.io/gorm"
 
@@ -18,7 +19,20 @@ type Call struct {
 	Attempt  int    // from 1
 	Payload  []byte // the encoded input
 	Receipt  any    // from the [Effect] of the same call
+
+	// Results are the results of the Trys that ended before this call began, by branch id.
+	// A Confirm or Cancel has the result of its own branch, too. A branch without a result
+	// is not in it.
+	Results map[string]json.RawMessage
+
+	// Result takes the result of a Try or Apply, for later calls of the transaction. It is
+	// nil in other calls. The branch sets it to valid JSON of at most MaxResult bytes,
+	// before it returns. The result is kept if the call succeeds.
+	Result *json.RawMessage
 }
+
+// MaxResult is the most bytes of a result.
+const MaxResult = 64 << 10
 
 // Key identifies the branch. It is the same in every call. Use it, as "gid/branch", where
 // another system needs an idempotency key.
@@ -69,7 +83,21 @@ type Branch struct {
 	kind   string
 	encode Encoder
 	shape  any // Local, External or Remote
+	action bool
 }
+
+// AsAction returns the branch as an action of a saga. The Try of an action does the work for
+// good. Its Confirm only writes the barrier row, and the branch is not called. If the
+// transaction is cancelled, Cancel compensates the work. Cancels of actions are called one
+// after the other, in the reverse order of their Trys. An action that is
+// [Step.AfterDecision] is called with the operation Apply instead of Try.
+func (b Branch) AsAction() Branch {
+	b.action = true
+	return b
+}
+
+// IsAction reports whether the branch is an action; see [Branch.AsAction].
+func (b Branch) IsAction() bool { return b.action }
 
 // Local is a branch that works in a database.
 //
@@ -131,16 +159,18 @@ type Remote interface {
 
 // NewLocal returns a kind of branch that works in a database. Register checks it; see
 // [Registrar].
-func NewLocal(kind string, encode Encoder, branch Local) Branch { return Branch{kind, encode, branch} }
+func NewLocal(kind string, encode Encoder, branch Local) Branch {
+	return Branch{kind: kind, encode: encode, shape: branch}
+}
 
 // NewExternal returns a kind of branch that acts on an external system.
 func NewExternal(kind string, encode Encoder, branch External) Branch {
-	return Branch{kind, encode, branch}
+	return Branch{kind: kind, encode: encode, shape: branch}
 }
 
 // NewRemote returns a kind of branch that another service has.
 func NewRemote(kind string, encode Encoder, service Remote) Branch {
-	return Branch{kind, encode, service}
+	return Branch{kind: kind, encode: encode, shape: service}
 }
 
 // Kind returns the name of the kind.

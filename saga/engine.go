@@ -72,10 +72,31 @@ type LocalEngine interface {
 	ExecuteInSQL(ctx context.Context, tx *sql.Tx, plan Plan) (Outcome, error)
 }
 
-// Step is one branch of a transaction: its kind, and the input of its calls.
+// Step is one branch of a transaction: its kind, and the input of its calls. A plan tries its
+// steps one after the other, and then decides. The other fields change that.
 type Step struct {
 	Kind  string
 	Input any
+
+	// Parallel makes the Try run at the same time as the Try of the step before. So a
+	// number of steps that follow each other can form a group. The next step that is not
+	// Parallel is tried when all Trys of the group have succeeded.
+	Parallel bool
+
+	// AfterDecision places the step after the point of no return. It is called after the
+	// decision to confirm, with the operation Apply, in the order of the plan, until it
+	// succeeds. It cannot reject, and is never cancelled. The branch has to be an action;
+	// see [Branch.AsAction]. All steps that follow it are AfterDecision too.
+	AfterDecision bool
+
+	// Decides makes the COMMIT of this step's Try the decision: the transaction is
+	// confirmed if and only if that Try is committed. The Try is called after all others
+	// that are not AfterDecision. If its outcome is not known, the engine asks the
+	// barrier of the branch, for ever, and never guesses; see "A branch that decides" in
+	// the documentation of this package. At most one step decides. Its branch has
+	// to be an action in another database or service than the engine's own; in that
+	// database, use LocalWork of [Options].
+	Decides bool
 }
 
 // Plan is a transaction whose branches are all known.
@@ -109,6 +130,15 @@ type Options struct {
 	// called once. Confirms in the commit of the decision are done in both cases.
 	ReturnDecided bool
 
+	// TryAttempts is how often the Try of a branch may be called if it fails. Zero and one
+	// mean once: a failed Try cancels the transaction, and so does the end of the process
+	// of Execute. With a greater number, the transaction has forward recovery: a failed
+	// Try is called again, with a growing pause, and another instance continues if the
+	// process ends. The transaction is cancelled when the attempts of a branch are used
+	// up, when a Try rejects, or at the deadline. [Unlimited] leaves only the last two.
+	// Only Execute takes it.
+	TryAttempts int
+
 	// LocalWork, if it is not nil, is work of the caller in the engine's own database. It
 	// runs in the local transaction that decides to confirm. So it takes effect if and only
 	// if the transaction is decided to be confirmed. Execute and Confirm take it.
@@ -120,6 +150,9 @@ type Options struct {
 	// not run if the transaction was decided before. It neither commits nor rolls back tx.
 	LocalWork func(ctx context.Context, tx *gorm.DB) error
 }
+
+// Unlimited is a number of attempts without a limit; see [Options.TryAttempts].
+const Unlimited = -1
 
 // BranchID returns the id of the n-th branch of a plan, from 1: "01", "02", ...
 func BranchID(n int) string { return fmt.Sprintf("%02d", n) }

@@ -10,23 +10,26 @@ import (
 // Summary is the log's row of a transaction. Times are on the database's clock. A zero time
 // means that the event has not happened; it is left out of JSON.
 type Summary struct {
-	GID        string    `json:"gid"`
-	Pattern    string    `json:"pattern"`
-	State      State     `json:"state"`
-	Reason     string    `json:"reason,omitempty"`        // why it is cancelled, for people; empty otherwise
-	Code       string    `json:"reason_code,omitempty"`   // the same for programs; see [Outcome]
-	BranchID   string    `json:"reason_branch,omitempty"` // the branch whose Try was the reason
-	DecidedBy  string    `json:"decided_by,omitempty"`    // caller, deadline, recovery or operator; empty before the decision
-	Attention  string    `json:"attention,omitempty"`     // why it needs an operator; empty if it does not
-	Owner      string    `json:"owner,omitempty"`         // the instance that drives it; empty while it is open
-	Epoch      int64     `json:"epoch"`                   // rises when another instance takes over
-	Failures   int       `json:"failures"`                // failed branch calls so far
-	CreatedAt  time.Time `json:"created_at,omitzero"`
-	DeadlineAt time.Time `json:"deadline_at,omitzero"` // when it is cancelled if it is undecided
-	DueAt      time.Time `json:"due_at,omitzero"`      // when an instance works on it next; zero if it is finished
-	DecidedAt  time.Time `json:"decided_at,omitzero"`
-	FinishedAt time.Time `json:"finished_at,omitzero"`
-	PausedAt   time.Time `json:"paused_at,omitzero"` // when an operator paused it; zero if it is not paused
+	GID         string    `json:"gid"`
+	Pattern     string    `json:"pattern"`
+	State       State     `json:"state"`
+	Reason      string    `json:"reason,omitempty"`        // why it is cancelled, for people; empty otherwise
+	Code        string    `json:"reason_code,omitempty"`   // the same for programs; see [Outcome]
+	BranchID    string    `json:"reason_branch,omitempty"` // the branch whose Try was the reason
+	DecidedBy   string    `json:"decided_by,omitempty"`    // caller, deadline, recovery or operator; empty before the decision
+	Attention   string    `json:"attention,omitempty"`     // why it needs an operator; empty if it does not
+	Owner       string    `json:"owner,omitempty"`         // the instance that drives it; empty while it is open
+	Epoch       int64     `json:"epoch"`                   // rises when another instance takes over
+	Failures    int       `json:"failures"`                // failed branch calls so far
+	TryAttempts int       `json:"try_attempts,omitempty"`  // how often a Try may be called; see [Options.TryAttempts]
+	Parent      string    `json:"parent,omitempty"`        // of a nested transaction: the branch that decides it, as log/gid/branch
+	CreatedAt   time.Time `json:"created_at,omitzero"`
+	DeadlineAt  time.Time `json:"deadline_at,omitzero"` // when it is cancelled if it is undecided
+	DueAt       time.Time `json:"due_at,omitzero"`      // when an instance works on it next; zero if it is finished
+	DecidedAt   time.Time `json:"decided_at,omitzero"`
+	FinishedAt  time.Time `json:"finished_at,omitzero"`
+	PausedAt    time.Time `json:"paused_at,omitzero"`   // when an operator paused it; zero if it is not paused
+	PreparedAt  time.Time `json:"prepared_at,omitzero"` // when a nested transaction was prepared: since then it has no deadline
 }
 
 // Transaction is a transaction with its branches and the acts of operators.
@@ -41,6 +44,9 @@ type BranchView struct {
 	ID      string          `json:"id"`
 	Kind    string          `json:"kind"`
 	Payload json.RawMessage `json:"payload"`
+	Stage   int             `json:"stage,omitempty"` // place in the order of the calls, from 1; 0 in a transaction without an order
+	Role    Role            `json:"role,omitempty"`
+	Result  json.RawMessage `json:"result,omitempty"`  // what its Try has returned
 	DoneAt  time.Time       `json:"done_at,omitzero"`  // when it was confirmed or cancelled; zero if that was with the end of the transaction
 	Barrier *barrier.Row    `json:"barrier,omitempty"` // nil if the branch has none
 	// BarrierError says why the barrier row could not be read: the kind is not registered
@@ -54,6 +60,16 @@ type BranchView struct {
 	UnderWay *CallUnderWay `json:"under_way,omitempty"`
 	Attempts []Attempt     `json:"attempts,omitempty"` // failed calls; the latest 20 of each operation
 }
+
+// Role says when a branch is called, if not as a branch with Try, Confirm and Cancel.
+type Role string
+
+// The roles.
+const (
+	RoleAction  Role = "action"  // its Try is final; see [Branch.AsAction]
+	RoleAfter   Role = "after"   // it is called after the decision; see [Step.AfterDecision]
+	RoleDecides Role = "decides" // the COMMIT of its Try is the decision; see [Step.Decides]
+)
 
 // Attempt is a failed call of a branch.
 type Attempt struct {

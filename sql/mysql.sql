@@ -1,7 +1,7 @@
 -- Schema of tccsaga for MySQL 8.0.16+ and MariaDB 10.6+.
 -- Times are UTC with microseconds. Every statement may run again.
 
--- This is the complete version 2. Folder upgrade has the steps from older versions.
+-- This is the complete version 3. Folder upgrade has the steps from older versions.
 
 CREATE TABLE IF NOT EXISTS saga_schema (
   id TINYINT NOT NULL COMMENT 'always 1, so that there is one row',
@@ -11,11 +11,11 @@ CREATE TABLE IF NOT EXISTS saga_schema (
   PRIMARY KEY (id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='the installed version of this schema';
 
-INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 2, 0, UUID()) ON DUPLICATE KEY UPDATE version = 2, complete = 0;
+INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 3, 0, UUID()) ON DUPLICATE KEY UPDATE version = 3, complete = 0;
 
 CREATE TABLE IF NOT EXISTS saga_transactions (
   gid VARCHAR(128) NOT NULL COMMENT 'global id of the transaction, chosen by the caller',
-  pattern VARCHAR(16) NOT NULL COMMENT 'the pattern: tcc',
+  pattern VARCHAR(16) NOT NULL COMMENT 'the pattern: tcc, saga, ...',
   state VARCHAR(16) NOT NULL COMMENT 'trying, then confirming and confirmed, or cancelling and cancelled',
   digest VARCHAR(64) NOT NULL COMMENT 'SHA-256 of the plan, which a repeated request must match; empty if it began without a plan',
   reason VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'why it was cancelled; empty otherwise',
@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   decided_at DATETIME(6) NULL COMMENT 'when it was decided',
   finished_at DATETIME(6) NULL COMMENT 'when the last branch was confirmed or cancelled',
   paused_at DATETIME(6) NULL COMMENT 'when an operator paused it; NULL if it is not paused',
+  try_attempts INT NOT NULL DEFAULT 0 COMMENT 'how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it',
+  parent VARCHAR(255) NOT NULL DEFAULT '' COMMENT 'of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise',
+  prepared_at DATETIME(6) NULL COMMENT 'when a nested transaction was prepared: it has no deadline from then on; NULL otherwise',
   PRIMARY KEY (gid),
   KEY saga_transactions_due (due_at)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='one row per global transaction: its state and its decision';
@@ -41,10 +44,19 @@ CREATE TABLE IF NOT EXISTS saga_branches (
   branch_id VARCHAR(32) NOT NULL COMMENT 'the branch within it: 01, 02, ...',
   kind VARCHAR(64) NOT NULL COMMENT 'kind of branch, as registered: stock.lock, message.publish, ...',
   payload MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'input of Try, Confirm and Cancel, JSON',
+  stage INT NOT NULL DEFAULT 0 COMMENT 'place in the order of the calls: branches of one stage are called in parallel; 0 in a transaction without an order of Cancels',
+  role VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'decides: the COMMIT of its Try is the decision; after: its Try is called after the decision; empty for the others',
   tried_at DATETIME(6) NULL COMMENT 'when its Try succeeded, in an open transaction, which cannot be confirmed before; NULL in a transaction with a plan',
   done_at DATETIME(6) NULL COMMENT 'when it was confirmed or cancelled, if that was before the end of its transaction',
   PRIMARY KEY (gid, branch_id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='the branches of each transaction, recorded before they are called';
+
+CREATE TABLE IF NOT EXISTS saga_results (
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',
+  result MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'what its Try returned, JSON',
+  PRIMARY KEY (gid, branch_id)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='results of Trys, which later calls of the transaction get';
 
 CREATE TABLE IF NOT EXISTS saga_attempts (
   gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
@@ -114,6 +126,16 @@ CREATE TABLE IF NOT EXISTS saga_barrier (
   call_until DATETIME(6) NULL COMMENT 'latest end of this call',
   PRIMARY KEY (gid, branch_id)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='operations of each branch, written in the local transaction of the branch';
+
+CREATE TABLE IF NOT EXISTS saga_inputs (
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',
+  payload MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'input of Try, Confirm and Cancel, JSON',
+  tried_at DATETIME(6) NOT NULL COMMENT 'when its Try ran',
+  ask_at DATETIME(6) NOT NULL COMMENT 'earliest time to ask for the outcome',
+  PRIMARY KEY (gid, branch_id),
+  KEY saga_inputs_ask (ask_at)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='inputs of branches of a service that asks the engine for outcomes';
 
 CREATE TABLE IF NOT EXISTS saga_stock (
   sku VARCHAR(64) NOT NULL COMMENT 'the article',
@@ -232,4 +254,4 @@ CREATE TABLE IF NOT EXISTS saga_letter_acts (
   PRIMARY KEY (stream, consumer, message_id, number)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='actions of operators on dead letters, and why';
 
-UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;
+UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

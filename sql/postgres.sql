@@ -1,7 +1,7 @@
 -- Schema of tccsaga for PostgreSQL 12 and newer.
 -- Every statement may run again.
 
--- This is the complete version 2. Folder upgrade has the steps from older versions.
+-- This is the complete version 3. Folder upgrade has the steps from older versions.
 
 CREATE TABLE IF NOT EXISTS saga_schema (
   id SMALLINT NOT NULL,
@@ -16,7 +16,7 @@ COMMENT ON COLUMN saga_schema.version IS 'version of the installed schema, or of
 COMMENT ON COLUMN saga_schema.complete IS '0 while a migration runs or after it broke off, 1 after it completed';
 COMMENT ON COLUMN saga_schema.log_id IS 'id of this log, which its engine sends with its calls; made at installation';
 
-INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 2, 0, md5(random()::text || clock_timestamp()::text)) ON CONFLICT (id) DO UPDATE SET version = 2, complete = 0;
+INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 3, 0, md5(random()::text || clock_timestamp()::text)) ON CONFLICT (id) DO UPDATE SET version = 3, complete = 0;
 
 CREATE TABLE IF NOT EXISTS saga_transactions (
   gid VARCHAR(128) NOT NULL,
@@ -37,12 +37,15 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   decided_at TIMESTAMPTZ,
   finished_at TIMESTAMPTZ,
   paused_at TIMESTAMPTZ,
+  try_attempts INT NOT NULL DEFAULT 0,
+  parent VARCHAR(255) NOT NULL DEFAULT '',
+  prepared_at TIMESTAMPTZ,
   PRIMARY KEY (gid)
 );
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
 COMMENT ON TABLE saga_transactions IS 'one row per global transaction: its state and its decision';
 COMMENT ON COLUMN saga_transactions.gid IS 'global id of the transaction, chosen by the caller';
-COMMENT ON COLUMN saga_transactions.pattern IS 'the pattern: tcc';
+COMMENT ON COLUMN saga_transactions.pattern IS 'the pattern: tcc, saga, ...';
 COMMENT ON COLUMN saga_transactions.state IS 'trying, then confirming and confirmed, or cancelling and cancelled';
 COMMENT ON COLUMN saga_transactions.digest IS 'SHA-256 of the plan, which a repeated request must match; empty if it began without a plan';
 COMMENT ON COLUMN saga_transactions.reason IS 'why it was cancelled; empty otherwise';
@@ -59,12 +62,17 @@ COMMENT ON COLUMN saga_transactions.due_at IS 'when an instance has to look at i
 COMMENT ON COLUMN saga_transactions.decided_at IS 'when it was decided';
 COMMENT ON COLUMN saga_transactions.finished_at IS 'when the last branch was confirmed or cancelled';
 COMMENT ON COLUMN saga_transactions.paused_at IS 'when an operator paused it; NULL if it is not paused';
+COMMENT ON COLUMN saga_transactions.try_attempts IS 'how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it';
+COMMENT ON COLUMN saga_transactions.parent IS 'of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise';
+COMMENT ON COLUMN saga_transactions.prepared_at IS 'when a nested transaction was prepared: it has no deadline from then on; NULL otherwise';
 
 CREATE TABLE IF NOT EXISTS saga_branches (
   gid VARCHAR(128) NOT NULL,
   branch_id VARCHAR(32) NOT NULL,
   kind VARCHAR(64) NOT NULL,
   payload TEXT NOT NULL,
+  stage INT NOT NULL DEFAULT 0,
+  role VARCHAR(16) NOT NULL DEFAULT '',
   tried_at TIMESTAMPTZ,
   done_at TIMESTAMPTZ,
   PRIMARY KEY (gid, branch_id)
@@ -74,8 +82,21 @@ COMMENT ON COLUMN saga_branches.gid IS 'the transaction';
 COMMENT ON COLUMN saga_branches.branch_id IS 'the branch within it: 01, 02, ...';
 COMMENT ON COLUMN saga_branches.kind IS 'kind of branch, as registered: stock.lock, message.publish, ...';
 COMMENT ON COLUMN saga_branches.payload IS 'input of Try, Confirm and Cancel, JSON';
+COMMENT ON COLUMN saga_branches.stage IS 'place in the order of the calls: branches of one stage are called in parallel; 0 in a transaction without an order of Cancels';
+COMMENT ON COLUMN saga_branches.role IS 'decides: the COMMIT of its Try is the decision; after: its Try is called after the decision; empty for the others';
 COMMENT ON COLUMN saga_branches.tried_at IS 'when its Try succeeded, in an open transaction, which cannot be confirmed before; NULL in a transaction with a plan';
 COMMENT ON COLUMN saga_branches.done_at IS 'when it was confirmed or cancelled, if that was before the end of its transaction';
+
+CREATE TABLE IF NOT EXISTS saga_results (
+  gid VARCHAR(128) NOT NULL,
+  branch_id VARCHAR(32) NOT NULL,
+  result TEXT NOT NULL,
+  PRIMARY KEY (gid, branch_id)
+);
+COMMENT ON TABLE saga_results IS 'results of Trys, which later calls of the transaction get';
+COMMENT ON COLUMN saga_results.gid IS 'the transaction';
+COMMENT ON COLUMN saga_results.branch_id IS 'the branch';
+COMMENT ON COLUMN saga_results.result IS 'what its Try returned, JSON';
 
 CREATE TABLE IF NOT EXISTS saga_attempts (
   gid VARCHAR(128) NOT NULL,
@@ -194,6 +215,22 @@ COMMENT ON COLUMN saga_barrier.call_op IS 'operation of an external branch that 
 COMMENT ON COLUMN saga_barrier.call_by IS 'instance that makes this call';
 COMMENT ON COLUMN saga_barrier.call_since IS 'when this call began';
 COMMENT ON COLUMN saga_barrier.call_until IS 'latest end of this call';
+
+CREATE TABLE IF NOT EXISTS saga_inputs (
+  gid VARCHAR(128) NOT NULL,
+  branch_id VARCHAR(32) NOT NULL,
+  payload TEXT NOT NULL,
+  tried_at TIMESTAMPTZ NOT NULL,
+  ask_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (gid, branch_id)
+);
+CREATE INDEX IF NOT EXISTS saga_inputs_ask ON saga_inputs (ask_at);
+COMMENT ON TABLE saga_inputs IS 'inputs of branches of a service that asks the engine for outcomes';
+COMMENT ON COLUMN saga_inputs.gid IS 'the transaction';
+COMMENT ON COLUMN saga_inputs.branch_id IS 'the branch';
+COMMENT ON COLUMN saga_inputs.payload IS 'input of Try, Confirm and Cancel, JSON';
+COMMENT ON COLUMN saga_inputs.tried_at IS 'when its Try ran';
+COMMENT ON COLUMN saga_inputs.ask_at IS 'earliest time to ask for the outcome';
 
 CREATE TABLE IF NOT EXISTS saga_stock (
   sku VARCHAR(64) COLLATE "C" NOT NULL,
@@ -398,4 +435,4 @@ COMMENT ON COLUMN saga_letter_acts.who IS 'who did it';
 COMMENT ON COLUMN saga_letter_acts.why IS 'why';
 COMMENT ON COLUMN saga_letter_acts.acted_at IS 'when';
 
-UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;
+UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

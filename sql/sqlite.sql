@@ -1,7 +1,7 @@
 -- Schema of tccsaga for SQLite 3.35 and newer, in rollback or WAL mode.
 -- Times are UTC, '2006-01-02 15:04:05.000'. Every statement may run again.
 
--- This is the complete version 2. Folder upgrade has the steps from older versions.
+-- This is the complete version 3. Folder upgrade has the steps from older versions.
 
 CREATE TABLE IF NOT EXISTS saga_schema ( -- the installed version of this schema
   id INTEGER NOT NULL, -- always 1, so that there is one row
@@ -11,11 +11,11 @@ CREATE TABLE IF NOT EXISTS saga_schema ( -- the installed version of this schema
   PRIMARY KEY (id)
 );
 
-INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 2, 0, lower(hex(randomblob(16)))) ON CONFLICT (id) DO UPDATE SET version = 2, complete = 0;
+INSERT INTO saga_schema (id, version, complete, log_id) VALUES (1, 3, 0, lower(hex(randomblob(16)))) ON CONFLICT (id) DO UPDATE SET version = 3, complete = 0;
 
 CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction: its state and its decision
   gid TEXT NOT NULL, -- global id of the transaction, chosen by the caller
-  pattern TEXT NOT NULL, -- the pattern: tcc
+  pattern TEXT NOT NULL, -- the pattern: tcc, saga, ...
   state TEXT NOT NULL, -- trying, then confirming and confirmed, or cancelling and cancelled
   digest TEXT NOT NULL, -- SHA-256 of the plan, which a repeated request must match; empty if it began without a plan
   reason TEXT NOT NULL DEFAULT '', -- why it was cancelled; empty otherwise
@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   decided_at TEXT, -- when it was decided
   finished_at TEXT, -- when the last branch was confirmed or cancelled
   paused_at TEXT, -- when an operator paused it; NULL if it is not paused
+  try_attempts INTEGER NOT NULL DEFAULT 0, -- how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it
+  parent TEXT NOT NULL DEFAULT '', -- of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise
+  prepared_at TEXT, -- when a nested transaction was prepared: it has no deadline from then on; NULL otherwise
   PRIMARY KEY (gid)
 );
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
@@ -41,8 +44,17 @@ CREATE TABLE IF NOT EXISTS saga_branches ( -- the branches of each transaction, 
   branch_id TEXT NOT NULL, -- the branch within it: 01, 02, ...
   kind TEXT NOT NULL, -- kind of branch, as registered: stock.lock, message.publish, ...
   payload TEXT NOT NULL, -- input of Try, Confirm and Cancel, JSON
+  stage INTEGER NOT NULL DEFAULT 0, -- place in the order of the calls: branches of one stage are called in parallel; 0 in a transaction without an order of Cancels
+  role TEXT NOT NULL DEFAULT '', -- decides: the COMMIT of its Try is the decision; after: its Try is called after the decision; empty for the others
   tried_at TEXT, -- when its Try succeeded, in an open transaction, which cannot be confirmed before; NULL in a transaction with a plan
   done_at TEXT, -- when it was confirmed or cancelled, if that was before the end of its transaction
+  PRIMARY KEY (gid, branch_id)
+);
+
+CREATE TABLE IF NOT EXISTS saga_results ( -- results of Trys, which later calls of the transaction get
+  gid TEXT NOT NULL, -- the transaction
+  branch_id TEXT NOT NULL, -- the branch
+  result TEXT NOT NULL, -- what its Try returned, JSON
   PRIMARY KEY (gid, branch_id)
 );
 
@@ -114,6 +126,16 @@ CREATE TABLE IF NOT EXISTS saga_barrier ( -- operations of each branch, written 
   call_until TEXT, -- latest end of this call
   PRIMARY KEY (gid, branch_id)
 );
+
+CREATE TABLE IF NOT EXISTS saga_inputs ( -- inputs of branches of a service that asks the engine for outcomes
+  gid TEXT NOT NULL, -- the transaction
+  branch_id TEXT NOT NULL, -- the branch
+  payload TEXT NOT NULL, -- input of Try, Confirm and Cancel, JSON
+  tried_at TEXT NOT NULL, -- when its Try ran
+  ask_at TEXT NOT NULL, -- earliest time to ask for the outcome
+  PRIMARY KEY (gid, branch_id)
+);
+CREATE INDEX IF NOT EXISTS saga_inputs_ask ON saga_inputs (ask_at);
 
 CREATE TABLE IF NOT EXISTS saga_stock ( -- stock of the branch stock.lock; available + locked + sold is the number of pieces put in
   sku TEXT NOT NULL, -- the article
@@ -232,4 +254,4 @@ CREATE TABLE IF NOT EXISTS saga_letter_acts ( -- actions of operators on dead le
   PRIMARY KEY (stream, consumer, message_id, number)
 );
 
-UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 2;
+UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

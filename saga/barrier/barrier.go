@@ -122,6 +122,8 @@ func call(ctx context.Context, tx *gorm.DB, request Request) (Verdict, error) {
 		return r.try()
 	case Confirm:
 		return r.confirm()
+	case Apply:
+		return r.apply()
 	default:
 		return r.cancel()
 	}
@@ -199,6 +201,28 @@ func (r row) confirm() (Verdict, error) {
 		return Duplicate, nil
 	default:
 		return Conflict, fmt.Errorf("%w: a Confirm arrived, but the branch is %s", ErrConflict, state)
+	}
+}
+
+// apply writes a row that is final at once.
+func (r row) apply() (Verdict, error) {
+	inserted, err := r.insert(r.sql.insertConfirmed)
+	if err != nil {
+		return "", err
+	}
+	if inserted {
+		return Run, nil
+	}
+	state, err := r.turnedAway()
+	switch {
+	case errors.Is(err, ErrConflict):
+		return Conflict, err
+	case err != nil:
+		return "", err
+	case state == StateConfirmed:
+		return Duplicate, nil
+	default:
+		return Conflict, fmt.Errorf("%w: an Apply arrived, but the branch is %s", ErrConflict, state)
 	}
 }
 

@@ -58,5 +58,5 @@ func ExampleCall() {
 	// Output:
 	// run
 	// duplicate
-	// Try has reserved; neither Confirm nor Cancel has run yet; calls turned away as repeated, late or in conflict: 1
+	// Try has run; neither Confirm nor Cancel has run yet; calls turned away as repeated, late or in conflict: 1
 }

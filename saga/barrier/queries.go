@@ -7,6 +7,7 @@ import "github.com/tccsaga/tccsaga/saga/internal/dialect"
 // input. The others take gid and branch id.
 type queries struct {
 	insertTried     string
+	insertConfirmed string
 	insertSuspended string
 	confirm         string
 	cancel          string
@@ -42,6 +43,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	return queries{
 		insertTried: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, tried_at)
 			VALUES (?, ?, 'tried', ?, ?, ?, {now})` + onConflict + returning),
+		insertConfirmed: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, tried_at, confirmed_at)
+			VALUES (?, ?, 'confirmed', ?, ?, ?, {now}, {now})` + onConflict + returning),
 		insertSuspended: d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, cancelled_at)
 			VALUES (?, ?, 'suspended', ?, ?, ?, {now})` + onConflict + returning),
 		confirm:  d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}` + ours + ` AND state = 'tried'`),

@@ -97,11 +97,11 @@ func (r Row) Explain() string {
 	var text string
 	switch r.State {
 	case StateTried:
-		text = "Try has reserved; neither Confirm nor Cancel has run yet"
+		text = "Try has run; neither Confirm nor Cancel has run yet"
 	case StateConfirmed:
-		text = "Try has reserved and Confirm has used the reservation; this is final"
+		text = "Try and Confirm have run, or the work was done in one step; this is final"
 	case StateCancelled:
-		text = "Try had reserved and Cancel has given the reservation back; this is final"
+		text = "Try had run, and Cancel has undone it; this is final"
 	case StateSuspended:
 		text = "Cancel arrived although Try had not run (an empty rollback); nothing was reserved, and a late Try is refused"
 	default:

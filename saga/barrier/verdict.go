@@ -17,6 +17,7 @@ const (
 	Try     Op = "try"     // reserves
 	Confirm Op = "confirm" // uses the reservation
 	Cancel  Op = "cancel"  // gives the reservation back
+	Apply   Op = "apply"   // does the work of a Try after the decision to confirm; it is final at once
 )
 
 // Verdict says what a branch call has to do. The zero Verdict is no verdict, and
@@ -36,7 +37,7 @@ const (
 	// nothing, and succeed.
 	EmptyRollback Verdict = "empty rollback"
 	// Conflict: a Confirm without a Try or after a Cancel, a Cancel after a
-	// Confirm, or a call with another caller, kind or input than the row; do
+	// Confirm, an Apply after another operation, or a call with another caller, kind or input than the row; do
 	// nothing, and fail. It comes with ErrConflict.
 	Conflict Verdict = "conflict"
 )
@@ -84,7 +85,7 @@ func (r Request) Validate() error {
 		return err
 	}
 	switch r.Op {
-	case Try, Confirm, Cancel:
+	case Try, Confirm, Cancel, Apply:
 	default:
 		return fmt.Errorf("unknown operation %q", string(r.Op))
 	}

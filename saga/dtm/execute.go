@@ -55,7 +55,13 @@ func (e *Engine) plan(ctx context.Context, p saga.Plan) (steps []*step, mark str
 		return nil, "", fmt.Errorf("%w: the plan has %d branches, it needs 1 to %d", saga.ErrInvalid, len(p.Steps), saga.MaxBranches)
 	}
 	hash := sha256.New()
+	if p.TryAttempts > 1 || p.TryAttempts < 0 {
+		return nil, "", fmt.Errorf("%w: a DTM server has no TryAttempts in its TCC pattern", saga.ErrInvalid)
+	}
 	for i, s := range p.Steps {
+		if s.Parallel || s.AfterDecision || s.Decides {
+			return nil, "", fmt.Errorf("%w: branch %s: a DTM server has no steps that are Parallel, AfterDecision or decide in its TCC pattern", saga.ErrInvalid, saga.BranchID(i+1))
+		}
 		id := saga.BranchID(i + 1)
 		step, err := e.kinds.newStep(ctx, p.GID, id, s)
 		if err != nil {

@@ -24,6 +24,9 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("a Timeout is an option of Begin"))
 	}
+	if options.TryAttempts != 0 {
+		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("TryAttempts is an option of Execute"))
+	}
 	outcome, err := o.confirm(ctx, gid, txlog.ByCaller, extras{returnDecided: options.ReturnDecided, work: options.LocalWork})
 	return outcome, txn.Wrap("confirm", gid, err)
 }

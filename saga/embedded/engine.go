@@ -2,8 +2,10 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -162,6 +164,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	alarm := &alarm{logger: config.Logger, hook: config.OnAttention, inFlight: e.inFlight, life: e.life, timeout: config.CallTimeout}
 	e.decider = decide.New(decide.Parts{
 		DB: db, Log: e.log, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Warn: e.warn, Instance: instance, Lease: config.Lease,
+		Paused: e.paused, Logger: config.Logger, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
 	})
 	e.driver = drive.New(drive.Parts{
 		DB: db, Log: e.log, LogID: logID, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Paused: e.paused, InFlight: e.inFlight,
@@ -171,7 +174,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	e.recovery = recovery.New(recovery.Parts{
 		DB: db, Log: e.log, Builder: builder, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
 		Lease: config.Lease, PollEvery: config.Poll, CallTimeout: config.CallTimeout, AttentionAge: config.AttentionAge,
-		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Drive: e.driver.Drive, Alarm: alarm.raise,
+		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Continue: e.continueTrys, Drive: e.driver.Drive, Alarm: alarm.raise,
 	}, waker)
 	e.cleaner = clean.New(clean.Parts{
 		DB: db, Log: e.log, Registry: e.registry, Calls: calls, Logger: config.Logger, Warn: e.warn, Stopping: e.stopping,
@@ -188,7 +191,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	finisher := &finisher{life: e.life, inFlight: e.inFlight, driver: e.driver}
 	e.planned = planned{
 		admission: admission, builder: builder, paused: e.paused, inFlight: e.inFlight, decider: e.decider, finisher: finisher,
-		reader: reader, instance: instance, timeout: config.Timeout,
+		reader: reader, wake: waker, instance: instance, timeout: config.Timeout,
 	}
 	e.enlisted = enlisted{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, db: db, log: e.log, timeout: config.Timeout,
@@ -201,6 +204,14 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	e.viewer = viewer{db: db, log: e.log, registry: e.registry, calls: calls}
 	e.operators = operators{
 		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,
+	}
+}
+
+// continueTrys runs the first phase of a claimed transaction with forward recovery.
+func (e *Engine) continueTrys(ctx context.Context, t *txn.Txn, left time.Duration) {
+	decision := e.decider.Continue(ctx, t, left)
+	if decision.Cause != nil && !decision.State.Decided() && !errors.Is(decision.Cause, decide.ErrPostponed) {
+		e.warn.Warn(ctx, "saga: continuing an undecided transaction failed; it is due again when the lease ends", decision.Cause)
 	}
 }
 

@@ -78,7 +78,7 @@ func ExampleEngine_Lookup() {
 	}
 	// Output:
 	// undecided: branches may still be added; at the deadline it is cancelled
-	// 01 stock.lock Try has reserved; neither Confirm nor Cancel has run yet
+	// 01 stock.lock Try has run; neither Confirm nor Cancel has run yet
 }
 
 // What is not finished yet?

@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
+	"github.com/tccsaga/tccsaga/saga/internal/recovery"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -25,6 +26,7 @@ type planned struct {
 	decider   *decide.Decider
 	finisher  *finisher
 	reader    *follow.Reader
+	wake      *recovery.Waker
 	instance  string
 	timeout   time.Duration // unless the plan says otherwise
 }
@@ -96,6 +98,10 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 	switch {
 	case errors.Is(decision.Cause, txlog.ErrExists):
 		p.inFlight.Release(entry)
+		return p.follow(ctx, t.GID, digest, nil)
+	case errors.Is(decision.Cause, decide.ErrPostponed):
+		p.inFlight.Release(entry)
+		p.wake.After(t.Next)
 		return p.follow(ctx, t.GID, digest, nil)
 	case !decision.State.Decided():
 		p.inFlight.Release(entry)

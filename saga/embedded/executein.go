@@ -111,6 +111,10 @@ func (e *enlisted) accepts(tx *gorm.DB, plan saga.Plan, t *txn.Txn) error {
 	switch {
 	case plan.LocalWork != nil:
 		return errors.New("LocalWork has no use here: do the work in the local transaction")
+	case plan.TryAttempts != 0:
+		return errors.New("TryAttempts has no use here: a failed Try is an error, and the local transaction is rolled back")
+	case t.HasRole(txlog.RoleDecides):
+		return errors.New("a branch that decides has no use here: the COMMIT of the local transaction decides")
 	case tx == nil || tx.Config == nil || tx.Statement == nil || !local.InTransaction(tx):
 		return errors.New("the handle is not in a local transaction: give the tx of db.Transaction or db.Begin")
 	}
@@ -121,7 +125,7 @@ func (e *enlisted) accepts(tx *gorm.DB, plan saga.Plan, t *txn.Txn) error {
 	if pool != e.builder.Registry.Pool() {
 		return errors.New("the local transaction is of another pool than the engine's database: begin it on the handle that Open was given")
 	}
-	for _, s := range t.Steps {
+	for _, s := range t.Before() {
 		if !s.Branch.TriesInLog() {
 			return fmt.Errorf("branch %s, %s, is not in the engine's own database: its Try cannot be part of the local transaction", s.ID, s.Kind)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -45,7 +46,13 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 	}
 	rows := barrierRows{ctx: ctx, gid: gid}
 	for _, b := range read.branches {
-		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt}
+		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt,
+			Stage: b.Stage, Role: saga.Role(b.Role)}
+		for _, r := range read.results {
+			if r.BranchID == b.ID {
+				view.Result = r.JSON
+			}
+		}
 		if err := v.lookAtBarrier(&view, &rows); err != nil {
 			view.BarrierError = err.Error()
 		}
@@ -65,6 +72,7 @@ type logged struct {
 	record   txlog.Record
 	branches []txlog.Branch
 	attempts []txlog.Attempt
+	results  []result.Result
 	acts     []txlog.Act
 }
 
@@ -83,7 +91,11 @@ func (v *viewer) read(ctx context.Context, gid string) (read logged, err error) 
 		if err != nil {
 			return err
 		}
-		read.branches, read.attempts = branches[gid], attempts[gid]
+		results, err := v.log.Results(ctx, tx, gid)
+		if err != nil {
+			return err
+		}
+		read.branches, read.attempts, read.results = branches[gid], attempts[gid], results[gid]
 		read.acts, err = v.log.Acts(ctx, tx, gid, "")
 		return err
 	})
@@ -179,6 +191,6 @@ func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error
 
 func summary(r txlog.Record) saga.Summary {
 	return saga.Summary{GID: r.GID, Pattern: r.Pattern, State: saga.State(r.State), Reason: r.Reason, Code: r.Code, BranchID: r.BranchID, DecidedBy: r.DecidedBy,
-		Attention: r.Attention, Owner: r.Owner, Epoch: r.Epoch, Failures: r.Failures, CreatedAt: r.CreatedAt,
+		Attention: r.Attention, Owner: r.Owner, Epoch: r.Epoch, Failures: r.Failures, TryAttempts: r.TryAttempts, Parent: r.Parent, PreparedAt: r.PreparedAt, CreatedAt: r.CreatedAt,
 		DeadlineAt: r.DeadlineAt, DueAt: r.DueAt, DecidedAt: r.DecidedAt, FinishedAt: r.FinishedAt, PausedAt: r.PausedAt}
 }

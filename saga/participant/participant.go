@@ -117,7 +117,7 @@ func (p *Participant) Call(ctx context.Context, c saga.Call) error {
 		return wrap("call", txn.Invalid("%w", err))
 	}
 	switch c.Op {
-	case barrier.Try, barrier.Confirm, barrier.Cancel:
+	case barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Apply:
 	default:
 		return wrap("call", txn.Invalid("unknown operation %q", string(c.Op)))
 	}

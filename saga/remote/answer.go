@@ -35,6 +35,7 @@ func (x *exchange) answer(err error) {
 		x.dropBody()
 	}
 	if x.id != "" {
+		reply.Returned = x.result
 		reply.Answers = &wire.Answer{GID: wire.Clip(x.call.GID, maxShown), BranchID: wire.Clip(x.call.BranchID, maxShown),
 			Op: wire.Clip(string(x.call.Op), maxShown), Request: x.id}
 	}

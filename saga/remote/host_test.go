@@ -80,7 +80,7 @@ func TestRefusedRequests(t *testing.T) {
 		"unknown kind":   {func(r *http.Request) { r.URL.Path = "/branches/tickets" }, 404, "tickets"},
 		"no kind":        {func(r *http.Request) { r.URL.Path = "/branches/" }, 404, "without a kind"},
 		"unknown op":     {set("op", "commit"), 400, "commit"},
-		"no op":          {set("op", ""), 400, "try, confirm or cancel"},
+		"no op":          {set("op", ""), 400, "try, confirm, cancel or apply"},
 		"no gid":         {set("gid", ""), 400, "gid is empty"},
 		"gid of spaces":  {set("gid", "a b"), 400, "printable ASCII"},
 		"long gid":       {set("gid", strings.Repeat("g", 129)), 400, "129 characters"},

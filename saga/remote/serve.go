@@ -48,6 +48,9 @@ type exchange struct {
 	signed *signature // nil until it is verified
 	call   saga.Call
 	read   bool // the whole body is read
+
+	results string // the parameter of the query
+	result  json.RawMessage
 }
 
 // refusal is the error of a request that is not a valid call.
@@ -119,16 +122,19 @@ func (x *exchange) checkQuery(query url.Values) error {
 			return refuse(http.StatusBadRequest, "the query names %s %d times, it must be once", name, n)
 		}
 	}
-	if n := len(query[wire.Caller]); n > 1 {
-		return refuse(http.StatusBadRequest, "the query names %s %d times, it may be once", wire.Caller, n)
+	for _, name := range []string{wire.Caller, wire.Results} {
+		if n := len(query[name]); n > 1 {
+			return refuse(http.StatusBadRequest, "the query names %s %d times, it may be once", name, n)
+		}
 	}
+	x.results = query.Get(wire.Results)
 	if got := query.Get("trans_type"); got != wire.TransType {
 		return refuse(http.StatusBadRequest, "the trans_type is %q, it is always %s", wire.Clip(got, 40), wire.TransType)
 	}
 	switch x.call.Op {
-	case barrier.Try, barrier.Confirm, barrier.Cancel:
+	case barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Apply:
 	default:
-		return refuse(http.StatusBadRequest, "the op is %q, it must be try, confirm or cancel", wire.Clip(string(x.call.Op), 40))
+		return refuse(http.StatusBadRequest, "the op is %q, it must be try, confirm, cancel or apply", wire.Clip(string(x.call.Op), 40))
 	}
 	if err := errors.Join(x.call.Key().Validate(), wire.CheckCaller(x.call.Caller)); err != nil {
 		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
@@ -196,10 +202,15 @@ func (x *exchange) readBody() error {
 			return fmt.Errorf("%w: the body differs from the one that is signed", errSignature)
 		}
 	}
-	if !json.Valid(body) {
+	if x.call.Payload, x.call.Results, err = wire.Split(body, x.results); err != nil {
+		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
+	}
+	if !json.Valid(x.call.Payload) {
 		return refuse(http.StatusBadRequest, "the body is not JSON")
 	}
-	x.call.Payload = body
+	if x.call.Op == barrier.Try || x.call.Op == barrier.Apply {
+		x.call.Result = &x.result
+	}
 	return nil
 }
 

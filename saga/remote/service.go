@@ -199,7 +199,11 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 	if call.Caller != "" {
 		query.Set(wire.Caller, call.Caller)
 	}
-	r, err := wire.NewRequest(ctx, address, call, query)
+	sent := call
+	if sent.Payload, err = wire.Body(call, query); err != nil {
+		return wire.NewFault(call.Kind, "cannot be called", fmt.Errorf("%w: its results: %w", saga.ErrInvalid, err))
+	}
+	r, err := wire.NewRequest(ctx, address, sent, query)
 	if err != nil {
 		return err
 	}
@@ -207,7 +211,7 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 	r.Header.Set(headerRequest, id)
 	var signed *signature
 	if s.Signed() {
-		made := s.config.Keys[0].sign(r, s.config.Name, call.Payload, s.now())
+		made := s.config.Keys[0].sign(r, s.config.Name, sent.Payload, s.now())
 		signed = &made
 	}
 	response, err := wire.Do(s.client, r, call)
@@ -218,7 +222,10 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 	if err != nil {
 		return wire.Unanswered(call.Kind, err)
 	}
-	return wire.Outcome(call, response.Status, reply, response.From)
+	if err = wire.Outcome(call, response.Status, reply, response.From); err == nil && call.Result != nil {
+		*call.Result = reply.Returned
+	}
+	return err
 }
 
 // readReply reads an answer. It refuses an answer that is not from a host, or is to

@@ -12,7 +12,7 @@ import (
 )
 
 // Version is the version of the schema in this package.
-const Version = 2
+const Version = 3
 
 // Statements returns the schema of a dialect as SQL statements without final semicolons, in
 // the order in which they have to run. Each may run again. The dialect is "mysql", also for

@@ -26,6 +26,9 @@ func (f *SingleFailure) Unwrap() error { return f.Err }
 // has it, and one after the other otherwise. The failures are in the order of the calls,
 // and nil if there is none.
 func (s *Shared) CallBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
+	if !b.Works(calls[0].Op) {
+		return nil, nil
+	}
 	defer w.start()()
 	if b.WorkBatch != nil && len(calls) > 1 {
 		return s.callWorkBatch(ctx, tx, b, calls)

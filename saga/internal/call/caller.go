@@ -69,7 +69,7 @@ func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) e
 	}
 	// The limit includes the local transactions, because a database may not answer.
 	limit := c.timeout
-	if b.Effects[call.Op] != nil {
+	if b.Effect(call.Op) != nil {
 		limit *= 2 // the effect, and the local transactions before and after it
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
@@ -85,11 +85,13 @@ func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) e
 
 func (c *Caller) callOnce(ctx context.Context, b *txn.Branch, call saga.Call) error {
 	switch {
-	case b.Effects[call.Op] == nil:
+	case b.Effect(call.Op) == nil:
 		_, err := c.withBarrier(ctx, b, call, func(tx *gorm.DB) error { return c.CallWork(ctx, tx, b, call) })
 		return err
 	case call.Op == barrier.Try:
 		return tryEffect{c}.run(ctx, b, call)
+	case call.Op == barrier.Apply:
+		return c.applyExternal(ctx, b, call)
 	}
 	return c.endExternal(ctx, b, call)
 }
@@ -105,10 +107,18 @@ func (c *Caller) withBarrier(ctx context.Context, b *txn.Branch, call saga.Call,
 			refused = err
 			return nil
 		}
-		if err != nil || verdict != barrier.Run {
+		switch {
+		case err != nil:
+			return err
+		case verdict == barrier.Duplicate:
+			return recallResult(ctx, tx, call)
+		case verdict != barrier.Run:
+			return nil
+		}
+		if err = work(tx); err != nil {
 			return err
 		}
-		return work(tx)
+		return keepResult(ctx, tx, call)
 	})
 	return verdict, errors.Join(err, refused)
 }
@@ -137,7 +147,7 @@ func (e *WorkError) Unwrap() error { return e.Err }
 // CallWork calls the Work of a branch, bounded in time, in the engine's local transaction
 // tx.
 func (c *Caller) CallWork(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
-	if b.Work == nil {
+	if !b.Works(call.Op) {
 		return nil
 	}
 	return c.bounded(ctx, call, func(ctx context.Context) error { return b.RunWork(ctx, tx, call) }, nil)
@@ -145,12 +155,36 @@ func (c *Caller) CallWork(ctx context.Context, tx *gorm.DB, b *txn.Branch, call 
 
 // callWorkInBatch is CallWork for a member of a batch, which the Watch of the batch bounds.
 func (c *Caller) callWorkInBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
-	if b.Work == nil {
+	if !b.Works(call.Op) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return withCause(ctx, c.protected(ctx, call, func(ctx context.Context) error { return b.RunWork(ctx, tx, call) }))
+}
+
+// CallInLog makes one branch call in the local transaction tx of the log: it writes the
+// barrier row and then, if the verdict is Run, does the work.
+func (c *Caller) CallInLog(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
+	verdict, err := barrier.Call(ctx, tx, Request(call))
+	switch {
+	case err != nil:
+		return err
+	case verdict == barrier.Duplicate:
+		return recallResult(ctx, tx, call)
+	case verdict != barrier.Run:
+		return nil
+	}
+	return c.WorkInLog(ctx, tx, b, call)
+}
+
+// WorkInLog calls the Work of a branch in the local transaction tx of the log, and stores
+// its result there.
+func (c *Caller) WorkInLog(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
+	if err := c.CallWork(ctx, tx, b, call); err != nil {
+		return err
+	}
+	return keepResult(ctx, tx, call)
 }
 
 // ReadLocked reads the barrier row of a call with a locking read; nil if there is none.

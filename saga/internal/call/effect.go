@@ -154,7 +154,7 @@ func (c *Caller) unmarkFailed(ctx context.Context, b *txn.Branch, call saga.Call
 func (c *Caller) CallEffect(ctx context.Context, b *txn.Branch, call saga.Call, late func()) (receipt any, err error) {
 	got := make(chan any, 1)
 	err = c.bounded(ctx, call, func(ctx context.Context) error {
-		returned, effectErr := b.Effects[call.Op](ctx, call)
+		returned, effectErr := b.Effect(call.Op)(ctx, call)
 		got <- returned
 		return effectErr
 	}, late)

@@ -37,8 +37,14 @@ func (t tryEffect) run(ctx context.Context, b *txn.Branch, call saga.Call) error
 		return errors.Join(err, markErr)
 	}
 	_, err := t.CallEffect(ctx, b, call, func() { t.cancelLate(ctx, b, call, mark) })
+	if err == nil && call.Result != nil {
+		err = CheckResult(*call.Result)
+	}
 	if errors.Is(err, errAbandoned) {
 		return err // it goes on, and its mark stays
+	}
+	if err != nil && call.Result != nil {
+		*call.Result = nil
 	}
 	noted, markErr := t.unmark(ctx, b, call, mark, !mayArrive(ctx, err))
 	switch {
@@ -83,11 +89,31 @@ func (t tryEffect) mark(ctx context.Context, b *txn.Branch, call saga.Call, mark
 			return err
 		}
 		row, err := t.ReadLocked(ctx, b, call)
-		if err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark {
+		switch {
+		case err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark:
 			return err
+		case b.Action && row != nil:
+			return t.markAgain(ctx, b, call, mark)
 		}
 		return fmt.Errorf("the Try was begun before and its outcome is unknown: %w", saga.ErrOngoing)
 	}
+}
+
+// markAgain marks a repeated Try of an action as under way. The external system knows the
+// repeated request by its idempotency key. The Try waits for an earlier one that is under way.
+func (t tryEffect) markAgain(ctx context.Context, b *txn.Branch, call saga.Call, mark string) error {
+	return local.Run(ctx, b.Database, func(tx *gorm.DB) error {
+		row, err := barrierrows.LookLocked(ctx, tx, call.Key())
+		switch {
+		case err != nil:
+			return err
+		case row == nil || row.State != barrier.StateTried:
+			return barrier.ErrSuspended
+		case row.UnderWay != nil && row.UnderWay.Left > 0:
+			return &NotYetError{Wait: row.UnderWay.Left, Why: "an earlier Try is under way, made by " + row.UnderWay.By}
+		}
+		return barrierrows.Mark(ctx, tx, call.Key(), barrier.Try, mark, t.timeout+returnGrace)
+	})
 }
 
 // unmark records that a marked Try has returned. Known says that it has no effect after
@@ -97,8 +123,10 @@ func (t tryEffect) unmark(ctx context.Context, b *txn.Branch, call saga.Call, ma
 	defer cancel()
 	for range txn.MaxRuns {
 		err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
-			noted, err = barrierrows.UnmarkTry(ctx, tx, call.Key(), mark, known)
-			return err
+			if noted, err = barrierrows.UnmarkTry(ctx, tx, call.Key(), mark, known); err != nil {
+				return err
+			}
+			return keepResult(ctx, tx, call)
 		})
 		if !errors.Is(err, local.ErrCommitUnknown) {
 			break

@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -131,6 +132,9 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 			return txErr
 		}
 		removed = len(gids)
+		if txErr = result.Remove(ctx, tx, gids...); txErr != nil {
+			return txErr
+		}
 		return barrierrows.RemoveOld(ctx, tx, gids, r.age)
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
@@ -133,6 +134,9 @@ func (r *rows) remove(ctx context.Context, calls *call.Caller, tx *gorm.DB) (fai
 		if err := calls.Clean(ctx, tx, b, r.kinds[b]); err != nil {
 			return b, err
 		}
+	}
+	if err := result.Remove(ctx, tx, r.gids...); err != nil {
+		return nil, err
 	}
 	return nil, barrierrows.Remove(ctx, tx, r.gids...)
 }

@@ -5,6 +5,7 @@ package decide
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"gorm.io/gorm"
@@ -16,6 +17,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 	"github.com/tccsaga/tccsaga/saga/internal/warn"
@@ -30,8 +32,12 @@ type Parts struct {
 	Shared   *call.Shared
 	Life     *lifetime.Lifetime
 	Warn     *warn.Logger
+	Paused   *pause.Kinds
+	Logger   *slog.Logger
 	Instance string
 	Lease    time.Duration
+
+	MinBackoff, MaxBackoff time.Duration // of the Trys of a transaction with forward recovery
 }
 
 // Decider decides transactions, each alone or in a batch. It is safe for concurrent use.
@@ -60,6 +66,12 @@ type LocalWork func(ctx context.Context, tx *gorm.DB) error
 // Decide runs the first phase of a plan: it tries the branches and decides. If the gid is in
 // use, the Cause wraps [txlog.ErrExists].
 func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start, work LocalWork) Decision {
+	if t.TryAttempts != 0 {
+		// It continues without its caller.
+		var cancel context.CancelFunc
+		ctx, cancel = d.Life.Detach(ctx)
+		defer cancel()
+	}
 	e := &execution{d: d, txn: t, start: start, work: work}
 	cause := e.decide(ctx)
 	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.taken}
@@ -82,11 +94,15 @@ func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start t
 		return "", err
 	}
 	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
-		for i, s := range t.Steps {
-			if op == barrier.Confirm && !s.Branch.ConfirmsInLog() {
+		for i, s := range t.Before() {
+			if op == barrier.Confirm && !s.EndsWithDecision() {
 				continue
 			}
-			if err := d.Calls.CallWork(ctx, tx, s.Branch, t.Call(s, op)); err != nil {
+			called := t.Call(s, op)
+			if op == barrier.Try {
+				called.Result = &s.Result
+			}
+			if err := d.Calls.WorkInLog(ctx, tx, s.Branch, called); err != nil {
 				return "", &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}
 			}
 		}
@@ -96,17 +112,23 @@ func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start t
 
 // TryAll tries steps in order, in the local transaction tx.
 func (d *Decider) TryAll(ctx context.Context, tx *gorm.DB, t *txn.Txn, steps []*txn.Step) error {
+	forget(steps) // of an earlier run
 	for i, s := range steps {
 		try := t.Call(s, barrier.Try)
-		verdict, err := barrier.Call(ctx, tx, call.Request(try))
-		if err == nil && verdict == barrier.Run {
-			err = d.Calls.CallWork(ctx, tx, s.Branch, try)
-		}
-		if err != nil {
+		try.Result = &s.Result
+		if err := d.Calls.CallInLog(ctx, tx, s.Branch, try); err != nil {
+			forget(steps)
 			return &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}
 		}
 	}
 	return nil
+}
+
+// forget removes the results of steps whose Trys are rolled back.
+func forget(steps []*txn.Step) {
+	for _, s := range steps {
+		s.Result = nil
+	}
 }
 
 // MakeCancelDue makes a transaction that is being cancelled due now, because a Try has ended

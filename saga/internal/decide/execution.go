@@ -2,7 +2,9 @@ package decide
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"sync"
 
 	"gorm.io/gorm"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -24,7 +27,8 @@ type execution struct {
 	reason reason.Reason // why it is cancelled
 	taken  bool          // another instance has taken the transaction over
 
-	notTried []*txn.Step // their Trys were not called, or were rolled back: they need no Cancel
+	newResults []*txn.Step // their results are not in the log yet
+	notTried   []*txn.Step // their Trys were not called, or were rolled back: they need no Cancel
 }
 
 // outcome returns what is known of the transaction.
@@ -34,7 +38,8 @@ func (e *execution) outcome() saga.Outcome {
 
 // adopt sets the state and the reason from the log.
 func (e *execution) adopt(r txlog.Record) {
-	e.txn.State, e.reason = saga.State(r.State), reason.Reason{Text: r.Reason, Code: r.Code, BranchID: r.BranchID}
+	e.txn.Decide(saga.State(r.State))
+	e.reason = reason.Reason{Text: r.Reason, Code: r.Code, BranchID: r.BranchID}
 }
 
 // decide runs the first phase. Afterwards the state is decided, or the error says why it is
@@ -43,14 +48,17 @@ func (e *execution) decide(ctx context.Context) error {
 	// The time begins here before it begins in the database.
 	trying, cancel := context.WithTimeoutCause(ctx, e.start.Deadline, txn.ErrDeadline)
 	defer cancel()
-	groups := groupsOf(e.txn.Steps)
-	if len(groups) == 1 && groups[0].inLog {
-		if e.work != nil {
-			return e.decideAlone(trying)
-		}
+	groups := groupsOf(e.txn.Before())
+	switch oneCommit := len(groups) == 0 || len(groups) == 1 && groups[0].inLog; {
+	case e.txn.TryAttempts != 0:
+		return e.decideForward(ctx, trying)
+	case !oneCommit || e.txn.HasRole(txlog.RoleDecides):
+		return e.decideInSteps(ctx, trying, groups)
+	case e.work != nil || e.txn.HasRole(txlog.RoleAfter):
+		return e.decideAlone(trying)
+	default:
 		return e.decideInBatch(trying)
 	}
-	return e.decideInSteps(ctx, trying, groups)
 }
 
 // decideInSteps decides a plan that has a branch outside the log's database. The first
@@ -58,22 +66,31 @@ func (e *execution) decide(ctx context.Context) error {
 // with the decision. The context trying ends at the deadline.
 func (e *execution) decideInSteps(ctx, trying context.Context, groups []stepGroup) error {
 	var first, last []*txn.Step
-	if groups[0].inLog {
+	if len(groups) > 0 && groups[0].inLog {
 		first, groups = groups[0].steps, groups[1:]
 	}
 	if err := e.begin(trying, first); err != nil {
 		return err
 	}
-	if n := len(groups) - 1; groups[n].inLog {
+	deciding := e.txn.Deciding()
+	if n := len(groups) - 1; n >= 0 && groups[n].inLog && deciding == nil {
 		last, groups = groups[n].steps, groups[:n]
 	}
-	e.notTried = e.txn.Steps[len(first):]
+	e.notTried = e.txn.Before()[len(first):]
 	for _, group := range groups {
 		if s, err := e.tryGroup(trying, group); err != nil {
 			return e.cancel(ctx, s, txn.CauseOf(trying, err))
 		}
 	}
 	e.notTried = nil
+	if deciding != nil {
+		return e.decideByBranch(ctx, trying, deciding)
+	}
+	return e.decideInLog(ctx, trying, last)
+}
+
+// decideInLog tries the last resident steps and decides, in one local transaction of the log.
+func (e *execution) decideInLog(ctx, trying context.Context, last []*txn.Step) error {
 	err := e.confirm(trying, last)
 	if err == nil || e.txn.State.Decided() {
 		return err
@@ -109,18 +126,88 @@ func groupsOf(steps []*txn.Step) (all []stepGroup) {
 	return all
 }
 
-// tryGroup tries steps before the decision. It returns the step that failed.
+// tryGroup tries steps before the decision, stage by stage. It returns the step that failed.
 func (e *execution) tryGroup(ctx context.Context, group stepGroup) (*txn.Step, error) {
 	if group.inLog {
 		return e.tryInLog(ctx, group.steps)
 	}
-	for _, s := range group.steps {
-		e.notTried = e.notTried[1:]
-		if err := e.d.Calls.CallAlone(ctx, s.Branch, e.txn.Call(s, barrier.Try)); err != nil {
+	for rest := group.steps; len(rest) > 0; {
+		n := stageOf(rest)
+		if err := e.storeResults(ctx); err != nil {
+			return nil, err
+		}
+		e.notTried = e.notTried[n:]
+		if s, err := e.tryInParallel(ctx, rest[:n]); err != nil {
 			return s, err
+		}
+		rest = rest[n:]
+	}
+	return nil, nil
+}
+
+// stageOf returns how many of the first steps are in one stage.
+func stageOf(steps []*txn.Step) int {
+	n := 1
+	for steps[0].Stage != 0 && n < len(steps) && steps[n].Stage == steps[0].Stage {
+		n++
+	}
+	return n
+}
+
+// tryInParallel tries steps at the same time. It waits for all, and returns the first one that
+// failed.
+func (e *execution) tryInParallel(ctx context.Context, steps []*txn.Step) (*txn.Step, error) {
+	failures := e.tryEach(ctx, steps)
+	for i, s := range steps {
+		if failures[i] != nil {
+			return s, failures[i]
 		}
 	}
 	return nil, nil
+}
+
+// tryEach tries steps at the same time, and returns their failures.
+func (e *execution) tryEach(ctx context.Context, steps []*txn.Step) []error {
+	failures := make([]error, len(steps))
+	calls := make([]saga.Call, len(steps)) // made here: they read the results of other steps
+	for i, s := range steps {
+		calls[i] = e.txn.Call(s, barrier.Try)
+		calls[i].Result = new(json.RawMessage)
+	}
+	var running sync.WaitGroup
+	try := func(i int) { failures[i] = e.d.Calls.CallAlone(ctx, steps[i].Branch, calls[i]) }
+	for i := range steps[1:] {
+		running.Go(func() { try(i + 1) })
+	}
+	try(0)
+	running.Wait()
+	for i, s := range steps {
+		if failures[i] == nil {
+			failures[i] = call.CheckResult(*calls[i].Result)
+		}
+		if failures[i] == nil && *calls[i].Result != nil {
+			s.Result = *calls[i].Result
+			e.newResults = append(e.newResults, s)
+		}
+	}
+	return failures
+}
+
+// storeResults stores the results of Trys outside the log's database, before a further call
+// gets them: its Cancel has to get the same.
+func (e *execution) storeResults(ctx context.Context) error {
+	if len(e.newResults) == 0 {
+		return nil
+	}
+	err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error { return e.putResults(ctx, tx) })
+	if err == nil {
+		e.newResults = nil
+	}
+	return err
+}
+
+func (e *execution) putResults(ctx context.Context, tx *gorm.DB) error {
+	return result.Put(ctx, tx, e.txn.Results(e.newResults)...)
 }
 
 // tryInLog tries steps in one local transaction. If one fails, all are rolled back.

@@ -28,6 +28,9 @@ func (e *execution) confirm(ctx context.Context, last []*txn.Step) error {
 		if err := d.TryAll(ctx, tx, t, last); err != nil {
 			return err
 		}
+		if err := e.putResults(ctx, tx); err != nil {
+			return err
+		}
 		return d.Log.Decide(ctx, tx, decision)
 	})
 }
@@ -57,6 +60,9 @@ func (e *execution) cancel(ctx context.Context, failed *txn.Step, cause error) e
 			return err
 		}
 		if err := d.Log.Done(deciding, tx, t.GID, done...); err != nil {
+			return err
+		}
+		if err := e.putResults(deciding, tx); err != nil {
 			return err
 		}
 		return d.Log.Fail(deciding, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: d.Lease}, failures)
@@ -93,7 +99,7 @@ func (e *execution) settle(ctx context.Context, state saga.State, write func(tx 
 	for run := 1; ; run++ {
 		err := local.Run(ctx, d.DB, write)
 		if err == nil {
-			t.State = state
+			t.Decide(state)
 			return nil
 		}
 		if !errors.Is(err, txlog.ErrStale) && !errors.Is(err, local.ErrCommitUnknown) {

@@ -36,7 +36,7 @@ func (e *execution) decideInBatch(ctx context.Context) error {
 	}
 	t.State, t.Fresh = saga.Confirmed, true
 	for _, s := range t.Steps {
-		if s.Done = s.Branch.ConfirmsInLog(); s.Done {
+		if s.Done = s.EndsWithDecision(); s.Done {
 			s.Branch.Breaker.Success()
 		} else {
 			t.State = saga.Confirming
@@ -52,7 +52,7 @@ func (e *execution) decideInBatch(ctx context.Context) error {
 func (e *execution) decideAlone(ctx context.Context) error {
 	start := e.start
 	start.State, start.DecidedBy, start.Due = txlog.Confirming, txlog.ByCaller, e.d.Lease
-	return e.startWith(ctx, start, e.work, e.txn.Steps)
+	return e.startWith(ctx, start, e.work, e.txn.Before())
 }
 
 // begin writes the transaction as undecided, before a branch outside the log's database is
@@ -60,7 +60,7 @@ func (e *execution) decideAlone(ctx context.Context) error {
 // nothing was begun, and the transaction is recorded as cancelled.
 func (e *execution) begin(ctx context.Context, first []*txn.Step) error {
 	start := e.start
-	start.State, start.Due = txlog.Trying, min(e.d.Lease, start.Deadline)
+	start.State, start.Due, start.TryAttempts = txlog.Trying, min(e.d.Lease, start.Deadline), e.txn.TryAttempts
 	return e.startWith(ctx, start, nil, first)
 }
 

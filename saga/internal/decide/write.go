@@ -2,6 +2,7 @@ package decide
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -37,6 +39,9 @@ func (r *batchRun) write(ctx context.Context) error {
 	}
 	remaining, err := r.try(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.keepResults(ctx, remaining); err != nil {
 		return err
 	}
 	if err := r.confirm(ctx, remaining); err != nil {
@@ -69,9 +74,9 @@ func (r *batchRun) logConfirmed(ctx context.Context) error {
 // requestsOf returns the Trys of a plan of resident branches. Those of branches whose
 // Confirm is in the same commit are in confirmed.
 func requestsOf(t *txn.Txn) (tried, confirmed []barrier.Request) {
-	for _, s := range t.Steps {
+	for _, s := range t.Before() {
 		request := call.Request(t.Call(s, barrier.Try))
-		if s.Branch.ConfirmsInLog() {
+		if s.EndsWithDecision() {
 			confirmed = append(confirmed, request)
 		} else {
 			tried = append(tried, request)
@@ -84,10 +89,10 @@ func requestsOf(t *txn.Txn) (tried, confirmed []barrier.Request) {
 // confirmed with its first commit. It is due after due, unless that commit finishes it.
 func startConfirmed(start txlog.Start, t *txn.Txn, due time.Duration) txlog.Start {
 	start.DecidedBy, start.Due, start.State = txlog.ByCaller, due, txlog.Confirmed
-	if slices.ContainsFunc(t.Steps, func(s *txn.Step) bool { return !s.Branch.ConfirmsInLog() }) {
+	if slices.ContainsFunc(t.Steps, func(s *txn.Step) bool { return !s.EndsWithDecision() }) {
 		start.State, start.Branches = txlog.Confirming, slices.Clone(start.Branches)
 		for n, s := range t.Steps {
-			start.Branches[n].Done = s.Branch.ConfirmsInLog()
+			start.Branches[n].Done = s.EndsWithDecision()
 		}
 	}
 	return start
@@ -97,7 +102,7 @@ func startConfirmed(start txlog.Start, t *txn.Txn, due time.Duration) txlog.Star
 // change the decision: its member is decided alone, and confirmed later.
 func (r *batchRun) confirm(ctx context.Context, members []*item) error {
 	for position, s := range r.batch[0].e.txn.Steps {
-		if !s.Branch.ConfirmsInLog() {
+		if !s.EndsWithDecision() {
 			continue
 		}
 		failures, err := r.call(ctx, members, position, barrier.Confirm)
@@ -120,10 +125,14 @@ func (r *batchRun) call(ctx context.Context, members []*item, position int, op b
 	}
 	b := members[0].e.txn.Steps[position].Branch
 	calls := make([]saga.BatchCall, len(members))
+	results := make([]json.RawMessage, len(members))
 	for i, m := range members {
 		// Without the end of the caller's context: it would break the connection of all
 		// members.
 		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.e.txn.Call(m.e.txn.Steps[position], op)}
+		if op == barrier.Try {
+			calls[i].Result = &results[i]
+		}
 	}
 	failures, err = r.d.Shared.CallBatch(ctx, r.tx, r.watch, b, calls)
 	var one *call.SingleFailure
@@ -136,7 +145,26 @@ func (r *batchRun) call(ctx context.Context, members []*item, position int, op b
 			failures[i] = members[i].branchError(position, err)
 		}
 	}
+	if op == barrier.Try {
+		for i, m := range members {
+			m.e.txn.Steps[position].Result = results[i]
+		}
+	}
 	return failures, err
+}
+
+// keepResults stores the results of the Trys of members.
+func (r *batchRun) keepResults(ctx context.Context, members []*item) error {
+	var all []result.Result
+	for _, m := range members {
+		for position, s := range m.e.txn.Steps {
+			if err := call.CheckResult(s.Result); err != nil {
+				return &batchFailure{op: barrier.Try, failed: []*item{m}, err: m.branchError(position, err)}
+			}
+		}
+		all = append(all, m.e.txn.Results(m.e.txn.Steps)...)
+	}
+	return result.Put(ctx, r.tx, all...)
 }
 
 // branchError is the error of the member's branch at a position. It notes a rejection.

@@ -76,8 +76,8 @@ func (r *round) runEffects(ctx context.Context, steps []*txn.Step) []readyStep {
 	all, failures := make([]readyStep, len(steps)), make([]error, len(steps))
 	var effects []func()
 	for i, s := range steps {
-		all[i] = readyStep{Step: s, call: r.txn.Call(s, r.op)}
-		if s.Branch.Effects[r.op] == nil {
+		all[i] = readyStep{Step: s, call: r.call(s)}
+		if s.Branch.Effect(all[i].call.Op) == nil {
 			all[i].effect.Due = true
 			continue
 		}
@@ -149,6 +149,9 @@ func (r *round) committed(steps []readyStep, end bool) {
 }
 
 func (r *round) callInTransaction(ctx context.Context, tx *gorm.DB, one readyStep) error {
+	if one.call.Op == barrier.Apply {
+		return r.d.Calls.CallInLog(ctx, tx, one.Branch, one.call)
+	}
 	verdict, err := barrier.Call(ctx, tx, call.Request(one.call))
 	switch {
 	case err != nil || verdict != barrier.Run:
@@ -188,10 +191,10 @@ func (r *round) finishKey(ready []readyStep) (key string, shared bool) {
 	for _, one := range ready {
 		// A branch that has failed could fail the batch. If its batched effect had failed,
 		// that has succeeded now, and such transactions share commits with each other.
-		shared = shared && one.effect.Due && one.effect.Mark == "" && (one.Failed == 0 || r.d.batchesEffects(one.Branch, r.op))
+		shared = shared && one.call.Op == barrier.Confirm && one.effect.Due && one.effect.Mark == "" && (one.Failed == 0 || r.d.batchesEffects(one.Branch, one.call.Op))
 		if one.Failed > 0 {
 			again = "again "
 		}
 	}
-	return fmt.Sprint(again, r.txn.Epoch, " ", key), shared && r.op == barrier.Confirm
+	return fmt.Sprint(again, r.txn.Epoch, " ", key), shared
 }

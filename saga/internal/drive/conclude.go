@@ -11,8 +11,10 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -25,12 +27,17 @@ func (r *round) conclude(ctx context.Context) error {
 		return errors.New("the log has no branches of a transaction that was begun with some, so it cannot be finished")
 	}
 	if len(due)+len(waiting) == 0 {
-		err := local.Run(ctx, d.DB, func(tx *gorm.DB) error { return d.Log.Finish(ctx, tx, t.GID, t.Epoch) })
+		err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
+			if err := result.Put(ctx, tx, r.results()...); err != nil {
+				return err
+			}
+			return d.Log.Finish(ctx, tx, t.GID, t.Epoch)
+		})
 		r.finished = err == nil
 		return err
 	}
 	failures, next := r.recordFailures(ctx, due)
-	if len(failures) == 0 && len(waiting) == 0 {
+	if len(failures) == 0 && len(waiting) == 0 && len(r.results()) == 0 {
 		return nil // it is due again when the lease ends
 	}
 	for _, s := range waiting {
@@ -49,16 +56,16 @@ func (r *round) recordFailures(ctx context.Context, due []*txn.Step) (failures [
 			continue // the commit that it shared failed because of the log
 		}
 		s.Failed++
-		pause := r.d.backoff(ctx, s.Failed)
+		pause := jitter.Backoff(ctx, r.d.MinBackoff, r.d.MaxBackoff, s.Failed)
 		next = min(next, pause)
 		code := ""
 		if errors.Is(cause, barrier.ErrConflict) {
 			code = saga.CodeConflict
 		}
-		failures = append(failures, txlog.Failure{BranchID: s.ID, Operation: string(r.op), Attempt: s.Failed,
+		failures = append(failures, txlog.Failure{BranchID: s.ID, Operation: string(r.txn.Op(s)), Attempt: s.Failed,
 			Error: reason.ClipError(cause.Error()), Code: code, Instance: r.d.Instance, Next: pause})
 		r.d.Logger.Warn("saga: a branch call failed and will be repeated", slog.String("gid", r.txn.GID),
-			slog.String("branch", s.ID), slog.String("kind", s.Kind), slog.String("operation", string(r.op)),
+			slog.String("branch", s.ID), slog.String("kind", s.Kind), slog.String("operation", string(r.txn.Op(s))),
 			slog.Int("attempt", s.Failed), slog.Duration("next", pause), slog.Any("error", cause))
 	}
 	return failures, next
@@ -71,6 +78,9 @@ func (r *round) writeRetry(ctx context.Context, failures []txlog.Failure, next t
 	unmarked, why := r.unmarked(), attention{r}.why()
 	err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
 		if err := d.Log.Done(ctx, tx, t.GID, unmarked...); err != nil {
+			return err
+		}
+		if err := result.Put(ctx, tx, r.results()...); err != nil {
 			return err
 		}
 		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: next, Attention: why, Release: r.release}, failures)
@@ -89,6 +99,16 @@ func (r *round) writeRetry(ctx context.Context, failures []txlog.Failure, next t
 		d.Alarm(t)
 	}
 	return nil
+}
+
+// results returns the results of the calls of this round that were not made in the log's
+// transaction.
+func (r *round) results() []result.Result {
+	steps, _ := txn.Split(r.txn.Steps, func(s *txn.Step) bool {
+		marked, done := r.marked[s]
+		return done && !marked && s.Role == txlog.RoleAfter
+	})
+	return r.txn.Results(steps)
 }
 
 // unmarked returns the branches that this round has ended and that the log does not show

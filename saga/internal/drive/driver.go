@@ -17,7 +17,6 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
-	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
@@ -78,9 +77,9 @@ func (d *Driver) Drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry) s
 // the result: the end of the transaction, or the failed attempts and the next due time. It
 // returns the state of the transaction after the round.
 func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
-	r := &round{d: d, txn: t, op: barrier.Confirm, end: saga.Confirmed}
+	r := &round{d: d, txn: t, end: saga.Confirmed}
 	if t.State == saga.Cancelling {
-		r.op, r.end = barrier.Cancel, saga.Cancelled
+		r.end = saga.Cancelled
 	}
 	// Each call and each commit has a limit. The whole round has one too, because a
 	// connection may never answer.
@@ -105,16 +104,6 @@ func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
 			slog.String("gid", t.GID), slog.Any("error", err))
 	}
 	return t.State
-}
-
-// backoff returns the pause after the n-th failed attempt: a random time with a cap that
-// doubles.
-func (d *Driver) backoff(ctx context.Context, n int) time.Duration {
-	longest := d.MaxBackoff
-	if n < 32 && d.MinBackoff<<(n-1) < longest && d.MinBackoff<<(n-1) > 0 {
-		longest = d.MinBackoff << (n - 1)
-	}
-	return jitter.UpTo(ctx, longest)
 }
 
 // GatherFinishes delays the next finish batch of a key, for transactions of epoch 1, until

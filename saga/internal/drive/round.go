@@ -21,7 +21,6 @@ const tolerance = 20 * time.Millisecond
 type round struct {
 	d   *Driver
 	txn *txn.Txn
-	op  barrier.Op
 	end saga.State
 
 	mu       sync.Mutex
@@ -41,18 +40,38 @@ func (r *round) pending() (due, waiting []*txn.Step) {
 func (r *round) run(ctx context.Context) error {
 	r.failures, r.marked = make(map[*txn.Step]error), make(map[*txn.Step]bool)
 	r.holdBack(ctx)
-	due, waiting := r.pending()
-	known := r.withoutUnknown(r.withoutBatchErrors(due))
-	inLog, alone := txn.Split(known, func(s *txn.Step) bool { return s.Branch.EndsInLog() })
-	var calls sync.WaitGroup
-	for _, s := range alone {
-		calls.Go(func() {
-			r.noteResult(s, r.d.Calls.CallAlone(ctx, s.Branch, r.txn.Call(s, r.op)))
-		})
+	for {
+		wave := r.nextWave()
+		if err := r.runWave(ctx, wave); err != nil || r.finished || !wave.complete() {
+			return err
+		}
 	}
-	err := r.runInLog(ctx, inLog, len(inLog) == len(due)+len(waiting))
-	calls.Wait()
+}
+
+// runWave calls the due branches of a wave in parallel.
+func (r *round) runWave(ctx context.Context, w wave) error {
+	known := r.withoutUnknown(r.withoutBatchErrors(w.due))
+	inLog, alone := txn.Split(known, func(s *txn.Step) bool { return s.Branch.EndsInLog() })
+	calls := make([]saga.Call, len(alone)) // made here: they read the results of other steps
+	for i, s := range alone {
+		calls[i] = r.call(s)
+	}
+	var running sync.WaitGroup
+	for i, s := range alone {
+		running.Go(func() { r.noteResult(s, r.d.Calls.CallAlone(ctx, s.Branch, calls[i])) })
+	}
+	err := r.runInLog(ctx, inLog, len(inLog) == len(w.due) && w.last)
+	running.Wait()
 	return err
+}
+
+// call returns the next call of a step, which sets the step's result.
+func (r *round) call(s *txn.Step) saga.Call {
+	next := r.txn.Call(s, r.txn.Op(s))
+	if next.Op == barrier.Apply {
+		next.Result = &s.Result
+	}
+	return next
 }
 
 // withoutBatchErrors notes the steps whose Confirms failed in a decide batch as failures of
@@ -88,7 +107,7 @@ func (r *round) holdBack(ctx context.Context) {
 		case d.Paused.Has(s.Kind):
 			s.Wait, s.WaitReason = jitter.UpTo(ctx, d.MaxBackoff)+tolerance, "an operator has paused the kind of branch "+s.Kind
 		case s.Branch != nil && s.Failed > 0:
-			if delay := s.Branch.Breaker.Delay(ctx, d.MaxBackoff, d.batchesEffects(s.Branch, r.op)); delay > 0 {
+			if delay := s.Branch.Breaker.Delay(ctx, d.MaxBackoff, d.batchesEffects(s.Branch, r.txn.Op(s))); delay > 0 {
 				s.Wait, s.WaitReason = delay+tolerance, "too many calls of "+s.Kind+" fail, or are repeated: see Config.Limits"
 			}
 		}

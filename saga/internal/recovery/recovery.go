@@ -37,6 +37,8 @@ type Parts struct {
 	Workers  int // the most transactions that are driven at once
 	MaxBytes int // of the inputs of one transaction; twice as many, and one transaction more, are driven at once
 
+	Continue func(ctx context.Context, t *txn.Txn, left time.Duration) // runs the first phase of a transaction with forward recovery
+
 	Drive func(context.Context, *txn.Txn, *inflight.Entry) saga.State // drives a transaction once, and releases its entry
 	Alarm func(*txn.Txn)                                              // tells that a transaction was raised to attention
 }
@@ -163,9 +165,19 @@ func (r *Recovery) MakeDue(gids []string) {
 	}
 }
 
-// decideAndDrive cancels a claimed transaction if it is undecided, and runs one round of
-// calls.
+// decideAndDrive continues a claimed transaction: if it is undecided, its first phase with
+// forward recovery, or else with a decision to cancel. Then it runs one round of calls.
 func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *txn.Txn, entry *inflight.Entry) {
+	if record.Forward() && !record.Expired && t.Known() {
+		r.Continue(ctx, t, record.Left)
+		if !t.State.Decided() {
+			r.InFlight.Release(entry)
+			if t.Next > 0 {
+				r.wake.After(t.Next)
+			}
+			return
+		}
+	}
 	if t.State == saga.Trying {
 		foreign := !t.Known()
 		if err := r.presumeAbort(ctx, record, foreign); err != nil {
@@ -173,7 +185,7 @@ func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *t
 			r.Warn.Warn(ctx, "saga: cancelling an undecided transaction failed; it is due again later", err)
 			return
 		}
-		t.State = saga.Cancelling
+		t.Decide(saga.Cancelling)
 		if record.Paused() || foreign {
 			r.InFlight.Release(entry)
 			return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 )
 
 // claimer finds due transactions and takes them over.
@@ -42,6 +43,7 @@ type Claimed struct {
 	Record
 	Branches []Branch
 	Attempts []Attempt // only if it has failures
+	Results  []result.Result
 }
 
 // Bytes returns the size of the inputs.
@@ -61,7 +63,7 @@ type Claims struct {
 	Foreign []Foreign // left to an instance that knows their kinds
 }
 
-// Foreign is a decided transaction with a kind of branch that is not registered in the
+// Foreign is a transaction to continue, decided or with forward recovery, with a kind of branch that is not registered in the
 // instance.
 type Foreign struct {
 	GID, Kind string
@@ -73,6 +75,7 @@ type Foreign struct {
 type candidate struct {
 	gid, state string
 	attention  bool
+	forward    bool // it is undecided, and is continued and not cancelled
 	due, now   time.Time
 	kinds      []string
 }
@@ -114,7 +117,7 @@ func (l claimer) candidates(ctx context.Context, tx *gorm.DB, c Claim) ([]candid
 	found, err := scan(ctx, tx, l.sql.candidates, []any{from, from, c.From.GID, c.Instance, c.Page}, func(row scanner) (one candidate, err error) {
 		var attention string
 		var due, now int64
-		err = row.Scan(&one.gid, &one.state, &attention, &due, &now)
+		err = row.Scan(&one.gid, &one.state, &attention, &one.forward, &due, &now)
 		one.attention, one.due, one.now = attention != "", dialect.Time(due), dialect.Time(now)
 		return one, err
 	})
@@ -159,7 +162,7 @@ func (claims *Claims) choose(found []candidate, c Claim) (gids []string) {
 	before := c.From
 	for _, one := range found {
 		unknown := slices.IndexFunc(one.kinds, func(kind string) bool { return !c.Knows(kind) })
-		if one.state != Trying && unknown >= 0 {
+		if (one.state != Trying || one.forward) && unknown >= 0 {
 			claims.Foreign = append(claims.Foreign, Foreign{one.gid, one.kinds[unknown], one.now.Sub(one.due), one.attention})
 			before = one.position()
 			continue
@@ -208,9 +211,13 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 	if err != nil {
 		return nil, err
 	}
+	results, err := l.Results(ctx, tx, ours...)
+	if err != nil {
+		return nil, err
+	}
 	for _, r := range records {
 		if !leftOut[r.GID] && !slices.Contains(busy, r.GID) {
-			claims.Claimed = append(claims.Claimed, Claimed{r, branches[r.GID], attempts[r.GID]})
+			claims.Claimed = append(claims.Claimed, Claimed{r, branches[r.GID], attempts[r.GID], results[r.GID]})
 		}
 	}
 	return leftOut, l.take(ctx, tx, c.Instance, c.Due, claims.Claimed)

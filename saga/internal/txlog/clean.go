@@ -33,7 +33,7 @@ func cleanStatements(d dialect.Dialect) cleanQueries {
 		FROM saga_transactions WHERE gid IN `, ` {lock}`)
 	// The transaction's row comes first: a new transaction with the same gid waits for its
 	// lock until the other rows are deleted too.
-	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_acts"} {
+	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_acts", "saga_results"} {
 		q.remove = append(q.remove, withList(d, `DELETE FROM `+table+` WHERE gid IN `, ``))
 	}
 	return q

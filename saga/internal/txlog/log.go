@@ -33,6 +33,13 @@ const (
 	ByOperator = "operator"
 )
 
+// Roles of a branch. An empty role is that of a branch with Try, Confirm and Cancel.
+const (
+	RoleAction  = "action"  // its Try is final; Cancels of actions are called in reverse order
+	RoleAfter   = "after"   // it is called after the decision to confirm, in order
+	RoleDecides = "decides" // the COMMIT of its Try is the decision
+)
+
 // Errors of the log.
 var (
 	ErrExists   = errors.New("the gid is in use")
@@ -50,19 +57,28 @@ type Record struct {
 	Owner                        string
 	Epoch                        int64
 	Failures                     int
+	TryAttempts                  int    // how often a Try may be called; see [Record.Forward]
+	Parent                       string // of a nested transaction: the branch that decides it
 	CreatedAt, DeadlineAt        time.Time
 	DueAt, DecidedAt, FinishedAt time.Time // zero where the column is NULL
-	PausedAt                     time.Time
+	PausedAt, PreparedAt         time.Time
 	Expired                      bool          // the deadline had passed when the row was read
+	Left                         time.Duration // until the deadline, when the row was read, if it is Forward
 	SinceDecision                time.Duration // when the row was read; 0 if it is undecided
 }
 
 // Paused reports whether an operator has paused the transaction.
 func (r Record) Paused() bool { return !r.PausedAt.IsZero() }
 
+// Forward reports whether an undecided transaction is continued by another instance, and not
+// cancelled, if its process is gone.
+func (r Record) Forward() bool { return r.TryAttempts != 0 && r.State == Trying }
+
 // Branch is a row of saga_branches.
 type Branch struct {
 	GID, ID, Kind, Payload string
+	Stage                  int       // place in the order of the calls; 0 in a transaction without an order
+	Role                   string    // empty, RoleAction, RoleAfter or RoleDecides
 	Done                   bool      // confirmed in the first commit of its transaction
 	Tried                  bool      // set by a read: the log method Tried has marked it
 	DoneAt                 time.Time // set by a read; zero where the column is NULL

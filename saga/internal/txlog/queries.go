@@ -7,8 +7,8 @@ import (
 )
 
 const selectRecords = `SELECT gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures,
-	{micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
-	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), {micros now}, deadline_at <= {now} FROM saga_transactions`
+	try_attempts, parent, {micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
+	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), COALESCE({micros prepared_at}, 0), {micros now}, deadline_at <= {now} FROM saga_transactions`
 
 // queries are the log's statements in one dialect. A statement with a list of placeholders
 // is a function of their number.
@@ -45,8 +45,15 @@ type queries struct {
 	clean            cleanQueries
 }
 
-// branchRows is the number of open and of done branches in an insert.
-type branchRows struct{ open, done int }
+// branchRows is the number of open and of done branches in an insert. Ordered says that they
+// have a stage and a role.
+type branchRows struct {
+	open, done int
+	ordered    bool
+}
+
+// forward is the key of the insert of an undecided transaction with forward recovery.
+const forward = "forward"
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	many := func(before, after string) func(int) string { return withList(d, before, after) }
@@ -68,9 +75,9 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			failed_at = VALUES(failed_at), next_at = VALUES(next_at)`
 		extend = ` ON DUPLICATE KEY UPDATE lease_until = {after ?}`
 	}
-	const branches = `SELECT gid, branch_id, kind, payload, COALESCE({micros done_at}, 0), tried_at IS NOT NULL FROM saga_branches WHERE gid IN `
+	const branches = `SELECT gid, branch_id, kind, payload, stage, role, COALESCE({micros done_at}, 0), tried_at IS NOT NULL FROM saga_branches WHERE gid IN `
 	const claimable = `(owner = ? OR owner NOT IN (SELECT instance FROM saga_instances WHERE lease_until > {now}))
-		AND (paused_at IS NULL OR state = 'trying')`
+		AND (paused_at IS NULL OR state = 'trying' AND (try_attempts = 0 OR deadline_at <= {now}))`
 	octets := `OCTET_LENGTH(payload)`
 	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
 	if d == dialect.SQLite {
@@ -84,13 +91,18 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		dialect: d,
 		insert: map[string]func(int) string{
 			Trying:     insert(`due_at`, `{after ?}`),
+			forward:    insert(`due_at, try_attempts`, `{after ?}, ?`),
 			Confirming: insert(`due_at, decided_at`, `{after ?}, {now}`),
 			Confirmed:  insert(`decided_at, finished_at`, `{now}, {now}`),
 			Cancelled:  insert(`reason, reason_code, reason_branch, decided_at, finished_at`, `?, ?, ?, {now}, {now}`),
 		},
 		insertBranches: dialect.Remembered(func(n branchRows) string {
-			rows := strings.Repeat(`, (?, ?, ?, ?, NULL)`, n.open) + strings.Repeat(`, (?, ?, ?, ?, {now})`, n.done)
-			return d.SQL(`INSERT INTO saga_branches (gid, branch_id, kind, payload, done_at) VALUES ` + rows[2:])
+			columns, values := `gid, branch_id, kind, payload, `, `, (?, ?, ?, ?, `
+			if n.ordered {
+				columns, values = columns+`stage, role, `, values+`?, ?, `
+			}
+			rows := strings.Repeat(values+`NULL)`, n.open) + strings.Repeat(values+`{now})`, n.done)
+			return d.SQL(`INSERT INTO saga_branches (` + columns + `done_at) VALUES ` + rows[2:])
 		}),
 		finishAll: many(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN `, ``),
@@ -121,7 +133,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		deleteExpired: d.SQL(`DELETE FROM saga_instances WHERE lease_until < {after ?}`),
 		makeDue:       many(`UPDATE saga_transactions SET due_at = {now} WHERE owner = ? AND due_at IS NOT NULL AND gid IN `, ``),
 		logID:         `SELECT log_id FROM saga_schema WHERE id = 1`,
-		candidates: d.SQL(`SELECT gid, state, attention, {micros due_at}, {micros now}
+		candidates: d.SQL(`SELECT gid, state, attention, state = 'trying' AND try_attempts <> 0 AND deadline_at > {now}, {micros due_at}, {micros now}
 			FROM saga_transactions WHERE due_at >= {at ?} AND (due_at > {at ?} OR gid > ?) AND due_at <= {start} AND ` + claimable + ` ORDER BY due_at, gid LIMIT ?`),
 		kindsOf:        many(`SELECT DISTINCT gid, kind FROM saga_branches WHERE gid IN `, ``),
 		claim:          many(selectRecords+` WHERE due_at <= {start} AND `+claimable+` AND gid IN `, ` ORDER BY due_at`+skip),

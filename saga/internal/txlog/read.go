@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 )
 
 // reader reads transactions.
@@ -39,11 +40,14 @@ func (l reader) get(ctx context.Context, db *gorm.DB, query, gid string) (Record
 
 func (l reader) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
 	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
-		var created, deadline, due, decided, finished, paused, now int64
+		var created, deadline, due, decided, finished, paused, prepared, now int64
 		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.Code, &r.BranchID, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
-			&r.Failures, &created, &deadline, &due, &decided, &finished, &paused, &now, &r.Expired)
+			&r.Failures, &r.TryAttempts, &r.Parent, &created, &deadline, &due, &decided, &finished, &paused, &prepared, &now, &r.Expired)
 		r.CreatedAt, r.DeadlineAt, r.DueAt = dialect.Time(created), dialect.Time(deadline), dialect.Time(due)
-		r.DecidedAt, r.FinishedAt, r.PausedAt = dialect.Time(decided), dialect.Time(finished), dialect.Time(paused)
+		r.DecidedAt, r.FinishedAt, r.PausedAt, r.PreparedAt = dialect.Time(decided), dialect.Time(finished), dialect.Time(paused), dialect.Time(prepared)
+		if r.Forward() {
+			r.Left = time.Duration(deadline-now) * time.Microsecond
+		}
 		if decided != 0 {
 			r.SinceDecision = time.Duration(now-decided) * time.Microsecond
 		}
@@ -87,7 +91,7 @@ func (l reader) branchesOf(ctx context.Context, tx *gorm.DB, query func(int) str
 
 func scanBranch(row scanner) (b Branch, err error) {
 	var done int64
-	err = row.Scan(&b.GID, &b.ID, &b.Kind, &b.Payload, &done, &b.Tried)
+	err = row.Scan(&b.GID, &b.ID, &b.Kind, &b.Payload, &b.Stage, &b.Role, &done, &b.Tried)
 	b.DoneAt = dialect.Time(done)
 	return b, err
 }
@@ -107,6 +111,19 @@ func (l reader) Attempts(ctx context.Context, tx *gorm.DB, gids ...string) (map[
 		all[a.GID] = append(all[a.GID], a)
 	}
 	return all, err
+}
+
+// Results reads the results of the Trys of transactions, in the local transaction tx.
+func (l reader) Results(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]result.Result, error) {
+	found, err := result.Of(ctx, tx, gids...)
+	if err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	all := make(map[string][]result.Result, len(gids))
+	for _, r := range found {
+		all[r.GID] = append(all[r.GID], r)
+	}
+	return all, nil
 }
 
 // Filter narrows a List.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -22,12 +23,22 @@ type Start struct {
 	Code, BranchID       string // likewise
 	DecidedBy            string
 	Owner                string
+	TryAttempts          int           // of a transaction with forward recovery; 0 otherwise
 	Deadline             time.Duration // from now
 	Due                  time.Duration // from now; not used if it is finished
 	Branches             []Branch
 }
 
-// Insert writes new transactions of the same state, with their branches, at epoch 1. If a
+// statement returns the key of the statement that inserts the transaction.
+func (s Start) statement() string {
+	if s.State == Trying && s.TryAttempts != 0 {
+		return forward
+	}
+	return s.State
+}
+
+// Insert writes new transactions of the same state, with their branches, at epoch 1. Of
+// several, none has forward recovery. If a
 // gid is in use, also by a local transaction that commits meanwhile, it returns ErrExists,
 // and the caller rolls back.
 func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
@@ -36,9 +47,11 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 	var open, done []Branch
 	for _, s := range starts {
 		arguments = append(arguments, s.GID, s.Pattern, s.State, s.Digest, s.DecidedBy, s.Owner, s.Deadline.Microseconds())
-		switch s.State {
+		switch s.statement() {
 		case Trying, Confirming:
 			arguments = append(arguments, s.Due.Microseconds())
+		case forward:
+			arguments = append(arguments, s.Due.Microseconds(), s.TryAttempts)
 		case Cancelled:
 			arguments = append(arguments, s.Reason, s.Code, s.BranchID)
 		}
@@ -51,7 +64,7 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 			}
 		}
 	}
-	if _, err := pool.ExecContext(ctx, l.sql.insert[starts[0].State](len(starts)), arguments...); err != nil {
+	if _, err := pool.ExecContext(ctx, l.sql.insert[starts[0].statement()](len(starts)), arguments...); err != nil {
 		if local.Duplicate(err) {
 			return ErrExists
 		}
@@ -61,18 +74,20 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 }
 
 func (l starter) insertBranches(ctx context.Context, pool gorm.ConnPool, open, done []Branch) error {
-	size := branchRows{len(open), len(done)}
-	if size == (branchRows{}) {
+	all := slices.Concat(open, done)
+	if len(all) == 0 {
 		return nil
 	}
-	arguments := make([]any, 0, 4*(size.open+size.done))
-	for _, branches := range [][]Branch{open, done} {
-		for _, b := range branches {
-			arguments = append(arguments, b.GID, b.ID, b.Kind, b.Payload)
+	size := branchRows{open: len(open), done: len(done), ordered: slices.ContainsFunc(all, func(b Branch) bool { return b.Stage != 0 })}
+	arguments := make([]any, 0, 6*len(all))
+	for _, b := range all {
+		arguments = append(arguments, b.GID, b.ID, b.Kind, b.Payload)
+		if size.ordered {
+			arguments = append(arguments, b.Stage, b.Role)
 		}
 	}
 	if _, err := pool.ExecContext(ctx, l.sql.insertBranches(size), arguments...); err != nil {
-		return fmt.Errorf("log: naming %d branches: %w", size.open+size.done, err)
+		return fmt.Errorf("log: naming %d branches: %w", len(all), err)
 	}
 	return nil
 }
@@ -140,10 +155,13 @@ func (l starter) fits(ctx context.Context, tx *gorm.DB, branch Branch, room Room
 	return nil
 }
 
-// Tried marks a branch of an open transaction as tried with success.
-func (l starter) Tried(ctx context.Context, tx *gorm.DB, gid, branchID string) error {
-	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.tried, gid, branchID); err != nil {
-		return fmt.Errorf("log: marking %s/%s tried: %w", gid, branchID, err)
+// Tried marks branches as tried with success: of an open transaction, or of one with forward
+// recovery.
+func (l starter) Tried(ctx context.Context, tx *gorm.DB, gid string, branchIDs ...string) error {
+	for _, id := range branchIDs {
+		if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.tried, gid, id); err != nil {
+			return fmt.Errorf("log: marking %s/%s tried: %w", gid, id, err)
+		}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ type Branch struct {
 	Kind     string
 	Database *gorm.DB // nil for a remote branch
 	Resident bool     // Database is the engine's own
+	Action   bool     // its Try is final, and its Confirm only writes the barrier row
 
 	Work          func(ctx context.Context, tx *gorm.DB, call saga.Call) error
 	WorkBatch     func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.BatchCall) (failures []error, err error)
@@ -43,7 +44,7 @@ func NewBranch(b saga.Branch, breaker *limit.Breaker) (*Branch, error) {
 	if err := saga.ValidateKind(kind); err != nil {
 		return nil, Invalid("%w", err)
 	}
-	registered := &Branch{Kind: kind, Breaker: breaker, encode: b.Encoder()}
+	registered := &Branch{Kind: kind, Action: b.IsAction(), Breaker: breaker, encode: b.Encoder()}
 	if registered.encode == nil {
 		return nil, Invalid("its encoder is nil")
 	}
@@ -68,6 +69,9 @@ func (b *Branch) setLocal(shape saga.Local) error {
 	if shape.Work == nil {
 		return errors.New("its Work is nil")
 	}
+	if b.Action && len(shape.Effects) > 0 {
+		return errors.New("it is an action and has effects: an action that acts outside of a database is an External branch")
+	}
 	for op := range shape.Effects {
 		if op != barrier.Confirm && op != barrier.Cancel {
 			return fmt.Errorf("it has an effect for %s: a Try that acts outside of a database is one of an External branch", op)
@@ -79,12 +83,31 @@ func (b *Branch) setLocal(shape saga.Local) error {
 }
 
 func (b *Branch) setExternal(shape saga.External) error {
-	if shape.Try == nil || shape.Confirm == nil || shape.Cancel == nil {
+	switch {
+	case shape.Try == nil || shape.Cancel == nil:
+		return errors.New("an External branch needs Try, Confirm and Cancel")
+	case shape.Confirm == nil && !b.Action:
 		return errors.New("an External branch needs Try, Confirm and Cancel")
 	}
 	b.Database, b.Clean = shape.Database, shape.Clean
 	b.Effects = map[barrier.Op]saga.Effect{barrier.Try: shape.Try, barrier.Confirm: shape.Confirm, barrier.Cancel: shape.Cancel}
 	return nil
+}
+
+// Works reports whether the Work is called for an operation.
+func (b *Branch) Works(op barrier.Op) bool {
+	return b.Work != nil && (op != barrier.Confirm || !b.Action)
+}
+
+// Effect returns the effect of an operation, or nil.
+func (b *Branch) Effect(op barrier.Op) saga.Effect {
+	switch {
+	case op == barrier.Apply:
+		op = barrier.Try
+	case op == barrier.Confirm && b.Action && b.Work == nil:
+		return nil
+	}
+	return b.Effects[op]
 }
 
 // RunWork calls the Work in the engine's local transaction tx, with a session of the

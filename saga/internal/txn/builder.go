@@ -48,7 +48,13 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 	if len(p.Steps) == 0 || len(p.Steps) > saga.MaxBranches {
 		return nil, Invalid("the plan has %d branches, it needs 1 to %d", len(p.Steps), saga.MaxBranches)
 	}
+	if p.TryAttempts < saga.Unlimited {
+		return nil, Invalid("TryAttempts is %d", p.TryAttempts)
+	}
 	t := &Txn{GID: p.GID, Caller: b.Caller, Epoch: 1}
+	if p.TryAttempts != 1 { // one is none: the first failure cancels
+		t.TryAttempts = p.TryAttempts
+	}
 	bytes := 0
 	for i, s := range p.Steps {
 		prepared, err := b.Step(p.GID, saga.BranchID(i+1), s)
@@ -57,6 +63,9 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 		}
 		t.Steps = append(t.Steps, prepared)
 		bytes += len(prepared.Payload)
+	}
+	if err := setOrder(p, t); err != nil {
+		return nil, Invalid("%w", err)
 	}
 	if bytes > b.MaxBytes {
 		return nil, Invalid("the payloads of its branches have %d bytes, Config.MaxBytes allows %d", bytes, b.MaxBytes)
@@ -76,18 +85,24 @@ func CheckPattern(pattern string) error {
 func (b *Builder) Load(c txlog.Claimed) *Txn {
 	r := c.Record
 	t := &Txn{GID: r.GID, Caller: b.Caller, State: saga.State(r.State), Epoch: r.Epoch, Decided: time.Now().Add(-r.SinceDecision),
-		Attention: r.Attention, Planned: r.Digest != ""}
+		Attention: r.Attention, TryAttempts: r.TryAttempts, Planned: r.Digest != ""}
 	byID := make(map[string]*Step, len(c.Branches))
 	for _, row := range c.Branches {
-		s := &Step{ID: row.ID, Kind: row.Kind, Payload: []byte(row.Payload), Done: !row.DoneAt.IsZero()}
+		s := &Step{ID: row.ID, Kind: row.Kind, Payload: []byte(row.Payload), Stage: row.Stage, Role: row.Role, Tried: row.Tried, Done: !row.DoneAt.IsZero()}
 		s.Branch, _ = b.Registry.Branch(row.Kind) // an unknown kind is left to another instance
 		byID[row.ID] = s
 		t.Steps = append(t.Steps, s)
 	}
 	for _, a := range c.Attempts {
 		// The attempts are in order, and the last one of each branch counts.
-		if s := byID[a.BranchID]; s != nil && a.Operation != string(barrier.Try) {
+		if s := byID[a.BranchID]; s != nil && a.Operation == string(t.Op(s)) {
 			s.Failed, s.Wait = a.Number, a.Wait
+		}
+	}
+	t.Decide(t.State)
+	for _, r := range c.Results {
+		if s := byID[r.BranchID]; s != nil {
+			s.Result = r.JSON
 		}
 	}
 	for _, s := range t.Steps {

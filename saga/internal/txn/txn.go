@@ -3,12 +3,14 @@ package txn
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 )
 
@@ -17,10 +19,14 @@ type Step struct {
 	ID      string
 	Kind    string
 	Payload []byte
+	Stage   int           // place in the order of the calls; 0 in a transaction without an order
+	Role    string        // as in package txlog
 	Branch  *Branch       // nil if the kind is not registered here
+	Tried   bool          // its Try has succeeded, in a transaction with forward recovery
 	Done    bool          // confirmed or cancelled
-	Failed  int           // failed attempts of its Confirm or Cancel
+	Failed  int           // failed attempts of its next operation
 	Wait    time.Duration // until the next attempt
+	Result  json.RawMessage
 
 	BatchError error  // why its Confirm failed in a decide batch; it counts as the first attempt
 	WaitReason string // why it waits, if it does not wait for its next attempt
@@ -35,6 +41,8 @@ type Txn struct {
 	Steps  []*Step
 	Next   time.Duration // after a round that did not finish it: until it is due again
 
+	TryAttempts int // as in package txlog
+
 	Planned   bool      // it was begun with a plan, so it has branches
 	Fresh     bool      // this process has just committed its Trys: the first calls are due without a read of the barrier
 	Decided   time.Time // approximate, by this process's clock
@@ -48,7 +56,78 @@ func (t *Txn) Known() bool {
 
 // Call returns the next call of a step.
 func (t *Txn) Call(s *Step, op barrier.Op) saga.Call {
-	return saga.Call{GID: t.GID, BranchID: s.ID, Kind: s.Kind, Op: op, Caller: t.Caller, Attempt: s.Failed + 1, Payload: s.Payload}
+	return saga.Call{GID: t.GID, BranchID: s.ID, Kind: s.Kind, Op: op, Caller: t.Caller, Attempt: s.Failed + 1, Payload: s.Payload, Results: t.results()}
+}
+
+// results returns the results of all branches that have one.
+func (t *Txn) results() (all map[string]json.RawMessage) {
+	for _, s := range t.Steps {
+		if s.Result != nil {
+			if all == nil {
+				all = make(map[string]json.RawMessage, len(t.Steps))
+			}
+			all[s.ID] = s.Result
+		}
+	}
+	return all
+}
+
+// Op returns the next operation of a step, by the state of the transaction.
+func (t *Txn) Op(s *Step) barrier.Op {
+	switch {
+	case t.State == saga.Cancelling || t.State == saga.Cancelled:
+		return barrier.Cancel
+	case t.State != saga.Confirming && t.State != saga.Confirmed:
+		return barrier.Try
+	case s.Role == txlog.RoleAfter:
+		return barrier.Apply
+	default:
+		return barrier.Confirm
+	}
+}
+
+// Decide sets the state of the decision. Steps that have nothing to cancel are done.
+func (t *Txn) Decide(state saga.State) {
+	t.State = state
+	if state != saga.Cancelling {
+		return
+	}
+	for _, s := range t.Steps {
+		if s.Role == txlog.RoleAfter || s.Role == txlog.RoleDecides {
+			s.Done = true
+		}
+	}
+}
+
+// Before returns the steps that are tried before the decision.
+func (t *Txn) Before() []*Step {
+	before, _ := Split(t.Steps, func(s *Step) bool { return s.Role != txlog.RoleAfter && s.Role != txlog.RoleDecides })
+	return before
+}
+
+// Deciding returns the step whose Try decides, or nil.
+func (t *Txn) Deciding() *Step {
+	for _, s := range t.Steps {
+		if s.Role == txlog.RoleDecides {
+			return s
+		}
+	}
+	return nil
+}
+
+// HasRole reports whether a step has the role.
+func (t *Txn) HasRole(role string) bool {
+	return slices.ContainsFunc(t.Steps, func(s *Step) bool { return s.Role == role })
+}
+
+// Results returns the results of steps, to be stored.
+func (t *Txn) Results(steps []*Step) (all []result.Result) {
+	for _, s := range steps {
+		if s.Result != nil {
+			all = append(all, result.Result{Key: barrier.Key{GID: t.GID, BranchID: s.ID}, JSON: s.Result})
+		}
+	}
+	return all
 }
 
 // Rows returns the branches as the log holds them.
@@ -60,9 +139,15 @@ func (t *Txn) Rows() []txlog.Branch {
 	return rows
 }
 
+// EndsWithDecision reports whether the Confirm of a resident step is in the commit that
+// decides.
+func (s *Step) EndsWithDecision() bool {
+	return s.Role != txlog.RoleAfter && s.Role != txlog.RoleDecides && s.Branch.ConfirmsInLog()
+}
+
 // Row returns the branch as the log holds it.
 func (s *Step) Row(gid string) txlog.Branch {
-	return txlog.Branch{GID: gid, ID: s.ID, Kind: s.Kind, Payload: string(s.Payload)}
+	return txlog.Branch{GID: gid, ID: s.ID, Kind: s.Kind, Payload: string(s.Payload), Stage: s.Stage, Role: s.Role}
 }
 
 // Split returns the steps for which keep is true, and the others, both in order.
@@ -86,6 +171,9 @@ func (t *Txn) Digest(pattern string) string {
 	for _, s := range t.Steps {
 		part(s.Kind)
 		part(string(s.Payload))
+		if s.Stage != 0 {
+			part(fmt.Sprint(s.Stage, " ", s.Role))
+		}
 	}
 	return hex.EncodeToString(hash.Sum(nil))
 }

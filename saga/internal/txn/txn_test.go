@@ -134,7 +134,7 @@ func TestLoadAReleasedTransaction(t *testing.T) {
 	breaker.Postpone("g")
 	breaker.Success()
 	<-released
-	claimed := txlog.Claimed{Record: txlog.Record{GID: "g"}, Branches: []txlog.Branch{{ID: "01", Kind: "a"}},
+	claimed := txlog.Claimed{Record: txlog.Record{GID: "g", State: txlog.Confirming}, Branches: []txlog.Branch{{ID: "01", Kind: "a"}},
 		Attempts: []txlog.Attempt{{BranchID: "01", Operation: "confirm", Number: 1, Wait: time.Minute}}}
 	for _, want := range []time.Duration{0, time.Minute} { // it is released once
 		if s := kit.Builder.Load(claimed).Steps[0]; s.Wait != want || s.Failed != 1 {

@@ -14,8 +14,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// maxReply is the most bytes of an answer that are read.
-const maxReply = 64 << 10
+// maxReply is the most bytes of an answer that are read. It has room for a result.
+const maxReply = saga.MaxResult + 32<<10
 
 // Client returns a copy of c that follows no redirects and keeps no cookies: a call goes
 // to the registered address, or fails.
@@ -63,7 +63,7 @@ type Response struct {
 	From   string // host and port
 	Status int
 	Header http.Header
-	Body   []byte // at most 64 KiB
+	Body   []byte // at most maxReply bytes
 	Cut    bool   // the body was longer
 }
 

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -42,6 +44,41 @@ func Query(call saga.Call) url.Values {
 // server does not send it.
 const Caller = "caller"
 
+// Results is the parameter of the query that says how many bytes at the end of the body are
+// the results of earlier branches, a JSON object by branch id. A call without results does
+// not have it. The rest of the body is the payload.
+const Results = "results"
+
+// Body returns the body of a call: its payload, and its results, if it has some. It sets the
+// parameter of the query.
+func Body(call saga.Call, query url.Values) ([]byte, error) {
+	if len(call.Results) == 0 {
+		return call.Payload, nil
+	}
+	results, err := json.Marshal(call.Results)
+	if err != nil {
+		return nil, err
+	}
+	query.Set(Results, strconv.Itoa(len(results)))
+	return slices.Concat(call.Payload, results), nil
+}
+
+// Split returns the payload and the results in the body of a call.
+func Split(body []byte, results string) (payload []byte, earlier map[string]json.RawMessage, err error) {
+	if results == "" {
+		return body, nil, nil
+	}
+	n, err := strconv.Atoi(results)
+	if err != nil || n <= 0 || n > len(body) {
+		return nil, nil, fmt.Errorf("the parameter %s is %q, and the body has %d bytes", Results, Clip(results, 20), len(body))
+	}
+	payload = body[:len(body)-n]
+	if err := json.Unmarshal(body[len(body)-n:], &earlier); err != nil {
+		return nil, nil, fmt.Errorf("the results are not a JSON object: %w", err)
+	}
+	return payload, earlier, nil
+}
+
 // maxCaller is the most characters of a caller's name. A participant puts one more
 // before the name in its barrier rows.
 const maxCaller = barrier.MaxCaller - 1
@@ -66,6 +103,8 @@ type Reply struct {
 	Conflict bool    `json:"conflict,omitempty"` // the call contradicts the barrier row
 	ErrorID  string  `json:"error_id,omitempty"` // finds the error in the log of the host
 	Answers  *Answer `json:"answers,omitempty"`  // the call, if the request had an id
+
+	Returned json.RawMessage `json:"returned,omitempty"` // the result of the branch, if the request had an id
 }
 
 // Answer names the call that a [Reply] answers.

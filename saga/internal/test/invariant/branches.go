@@ -51,6 +51,9 @@ func checkBarrier(r *Records, report Report) {
 			if t.Planned && t.DecidedByCaller {
 				allowed = append(allowed, NoRow)
 			}
+			if b.Role == After {
+				allowed = []State{NoRow}
+			}
 		}
 		if !slices.Contains(allowed, b.Row()) {
 			report(key.GID, "branch %s (%s): the barrier row is %q, but the transaction is %s", key.ID, b.Kind, b.Row(), t.State)
@@ -61,7 +64,7 @@ func checkBarrier(r *Records, report Report) {
 func checkEffects(r *Records, report Report) {
 	r.ended(func(key Key, b *Branch, t *Transaction) {
 		got := b.effects()
-		if due := b.Shape.due(t.State, b.Row()); b.Shape != NotRecorded && !slices.Contains(due, got) {
+		if due := b.due(t.State); b.Shape != NotRecorded && !slices.Contains(due, got) {
 			report(key.GID, "branch %s (%s): effects are %s, expected %s; the transaction is %s, the barrier row %q",
 				key.ID, b.Kind, got, join(due), t.State, b.Row())
 		}
@@ -87,9 +90,11 @@ func (e effects) String() string {
 	return fmt.Sprintf("%q in the database and %q at the service", e.database, e.service)
 }
 
-// due returns the effects that a branch of this shape may have had.
-func (s Shape) due(outcome, row State) []effects {
-	const confirmed, cancelled = Try + " " + Confirm, Try + " " + Cancel
+// due returns the effects that a branch may have had.
+func (b *Branch) due(outcome State) []effects {
+	s, row := b.Shape, b.Row()
+	confirmed := map[Role]string{"": Try + " " + Confirm, Action: Try, After: Apply}[b.Role]
+	const cancelled = Try + " " + Cancel
 	switch {
 	case s == AtService && outcome == Confirmed:
 		return []effects{{service: confirmed}}

@@ -49,6 +49,16 @@ const (
 	Try     = "try"
 	Confirm = "confirm"
 	Cancel  = "cancel"
+	Apply   = "apply"
+)
+
+// Role says when a branch is called, if not as one with Try, Confirm and Cancel.
+type Role string
+
+// The roles.
+const (
+	Action Role = "action" // its Try is final: its Confirm has no effect
+	After  Role = "after"  // it is applied after the decision to confirm
 )
 
 // Transaction is a transaction as the log has it.
@@ -91,6 +101,7 @@ type Branch struct {
 	Logged   bool // the log names it
 	Kind     string
 	Shape    Shape
+	Role     Role
 	Rows     []State  // of the barrier, one for each database that has one
 	Database []string // operations that had effect in a local transaction, in order
 	Service  []string // operations that a service without a database accepted, in order; a repeated one counts once

@@ -46,11 +46,23 @@ const (
 	send = "send" // in the log's database; its Confirm calls the service before
 )
 
-// kinds are all kinds, in the order in which they are drawn from; see world.branches.
-var kinds = []string{here, away, out, send}
+// The kinds of actions.
+const (
+	actHere = "act-here" // in the log's database
+	actAway = "act-away" // in the other database
+	actOut  = "act-out"  // without a database
+)
+
+// kinds are the kinds with Try, Confirm and Cancel, and actions those without Confirm, in the
+// order in which they are drawn from; see world.branches.
+var (
+	kinds   = []string{here, away, out, send}
+	actions = []string{actHere, actAway, actOut}
+)
 
 // shapes say where the branches of a kind have their effects.
-var shapes = map[string]invariant.Shape{here: invariant.InDatabase, away: invariant.InDatabase, out: invariant.AtService, send: invariant.ServiceThenDatabase}
+var shapes = map[string]invariant.Shape{here: invariant.InDatabase, away: invariant.InDatabase, out: invariant.AtService, send: invariant.ServiceThenDatabase,
+	actHere: invariant.InDatabase, actAway: invariant.InDatabase, actOut: invariant.AtService}
 
 // branches are the branches that a process registers, one of each kind.
 func (w *world) branches(p *process, other *gorm.DB) []saga.Branch {
@@ -74,7 +86,22 @@ func (w *world) branches(p *process, other *gorm.DB) []saga.Branch {
 		}
 		return inside(ctx, tx, c)
 	}
+	act := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+		if err := w.checkAction(c); err != nil {
+			return err
+		}
+		return inside(ctx, tx, c)
+	}
+	actOutside := func(ctx context.Context, c saga.Call) (any, error) {
+		if err := w.checkAction(c); err != nil {
+			return nil, err
+		}
+		return outside(ctx, c)
+	}
 	return []saga.Branch{
+		saga.NewLocal(actHere, encode, saga.Local{Work: act}).AsAction(),
+		saga.NewLocal(actAway, encode, saga.Local{Work: act, Database: other}).AsAction(),
+		saga.NewExternal(actOut, encode, saga.External{Try: actOutside, Cancel: actOutside}).AsAction(),
 		saga.NewLocal(here, encode, saga.Local{Work: inside}),
 		saga.NewLocal(away, encode, saga.Local{Work: inside, Database: other}),
 		saga.NewExternal(out, encode, saga.External{Try: outside, Confirm: outside, Cancel: outside}),

@@ -80,12 +80,12 @@ func (c *caller) ask(what string, call func(context.Context, *embedded.Engine) a
 // execute asks until it knows the outcome, or until it gives up.
 func (c *caller) execute() {
 	for range 1 + c.random.IntN(8) {
-		options := saga.Options{ReturnDecided: c.random.IntN(4) == 0}
+		options := saga.Options{ReturnDecided: c.random.IntN(4) == 0, TryAttempts: c.asked.attempts}
 		if c.random.IntN(4) == 0 {
 			options.Timeout = time.Duration(1+c.random.IntN(4000)) * time.Millisecond
 		}
 		a, _ := c.ask("Execute", func(ctx context.Context, orch *embedded.Engine) answer {
-			return answerOf(orch.Execute(ctx, saga.Plan{GID: c.gid, Pattern: "tcc", Steps: c.asked.steps, Options: options}))
+			return answerOf(orch.Execute(ctx, saga.Plan{GID: c.gid, Pattern: c.asked.pattern, Steps: c.asked.steps, Options: options}))
 		})
 		if a.known() && c.random.IntN(3) > 0 || a.err != nil && c.random.IntN(8) == 0 {
 			return

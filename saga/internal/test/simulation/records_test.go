@@ -14,7 +14,7 @@ func (w *world) violations() (lines []string) {
 	for _, v := range invariant.Check(w.records(), invariant.Rules) {
 		lines = append(lines, v.String())
 	}
-	return lines
+	return append(lines, w.broken...)
 }
 
 // records are the contents of both databases, what the service has done, and what
@@ -74,6 +74,9 @@ func (w *world) readBranches(r *invariant.Records) {
 	}
 	read(w.log, "SELECT gid, branch_id, kind FROM saga_branches", func(b *invariant.Branch, kind string) {
 		b.Logged, b.Kind, b.Shape = true, kind, shapes[kind]
+	})
+	read(w.log, "SELECT gid, branch_id, role FROM saga_branches", func(b *invariant.Branch, role string) {
+		b.Role = invariant.Role(role)
 	})
 	for _, d := range []*database{w.log, w.other} {
 		read(d, "SELECT gid, branch_id, state FROM saga_barrier", func(b *invariant.Branch, state string) {

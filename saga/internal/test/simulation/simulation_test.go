@@ -39,6 +39,18 @@ func TestSeeds(t *testing.T) {
 	t.Cleanup(func() { t.Logf("%d calls", calls.Load()) })
 }
 
+// TestSagaSeeds is TestSeeds with plans that have actions, parallel steps, steps after the
+// decision, and forward recovery.
+func TestSagaSeeds(t *testing.T) {
+	t.Parallel()
+	eachSeed(t, int64(*seeds)/3, func(t *testing.T, seed uint64, log, other *database) {
+		r := simulate(t, seed, log, other, sagas(5), nemesis)
+		if len(r.violations) > 0 {
+			t.Errorf("seed %d of sagas breaks rules:\n  %s\n%s", seed, strings.Join(r.violations, "\n  "), strings.Join(r.trace, "\n"))
+		}
+	})
+}
+
 func report(t *testing.T, seed uint64, r result) {
 	t.Helper()
 	if len(r.violations) > 0 {

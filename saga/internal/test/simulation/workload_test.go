@@ -14,12 +14,16 @@ import (
 func transactions(n int) func(w *world) { return func(w *world) { w.transactions(n) } }
 
 func (w *world) transactions(n int) {
+	w.callers(n, func(i uint64) *request { return w.ask(fmt.Sprintf("t%d", i), w.steps(i)) })
+}
+
+// callers runs the callers of n transactions, which ask draws.
+func (w *world) callers(n int, ask func(i uint64) *request) {
 	var all sync.WaitGroup
 	for i := range n {
-		gid := fmt.Sprintf("t%d", i)
-		asked := w.ask(gid, w.steps(uint64(i)))
+		asked := ask(uint64(i))
 		start := func(copied uint64, run func(*caller)) {
-			c := &caller{world: w, gid: gid, asked: asked, random: rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), name: fmt.Sprint("caller ", i, ".", copied)}
+			c := &caller{world: w, gid: asked.gid, asked: asked, random: rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), name: fmt.Sprint("caller ", i, ".", copied)}
 			all.Go(func() {
 				time.Sleep(time.Duration(c.random.IntN(6000)) * time.Millisecond)
 				run(c)
@@ -30,7 +34,11 @@ func (w *world) transactions(n int) {
 			start(0, (*caller).execute)
 			start(1, (*caller).execute)
 		case 3:
-			start(0, (*caller).open)
+			if asked.pattern == "tcc" {
+				start(0, (*caller).open)
+			} else {
+				start(0, (*caller).execute)
+			}
 		default:
 			start(0, (*caller).execute)
 		}

@@ -26,11 +26,15 @@ type world struct {
 	alive  [processes]*process // nil while it is down
 	asked  map[string]*request // by gid
 	ending bool                // faults have stopped
+	broken []string            // calls of branches against the rules
 }
 
 // request is what callers asked for with one gid, and what they were told.
 type request struct {
+	gid       string
+	pattern   string
 	steps     []saga.Step
+	attempts  int  // TryAttempts of the plan
 	partial   bool // a decision may have been asked for before all branches were tried
 	abandoned bool // no caller asks for a decision
 	answers   []answer
@@ -104,7 +108,13 @@ func (w *world) process(number int) *process {
 
 // ask notes what callers will ask for with a gid.
 func (w *world) ask(gid string, steps []saga.Step) *request {
-	r := &request{steps: steps}
+	return w.askFor(gid, &request{steps: steps, pattern: "tcc"})
+}
+
+func (w *world) askFor(gid string, r *request) *request {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r.gid = gid
 	w.asked[gid] = r
 	return r
 }

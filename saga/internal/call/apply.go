@@ -1,0 +1,41 @@
+package call
+
+import (
+	"context"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
+)
+
+// applyExternal makes the effect of an external branch after the decision. The barrier row
+// says tried until the effect has succeeded once. The effect may be made more than once, with
+// the same idempotency key.
+func (c *Caller) applyExternal(ctx context.Context, b *txn.Branch, call saga.Call) error {
+	begin := call
+	begin.Op, begin.Result = barrier.Try, nil
+	nothing := func(*gorm.DB) error { return nil }
+	verdict, err := c.withBarrier(ctx, b, begin, nothing)
+	if err != nil {
+		return err
+	}
+	end := call
+	end.Op = barrier.Confirm
+	if verdict == barrier.Duplicate {
+		row, lookErr := c.ReadLocked(ctx, b, call)
+		if lookErr != nil {
+			return lookErr
+		}
+		if row != nil && row.State == barrier.StateConfirmed {
+			_, err = c.withBarrier(ctx, b, end, nothing) // a duplicate, which has the result
+			return err
+		}
+	}
+	if _, err = c.CallEffect(ctx, b, call, nil); err != nil {
+		return err
+	}
+	_, err = c.withBarrier(ctx, b, end, nothing)
+	return err
+}

@@ -1,0 +1,32 @@
+-- From version 2 to version 3 of the schema of tccsaga for MySQL and MariaDB.
+-- Every statement may run again. One that adds columns may then fail, because they exist.
+
+UPDATE saga_schema SET version = 3, complete = 0 WHERE id = 1;
+
+ALTER TABLE saga_transactions
+  ADD COLUMN try_attempts INT NOT NULL DEFAULT 0 COMMENT 'how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it' AFTER paused_at,
+  ADD COLUMN parent VARCHAR(255) NOT NULL DEFAULT '' COMMENT 'of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise' AFTER try_attempts,
+  ADD COLUMN prepared_at DATETIME(6) NULL COMMENT 'when a nested transaction was prepared: it has no deadline from then on; NULL otherwise' AFTER parent;
+
+ALTER TABLE saga_branches
+  ADD COLUMN stage INT NOT NULL DEFAULT 0 COMMENT 'place in the order of the calls: branches of one stage are called in parallel; 0 in a transaction without an order of Cancels' AFTER payload,
+  ADD COLUMN role VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'decides: the COMMIT of its Try is the decision; after: its Try is called after the decision; empty for the others' AFTER stage;
+
+CREATE TABLE IF NOT EXISTS saga_results (
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',
+  result MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'what its Try returned, JSON',
+  PRIMARY KEY (gid, branch_id)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='results of Trys, which later calls of the transaction get';
+
+CREATE TABLE IF NOT EXISTS saga_inputs (
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',
+  payload MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'input of Try, Confirm and Cancel, JSON',
+  tried_at DATETIME(6) NOT NULL COMMENT 'when its Try ran',
+  ask_at DATETIME(6) NOT NULL COMMENT 'earliest time to ask for the outcome',
+  PRIMARY KEY (gid, branch_id),
+  KEY saga_inputs_ask (ask_at)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='inputs of branches of a service that asks the engine for outcomes';
+
+UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

@@ -16,6 +16,7 @@ import (
 // branch is a branch as a client has given it: the URLs of its operations, and their body.
 type branch struct {
 	Type    string `json:"type,omitempty"` // empty for TCC
+	ID      string `json:"id,omitempty"`   // for the branch, if the plan has another order than the client
 	Action  string `json:"action,omitempty"`
 	Confirm string `json:"confirm,omitempty"`
 	Cancel  string `json:"cancel,omitempty"`
@@ -43,7 +44,7 @@ func (b branch) transType() transType {
 // url returns the URL of an operation; empty if there is none.
 func (b branch) url(op barrier.Op) string {
 	switch op {
-	case barrier.Try:
+	case barrier.Try, barrier.Apply:
 		return b.Action
 	case barrier.Confirm:
 		return b.Confirm
@@ -65,9 +66,6 @@ type caller struct {
 // Call makes a call. It does nothing for an operation without a URL: the client calls the
 // Try of TCC and XA itself.
 func (c *caller) Call(ctx context.Context, call saga.Call) error {
-	if c.target == settingsTarget {
-		return nil
-	}
 	b, err := decode(call.Payload)
 	if err != nil {
 		return fmt.Errorf("read the stored branch: %w", err)
@@ -94,6 +92,9 @@ func (c *caller) send(ctx context.Context, b branch, at *url.URL, call saga.Call
 	}
 	t := b.transType()
 	call.Payload = []byte(b.Data)
+	if b.ID != "" {
+		call.BranchID = b.ID
+	}
 	query := url.Values{"gid": {call.GID}, "trans_type": {t.String()}, "branch_id": {call.BranchID}, "op": {t.op(call.Op)}}
 	r, err := wire.NewRequest(ctx, at, call, query)
 	if err != nil {
@@ -105,5 +106,5 @@ func (c *caller) send(ctx context.Context, b branch, at *url.URL, call saga.Call
 	for name, values := range b.header() {
 		r.Header[name] = values
 	}
-	return wire.Send(c.client, r, call)
+	return b.retryLater(call, wire.Send(c.client, r, call))
 }

@@ -5,10 +5,12 @@
 //	api, err := server.New(engine, server.Config{Hosts: []string{"stock:8080"}})
 //	err = (&http.Server{Addr: ":36789", Handler: api, ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
 //
-// It serves TCC and XA. A client opens a transaction with prepare. With TCC, it
-// registers each branch before it calls the Try. With XA, the branch registers
-// itself before it prepares its local transaction. The client decides with submit
-// or abort. The client gives the URLs of the branches, on hosts that the
+// It serves TCC, sagas and XA. For TCC and XA, a client opens a transaction with prepare. With
+// TCC, it registers each branch before it calls the Try. With XA, the branch
+// registers itself before it prepares its local transaction. The client decides with
+// submit or abort. A saga has only submit, which gives all its steps: the engine calls
+// the actions, and if one refuses, or at the timeout, the compensations in the reverse
+// order. The client gives the URLs of the branches, on hosts that the
 // configuration allows. The branches keep a barrier of their own: DTM's, or that of
 // package remote; an XA branch has the database's own.
 //
@@ -46,6 +48,17 @@
 //
 //   - The API refuses the fields that are marked as refused below.
 //   - Confirms and Cancels are called in parallel, not one after the other.
+//   - A failed call is repeated with the engine's random backoff, if the transaction
+//     has no retry_interval.
+//   - A submit of the same saga again succeeds if the saga has succeeded. With other
+//     steps, or after a failure, it is answered 409.
+//   - The steps of a concurrent saga are called by levels: those without a step
+//     before them, then those that come after these only, and so on.
+//   - If a saga has its timeout while no call is under way, its compensations are
+//     called for all steps, also for those whose action was not called. The barrier
+//     of the branch makes that an empty rollback.
+//   - The rollback_reason of a saga is the message of the action's answer, or what
+//     the engine says of it.
 //   - With wait_result, submit and abort are answered 425 when a call has failed,
 //     or after [Config.MaxWait]. The decision stands, and the calls continue.
 //   - A submit of a gid that was not prepared is refused.
@@ -120,17 +133,25 @@
 //
 //   - gid: printable ASCII without space, slash and semicolon.
 //   - protocol: http, or empty. Others are refused.
-//   - timeout_to_fail: seconds, given to prepare; 0 is 35. [Config.MaxTimeout]
-//     limits it.
+//   - timeout_to_fail: seconds, given to prepare, or to submit of a saga; 0 is 35,
+//     and no limit for a saga. [Config.MaxTimeout] limits it.
 //   - wait_result: of submit and abort. It makes them wait for the end.
 //   - request_timeout: seconds. It limits each call of a branch. The
 //     embedded.Config.CallTimeout limits it too.
 //   - branch_headers: headers of each call of a branch: at most 32, with 4 KiB.
 //     Headers of the connection, such as Host, are refused.
-//   - concurrent: TCC and XA always call their branches in parallel.
+//   - retry_interval: seconds, the pause after a failed call. As on a DTM server, it
+//     doubles with each failed attempt, up to one hour; after an answer that the
+//     call has not ended, it stays the same. embedded.Limits still apply.
+//   - retry_limit: how often an action is repeated, each on its own, before the saga
+//     fails. Without it, until the timeout.
+//   - concurrent: of a saga, in custom_data or beside it. TCC and XA always call
+//     their branches in parallel.
+//   - custom_data: of a saga, the fields concurrent and orders. Others are refused.
+//   - steps: each has an action, and a compensate of a saga. The payload has the same
+//     place in payloads, or it is data in the step.
 //   - data: [Config.MaxData] limits it.
 //   - confirm, cancel, url: [Config.Hosts] limits them.
-//   - retry_limit, retry_count: a Confirm or Cancel is repeated until it succeeds.
 //   - branch_headers, request_timeout and retry_interval of TCC and XA: they are
 //     given to prepare.
 //
@@ -143,7 +164,8 @@
 // and two hexadecimal digits: the kind of "stock:8080" is "dtm.stock_3a8080". If
 // that has more than 64 characters, the kind is "dtm-" and the first 20 bytes of
 // the entry's SHA-256 in hexadecimal. The kind of branches without any URL is
-// "dtm-none". Keep an entry as long as the log has unfinished transactions with its
+// "dtm-none". The actions of sagas have kinds of their own, which begin with "dtma"
+// instead of "dtm". Keep an entry as long as the log has unfinished transactions with its
 // kind.
 //
 // # Security

@@ -195,8 +195,8 @@ func FuzzKinds(f *testing.F) {
 	f.Add(strings.Repeat("x", 60), strings.Repeat("x", 61))
 	f.Add(strings.Repeat("/", 30), "dtm")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		ka, kb := kindOf(a), kindOf(b)
-		if (a == b) != (ka == kb) || ka == noTarget.kind || len(ka) > 64 || strings.Trim(ka, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+		ka, kb := kindOf("dtma", a), kindOf("dtma", b)
+		if (a == b) != (ka == kb) || ka == noTarget.action || ka == kindOf("dtm", b) || len(ka) > 64 || strings.Trim(ka, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
 			t.Errorf("%q %q, %q %q", a, ka, b, kb)
 		}
 	})

@@ -113,6 +113,11 @@ func (b *bank) routes(database sqltest.Database) http.Handler {
 		"/in/try":      "UPDATE accounts SET trading = trading + ? WHERE id = 'in' AND ? > 0",
 		"/in/confirm":  "UPDATE accounts SET trading = trading - ?, balance = balance + ? WHERE id = 'in'",
 		"/in/cancel":   "UPDATE accounts SET trading = trading - ? WHERE id = 'in' AND ? = ?",
+
+		"/saga/out":      "UPDATE accounts SET balance = balance - ? WHERE id = 'out' AND balance >= ?",
+		"/saga/out-back": "UPDATE accounts SET balance = balance + ? WHERE id = 'out'",
+		"/saga/in":       "UPDATE accounts SET balance = balance + ? WHERE id = 'in'",
+		"/saga/in-back":  "UPDATE accounts SET balance = balance - ? WHERE id = 'in'",
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 			if status := b.disturbance(r); status != 0 {
@@ -160,7 +165,7 @@ func (b *bank) work(r *http.Request, statement string) error {
 		return err
 	}
 	return barrier.CallWithDB(b.pool, func(tx *sql.Tx) error {
-		if in.Fail && strings.HasSuffix(r.URL.Path, "/in/try") {
+		if in.Fail && (strings.HasSuffix(r.URL.Path, "/in/try") || r.URL.Path == "/saga/in") {
 			return fmt.Errorf("the account is closed: %w", dtmcli.ErrFailure)
 		}
 		arguments := []any{in.Amount}

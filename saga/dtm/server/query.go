@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,9 +90,10 @@ func (a *api) query(ctx context.Context, in *request) (any, error) {
 			data = nil
 			answer.LeftOut++
 		}
-		answer.Branches = append(answer.Branches,
-			branchView{found.GID, stored.Cancel, data, b.ID, t.op(barrier.Cancel), branchStatus(found, b, saga.Cancelled)},
-			branchView{found.GID, stored.Confirm, data, b.ID, t.op(barrier.Confirm), branchStatus(found, b, saga.Confirmed)})
+		id := cmp.Or(stored.ID, b.ID)
+		for _, op := range t.listed() {
+			answer.Branches = append(answer.Branches, branchView{found.GID, stored.url(op), data, id, t.op(op), branchStatus(found, b, op)})
+		}
 	}
 	return answer, nil
 }
@@ -106,13 +108,24 @@ func storedBranch(b saga.BranchView) (stored branch, known bool) {
 	return stored, err == nil
 }
 
-// branchStatus returns DTM's status of one of the two operations of a branch.
-func branchStatus(t *saga.Transaction, b saga.BranchView, end saga.State) string {
-	wanted := saga.Cancelled
-	if t.State == saga.Confirming || t.State == saga.Confirmed {
-		wanted = saga.Confirmed
+// branchStatus returns DTM's status of one of the operations of a branch.
+func branchStatus(t *saga.Transaction, b saga.BranchView, op barrier.Op) string {
+	done, cancels := !b.DoneAt.IsZero(), t.State == saga.Cancelling || t.State == saga.Cancelled
+	switch {
+	case op == barrier.Cancel:
+		// A compensation is called if the action may have had an effect.
+		called := b.Role == "" || b.Tried || b.ID == t.BranchID || len(b.Attempts) > 0
+		done = called && (t.State == saga.Cancelled || cancels && done)
+	case op == barrier.Confirm:
+		done = t.State == saga.Confirmed || t.State == saga.Confirming && done
+	case op == barrier.Apply:
+		done = t.State == saga.Confirmed || done
+	case b.ID == t.BranchID && cancels: // an action
+		return "failed"
+	default:
+		done = t.State == saga.Confirming || t.State == saga.Confirmed || b.Tried
 	}
-	if end == wanted && (t.State == end || !b.DoneAt.IsZero()) {
+	if done {
 		return "succeed"
 	}
 	return "prepared"

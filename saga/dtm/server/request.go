@@ -22,7 +22,10 @@ type request struct {
 	waitResult     bool
 	rollbackReason string
 	branchID       string
-	branch         branch // that is registered
+	branch         branch   // that is registered
+	steps          []branch // of a saga or message
+	custom         custom
+	retryLimit     int
 	settings       settings
 	listing        listing
 	prefix         string // of the gids of the client
@@ -103,7 +106,7 @@ func parseRequest(body []byte, config Config) (*request, error) {
 		return in, invalid("timeout_to_fail is %d seconds, it must be between 0 and %d", seconds, config.MaxTimeout/time.Second)
 	}
 	in.timeout = time.Duration(seconds) * time.Second
-	if seconds == 0 {
+	if seconds == 0 && in.transType != sagas {
 		in.timeout = min(defaultTimeout, config.MaxTimeout)
 	}
 	if err := in.readURLs(sent); err != nil {
@@ -111,6 +114,11 @@ func parseRequest(body []byte, config Config) (*request, error) {
 	}
 	if in.settings, err = parseSettings(sent); err != nil {
 		return in, err
+	}
+	if in.transType == sagas || in.transType == msg {
+		if err := in.readSteps(sent, config); err != nil {
+			return in, err
+		}
 	}
 	return in, in.checkGID(config)
 }

@@ -181,10 +181,12 @@ func newAPI(engine Engine, config Config) (*api, error) {
 	for t := range numTypes {
 		a.engines[t] = engine.Within(t.pattern())
 	}
-	for _, t := range append(hosts, noTarget, settingsTarget) {
-		if err := engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t})); err != nil {
+	for _, t := range append(hosts, noTarget) {
+		c := &caller{client: config.Client, target: t}
+		err := cmp.Or(engine.Register(saga.NewRemote(t.kind, encode, c)), engine.Register(saga.NewRemote(t.action, encode, c).AsAction()))
+		if err != nil {
 			return nil, err
 		}
 	}
-	return a, nil
+	return a, engine.Register(saga.NewRemote(settingsKind, encode, keeper{}))
 }

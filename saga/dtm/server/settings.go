@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"regexp"
 	"strings"
@@ -89,12 +91,42 @@ func (s settings) header() http.Header {
 // timeout returns the limit of a call; zero if there is none.
 func (s settings) timeout() time.Duration { return time.Duration(s.Timeout) * time.Second }
 
+// longestPause is the longest pause that grows from a retry_interval.
+const longestPause = time.Hour
+
+// retryLater sets the pause after a failed call: the retry_interval at first, and then twice
+// as long each time, as on a DTM server. After an answer that the call has not ended, it is
+// the retry_interval.
+func (s settings) retryLater(call saga.Call, err error) error {
+	var rejection *saga.Rejection
+	if err == nil || s.Pause == 0 || errors.As(err, &rejection) {
+		return err
+	}
+	first := time.Duration(s.Pause) * time.Second
+	pause, longest := first, max(first, longestPause)
+	for range call.Attempt - 1 {
+		if pause = min(2*pause, longest); pause == longest {
+			break
+		}
+	}
+	if errors.Is(err, saga.ErrOngoing) {
+		pause = first
+	}
+	return &saga.RetryError{After: pause, Err: err}
+}
+
 // settingsID is the id of a branch that does nothing: its input keeps the settings of an
 // open transaction. Only a transaction with settings has it.
 const settingsID = "settings"
 
 // settingsKind is its kind.
 const settingsKind = "dtm-settings"
+
+// keeper is the branch: the log keeps its input, and it has nothing to do.
+type keeper struct{}
+
+// Call does nothing.
+func (keeper) Call(context.Context, saga.Call) error { return nil }
 
 func settingsStep(s settings) saga.Step { return saga.Step{Kind: settingsKind, Input: s} }
 

@@ -19,16 +19,14 @@ import (
 type target struct {
 	host   string // in lower case, with its port if it has one
 	prefix string // empty, or with a leading and without a trailing slash
-	kind   string // of its branches
+	kind   string // of its branches of TCC and XA
+	action string // kind of its actions of sagas and messages
 }
 
 type targets []target
 
 // noTarget is the target of branches without any URL.
-var noTarget = target{kind: "dtm-none"}
-
-// settingsTarget is the target of the branch that keeps the settings of a transaction.
-var settingsTarget = target{kind: settingsKind}
+var noTarget = target{kind: "dtm-none", action: "dtma-none"}
 
 func parseTargets(entries []string) (all targets, err error) {
 	if len(entries) == 0 {
@@ -66,15 +64,15 @@ func parseTarget(entry string) (t target, err error) {
 	case t.prefix != "" && (at.EscapedPath() != at.Path || !under(at.Path, t.prefix)):
 		return t, errors.New("its path holds segments . or .., or escaped characters")
 	}
-	t.kind = kindOf(t.host + t.prefix)
+	t.kind, t.action = kindOf("dtm", t.host+t.prefix), kindOf("dtma", t.host+t.prefix)
 	return t, nil
 }
 
 // kindOf returns the kind of an entry, in the characters of a kind: 1 to 64 letters,
 // digits, dots, dashes and underscores. No two entries have the same kind.
-func kindOf(entry string) string {
+func kindOf(first, entry string) string {
 	var b strings.Builder
-	b.WriteString("dtm.")
+	b.WriteString(first + ".")
 	for i := range len(entry) {
 		switch c := entry[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-':
@@ -87,7 +85,7 @@ func kindOf(entry string) string {
 		return b.String()
 	}
 	sum := sha256.Sum256([]byte(entry))
-	return "dtm-" + hex.EncodeToString(sum[:20])
+	return first + "-" + hex.EncodeToString(sum[:20])
 }
 
 // find returns the target of a branch. As on a DTM server, an operation with an empty URL

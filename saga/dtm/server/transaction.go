@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +22,9 @@ func (a *api) version(context.Context, *request) (any, error) {
 }
 
 func (a *api) prepare(ctx context.Context, in *request) (any, error) {
+	if err := in.only("prepare", tcc, msg, xa); err != nil {
+		return nil, err
+	}
 	engine := a.engines[in.transType]
 	err := engine.Begin(ctx, saga.Opening{GID: in.gid, Timeout: in.timeout})
 	if err != nil {
@@ -39,7 +43,18 @@ func (a *api) prepare(ctx context.Context, in *request) (any, error) {
 	return nil, engine.Try(ctx, in.gid, settingsID, settingsStep(in.settings))
 }
 
+// only refuses a request for another type of transaction.
+func (in *request) only(endpoint string, all ...transType) error {
+	if !slices.Contains(all, in.transType) {
+		return invalid("%s is not possible for the trans_type %s, only for %v", endpoint, in.transType, all)
+	}
+	return nil
+}
+
 func (a *api) registerBranch(ctx context.Context, in *request) (any, error) {
+	if err := in.only("registerBranch", tcc, xa); err != nil {
+		return nil, err
+	}
 	if err := in.checkBranch(a.config); err != nil {
 		return nil, err
 	}
@@ -83,6 +98,9 @@ func (a *api) checkSize(found *saga.Transaction, in *request) error {
 }
 
 func (a *api) submit(ctx context.Context, in *request) (any, error) {
+	if in.transType == sagas {
+		return nil, a.submitSaga(ctx, in)
+	}
 	return nil, a.decide(ctx, in, "confirmed", func() error {
 		_, err := a.engines[in.transType].Confirm(ctx, in.gid, saga.Options{ReturnDecided: true})
 		return err
@@ -90,6 +108,9 @@ func (a *api) submit(ctx context.Context, in *request) (any, error) {
 }
 
 func (a *api) abort(ctx context.Context, in *request) (any, error) {
+	if err := in.only("abort", tcc, msg, xa); err != nil {
+		return nil, err
+	}
 	return nil, a.decide(ctx, in, "cancelled", func() error {
 		_, err := a.engines[in.transType].Cancel(ctx, in.gid, in.rollbackReason)
 		return err
@@ -109,28 +130,44 @@ func (a *api) decide(ctx context.Context, in *request, end string, decision func
 	if err := decision(); err != nil {
 		return err
 	}
+	return a.waiting(in, "decided to be "+end, func() error {
+		found, err := a.settled(ctx, engine, before)
+		if err == nil && !found.State.Finished() {
+			err = fmt.Errorf("%s is decided to be %s, but not every branch is yet: %w", in.gid, end, saga.ErrOngoing)
+		}
+		return err
+	})
+}
+
+// waiting calls a function that waits for a result. It limits how many do, and gives the
+// place of the request to another one.
+func (a *api) waiting(in *request, state string, wait func() error) error {
 	if !a.waits.TryAcquire(1) {
-		return fmt.Errorf("%s is decided to be %s, but too many requests wait for a result: %w", in.gid, end, saga.ErrOngoing)
+		return fmt.Errorf("%s is %s, but too many requests wait for a result: %w", in.gid, state, saga.ErrOngoing)
 	}
 	defer a.waits.Release(1)
 	in.leave()
-	return a.await(ctx, engine, in.gid, end, before.Failures)
+	return wait()
 }
 
-// await returns when the transaction has finished, when there are more failures than
-// before, or after Config.MaxWait.
-func (a *api) await(ctx context.Context, engine saga.Engine, gid, end string, failures int) error {
-	ctx, cancel := context.WithTimeout(ctx, a.config.MaxWait)
+// settled returns a transaction when it has finished, when a call has failed since before,
+// or after Config.MaxWait.
+func (a *api) settled(ctx context.Context, engine saga.Engine, before *saga.Transaction) (*saga.Transaction, error) {
+	waiting, cancel := context.WithTimeout(ctx, a.config.MaxWait)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		found, err := engine.Lookup(ctx, gid)
+		found, err := engine.Lookup(waiting, before.GID)
 		switch {
-		case err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded): // the deadline may pass before the timer of ctx
-			return err
-		case err == nil && found.State.Finished():
-			return nil
-		case err != nil || found.Failures > failures || !sleep(ctx, pause):
-			return fmt.Errorf("%s is decided to be %s, but not every branch is yet: %w", gid, end, saga.ErrOngoing)
+		case err != nil && waiting.Err() == nil && !errors.Is(err, context.DeadlineExceeded): // the deadline may pass before the timer of the context
+			return nil, err
+		case err != nil:
+			return before, nil
+		case found.State.Finished():
+			return found, nil
+		case found.State == saga.Cancelling && before.State == saga.Trying:
+			before = found // the failure was the reason to cancel
+		case found.Failures > before.Failures || !sleep(waiting, pause):
+			return found, nil
 		}
 	}
 }

@@ -29,7 +29,7 @@ var types = [numTypes]struct {
 		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
 	sagas: {"saga", PatternSaga, map[barrier.Op]string{barrier.Try: "action", barrier.Cancel: "compensate"},
 		map[saga.State]string{saga.Trying: "submitted", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
-	msg: {"msg", PatternMsg, map[barrier.Op]string{barrier.Try: "action"},
+	msg: {"msg", PatternMsg, map[barrier.Op]string{barrier.Apply: "action"},
 		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "failed", saga.Cancelled: "failed"}},
 	xa: {"xa", PatternXA, map[barrier.Op]string{barrier.Try: "action", barrier.Confirm: "commit", barrier.Cancel: "rollback"},
 		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
@@ -42,6 +42,16 @@ func (t transType) pattern() string { return types[t].pattern }
 
 // op returns the name of an operation in a call.
 func (t transType) op(op barrier.Op) string { return types[t].ops[op] }
+
+// listed returns the operations that a query shows, in DTM's order.
+func (t transType) listed() (ops []barrier.Op) {
+	for _, op := range []barrier.Op{barrier.Cancel, barrier.Try, barrier.Apply, barrier.Confirm} {
+		if name := t.op(op); name != "" && name != "try" && (t != xa || op != barrier.Try) {
+			ops = append(ops, op)
+		}
+	}
+	return ops
+}
 
 // status returns DTM's name of a state.
 func (t transType) status(s saga.State) string { return types[t].statuses[s] }
@@ -68,9 +78,9 @@ func (t transType) stored() string {
 
 func parseType(name string) (transType, error) {
 	for t := range numTypes {
-		if name == t.String() && t != sagas && t != msg {
+		if name == t.String() && t != msg {
 			return t, nil
 		}
 	}
-	return 0, invalid("the trans_type is %q: this server has tcc and xa", wire.Clip(name, 40))
+	return 0, invalid("the trans_type is %q: this server has tcc, saga and xa", wire.Clip(name, 40))
 }

@@ -165,6 +165,9 @@
 //	service                                              transaction is cancelled; a Confirm   services.TestKilledUnderLoad
 //	                                                     or Cancel is repeated; the barrier
 //	                                                     there turns away repeated calls
+//	every call to a service,      Confirming             the service asks for the outcome, if  remote.TestOutcomeEndsAReservation
+//	after the decision                                   it is configured to, and ends its     services.TestServicesAskForTheOutcome
+//	                                                     branch
 //	a Try in another service,     ErrCancelled           the barrier there refuses the Try     remote.TestCancelOvertakesTry
 //	until after its Cancel
 //	the lease, of a process that  the outcome            one decision wins; the stale          tcc.TestAnotherInstanceResumesWhatWasDecided
@@ -224,5 +227,6 @@
 //
 // A branch, made with [NewRemote], may live in another service. The engine calls it through a
 // [Remote]. Package participant runs it there, with the barrier in the service's own database,
-// and package remote connects the two over HTTP.
+// and package remote connects the two over HTTP. If the calls of the engine do not reach the
+// service, the service can ask for the outcome; see "In doubt" in package participant.
 package saga

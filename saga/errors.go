@@ -23,6 +23,10 @@ var (
 	// ErrNotFound is wrapped if no transaction in the log has the gid.
 	ErrNotFound = errors.New("no such transaction")
 
+	// ErrOtherLog is wrapped by the answer of an engine that is asked for the outcome of a
+	// transaction in the log of another engine. It says nothing about the transaction.
+	ErrOtherLog = errors.New("the transaction is in the log of another engine")
+
 	// ErrMismatch is wrapped if a gid that is in use is started again with another plan, or
 	// a branch id is tried again with another payload.
 	ErrMismatch = errors.New("in use with a different plan")

@@ -5,10 +5,13 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/tccsaga/tccsaga/examples/internal/redact"
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/dtm"
 	"github.com/tccsaga/tccsaga/saga/embedded"
+	"github.com/tccsaga/tccsaga/saga/remote"
 )
 
 // openEngine opens the engine: the embedded one, or one on a DTM server. The rest of the
@@ -26,6 +29,16 @@ func openEngine(ctx context.Context, config Config, s *service) (engine saga.Eng
 	if err != nil {
 		return nil, nil, err
 	}
+	// The other services ask here for the outcome of an order, if they are not told.
+	keys, err := signingKeys(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	outcomes, err := remote.NewOutcomes(embeddedEngine, remote.OutcomesConfig{Name: "order", Keys: keys})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.routes.GET("/outcomes", gin.WrapH(outcomes))
 	return embeddedEngine, embeddedEngine.Run, nil
 }
 

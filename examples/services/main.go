@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -35,6 +36,10 @@ type Config struct {
 
 	OrderAddr, StockAddr, NotificationAddr string
 	OrderDB, StockDB, NotificationDB       string // URLs; empty is SQLite in the folder
+
+	// AskAfter is how long a branch of the stock or the notification service is in doubt
+	// before the service asks the order service for the outcome.
+	AskAfter time.Duration
 
 	Engine string // embedded or dtm
 	DTM    string // URL of the DTM server
@@ -79,6 +84,7 @@ func parse(arguments []string) (config Config, err error) {
 	flags.StringVar(&config.OrderDB, "order-db", "", "database of the order"+instead)
 	flags.StringVar(&config.StockDB, "stock-db", "", "database of the stock"+instead)
 	flags.StringVar(&config.NotificationDB, "notification-db", "", "database of the notification"+instead)
+	flags.DurationVar(&config.AskAfter, "ask-after", time.Minute, "`time` after which a service asks how an order was decided, if it was not told")
 	flags.StringVar(&config.Engine, "engine", "embedded", "what drives the transactions: embedded or dtm")
 	flags.StringVar(&config.DTM, "dtm", "http://localhost:36789/api/dtmsvr", "`URL` of the DTM server, for -engine dtm")
 	if err := flags.Parse(arguments); err != nil {
@@ -96,6 +102,8 @@ func parse(arguments []string) (config Config, err error) {
 		return misused("there is an argument without a flag")
 	case config.Engine != "embedded" && config.Engine != "dtm":
 		return misused("-engine is %q: use embedded or dtm", config.Engine)
+	case config.AskAfter <= 0:
+		return misused("-ask-after is %s, it must be positive", config.AskAfter)
 	}
 	for _, at := range []struct{ url, addr *string }{
 		{&config.OrderURL, &config.OrderAddr}, {&config.StockURL, &config.StockAddr}, {&config.NotificationURL, &config.NotificationAddr},

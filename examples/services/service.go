@@ -21,6 +21,7 @@ import (
 	"github.com/tccsaga/tccsaga/examples/internal/database"
 	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/participant"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
@@ -36,6 +37,7 @@ type service struct {
 	listener net.Listener
 	hosts    web.Hosts // that requests may name, besides this machine
 	public   bool      // other machines reach it
+	asks     bool      // it asks the order service for outcomes
 }
 
 // newService listens on the address of a service, and opens its database and the host of its
@@ -59,8 +61,13 @@ func newService(ctx context.Context, config Config, name, addr, location string,
 	if err == nil {
 		keys, err = signingKeys(config)
 	}
+	hosting := remote.HostConfig{Name: name, Keys: keys, AllowUnsigned: len(keys) == 0}
+	if err == nil && config.Engine == "embedded" && name != "order" {
+		s.asks = true
+		err = ask(&hosting, config)
+	}
 	if err == nil {
-		s.host, err = remote.NewHost(ctx, db, remote.HostConfig{Name: name, Keys: keys, AllowUnsigned: len(keys) == 0})
+		s.host, err = remote.NewHost(ctx, db, hosting)
 	}
 	if err != nil {
 		s.close()
@@ -80,9 +87,12 @@ func (s *service) serve(ctx context.Context, engine *driver) (err error) {
 	server := web.NewServer(web.Guard(s.routes, s.hosts))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(s.listener) }()
-	cleaning, stopCleaning := context.WithCancel(ctx)
-	var cleaner sync.WaitGroup
-	cleaner.Go(func() { s.clean(cleaning) })
+	background, stopBackground := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { s.clean(background) })
+	if s.asks {
+		tasks.Go(func() { _ = s.host.Run(background) }) // its error says that nobody can be asked
+	}
 	fmt.Printf("%s"+servesAt+"%s, on %s\n", s.name, s.listener.Addr(), s.dbName)
 	select {
 	case <-ctx.Done():
@@ -97,9 +107,17 @@ func (s *service) serve(ctx context.Context, engine *driver) (err error) {
 		err = errors.Join(err, late)
 	}
 	err = errors.Join(err, engine.stop())
-	stopCleaning()
-	cleaner.Wait()
+	stopBackground()
+	tasks.Wait()
 	fmt.Println(s.name, "has stopped")
+	return err
+}
+
+// ask makes a host ask the order service for the outcome of a transaction of which it has a
+// branch in doubt.
+func ask(hosting *remote.HostConfig, config Config) error {
+	orders, err := remote.NewEngine(config.OrderURL+"/outcomes", remote.EngineConfig{Name: "order", Keys: hosting.Keys})
+	hosting.Outcomes, hosting.AskAfter = []participant.Outcomes{orders}, config.AskAfter
 	return err
 }
 

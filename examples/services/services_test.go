@@ -114,6 +114,32 @@ func TestServiceDownInTheMiddle(t *testing.T) {
 	s.balanced(10, map[string]int{"1": 409, "2": 201})
 }
 
+// The order service decides, and then its calls do not reach the other services. They ask it,
+// and end their branches.
+func TestServicesAskForTheOutcome(t *testing.T) {
+	each(t, func(t *testing.T, arguments []string) {
+		s := startTrio(t, append(arguments, "-ask-after", "200ms")...)
+		s.network.toOrder.Store(true)
+		s.start()
+		s.put("phone", 10)
+		s.network.left.Store(2) // the two Trys
+		s.network.ends.Store(true)
+		order := Order{OrderID: "1", SKU: "phone", Quantity: 1, Email: "ann@example.com"}
+		if status := send(http.MethodPost, s.orderAt+"/orders", order, nil); status != 202 {
+			t.Fatalf("an order whose Confirms do not arrive: %d", status)
+		}
+		s.balanced(10, map[string]int{"1": 201}) // in the stock and the notification service
+		var found struct{ State string }
+		if status := send(http.MethodGet, s.orderAt+"/transactions/order-1", nil, &found); status != 200 || found.State != "confirming" {
+			t.Errorf("%d %+v", status, found)
+		}
+		s.network.ends.Store(false)
+		if status, reason := s.place(order); status != 201 {
+			t.Errorf("%d %s", status, reason)
+		}
+	})
+}
+
 // All three are killed at random while orders are placed over a network that
 // delays requests and loses replies.
 func TestKilledUnderLoad(t *testing.T) {

@@ -37,20 +37,21 @@ type trio struct {
 // network is between the services: a proxy before each, which delays requests
 // and loses replies, or lets only the first few requests through.
 type network struct {
-	bad    atomic.Bool
-	ends   atomic.Bool
-	left   atomic.Int64 // requests that are let through if it ends
-	passed atomic.Int64
-	lost   atomic.Int64
+	bad     atomic.Bool
+	ends    atomic.Bool
+	toOrder atomic.Bool  // requests to the order service are let through all the same
+	left    atomic.Int64 // requests that are let through if it ends
+	passed  atomic.Int64
+	lost    atomic.Int64
 }
 
 // before returns the URL of a proxy before the service at addr.
-func (n *network) before(t *testing.T, addr string) string {
+func (n *network) before(t *testing.T, addr string, toOrder bool) string {
 	t.Helper()
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n.ends.Load() && n.left.Add(-1) < 0 {
+		if n.ends.Load() && !(toOrder && n.toOrder.Load()) && n.left.Add(-1) < 0 {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
@@ -87,7 +88,7 @@ func startTrio(t *testing.T, arguments ...string) *trio {
 	}
 	s := &trio{t: t, network: &network{}, orderAt: "http://" + addrs[0], stockAt: "http://" + addrs[1], mailAt: "http://" + addrs[2]}
 	arguments = append([]string{"-order-addr", addrs[0], "-stock-addr", addrs[1], "-notification-addr", addrs[2],
-		"-order-url", s.network.before(t, addrs[0]), "-stock-url", s.network.before(t, addrs[1]), "-notification-url", s.network.before(t, addrs[2])}, arguments...)
+		"-order-url", s.network.before(t, addrs[0], true), "-stock-url", s.network.before(t, addrs[1], false), "-notification-url", s.network.before(t, addrs[2], false)}, arguments...)
 	for name, p := range map[string]**processtest.Process{"stock": &s.stock, "notification": &s.mail, "order": &s.order} {
 		*p = processtest.New(t, " is at http://", append(slices.Clone(arguments), "-service", name)...)
 	}

@@ -11,33 +11,69 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 )
 
-// newPublisher returns the ready-made branch for messages, on a stream of its
-// own in the broker's file storage, a subject there, and how to remove it.
-func newPublisher(ctx context.Context, db *gorm.DB) (publisher *message.Publisher, subject string, remove func(), err error) {
+// ownStream is a stream in the broker's file storage that one contender has for itself.
+type ownStream struct {
+	conn    *nats.Conn
+	js      jetstream.JetStream
+	name    string
+	subject string // on which the contender publishes
+}
+
+func openStream(ctx context.Context) (*ownStream, error) {
 	conn, err := nats.Connect(os.Getenv("TCCSAGA_TEST_NATS"))
 	if err != nil {
-		return nil, "", nil, err
+		return nil, err
 	}
-	js, err := jetstream.New(conn)
+	name := fmt.Sprintf("bench_%d", time.Now().UnixNano())
+	s := &ownStream{conn: conn, name: name, subject: name + ".placed"}
+	if s.js, err = jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(256)); err != nil {
+		return nil, err
+	}
+	_, err = s.js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, Storage: jetstream.FileStorage})
+	return s, err
+}
+
+func (s *ownStream) close() {
+	s.js.DeleteStream(context.Background(), s.name)
+	s.conn.Close()
+}
+
+// publisher returns the ready-made branch for messages. It calls seen with the data of each
+// message that the broker has acknowledged.
+func (s *ownStream) publisher(ctx context.Context, db *gorm.DB, seen func(data string)) (*message.Publisher, error) {
+	seam, err := natsjs.New(s.conn, natsjs.Config{})
 	if err != nil {
-		return nil, "", nil, err
+		return nil, err
 	}
-	stream := fmt.Sprintf("bench_%d", time.Now().UnixNano())
-	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: stream, Subjects: []string{stream + ".>"}, Storage: jetstream.FileStorage})
-	if err != nil {
-		return nil, "", nil, err
+	return message.NewPublisher(ctx, db, watched{seam, seen}, message.Config{Stream: s.name, Subjects: []string{s.name + ".>"}})
+}
+
+// watched is a broker whose acknowledgements are noted.
+type watched struct {
+	broker.Publisher
+	seen func(data string)
+}
+
+func (w watched) OpenStream(ctx context.Context, config broker.StreamConfig) (broker.Stream, error) {
+	stream, err := w.Publisher.OpenStream(ctx, config)
+	return watchedStream{stream, w.seen}, err
+}
+
+type watchedStream struct {
+	broker.Stream
+	seen func(data string)
+}
+
+func (w watchedStream) Publish(ctx context.Context, messages []broker.Message) []broker.Result {
+	results := w.Stream.Publish(ctx, messages)
+	for i, result := range results {
+		if result.Err == nil {
+			w.seen(string(messages[i].Data))
+		}
 	}
-	broker, err := natsjs.New(conn, natsjs.Config{})
-	if err != nil {
-		return nil, "", nil, err
-	}
-	publisher, err = message.NewPublisher(ctx, db, broker, message.Config{Stream: stream, Subjects: []string{stream + ".>"}})
-	return publisher, stream + ".placed", func() {
-		publisher.Stop(context.WithoutCancel(ctx))
-		js.DeleteStream(context.WithoutCancel(ctx), stream)
-		conn.Close()
-	}, err
+	return results
 }

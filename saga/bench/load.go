@@ -31,6 +31,8 @@ type Figures struct {
 	PerSecond  float64       `json:"per_second"`
 	P50        time.Duration `json:"p50_ns"`
 	P99        time.Duration `json:"p99_ns"`
+	LagP50     time.Duration `json:"lag_p50_ns,omitzero"` // from the commit until the message is published
+	LagP99     time.Duration `json:"lag_p99_ns,omitzero"`
 	Commits    float64       `json:"commits_per_order"`    // by the server's counter
 	Statements float64       `json:"statements_per_order"` // by the server's counter
 	ClientCPU  time.Duration `json:"client_cpu_per_order_ns"`

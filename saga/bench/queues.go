@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
 	watermillsql "github.com/ThreeDotsLabs/watermill-sql/v4/pkg/sql"
 	wmessage "github.com/ThreeDotsLabs/watermill/message"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/rivermigrate"
 )
 
 // watermill drains messages of a table with Watermill's SQL subscriber, which
@@ -94,28 +91,14 @@ func (w *placedWorker) Work(ctx context.Context, job *river.Job[placed]) error {
 
 // river drains jobs with River's workers.
 func (b *backlog) river(ctx context.Context, workers int) (float64, error) {
-	var name string
-	if err := b.Raw("SELECT current_database()").Scan(&name).Error; err != nil {
-		return 0, err
-	}
-	pool, err := pgxpool.New(ctx, postgresDSN(name))
+	pool, err := openPgx(ctx, b.Database)
 	if err != nil {
 		return 0, err
 	}
 	defer pool.Close()
-	migrator, err := rivermigrate.New[pgx.Tx](riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return 0, err
-	}
-	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return 0, err
-	}
 	all := river.NewWorkers()
 	river.AddWorker(all, &placedWorker{pool: pool})
-	// By default, River waits 100 ms between two fetches, and a worker would mostly wait.
-	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Workers: all, Logger: slog.New(slog.DiscardHandler),
-		FetchCooldown: river.FetchCooldownMin, FetchPollInterval: river.FetchPollIntervalMin,
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}}})
+	client, err := newRiverClient(ctx, pool, all, workers)
 	if err != nil {
 		return 0, err
 	}

@@ -32,6 +32,8 @@ func (m *findings) median(k Key) Figures {
 		PerSecond:  middle(runs, func(f Figures) float64 { return f.PerSecond }),
 		P50:        middle(runs, func(f Figures) time.Duration { return f.P50 }),
 		P99:        middle(runs, func(f Figures) time.Duration { return f.P99 }),
+		LagP50:     middle(runs, func(f Figures) time.Duration { return f.LagP50 }),
+		LagP99:     middle(runs, func(f Figures) time.Duration { return f.LagP99 }),
 		Commits:    middle(runs, func(f Figures) float64 { return f.Commits }),
 		Statements: middle(runs, func(f Figures) float64 { return f.Statements }),
 		ClientCPU:  middle(runs, func(f Figures) time.Duration { return f.ClientCPU }),
@@ -75,6 +77,9 @@ func (m *findings) Ratios() []Ratio {
 	faster("consume-1-worker/by-hand", "consume", "mysql", "1 worker", "by hand", 1, 1)
 	faster("consume-batches/by-hand", "consume", "mysql", "batches of 64", "by hand", 1, 3)
 	faster("consume-far-16-workers/former", "consume-far", "mysql", "16 workers", "former", 1, 4)
+	faster("local-64-callers/outbox", "local", "mysql", "tccsaga", "outbox", 64, 1)
+	faster("postgres-local-64-callers/outbox", "local", "postgres", "tccsaga", "outbox", 64, 1)
+	faster("postgres-local-64-callers/river", "local", "postgres", "tccsaga", "river", 64, 1)
 	return all
 }
 

@@ -44,6 +44,9 @@ func (r report) keys() []Key {
 	for _, e := range r.experiments() {
 		order[e.Name+e.Database] = len(order)
 	}
+	for _, e := range r.posting() {
+		order[e.Name+e.Database] = len(order)
+	}
 	for _, e := range r.consuming() {
 		order[e.Name+e.Database] = len(order)
 	}
@@ -119,6 +122,14 @@ message; all of it is durable.
 - tccsaga: as the README shows it, with the ready-made branches; where they publish for
   real it is called jetstream
 - dtm: a DTM server, through its own client, with its own barrier
+- saga: two actions in two services, each with a database of its own; dtm saga: DTM's
+  pattern saga
+- local: an order of the caller's own and a message for the broker, in one local
+  transaction; a run ends when the broker has acknowledged every message. outbox: by hand,
+  with a relay that publishes up to 100 messages with one commit; river: InsertTx, and
+  100 workers that publish; tccsaga: ExecuteIn
+- half-message: the same with a local transaction in a database that is not the
+  coordinator's; dtm msg: DTM's pattern msg
 - empty, full: tccsaga with a log that is empty, or holds millions of finished transactions
 - by hand; by hand, 64 a commit: a loop that handles a backlog of messages, each with an
   inbox row and one INSERT in a local transaction; 1 worker, 16 workers, batches of 64:
@@ -151,6 +162,9 @@ func (r report) text() string {
 			if k.Experiment == "spread" {
 				fmt.Fprintf(&b, "![throughput against callers](%s-throughput.svg) ![p99 against callers](%[1]s-p99.svg)\n\n", k.Database)
 			}
+			if r.median(k).LagP99 > 0 {
+				fmt.Fprint(&b, "The latency is of the local transaction.\n\n")
+			}
 			fmt.Fprint(&b, "| contender | callers | per second | p50 | p99 | commits | statements | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 		}
 		f := r.median(k)
@@ -158,6 +172,12 @@ func (r report) text() string {
 			took(f.P50, 10*time.Microsecond), took(f.P99, 10*time.Microsecond), known("%.2f", f.Commits), known("%.2f", f.Statements), took(f.ClientCPU, time.Microsecond), known("%.0f", f.Allocs))
 	}
 	b.WriteString("\nCommits and statements are the database server's own counts, per transaction; the\nclient's CPU time and allocations are of the process that places the orders.\n")
+	for _, k := range r.keys() {
+		if f := r.median(k); f.LagP99 > 0 {
+			fmt.Fprintf(&b, "\nIn %s on %s, with %d callers, %s has published a message %s (p50), %s (p99) after the commit.\n",
+				k.Experiment, k.Database, k.Callers, k.Contender, took(f.LagP50, 10*time.Microsecond), took(f.LagP99, 10*time.Microsecond))
+		}
+	}
 	for _, k := range r.keys() {
 		if f := r.median(k); f.Failed > 0 {
 			fmt.Fprintf(&b, "\nOf %s with %d callers, %.2f%% of the orders failed; they are not counted.\n", k.Contender, k.Callers, 100*f.Failed)

@@ -46,6 +46,8 @@ func (s *Suite) experiments() []Experiment {
 	return []Experiment{
 		{"spread", "mysql", hand, all, spread},
 		{"dtm", "mysql", []string{"dtm"}, dtm, spread},
+		// Two actions in two services, each with its own database.
+		{"saga", "mysql", []string{"dtm saga"}, some, spread},
 		{"hot", "mysql", hand, some, hot},
 		{"branches", "mysql", []string{"1 branch", "2 branches", "4 branches", "8 branches"}, some, spread},
 		{"publish", "mysql", []string{"tccsaga", "jetstream"}, some, spread},
@@ -85,6 +87,11 @@ func (s *Suite) Run(ctx context.Context) error {
 		s.drained, s.undisturbed = append(s.drained, drained), append(s.undisturbed, normal)
 		if !s.Short {
 			fmt.Fprintf(os.Stderr, "drain     mysql     %7.0f/s after an outage, %.0f/s otherwise\n", drained, normal)
+		}
+	}
+	for range s.Rounds {
+		if err := s.postings(ctx); err != nil {
+			return err
 		}
 	}
 	if s.Only == "" || s.Only == "consume" {
@@ -136,6 +143,8 @@ func (s *Suite) contender(ctx context.Context, name string, db *Database) (Conte
 		return Raw{db}, nil
 	case "dtm":
 		return newDTM(ctx, db)
+	case "dtm saga":
+		return newDTMSaga(ctx, db)
 	case "full":
 		if err := fillLog(db, s.Finished); err != nil {
 			return nil, err

@@ -83,11 +83,15 @@ func newEmbedded(ctx context.Context, name string, db *Database) (*Embedded, err
 	errs := []error{tcc.Register(orch, stock.New(db.DB)), tcc.Register(orch, messages{}), tcc.Register(orch, sent{}), tcc.Register(orch, locks{})}
 	subject := ""
 	if name == "jetstream" {
-		var publisher *message.Publisher
-		publisher, subject, e.closed, err = newPublisher(ctx, db.DB)
+		stream, err := openStream(ctx)
 		if err != nil {
 			return nil, err
 		}
+		publisher, err := stream.publisher(ctx, db.DB, func(string) {})
+		if err != nil {
+			return nil, err
+		}
+		subject, e.closed = stream.subject, func() { publisher.Stop(context.WithoutCancel(ctx)); stream.close() }
 		errs = append(errs, tcc.Register(orch, publisher))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/clean"
 	"github.com/tccsaga/tccsaga/saga/internal/decide"
 	"github.com/tccsaga/tccsaga/saga/internal/drive"
+	"github.com/tccsaga/tccsaga/saga/internal/enlist"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/lease"
@@ -37,6 +38,7 @@ type Engine struct {
 	opened
 	operators
 	viewer
+	answerer
 
 	config   Config
 	instance txlog.Instance
@@ -51,6 +53,7 @@ type Engine struct {
 	decider  *decide.Decider
 	driver   *drive.Driver
 	recovery *recovery.Recovery
+	commits  *enlist.Watcher
 	cleaner  *clean.Cleaner
 
 	stopping   chan struct{} // closed when the engine begins to stop
@@ -176,6 +179,10 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 		Lease: config.Lease, PollEvery: config.Poll, CallTimeout: config.CallTimeout, AttentionAge: config.AttentionAge,
 		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Continue: e.continueTrys, Drive: e.driver.Drive, Alarm: alarm.raise,
 	}, waker)
+	e.commits = enlist.New(enlist.Parts{
+		DB: db, Log: e.log, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
+		For: min(config.Lease, 2*config.Poll), Most: config.MaxWorkers, MaxBytes: 2 * config.MaxBytes, Drive: e.driver.Drive,
+	})
 	e.cleaner = clean.New(clean.Parts{
 		DB: db, Log: e.log, Registry: e.registry, Calls: calls, Logger: config.Logger, Warn: e.warn, Stopping: e.stopping,
 		Retention: config.Retention, CallTimeout: config.CallTimeout, MinRest: config.Poll,
@@ -195,13 +202,14 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	}
 	e.enlisted = enlisted{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, db: db, log: e.log, timeout: config.Timeout,
-		instance: instance, wake: waker,
+		instance: instance, commits: e.commits, wake: waker,
 	}
 	e.opened = opened{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, reader: reader,
 		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
 	}
 	e.viewer = viewer{db: db, log: e.log, registry: e.registry, calls: calls}
+	e.answerer = answerer{db: db, log: e.log, logID: logID}
 	e.operators = operators{
 		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,
 	}

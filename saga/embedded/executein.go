@@ -11,6 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/decide"
+	"github.com/tccsaga/tccsaga/saga/internal/enlist"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
@@ -29,15 +30,16 @@ type enlisted struct {
 	log       *txlog.Log
 	timeout   time.Duration // unless the plan says otherwise
 	instance  string
+	commits   *enlist.Watcher
 	wake      *recovery.Waker
 }
 
 // ExecuteIn executes a plan in a local transaction of the caller; see [saga.LocalEngine].
 //
-// The handle tx is of the same pool as the handle that [Open] got. This instance looks for
-// the transaction within milliseconds after the commit, and makes the Confirms that are
-// left, such as the publishing of a message. If the process dies, or the commit takes long,
-// recovery finds the transaction later.
+// The handle tx is of the same pool as the handle that [Open] got. This instance finds the
+// transaction within milliseconds after the commit, and makes the Confirms that are left, such
+// as the publishing of a message. If the process dies, or the commit takes longer than two
+// polls, recovery finds the transaction later.
 func (e *enlisted) ExecuteIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (saga.Outcome, error) {
 	outcome, err := e.executeIn(ctx, tx, plan)
 	return outcome, txn.Wrap("execute in a local transaction", plan.GID, err)
@@ -74,36 +76,52 @@ func (e *enlisted) executeIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (
 	}
 	defer leave()
 	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, Digest: t.Digest(plan.Pattern), Owner: e.instance, Deadline: deadline, Branches: t.Rows()}
-	outcome, known, err := e.known(ctx, tx, start)
-	if known || err != nil {
-		return outcome, err
-	}
-	state, err := e.decider.DecideIn(ctx, tx, t, start)
-	if errors.Is(err, txlog.ErrExists) {
-		err = saga.ErrInUse
-	}
-	if err != nil {
+	state, err := e.decide(ctx, tx, t, start)
+	switch {
+	case errors.Is(err, txlog.ErrExists):
+		return e.known(ctx, tx, start)
+	case errors.Is(err, txlog.ErrUnseen):
+		return saga.Outcome{}, saga.ErrInUse
+	case err != nil:
 		return saga.Outcome{}, err
-	}
-	if !state.Finished() {
-		e.wake.Soon()
 	}
 	return saga.Outcome{GID: t.GID, State: state}, nil
 }
 
-// known returns the outcome of a transaction that was executed before.
-func (e *enlisted) known(ctx context.Context, tx *gorm.DB, start txlog.Start) (outcome saga.Outcome, known bool, err error) {
+// decide decides a transaction in tx. The Confirms that are left follow when the commit shows
+// it.
+func (e *enlisted) decide(ctx context.Context, tx *gorm.DB, t *txn.Txn, start txlog.Start) (saga.State, error) {
+	expected := e.commits.Reserve(ctx, t, start.Digest)
+	if expected == nil { // recovery drives it, as fast as it can
+		state, err := e.decider.DecideIn(ctx, tx, t, start, 0)
+		if err == nil && !state.Finished() {
+			e.wake.Soon()
+		}
+		return state, err
+	}
+	state, err := e.decider.DecideIn(ctx, tx, t, start, e.commits.For)
+	if err == nil && !state.Finished() {
+		expected.Watch()
+	} else {
+		expected.Drop()
+	}
+	return state, err
+}
+
+// known returns the outcome of a transaction that was executed before. It is in use if the
+// snapshot of tx does not show it.
+func (e *enlisted) known(ctx context.Context, tx *gorm.DB, start txlog.Start) (saga.Outcome, error) {
 	record, err := e.log.Get(ctx, tx, start.GID)
 	switch {
 	case errors.Is(err, txlog.ErrNotFound):
-		return outcome, false, nil
+		return saga.Outcome{}, saga.ErrInUse
 	case err != nil:
-		return outcome, false, err
+		return saga.Outcome{}, err
 	case record.Digest != start.Digest:
-		return outcome, true, fmt.Errorf("the gid is %w", saga.ErrMismatch)
+		return saga.Outcome{}, fmt.Errorf("the gid is %w", saga.ErrMismatch)
 	}
-	outcome = follow.Outcome(record)
-	return outcome, true, outcome.Err(nil)
+	outcome := follow.Outcome(record)
+	return outcome, outcome.Err(nil)
 }
 
 // accepts says why a plan cannot be executed in tx, if it cannot.

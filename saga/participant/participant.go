@@ -1,12 +1,10 @@
-// Package participant is for a service without an engine of its own. A [Participant] has
-// branches that an engine in another process calls, and keeps their barrier rows. Package
-// remote serves a participant over HTTP.
 package participant
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +25,7 @@ type Participant struct {
 	registry *txn.Registry
 	calls    *call.Caller
 	minAge   time.Duration // of the rows that Clean removes
+	doubts   doubts
 }
 
 var _ saga.Registrar = (*Participant)(nil)
@@ -41,6 +40,17 @@ type Config struct {
 	// removes nothing that is younger. Defaults to 0; package remote derives it from
 	// the lifetime of its signatures.
 	MaxDelay time.Duration
+
+	// Outcomes are the engines that the participant asks for the outcome of a transaction
+	// of which it has a branch in doubt; see "In doubt" in the documentation of this
+	// package. The participant asks one after the other, until one has the transaction in
+	// its log. Defaults to none: the participant waits for calls.
+	Outcomes []Outcomes
+
+	// AskAfter is how long a branch has to be in doubt before the participant asks, by
+	// the database's clock. It applies to Trys that are made with this configuration.
+	// Defaults to 5 minutes.
+	AskAfter time.Duration
 
 	// Logger logs errors. Defaults to [slog.Default].
 	Logger *slog.Logger
@@ -69,7 +79,16 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 		return nil, txn.Invalid("the CallTimeout is negative: %s", config.CallTimeout)
 	case config.MaxDelay < 0:
 		return nil, txn.Invalid("the MaxDelay is negative: %s", config.MaxDelay)
-	case config.CallTimeout == 0:
+	case config.AskAfter < 0:
+		return nil, txn.Invalid("the AskAfter is negative: %s", config.AskAfter)
+	case slices.Contains(config.Outcomes, nil):
+		return nil, txn.Invalid("one of the Outcomes is nil")
+	case config.AskAfter > 0 && len(config.Outcomes) == 0:
+		return nil, txn.Invalid("there is an AskAfter without Outcomes: nobody can be asked")
+	case config.AskAfter == 0 && len(config.Outcomes) > 0:
+		config.AskAfter = 5 * time.Minute
+	}
+	if config.CallTimeout == 0 {
 		config.CallTimeout = 10 * time.Second
 	}
 	if config.Logger == nil {
@@ -82,12 +101,12 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Participant{
-		db:       db,
-		registry: registry,
-		calls:    call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: uuid.NewString(), Prefix: callerPrefix}),
-		minAge:   2*config.CallTimeout + config.MaxDelay,
-	}, nil
+	calls := call.New(call.Config{
+		Timeout: config.CallTimeout, Logger: config.Logger, Instance: uuid.NewString(), Prefix: callerPrefix, AskAfter: config.AskAfter,
+	})
+	p := &Participant{db: db, registry: registry, calls: calls, minAge: 2*config.CallTimeout + config.MaxDelay}
+	p.doubts = newDoubts(p, config)
+	return p, nil
 }
 
 // Register registers a kind of branch; see [saga.Registrar].
@@ -144,11 +163,12 @@ func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, e
 // returns the number of removed transactions. Call it regularly, for example every hour:
 // the participant does not learn when a transaction ends.
 //
-// A call that arrives after Clean finds no row: a Try runs and is never cancelled, and a
-// Confirm is a conflict. So choose an age that is longer than any call can be late, for
-// example the longest time for which an engine may be down. Clean refuses an age below
-// twice the CallTimeout plus the MaxDelay. It leaves rows of transactions that are in the
-// log of an engine in the same database.
+// A call that arrives after Clean finds no row: a Try runs and is never cancelled, unless
+// the participant asks for outcomes, and a Confirm is a conflict. So choose an age that is
+// longer than any call can be late, for example the longest time for which an engine may be
+// down, or may not reach the service. Clean refuses an age below twice the CallTimeout plus
+// the MaxDelay. It leaves rows of transactions that are in the log of an engine in the same
+// database.
 //
 // If the Clean of a branch fails, panics, or does not return within the CallTimeout, the
 // transactions with this kind of branch stay, and Clean continues with the others. It
@@ -157,6 +177,6 @@ func (p *Participant) Clean(ctx context.Context, age time.Duration) (removed int
 	if age < p.minAge {
 		return 0, wrap("clean", txn.Invalid("the age is %s, it must be at least %s, so that no late or repeated Try arrives after Clean", age, p.minAge))
 	}
-	removed, err = clean.Hosted(ctx, p.db, p.registry, p.calls, age)
+	removed, err = clean.Hosted(ctx, p.registry, p.calls, age)
 	return removed, wrap("clean", err)
 }

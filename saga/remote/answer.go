@@ -39,11 +39,15 @@ func (x *exchange) answer(err error) {
 		reply.Answers = &wire.Answer{GID: wire.Clip(x.call.GID, maxShown), BranchID: wire.Clip(x.call.BranchID, maxShown),
 			Op: wire.Clip(string(x.call.Op), maxShown), Request: x.id}
 	}
-	body := reply.Encode(status)
-	if x.signed != nil {
-		header.Set(headerAnswer, fmt.Sprintf("mac=%x", x.signed.answerMAC(status, body)))
+	x.signed.write(x.w, status, reply.Encode(status))
+}
+
+// write writes an answer, signed if the request was.
+func (s *signature) write(w http.ResponseWriter, status int, body []byte) {
+	if s != nil {
+		w.Header().Set(headerAnswer, fmt.Sprintf("mac=%x", s.answerMAC(status, body)))
 	}
-	wire.WriteBody(x.w, status, body)
+	wire.WriteBody(w, status, body)
 }
 
 // dropBody keeps the server from waiting for the rest of a body, before and after the
@@ -112,12 +116,17 @@ func (x *exchange) logFailed(id string, err error) {
 
 // logRefused logs a refused request. Its content is not checked.
 func (x *exchange) logRefused(status int, err error) {
-	missed, log := x.host.refused.next(time.Now())
+	x.host.refused.log(x.host.config.Logger, x.r, status, err)
+}
+
+// log logs a refused request, or counts it.
+func (r *refusals) log(logger *slog.Logger, request *http.Request, status int, err error) {
+	missed, log := r.next(time.Now())
 	if !log {
 		return
 	}
-	x.host.config.Logger.Warn("remote: a request was refused", slog.Int("status", status), slog.String("from", wire.Clip(x.r.RemoteAddr, maxShown)),
-		slog.String("path", wire.Clip(x.r.URL.Path, maxShown)), slog.String("error", wire.Clip(err.Error(), maxLogged)), slog.Int64("more_like_it", missed))
+	logger.Warn("remote: a request was refused", slog.Int("status", status), slog.String("from", wire.Clip(request.RemoteAddr, maxShown)),
+		slog.String("path", wire.Clip(request.URL.Path, maxShown)), slog.String("error", wire.Clip(err.Error(), maxLogged)), slog.Int64("more_like_it", missed))
 }
 
 // statusOf returns the status for the outcome of a call. A Confirm or Cancel is never

@@ -66,6 +66,45 @@
 // the reservation of the Try, or makes the host refuse a Try that is still under way. A
 // Confirm or Cancel is repeated until the answer is 200.
 //
+// # In doubt
+//
+// The engine may not reach the host any more when it has decided. A host can ask the engine
+// for the outcome, and end its branch by itself; see package participant. The service that
+// has the engine mounts [Outcomes]. The host has an [Engine], which asks there:
+//
+//	outcomes, err := remote.NewOutcomes(engine, remote.OutcomesConfig{Name: "orders", Keys: keys})
+//	mux.Handle("/outcomes", outcomes)
+//
+//	orders, err := remote.NewEngine("https://orders.example/outcomes",
+//		remote.EngineConfig{Name: "orders", Keys: keys})
+//	host, err := remote.NewHost(ctx, db, remote.HostConfig{Name: "stock", Keys: keys,
+//		Outcomes: []participant.Outcomes{orders}})
+//	go host.Run(ctx)
+//
+// A question is GET {address}?gid=...&caller=..., with the header Tccsaga-Request, and is
+// signed like a call. The caller is the log that was named in the call of the branch. The
+// answer is signed for this request, so an old answer does not count. Its body is a JSON
+// object:
+//
+//	log, gid, request  the question
+//	state              with 200: the state of the transaction, or unknown if the log does
+//	                   not have it
+//	message            for people
+//	error_id           finds the error in the log of the service
+//
+//	200            the state
+//	421            the engine has another log
+//	425            the host has to wait for the call of the engine
+//	400, 401, 405  this is not a question
+//	500, 503       the log cannot be read now
+//
+// An answer tells nothing about the branches of the transaction, or about their payloads. A
+// host acts only on 200. To replace a key, first add it to the Outcomes, then make it the
+// first key of every Engine, and then remove the old one.
+//
+// A DTM server does not answer questions, and its calls do not name a caller. A host does not
+// ask for the branches of such calls.
+//
 // # Who may call
 //
 // With [HostConfig.Keys], a host refuses requests that are not signed with one of these

@@ -58,6 +58,15 @@ type HostConfig struct {
 	// CallTimeout bounds one call of a branch. Defaults to 10 seconds.
 	CallTimeout time.Duration
 
+	// Outcomes are the engines that the host asks for the outcome of a transaction of
+	// which it has a branch in doubt; see [participant.Config] and "In doubt" in the
+	// documentation of package participant. Call Run to ask. Defaults to none.
+	Outcomes []participant.Outcomes
+
+	// AskAfter is how long a branch has to be in doubt before the host asks. Defaults to
+	// 5 minutes.
+	AskAfter time.Duration
+
 	// Logger logs errors and refused requests. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
@@ -85,8 +94,9 @@ var (
 )
 
 const (
-	minWindow    = 10 * time.Second
-	defaultQueue = time.Second
+	minWindow     = 10 * time.Second
+	defaultWindow = 5 * time.Minute
+	defaultQueue  = time.Second
 )
 
 // NewHost returns a host with its barrier in db. Package schema installs the schema in
@@ -104,7 +114,7 @@ func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error)
 		queue:    defaultQueue,
 	}
 	h.Participant, err = participant.New(ctx, db, participant.Config{
-		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Logger: config.Logger,
+		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Outcomes: config.Outcomes, AskAfter: config.AskAfter, Logger: config.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("remote: new host: %w", err)
@@ -113,22 +123,15 @@ func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error)
 }
 
 func (c HostConfig) withDefaults() (HostConfig, error) {
-	if err := checkKeys(c.Keys, c.Name); err != nil {
+	if err := checkReceiver(c.Name, c.Keys, c.AllowUnsigned, c.Window); err != nil {
 		return c, err
 	}
-	switch {
-	case len(c.Keys) == 0 && !c.AllowUnsigned:
-		return c, fmt.Errorf("%w: there are no Keys, so anybody could call: set Keys, or AllowUnsigned if the network keeps others out", saga.ErrInvalid)
-	case len(c.Keys) > 0 && c.AllowUnsigned:
-		return c, fmt.Errorf("%w: Keys and AllowUnsigned exclude each other", saga.ErrInvalid)
-	case c.Window < 0 || c.MaxPayload < 0 || c.MaxConcurrent < 0 || c.ReadTimeout < 0:
-		return c, fmt.Errorf("%w: the Window, MaxPayload, MaxConcurrent or ReadTimeout is negative", saga.ErrInvalid)
-	case c.Window > 0 && c.Window < minWindow:
-		return c, fmt.Errorf("%w: the Window is %s, at least %s are needed", saga.ErrInvalid, c.Window, minWindow)
+	if c.MaxPayload < 0 || c.MaxConcurrent < 0 || c.ReadTimeout < 0 {
+		return c, fmt.Errorf("%w: the MaxPayload, MaxConcurrent or ReadTimeout is negative", saga.ErrInvalid)
 	}
 	c.Keys = slices.Clone(c.Keys)
 	if c.Window == 0 {
-		c.Window = 5 * time.Minute
+		c.Window = defaultWindow
 	}
 	if c.MaxPayload == 0 {
 		c.MaxPayload = 1 << 20
@@ -143,6 +146,24 @@ func (c HostConfig) withDefaults() (HostConfig, error) {
 		c.Logger = slog.Default()
 	}
 	return c, nil
+}
+
+// checkReceiver checks how a receiver of requests knows who calls.
+func checkReceiver(name string, keys []Key, allowUnsigned bool, window time.Duration) error {
+	if err := checkKeys(keys, name); err != nil {
+		return err
+	}
+	switch {
+	case len(keys) == 0 && !allowUnsigned:
+		return fmt.Errorf("%w: there are no Keys, so anybody could call: set Keys, or AllowUnsigned if the network keeps others out", saga.ErrInvalid)
+	case len(keys) > 0 && allowUnsigned:
+		return fmt.Errorf("%w: Keys and AllowUnsigned exclude each other", saga.ErrInvalid)
+	case window < 0:
+		return fmt.Errorf("%w: the Window is negative: %s", saga.ErrInvalid, window)
+	case window > 0 && window < minWindow:
+		return fmt.Errorf("%w: the Window is %s, at least %s are needed", saga.ErrInvalid, window, minWindow)
+	}
+	return nil
 }
 
 // maxDelay returns the longest time after a call for which a recorded request of it can

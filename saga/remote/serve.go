@@ -65,41 +65,61 @@ func refuse(status int, format string, arguments ...any) error {
 	return &refusal{status, fmt.Sprintf(format, arguments...)}
 }
 
-// readHead reads and checks everything except the body, beginning with the signature.
-func (x *exchange) readHead() error {
-	sent, err := sentURL(x.r)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "the address of the request cannot be read")
+// head is the part of a request before its body, with a verified signature.
+type head struct {
+	sent   *url.URL
+	query  url.Values
+	id     string     // of the request; empty without one, as from a DTM server
+	signed *signature // nil if the receiver does not verify
+}
+
+// readHead reads the head of a request. With keys, it verifies the signature first.
+func (v verifier) readHead(r *http.Request, now time.Time) (h head, err error) {
+	if h.sent, err = sentURL(r); err != nil {
+		return h, refuse(http.StatusBadRequest, "the address of the request cannot be read")
 	}
-	query, badQuery := url.ParseQuery(sent.RawQuery)
-	ids := x.r.Header.Values(headerRequest)
+	var badQuery error
+	h.query, badQuery = url.ParseQuery(h.sent.RawQuery)
+	ids := r.Header.Values(headerRequest)
 	goodID := len(ids) == 1 && validRequestID.MatchString(ids[0])
-	if x.host.Signed() {
-		s, unverified := x.host.verifier.verify(x.r, sent, query, x.host.now())
+	if len(v.keys) > 0 {
+		s, unverified := v.verify(r, h.sent, h.query, now)
 		switch {
 		case unverified != nil:
-			return unverified
+			return h, unverified
 		case badQuery != nil || !goodID:
-			return fmt.Errorf("%w: the query or the header %s cannot be read", errSignature, headerRequest)
+			return h, fmt.Errorf("%w: the query or the header %s cannot be read", errSignature, headerRequest)
 		}
-		x.signed = &s
+		h.signed = &s
 	}
 	if goodID {
-		x.id = ids[0]
+		h.id = ids[0]
 	}
-	x.call = saga.Call{GID: query.Get("gid"), BranchID: query.Get("branch_id"), Op: barrier.Op(query.Get("op")), Caller: query.Get(wire.Caller), Attempt: 1}
 	switch {
 	case badQuery != nil:
-		return refuse(http.StatusBadRequest, "the query cannot be read: escape its semicolons and percent signs")
+		return h, refuse(http.StatusBadRequest, "the query cannot be read: escape its semicolons and percent signs")
 	case len(ids) > 0 && !goodID:
-		return refuse(http.StatusBadRequest, "the header %s must be there once, with 32 hexadecimal digits", headerRequest)
+		return h, refuse(http.StatusBadRequest, "the header %s must be there once, with 32 hexadecimal digits", headerRequest)
+	}
+	return h, nil
+}
+
+// readHead reads and checks everything except the body, beginning with the signature.
+func (x *exchange) readHead() error {
+	h, err := x.host.verifier.readHead(x.r, x.host.now())
+	x.id, x.signed = h.id, h.signed
+	query := h.query
+	x.call = saga.Call{GID: query.Get("gid"), BranchID: query.Get("branch_id"), Op: barrier.Op(query.Get("op")), Caller: query.Get(wire.Caller), Attempt: 1}
+	switch {
+	case err != nil:
+		return err
 	case x.r.Method != http.MethodPost:
 		return refuse(http.StatusMethodNotAllowed, "a branch is called with POST")
 	}
 	if err = x.checkQuery(query); err != nil {
 		return err
 	}
-	if x.call.Kind, err = kindOf(sent); err != nil {
+	if x.call.Kind, err = kindOf(h.sent); err != nil {
 		return err
 	}
 	if length := x.length(); length > x.host.config.MaxPayload {

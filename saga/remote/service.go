@@ -100,14 +100,19 @@ func newService(baseURL string, config ServiceConfig) (*Service, error) {
 	if config.Timeout == 0 {
 		s.config.Timeout = 5 * time.Second
 	}
-	if config.Client == nil {
+	s.client = newClient(config.Client)
+	return s, nil
+}
+
+// newClient returns a client that follows no redirects; c, if it is not nil, or the default.
+func newClient(c *http.Client) *http.Client {
+	if c == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 100, 100
 		transport.MaxResponseHeaderBytes = 64 << 10
-		config.Client = &http.Client{Transport: transport}
+		c = &http.Client{Transport: transport}
 	}
-	s.client = wire.Client(config.Client)
-	return s, nil
+	return wire.Client(c)
 }
 
 func parseBase(text string) (*url.URL, error) {

@@ -40,8 +40,7 @@ func (noReturnError) Error() string { return "" }
 // the context has ended, even if f does not. In that case late, if it is not nil, is
 // called when f returns.
 func (b bounds) bounded(ctx context.Context, call saga.Call, f func(context.Context) error, late func()) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.timeout,
-		fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, b.timeout))
+	ctx, cancel := withLimit(ctx, b.timeout, fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, b.timeout))
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
@@ -63,6 +62,16 @@ func (b bounds) bounded(ctx context.Context, call saga.Call, f func(context.Cont
 	}
 	go b.awaitAbandoned(call, ended, late)
 	return fmt.Errorf("%w (%w)", errAbandoned, context.Cause(ctx))
+}
+
+// withLimit is context.WithTimeoutCause, with one difference: if ctx ends at the same
+// moment, the cause is that of ctx. With two timers it would be either one.
+func withLimit(ctx context.Context, limit time.Duration, cause error) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(limit)
+	if outer, ok := ctx.Deadline(); ok && !outer.After(end) {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadlineCause(ctx, end, cause)
 }
 
 // awaitAbandoned waits for the end of an abandoned call.

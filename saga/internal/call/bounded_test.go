@@ -106,6 +106,23 @@ func TestACallThatTakesTooLong(t *testing.T) {
 	})
 }
 
+// A call whose time is over at the moment at which the context of its caller ends is
+// answered with the cause of that context, each time.
+func TestTwoLimitsThatEndAtTheSameMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := bound()
+		outer := errors.New("the outer limit")
+		for range 200 {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, outer)
+			err := c.CallAlone(ctx, service(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), confirm)
+			cancel()
+			if !errors.Is(err, outer) || !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "did not return within") {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // The end of the caller's context ends the call, which may need a moment to notice.
 func TestACallWhoseCallerGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,6 +23,7 @@ type Config struct {
 	Instance string          // makes the calls; the barrier rows of calls under way name it
 	Prefix   string          // of the names of callers in the barrier rows
 	Stopped  <-chan struct{} // closed when no further call may begin; nil for never
+	AskAfter time.Duration   // a branch in doubt for so long asks for the outcome; 0 for never
 }
 
 // Caller calls branches, each within a time limit, in local transactions without the log.
@@ -32,6 +33,7 @@ type Caller struct {
 	instance string
 	prefix   string
 	stopped  <-chan struct{}
+	askAfter time.Duration
 
 	// UnderWay holds the calls that this process makes at this moment.
 	UnderWay UnderWay
@@ -39,7 +41,7 @@ type Caller struct {
 
 // New returns a Caller.
 func New(c Config) *Caller {
-	return &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, stopped: c.Stopped}
+	return &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, stopped: c.Stopped, askAfter: c.AskAfter}
 }
 
 // Instance returns the id of the instance that makes the calls.
@@ -72,7 +74,7 @@ func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) e
 	if b.Effect(call.Op) != nil {
 		limit *= 2 // the effect, and the local transactions before and after it
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
+	ctx, cancel := withLimit(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
 	defer cancel()
 	for run := 1; ; run++ {
 		err := c.callOnce(ctx, b, call)
@@ -106,6 +108,9 @@ func (c *Caller) withBarrier(ctx context.Context, b *txn.Branch, call saga.Call,
 		if refused = nil; errors.Is(err, barrier.ErrSuspended) || errors.Is(err, barrier.ErrConflict) {
 			refused = err
 			return nil
+		}
+		if err == nil {
+			err = c.noteDoubt(ctx, tx, call, verdict)
 		}
 		switch {
 		case err != nil:

@@ -52,6 +52,11 @@ func (c *Caller) endExternal(ctx context.Context, b *txn.Branch, call saga.Call)
 		if noteErr := c.NoteEffect(ctx, tx, call, result); noteErr != nil {
 			return noteErr
 		}
+		if result.CancelAgain {
+			if keepErr := c.keepInput(ctx, tx, call); keepErr != nil {
+				return keepErr
+			}
+		}
 		return c.CallWork(ctx, tx, b, call)
 	})
 	if err == nil && result.CancelAgain {

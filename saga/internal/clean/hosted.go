@@ -2,7 +2,6 @@ package clean
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/inputs"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -19,11 +19,11 @@ import (
 
 // Hosted removes old transactions from every database of a participant: their barrier rows
 // and the data of their branches. A transaction is old in a database if all its branches
-// there have been final for longer than age. The databases are db and those of the
-// registered branches. It returns the number of removed transactions and the first failure.
-func Hosted(ctx context.Context, db *gorm.DB, registry *txn.Registry, calls *call.Caller, age time.Duration) (removed int, err error) {
-	for _, in := range databasesOf(db, registry) {
-		n, failed := in.clean(ctx, calls, age)
+// there have been final for longer than age. The databases are those of the registry. It
+// returns the number of removed transactions and the first failure.
+func Hosted(ctx context.Context, registry *txn.Registry, calls *call.Caller, age time.Duration) (removed int, err error) {
+	for _, in := range registry.Databases() {
+		n, failed := database(in).clean(ctx, calls, age)
 		removed += n
 		if failed != nil && err == nil {
 			err = failed
@@ -33,34 +33,13 @@ func Hosted(ctx context.Context, db *gorm.DB, registry *txn.Registry, calls *cal
 }
 
 // database is a database with the kinds of its branches.
-type database struct {
-	db    *gorm.DB
-	pool  *sql.DB
-	kinds []*txn.Branch
-}
-
-func databasesOf(db *gorm.DB, registry *txn.Registry) []database {
-	databases := []database{{db: db, pool: registry.Pool()}}
-	for _, b := range registry.Branches() {
-		if b.Remote != nil {
-			continue // a service cleans by itself
-		}
-		pool, err := local.Pool(b.Database) // it had one when it was registered
-		i := slices.IndexFunc(databases, func(other database) bool { return other.pool == pool })
-		if i < 0 || err != nil {
-			i = len(databases)
-			databases = append(databases, database{db: b.Database, pool: pool})
-		}
-		databases[i].kinds = append(databases[i].kinds, b)
-	}
-	return databases
-}
+type database txn.Database
 
 func (d database) clean(ctx context.Context, c *call.Caller, age time.Duration) (removed int, err error) {
 	var failed error
 	for after := (barrierrows.Cursor{}); ; {
 		var gids []string
-		gids, after, err = barrierrows.Old(ctx, d.db, after, age)
+		gids, after, err = barrierrows.Old(ctx, d.DB, after, age)
 		if err != nil {
 			return removed, err
 		}
@@ -104,11 +83,11 @@ type cleanRun struct {
 // remove removes those transactions of a batch that are still old. It reads their barrier
 // rows with a lock, because Old has read them without one, perhaps from a replica.
 func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err error) {
-	log, err := txlog.New(r.db)
+	log, err := txlog.New(r.DB)
 	if err != nil {
 		return 0, err
 	}
-	err = local.Run(ctx, r.db, func(tx *gorm.DB) error {
+	err = local.Run(ctx, r.DB, func(tx *gorm.DB) error {
 		removed = 0 // of an earlier run
 		gids, _, txErr := barrierrows.LockOld(ctx, tx, batch, r.age)
 		if txErr != nil {
@@ -135,7 +114,10 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 		if txErr = result.Remove(ctx, tx, gids...); txErr != nil {
 			return txErr
 		}
-		return barrierrows.RemoveOld(ctx, tx, gids, r.age)
+		if txErr = barrierrows.RemoveOld(ctx, tx, gids, r.age); txErr != nil {
+			return txErr
+		}
+		return inputs.RemoveOrphans(ctx, tx, gids)
 	})
 	if err != nil {
 		return 0, err
@@ -145,7 +127,7 @@ func (r *cleanRun) remove(ctx context.Context, batch []string) (removed int, err
 
 // cleanKinds calls the Clean of each kind of branch with its own transactions.
 func (r *cleanRun) cleanKinds(ctx context.Context, tx *gorm.DB, gids []string, kinds map[string][]string) error {
-	for _, b := range r.kinds {
+	for _, b := range r.Kinds {
 		own := slices.DeleteFunc(slices.Clone(gids), func(gid string) bool { return !ofKind(kinds[gid], b.Kind) })
 		if len(own) == 0 {
 			continue

@@ -35,7 +35,7 @@ func (w *world) hosted(ago time.Duration, gid, branch, kind string, ops ...barri
 }
 
 func (w *world) clean() (int, error) {
-	return clean.Hosted(w.t.Context(), w.Kit.DB, w.Kit.Registry, w.Kit.Calls, retention)
+	return clean.Hosted(w.t.Context(), w.Kit.Registry, w.Kit.Calls, retention)
 }
 
 // expectHosted compares the gids of the barrier rows in both databases, and of what the

@@ -79,9 +79,10 @@ func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start, wor
 
 // DecideIn writes a plan of resident branches as decided in the local transaction tx of the
 // user, tries its branches there, and confirms those whose Confirm is in the same commit. It
-// returns the state that the transaction has if the user commits.
-func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start txlog.Start) (saga.State, error) {
-	start = startConfirmed(start, t, 0) // due as soon as the commit shows it
+// returns the state that the transaction has if the user commits. If Confirms are left, it is
+// due after due.
+func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start txlog.Start, due time.Duration) (saga.State, error) {
+	start = startConfirmed(start, t, due)
 	if err := d.Log.Insert(ctx, tx, start); err != nil {
 		return "", err
 	}

@@ -112,4 +112,18 @@ var driveGuards = []guard{
 		pkg:  "saga/internal/recovery", run: "^TestSweep$",
 		why: "an instance looks all the time at what it cannot drive",
 	},
+	{
+		name: "watched-digest", file: "saga/internal/enlist/enlist.go",
+		text: `if shown[x.txn.GID] == x.digest {`,
+		with: `if shown[x.txn.GID] != "" {`,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInVain$/^sqlite$",
+		why: "the Confirms of a plan that was rolled back are made for another plan of the same gid",
+	},
+	{
+		name: "watched-in-flight", file: "saga/internal/enlist/enlist.go",
+		text: `entry, started := w.InFlight.Start(x.txn.GID)`,
+		with: `entry, started := w.InFlight.TakeOver(x.txn.GID), true`,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInFlight$",
+		why: "a transaction has two drivers in a process",
+	},
 }

@@ -3,6 +3,27 @@ package guards
 // logGuards keep the log true: one decision, one driver, bounds of what it takes.
 var logGuards = []guard{
 	{
+		name: "shown-epoch", file: "saga/internal/txlog/queries.go",
+		text: `WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `,
+		with: `WHERE state = 'confirming' AND owner = ? AND gid IN `,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInVain$/^sqlite$",
+		why: "what recovery has claimed is driven by a second driver of the same process",
+	},
+	{
+		name: "shown-owner", file: "saga/internal/txlog/queries.go",
+		text: `WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `,
+		with: `WHERE state = 'confirming' AND epoch = 1 AND (owner = ? OR 1 = 1) AND gid IN `,
+		pkg:  "saga/internal/enlist", run: "^TestWatchedInVain$/^sqlite$",
+		why: "what another instance has begun, after this one rolled it back, has two drivers",
+	},
+	{
+		name: "insert-counts", file: "saga/internal/txlog/start.go",
+		text: `err != nil || n != int64(len(starts))`,
+		with: `err != nil || n > int64(len(starts))`,
+		pkg:  "saga/internal/txlog", run: "^TestInsertOnce$/^postgres$",
+		why: "a transaction is begun a second time under a gid that is in use",
+	},
+	{
 		name: "decide-once", file: "saga/internal/txlog/queries.go",
 		text: `WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`,
 		with: `WHERE gid = ? AND (epoch = ? OR ? = 0)`,

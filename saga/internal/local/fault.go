@@ -66,6 +66,13 @@ func unavailable(err error) bool {
 	return ok && (state == "53300" || strings.HasPrefix(state, "57P") || readOnly(err))
 }
 
+// Unseen reports whether err is the conflict of a write with a row that the snapshot of its
+// local transaction does not show.
+func Unseen(err error) bool {
+	state, ok := sqlState(err)
+	return ok && state == "40001"
+}
+
 // Duplicate reports whether err is the violation of a primary key or unique index.
 func Duplicate(err error) bool {
 	if number, ok := mysqlNumber(err); ok {

@@ -29,6 +29,7 @@ type queries struct {
 	deleteAttempts   string
 	get, getLocked   string
 	inUse            func(int) string
+	shown            func(int) string
 	branches         func(int) string
 	attempts         func(int) string
 	renew, resign    string
@@ -57,9 +58,14 @@ const forward = "forward"
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	many := func(before, after string) func(int) string { return withList(d, before, after) }
+	// PostgreSQL would end the user's local transaction after a duplicate key.
+	unlessThere := ``
+	if d == dialect.Postgres {
+		unlessThere = ` ON CONFLICT (gid) DO NOTHING`
+	}
 	insert := func(columns, values string) func(rows int) string {
 		return rowsOf(d, `INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, deadline_at, created_at, `+
-			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`)
+			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`, unlessThere)
 	}
 	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
 		decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
@@ -123,6 +129,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		get:            d.SQL(selectRecords + ` WHERE gid = ?`),
 		getLocked:      d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
 		inUse:          many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
+		shown:          many(`SELECT gid, digest FROM saga_transactions WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `, ``),
 		branches:       many(branches, ` ORDER BY gid, branch_id`),
 		attempts: many(`SELECT gid, branch_id, operation, attempt, error, code, instance, {micros failed_at},
 			COALESCE({micros next_at}, 0), {micros now} FROM saga_attempts WHERE gid IN `,
@@ -154,6 +161,6 @@ func withList(d dialect.Dialect, before, after string) func(n int) string {
 }
 
 // rowsOf returns an INSERT of n rows.
-func rowsOf(d dialect.Dialect, before, row string) func(n int) string {
-	return dialect.Remembered(func(n int) string { return d.SQL(before + row + strings.Repeat(", "+row, n-1)) })
+func rowsOf(d dialect.Dialect, before, row, after string) func(n int) string {
+	return dialect.Remembered(func(n int) string { return d.SQL(before + row + strings.Repeat(", "+row, n-1) + after) })
 }

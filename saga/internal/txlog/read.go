@@ -68,6 +68,25 @@ func (l reader) InUse(ctx context.Context, tx *gorm.DB, gids []string) (map[stri
 	return inUse, err
 }
 
+// Shown returns the digests of those transactions that are committed, decided to be
+// confirmed, owned by the instance, and claimed by nobody since they were begun.
+func (l reader) Shown(ctx context.Context, instance string, gids []string) (digests map[string]string, err error) {
+	arguments := []any{instance}
+	for _, gid := range gids {
+		arguments = append(arguments, gid)
+	}
+	type shown struct{ gid, digest string }
+	found, err := scan(ctx, l.db, l.sql.shown(len(gids)), arguments, func(row scanner) (s shown, err error) {
+		err = row.Scan(&s.gid, &s.digest)
+		return s, err
+	})
+	digests = make(map[string]string, len(found))
+	for _, s := range found {
+		digests[s.gid] = s.digest
+	}
+	return digests, err
+}
+
 // BranchesIn reads the branches of transactions, in order, in the local
 // transaction tx.
 func (l reader) BranchesIn(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {

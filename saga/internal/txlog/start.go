@@ -29,6 +29,10 @@ type Start struct {
 	Branches             []Branch
 }
 
+// ErrUnseen says that a gid may be in use by a transaction that the snapshot of the local
+// transaction does not show.
+var ErrUnseen = errors.New("the gid may be in use")
+
 // statement returns the key of the statement that inserts the transaction.
 func (s Start) statement() string {
 	if s.State == Trying && s.TryAttempts != 0 {
@@ -38,9 +42,9 @@ func (s Start) statement() string {
 }
 
 // Insert writes new transactions of the same state, with their branches, at epoch 1. Of
-// several, none has forward recovery. If a
-// gid is in use, also by a local transaction that commits meanwhile, it returns ErrExists,
-// and the caller rolls back.
+// several, none has forward recovery. If a gid is in use, also by a local transaction that
+// commits meanwhile, it returns ErrExists, and the caller rolls back, or reads the transaction
+// that has the gid. If tx has a snapshot, it may return ErrUnseen instead.
 func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
 	pool := tx.Statement.ConnPool
 	arguments := make([]any, 0, 9*len(starts))
@@ -64,11 +68,18 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 			}
 		}
 	}
-	if _, err := pool.ExecContext(ctx, l.sql.insert[starts[0].statement()](len(starts)), arguments...); err != nil {
+	result, err := pool.ExecContext(ctx, l.sql.insert[starts[0].statement()](len(starts)), arguments...)
+	if err != nil {
 		if local.Duplicate(err) {
 			return ErrExists
 		}
+		if local.Unseen(err) {
+			return fmt.Errorf("%w: %w", ErrUnseen, err)
+		}
 		return fmt.Errorf("log: writing transaction %s: %w", starts[0].GID, err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != int64(len(starts)) {
+		return errors.Join(ErrExists, err)
 	}
 	return l.insertBranches(ctx, pool, open, done)
 }

@@ -120,5 +120,30 @@ func (k *Registry) Branches() []*Branch {
 	return all
 }
 
+// Database is a database with the kinds of branches in it.
+type Database struct {
+	DB    *gorm.DB
+	Kinds []*Branch
+	pool  *sql.DB
+}
+
+// Databases returns every database of the registered branches, the registry's own first.
+func (k *Registry) Databases() []Database {
+	databases := []Database{{DB: k.db, pool: k.pool}}
+	for _, b := range k.Branches() {
+		if b.Remote != nil {
+			continue // it has no database here
+		}
+		pool, err := local.Pool(b.Database) // it had one when it was registered
+		i := slices.IndexFunc(databases, func(other Database) bool { return other.pool == pool })
+		if i < 0 || err != nil {
+			i = len(databases)
+			databases = append(databases, Database{DB: b.Database, pool: pool})
+		}
+		databases[i].Kinds = append(databases[i].Kinds, b)
+	}
+	return databases
+}
+
 // Pool returns the pool of the registry's own database.
 func (k *Registry) Pool() *sql.DB { return k.pool }

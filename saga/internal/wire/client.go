@@ -69,14 +69,23 @@ type Response struct {
 
 // Do sends the request of a call and reads the answer.
 func Do(client *http.Client, r *http.Request, call saga.Call) (Response, error) {
-	reply, err := client.Do(r)
+	response, err := Send(client, r)
 	if err != nil {
 		return Response{}, Unanswered(call.Kind, err)
+	}
+	return response, nil
+}
+
+// Send sends a request and reads the answer.
+func Send(client *http.Client, r *http.Request) (Response, error) {
+	reply, err := client.Do(r)
+	if err != nil {
+		return Response{}, err
 	}
 	defer reply.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(reply.Body, maxReply+1))
 	if err != nil {
-		return Response{}, Unanswered(call.Kind, fmt.Errorf("read the answer of %s: %w", r.URL.Host, err))
+		return Response{}, fmt.Errorf("read the answer of %s: %w", r.URL.Host, err)
 	}
 	cut := len(body) > maxReply
 	return Response{From: r.URL.Host, Status: reply.StatusCode, Header: reply.Header, Body: body[:min(len(body), maxReply)], Cut: cut}, nil

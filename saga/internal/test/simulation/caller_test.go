@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -52,7 +53,7 @@ func (c *caller) pause(longest int) {
 }
 
 // ask calls a process, and notes the answer. There is none, and false, if the
-// process is dead.
+// process is dead or dies.
 func (c *caller) ask(what string, call func(context.Context, *embedded.Engine) answer) (answer, bool) {
 	number := c.random.IntN(processes)
 	if c.first > 0 {
@@ -64,7 +65,24 @@ func (c *caller) ask(what string, call func(context.Context, *embedded.Engine) a
 	if p == nil {
 		return answer{}, false
 	}
-	a := call(context.WithValue(jitter.With(ctx, p.draw), callerKey{}, c.name), p.orch)
+	var a answer
+	answered := make(chan struct{})
+	c.world.left.Go(func() {
+		defer close(answered)
+		if c.first == 0 {
+			leave, err := c.enter(ctx, p, what)
+			if err != nil {
+				a = answer{err: err}
+				return
+			}
+			defer leave()
+		}
+		a = call(context.WithValue(jitter.With(ctx, p.draw), callerKey{}, c.name), p.orch)
+	})
+	select {
+	case <-answered:
+	case <-p.gone:
+	}
 	if p.dead() {
 		return answer{}, false
 	}
@@ -75,6 +93,16 @@ func (c *caller) ask(what string, call func(context.Context, *embedded.Engine) a
 		c.world.mu.Unlock()
 	}
 	return a, true
+}
+
+// enter waits until it is the caller's turn to call the process. The caller has to call
+// leave when it has its answer.
+func (c *caller) enter(ctx context.Context, p *process, what string) (leave func(), err error) {
+	waiting := &call{process: p, what: fmt.Sprintf("%s: %s of %s", c.name, what, c.gid), enters: true}
+	if _, err := c.world.gate.pass(ctx, waiting); err != nil {
+		return nil, err
+	}
+	return func() { waiting.over.Store(true) }, nil
 }
 
 // execute asks until it knows the outcome, or until it gives up.

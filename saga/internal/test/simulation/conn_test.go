@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 )
 
 // connector makes the connections of one process to one database.
@@ -18,6 +19,11 @@ type connector struct {
 func (c connector) Driver() driver.Driver { return c.database.driver }
 
 func (c connector) Connect(context.Context) (driver.Conn, error) {
+	if c.process.dead() {
+		return nil, driver.ErrBadConn
+	}
+	c.database.io.Lock()
+	defer c.database.io.Unlock()
 	inner, err := c.database.driver.Open(c.database.dsn)
 	if err != nil {
 		return nil, err
@@ -179,7 +185,7 @@ func (c *conn) begin(what string) (err error) {
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, arguments []driver.NamedValue) (result driver.Result, err error) {
-	what := describe(ctx, query, arguments)
+	what, sent := describe(ctx, query, arguments), time.Now()
 	err = c.do(ctx, &call{what: what, writes: !c.inside()}, func() error {
 		switch {
 		case query == "ROLLBACK" && c.inTx != nil:
@@ -195,6 +201,9 @@ func (c *conn) ExecContext(ctx context.Context, query string, arguments []driver
 		result, err = c.inner.ExecContext(context.Background(), c.atNow(query), arguments)
 		return err
 	})
+	if err == nil && strings.HasPrefix(query, "INSERT INTO saga_instances") {
+		c.process.renewed(sent)
+	}
 	return result, err
 }
 

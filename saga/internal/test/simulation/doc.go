@@ -18,6 +18,15 @@
 // failed fails again. Bursts are the exception: the seed does not decide which of
 // their transactions share a commit.
 //
+// What goroutines do between two calls has no order. So nothing may depend on it:
+//
+//   - The goroutines of a dead process run on until they notice it. Their calls do not
+//     reach the gate. Callers and supervisors go on at the moment of the death.
+//   - Callers call a process one by one, and pass the gate first. Only one at a time
+//     waits in the engine for the lease; see process.admits. Callers of bursts do not
+//     pass the gate.
+//   - Random pauses of the engine depend on the moment, and not on the draws before.
+//
 // # How to run and replay
 //
 //	make simulate SEEDS=2000

@@ -2,12 +2,14 @@ package simulation
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 )
@@ -15,13 +17,15 @@ import (
 // call is a call of a process that waits at the gate.
 type call struct {
 	process  *process
-	database *database // nil for a branch without one
-	what     string    // the call in words
-	writes   bool      // needs the database's write lock to be free
-	commits  bool      // it is a COMMIT
+	database *database   // nil for a branch without one
+	what     string      // the call in words
+	writes   bool        // needs the database's write lock to be free
+	commits  bool        // it is a COMMIT
+	enters   bool        // a caller calls the process; see process.admits
+	over     atomic.Bool // the caller that enters has its answer
 
 	key     string     // the call in the trace, and in the order of the choices
-	after   time.Time  // not before: it is slow
+	after   time.Time  // not before: it is slow; see gate.justAfter
 	dice    int        // drawn with the fault, for its details
 	proceed chan fault // capacity 1
 }
@@ -48,8 +52,12 @@ func newGate(seed uint64) *gate {
 var instanceID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(#\d+)?`)
 
 // pass waits until the scheduler lets the call go, and returns its fault. If ctx
-// ends before, the call is not made.
+// ends before, the call is not made. The calls of a dead process fail at once: the
+// scheduler does not see them, because nothing may depend on their number and order.
 func (g *gate) pass(ctx context.Context, c *call) (f fault, err error) {
+	if c.process.dead() {
+		return none, driver.ErrBadConn
+	}
 	c.proceed = make(chan fault, 1)
 	where := "outside"
 	if c.database != nil {
@@ -67,16 +75,19 @@ func (g *gate) pass(ctx context.Context, c *call) (f fault, err error) {
 	select {
 	case f = <-c.proceed:
 		return f, nil
+	case <-c.process.gone:
+		err = driver.ErrBadConn
 	case <-ctx.Done():
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.waiting = slices.DeleteFunc(g.waiting, func(other *call) bool { return other == c })
-		select {
-		case f = <-c.proceed: // let go at the same moment
-			return f, nil
-		default:
-			return none, ctx.Err()
-		}
+		err = ctx.Err()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = slices.DeleteFunc(g.waiting, func(other *call) bool { return other == c })
+	select {
+	case f = <-c.proceed: // let go at the same moment
+		return f, nil
+	default:
+		return none, err
 	}
 }
 
@@ -91,17 +102,11 @@ func (g *gate) run(done func() bool) {
 			return
 		}
 		g.flush()
-		if g.failDead() {
-			continue
-		}
 		if same := g.pick(); same != nil {
 			g.release(same)
 			continue
 		}
-		// Slow calls go just after whole ticks since the beginning, whatever woke
-		// the scheduler before. It is just after, because timers that end at the same
-		// time fire in any order.
-		timer := time.NewTimer(tick - time.Since(g.began)%tick + time.Nanosecond)
+		timer := time.NewTimer(time.Until(g.justAfter(time.Now())))
 		select {
 		case <-g.arrived:
 		case <-timer.C:
@@ -110,19 +115,13 @@ func (g *gate) run(done func() bool) {
 	}
 }
 
-// failDead lets the calls of dead processes fail. It draws nothing: the order in
-// which they fail does not matter.
-func (g *gate) failDead() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	before := len(g.waiting)
-	g.waiting = slices.DeleteFunc(g.waiting, func(c *call) bool {
-		if c.process.dead() {
-			c.proceed <- none
-		}
-		return c.process.dead()
-	})
-	return len(g.waiting) < before
+// justAfter returns the first moment later than t that is one nanosecond after a whole
+// tick since the beginning. Slow calls go at such moments, whatever woke the scheduler
+// before. It is not the whole tick, because timers that end at the same time fire in any
+// order.
+func (g *gate) justAfter(t time.Time) time.Time {
+	ticks := (t.Sub(g.began)-time.Nanosecond)/tick + 1
+	return g.began.Add(ticks*tick + time.Nanosecond)
 }
 
 // pick chooses among the calls that can be made now. Reads with the same key are
@@ -133,7 +132,7 @@ func (g *gate) pick() []*call {
 	now := time.Now()
 	var ready []*call
 	for _, c := range g.waiting {
-		if !now.Before(c.after) && !now.Before(c.process.pausedUntil) && (!c.writes || c.database.free()) {
+		if !now.Before(c.after) && !now.Before(c.process.pausedUntil) && (!c.writes || c.database.free()) && (!c.enters || c.process.admits()) {
 			ready = append(ready, c)
 		}
 	}
@@ -156,7 +155,9 @@ func (g *gate) pick() []*call {
 func (g *gate) release(same []*call) {
 	c := same[0]
 	f := none
-	if c.after.IsZero() {
+	if c.enters {
+		c.process.entering = c
+	} else if c.after.IsZero() {
 		g.calls++
 		if g.beforeCall != nil {
 			g.beforeCall()
@@ -167,10 +168,10 @@ func (g *gate) release(same []*call) {
 	switch f {
 	case slow:
 		// Some are slower than any timeout.
-		delay(same, time.Now().Add(time.Duration(1+g.random.IntN(8000))*time.Millisecond))
+		delay(same, g.justAfter(time.Now().Add(time.Duration(1+g.random.IntN(8000))*time.Millisecond)))
 		return
 	case pause:
-		c.process.pausedUntil = time.Now().Add(lease + time.Duration(g.random.IntN(5000))*time.Millisecond)
+		c.process.pausedUntil = g.justAfter(time.Now().Add(lease + time.Duration(g.random.IntN(5000))*time.Millisecond))
 		delay(same, c.process.pausedUntil)
 		return
 	case dieBefore:

@@ -22,20 +22,28 @@ import (
 // lease is that of every process.
 const lease = 5 * time.Second
 
-// process is a process from its start to its death.
+// process is a process from its start to its death. The goroutines of a dead process
+// end at moments that the seed does not decide. So nobody waits for them: callers and
+// supervisors go on when gone is closed.
 type process struct {
 	world       *world
 	number      int // the process that is started in its place has the same
 	killed      atomic.Bool
-	starting    bool // until start has returned
+	gone        chan struct{} // closed when it is dead
+	starting    bool          // until start has returned
 	pausedUntil time.Time
+	entering    *call // the last one of a caller; only for the scheduler
 	orch        *embedded.Engine
-	stop        context.CancelFunc
-	ended       chan struct{}
+	ended       chan struct{} // closed when the engine has ended; nil if it does not run
 
-	mu    sync.Mutex
-	conns []*conn
-	pools []*sql.DB
+	mu         sync.Mutex
+	leaseUntil time.Time // of the last renewal
+	conns      []*conn
+	pools      []*sql.DB
+}
+
+func newProcess(w *world, number int) *process {
+	return &process{world: w, number: number, starting: true, gone: make(chan struct{})}
 }
 
 func (p *process) dead() bool { return p.killed.Load() }
@@ -58,23 +66,45 @@ func (p *process) die() {
 	for _, c := range conns {
 		c.disconnect()
 	}
+	close(p.gone)
 }
 
-// awaitDeath waits until the process is dead, or until over is closed, and then
-// returns true.
-func (p *process) awaitDeath(over <-chan struct{}) (ended bool) {
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			if p.dead() {
-				return false
-			}
-		case <-over:
-			return true
-		}
+// admits says whether the next caller may call the process. Without a lease, the engine
+// lets its callers wait, and all of them go on at the moment of the renewal, in any order.
+// So one waits in the engine, and the others wait at the gate.
+func (p *process) admits() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Now().Before(p.leaseUntil) {
+		p.entering = nil
 	}
+	return p.entering == nil || p.entering.over.Load()
+}
+
+// renewed notes a renewal of the lease that was sent at some time.
+func (p *process) renewed(sent time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaseUntil = sent.Add(lease)
+}
+
+// live runs the process until it is dead, and then waits for its goroutines.
+func (p *process) live() {
+	ctx, stop := context.WithCancel(jitter.With(context.Background(), p.draw))
+	defer stop()
+	err := p.start(ctx)
+	switch {
+	case p.dead():
+	case err != nil:
+		p.world.gate.report("%d does not start: %v", p.number, err)
+		p.die()
+	default:
+		p.world.set(p.number, p)
+		p.world.gate.report("%d is up", p.number)
+	}
+	<-p.gone
+	stop()
+	p.shutDown()
 }
 
 func (p *process) open(d *database) (*gorm.DB, error) {
@@ -87,7 +117,7 @@ func (p *process) open(d *database) (*gorm.DB, error) {
 }
 
 // start opens the engine and runs it.
-func (p *process) start() error {
+func (p *process) start(ctx context.Context) error {
 	here, err := p.open(p.world.log)
 	if err != nil {
 		return err
@@ -96,8 +126,6 @@ func (p *process) start() error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(jitter.With(context.Background(), p.draw))
-	p.stop = stop
 	orch, err := embedded.Open(ctx, here, p.world.config)
 	if err != nil {
 		return err
@@ -129,12 +157,8 @@ func (p *process) draw(longest time.Duration) time.Duration {
 	return time.Duration(hash.Sum64()%uint64(longest)) + 1
 }
 
-// shutDown ends the goroutines of a process.
+// shutDown ends the goroutines of a dead process.
 func (p *process) shutDown() {
-	p.die()
-	if p.stop != nil {
-		p.stop()
-	}
 	if p.orch != nil {
 		over, cancel := context.WithCancel(jitter.With(context.Background(), p.draw))
 		cancel()

@@ -60,6 +60,7 @@ func (w *world) run(workload func(w *world)) {
 	}
 	go func() {
 		supervisors.Wait()
+		w.left.Wait()
 		down.Store(true)
 	}()
 	var stopped time.Time // when the faults stopped
@@ -76,6 +77,7 @@ func (w *world) run(workload func(w *world)) {
 		case w.unfinished() == 0 || time.Since(stopped) > endWithin:
 			ended.Store(true)
 			close(over)
+			synctest.Wait() // until the processes are dead
 		}
 		return false
 	})

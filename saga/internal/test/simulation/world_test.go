@@ -21,6 +21,7 @@ type world struct {
 	log, other *database
 	service    *service
 	config     embedded.Config
+	left       sync.WaitGroup // goroutines of processes, and calls to them
 
 	mu     sync.Mutex
 	alive  [processes]*process // nil while it is down
@@ -71,25 +72,24 @@ func (w *world) readFromReplicas() {
 }
 
 // supervise starts a process, and starts it again whenever it is dead, until over
-// is closed.
+// is closed. It leaves the goroutines of the dead one behind.
 func (w *world) supervise(number int, over <-chan struct{}) {
 	random := rand.New(rand.NewPCG(w.seed, 100+uint64(number)))
 	for {
-		p := &process{world: w, number: number, starting: true}
-		if err := p.start(); err != nil {
-			w.gate.report("%d does not start: %v", number, err)
-			p.shutDown()
-		} else {
-			w.set(number, p)
-			w.gate.report("%d is up", number)
-		}
-		ended := p.awaitDeath(over)
-		w.set(number, nil)
-		p.shutDown()
-		if ended {
+		p := newProcess(w, number)
+		w.left.Go(p.live)
+		select {
+		case <-p.gone:
+		case <-over:
+			p.die()
 			return
 		}
-		time.Sleep(time.Duration(random.IntN(8000)) * time.Millisecond)
+		w.set(number, nil)
+		select {
+		case <-time.After(time.Duration(random.IntN(8000)) * time.Millisecond):
+		case <-over:
+			return
+		}
 	}
 }
 

@@ -106,5 +106,5 @@ func (c *caller) send(ctx context.Context, b branch, at *url.URL, call saga.Call
 	for name, values := range b.header() {
 		r.Header[name] = values
 	}
-	return b.retryLater(call, wire.Send(c.client, r, call))
+	return b.retryLater(call, wire.Exchange(c.client, r, call))
 }

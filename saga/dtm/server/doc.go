@@ -5,12 +5,13 @@
 //	api, err := server.New(engine, server.Config{Hosts: []string{"stock:8080"}})
 //	err = (&http.Server{Addr: ":36789", Handler: api, ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
 //
-// It serves TCC, sagas and XA. For TCC and XA, a client opens a transaction with prepare. With
+// It serves TCC, sagas, messages and XA. For TCC and XA, a client opens a transaction with prepare. With
 // TCC, it registers each branch before it calls the Try. With XA, the branch
 // registers itself before it prepares its local transaction. The client decides with
 // submit or abort. A saga has only submit, which gives all its steps: the engine calls
 // the actions, and if one refuses, or at the timeout, the compensations in the reverse
-// order. The client gives the URLs of the branches, on hosts that the
+// order. A message has only submit too: each action is called until it succeeds. The
+// client gives the URLs of the branches, on hosts that the
 // configuration allows. The branches keep a barrier of their own: DTM's, or that of
 // package remote; an XA branch has the database's own.
 //
@@ -38,11 +39,11 @@
 //	any   resetCronTime      refused      pauses have a cap, embedded.Config.MaxBackoff
 //	any   forceStop          refused      an operator can use Decide and Resolve of the engine
 //	any   prepareWorkflow    refused      workflows run on a DTM server only
-//	any   subscribe          refused
-//	any   unsubscribe        refused
-//	any   topic              refused
-//	any   scanKV             refused
-//	any   queryKV            refused
+//	any   subscribe          refused      topics are in Config.Topics
+//	any   unsubscribe        refused      the same
+//	any   topic              refused      the same
+//	any   scanKV             refused      the same
+//	any   queryKV            refused      the same
 //
 // # What differs from a DTM server
 //
@@ -50,8 +51,13 @@
 //   - Confirms and Cancels are called in parallel, not one after the other.
 //   - A failed call is repeated with the engine's random backoff, if the transaction
 //     has no retry_interval.
-//   - A submit of the same saga again succeeds if the saga has succeeded. With other
-//     steps, or after a failure, it is answered 409.
+//   - Only submit of a message is served. A prepare is refused, because the API does
+//     not ask query_prepared; so DoAndSubmit of DTM's clients cannot be used. A
+//     message with a delay, which is in custom_data, is refused too.
+//   - The topics of messages are in [Config.Topics]. A step for one is an action with
+//     the URL "topic://" and its name.
+//   - A submit of the same saga or message again succeeds if it has
+//     not failed. With other steps, or after a failure, it is answered 409.
 //   - The steps of a concurrent saga are called by levels: those without a step
 //     before them, then those that come after these only, and so on.
 //   - If a saga has its timeout while no call is under way, its compensations are
@@ -93,13 +99,13 @@
 //	gid                 implemented  implemented  implemented  implemented
 //	trans_type          implemented  implemented  implemented  implemented
 //	protocol            implemented  implemented  implemented  implemented
-//	timeout_to_fail     implemented  implemented  implemented  implemented
+//	timeout_to_fail     implemented  implemented  ignored      implemented
 //	wait_result         implemented  implemented  implemented  implemented
 //	request_timeout     implemented  implemented  implemented  implemented
 //	retry_interval      implemented  implemented  implemented  implemented
 //	branch_headers      implemented  implemented  implemented  implemented
 //	concurrent          implemented  implemented  implemented  implemented
-//	rollback_reason     implemented  refused      implemented  implemented
+//	rollback_reason     implemented  refused      refused      implemented
 //	branch_id           implemented  refused      refused      implemented
 //	data                implemented  refused      refused      refused
 //	confirm             implemented  refused      refused      refused
@@ -107,9 +113,9 @@
 //	url                 refused      refused      refused      implemented
 //	steps               refused      implemented  implemented  refused
 //	payloads            refused      implemented  implemented  refused
-//	custom_data         refused      implemented  implemented  refused
+//	custom_data         refused      implemented  refused      refused
 //	retry_limit         refused      implemented  refused      refused
-//	query_prepared      refused      refused      implemented  refused
+//	query_prepared      refused      refused      ignored      refused
 //	retry_count         refused      refused      refused      refused
 //	req_extra           refused      refused      refused      refused
 //	result              refused      refused      refused      refused
@@ -140,13 +146,14 @@
 //     embedded.Config.CallTimeout limits it too.
 //   - branch_headers: headers of each call of a branch: at most 32, with 4 KiB.
 //     Headers of the connection, such as Host, are refused.
-//   - retry_interval: seconds, the pause after a failed call. As on a DTM server, it
-//     doubles with each failed attempt, up to one hour; after an answer that the
-//     call has not ended, it stays the same. embedded.Limits still apply.
+//   - retry_interval: seconds. The pause after a failed call is twice as long at first,
+//     and doubles with each failed attempt, up to one hour, as on a DTM server. After
+//     an answer that the call has not ended, it is the retry_interval. embedded.Limits still apply.
 //   - retry_limit: how often an action is repeated, each on its own, before the saga
 //     fails. Without it, until the timeout.
-//   - concurrent: of a saga, in custom_data or beside it. TCC and XA always call
+//   - concurrent: of a saga, in custom_data or beside it; of a message, beside it. TCC and XA always call
 //     their branches in parallel.
+//   - query_prepared: a submit does not use it.
 //   - custom_data: of a saga, the fields concurrent and orders. Others are refused.
 //   - steps: each has an action, and a compensate of a saga. The payload has the same
 //     place in payloads, or it is data in the step.
@@ -164,7 +171,7 @@
 // and two hexadecimal digits: the kind of "stock:8080" is "dtm.stock_3a8080". If
 // that has more than 64 characters, the kind is "dtm-" and the first 20 bytes of
 // the entry's SHA-256 in hexadecimal. The kind of branches without any URL is
-// "dtm-none". The actions of sagas have kinds of their own, which begin with "dtma"
+// "dtm-none". The actions of sagas and messages have kinds of their own, which begin with "dtma"
 // instead of "dtm". Keep an entry as long as the log has unfinished transactions with its
 // kind.
 //

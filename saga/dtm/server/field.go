@@ -31,20 +31,22 @@ var (
 	forTCC   = uses{tcc: implemented, sagas: refused, msg: refused, xa: refused}
 	forXA    = uses{tcc: refused, sagas: refused, msg: refused, xa: implemented}
 	forSaga  = uses{tcc: refused, sagas: implemented, msg: refused, xa: refused}
-	forMsg   = uses{tcc: refused, sagas: refused, msg: implemented, xa: refused}
 	forSteps = uses{tcc: refused, sagas: implemented, msg: implemented, xa: refused}
-	forOpen  = uses{tcc: implemented, sagas: refused, msg: refused, xa: implemented}
-	forAbort = uses{tcc: implemented, sagas: refused, msg: implemented, xa: implemented}
+	forEnd   = uses{tcc: implemented, sagas: implemented, msg: ignored, xa: implemented}
+	// A message that is submitted does not use it, on a DTM server either.
+	onlyPrepare = uses{tcc: refused, sagas: refused, msg: ignored, xa: refused}
+
+	forOpen = uses{tcc: implemented, sagas: refused, msg: refused, xa: implemented}
 )
 
 // fields has all fields of a DTM server, and some that its clients send. The table in
 // doc.go is the same.
 var fields = map[string]uses{
-	"gid": all, "trans_type": all, "protocol": all, "timeout_to_fail": all, "wait_result": all,
+	"gid": all, "trans_type": all, "protocol": all, "timeout_to_fail": forEnd, "wait_result": all,
 	"request_timeout": all, "retry_interval": all, "branch_headers": all, "concurrent": all,
 
-	"rollback_reason": forAbort, "branch_id": forOpen, "data": forTCC, "confirm": forTCC, "cancel": forTCC, "url": forXA,
-	"steps": forSteps, "payloads": forSteps, "custom_data": forSteps, "retry_limit": forSaga, "query_prepared": forMsg,
+	"rollback_reason": forOpen, "branch_id": forOpen, "data": forTCC, "confirm": forTCC, "cancel": forTCC, "url": forXA,
+	"steps": forSteps, "payloads": forSteps, "custom_data": forSaga, "retry_limit": forSaga, "query_prepared": onlyPrepare,
 
 	"retry_count": none, "req_extra": none, "result": none, "op": none, "sync": none,
 

@@ -58,6 +58,9 @@ func (a *api) lookup(ctx context.Context, gid string) (*saga.Transaction, transT
 func viewOf(t transType, s saga.Summary) *transactionView {
 	view := &transactionView{GID: s.GID, TransType: t.String(), Status: t.status(s.State), Protocol: "http",
 		RollbackReason: s.Reason, CreateTime: s.CreatedAt}
+	if s.Code == saga.CodeDeadline { // as a DTM server says it
+		view.RollbackReason = fmt.Sprintf("Timeout after %d seconds", int(s.DeadlineAt.Sub(s.CreatedAt).Seconds()))
+	}
 	switch s.State {
 	case saga.Confirmed:
 		view.FinishTime = &s.FinishedAt

@@ -31,12 +31,7 @@ func (a *api) submitSaga(ctx context.Context, in *request) error {
 	if in.retryLimit > 0 {
 		options.TryAttempts = in.retryLimit + 1
 	}
-	before := &saga.Transaction{Summary: saga.Summary{GID: in.gid, State: saga.Trying}}
-	if in.waitResult {
-		if found, err := a.engines[sagas].Lookup(ctx, in.gid); err == nil {
-			before = found
-		}
-	}
+	before := a.before(ctx, in)
 	err = a.begin(ctx, saga.Plan{GID: in.gid, Steps: steps, Options: options})
 	if err != nil || !in.waitResult {
 		return err

@@ -57,6 +57,10 @@ type Config struct {
 	// use TLS where others can read the network.
 	Credentials []Credential
 
+	// Topics has the URLs of the subscribers of each topic of messages. A message has the
+	// subscribers that the topic has when it is submitted.
+	Topics map[string][]string
+
 	// Client calls the branches. The API never follows redirects and ignores
 	// cookies. Defaults to a client with up to 256 connections per host; up to 100
 	// of them may be idle.

@@ -107,7 +107,7 @@ func TestClientGone(t *testing.T) {
 		t.Error("the client was not stopped")
 	}
 	b.reaches("gone", dtmcli.StatusFailed)
-	if q := b.query("gone"); !strings.Contains(q.Transaction.RollbackReason, "deadline") {
+	if q := b.query("gone"); !strings.Contains(q.Transaction.RollbackReason, "Timeout after") {
 		t.Errorf("%+v", q)
 	}
 	b.books(100, 0)

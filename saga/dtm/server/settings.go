@@ -94,9 +94,9 @@ func (s settings) timeout() time.Duration { return time.Duration(s.Timeout) * ti
 // longestPause is the longest pause that grows from a retry_interval.
 const longestPause = time.Hour
 
-// retryLater sets the pause after a failed call: the retry_interval at first, and then twice
-// as long each time, as on a DTM server. After an answer that the call has not ended, it is
-// the retry_interval.
+// retryLater sets the pause after a failed call, as on a DTM server: twice the retry_interval
+// at first, and then twice as long each time. After an answer that the call has not ended, it
+// is the retry_interval.
 func (s settings) retryLater(call saga.Call, err error) error {
 	var rejection *saga.Rejection
 	if err == nil || s.Pause == 0 || errors.As(err, &rejection) {
@@ -104,7 +104,7 @@ func (s settings) retryLater(call saga.Call, err error) error {
 	}
 	first := time.Duration(s.Pause) * time.Second
 	pause, longest := first, max(first, longestPause)
-	for range call.Attempt - 1 {
+	for range call.Attempt {
 		if pause = min(2*pause, longest); pause == longest {
 			break
 		}

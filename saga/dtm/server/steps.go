@@ -10,11 +10,10 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// custom is what custom_data may have.
+// custom is what custom_data of a saga may have.
 type custom struct {
 	Concurrent bool             `json:"concurrent"`
 	Orders     map[string][]int `json:"orders"` // of the steps of a saga, from 0: those that come before each
-	Delay      int64            `json:"delay"`  // of a message: seconds
 }
 
 // maxRetries is the most retry_limit.
@@ -32,7 +31,7 @@ func (in *request) readSteps(sent sentFields, config Config) error {
 		}
 	}
 	if data != "" {
-		fields, err := parseCustom(data, in.transType)
+		fields, err := parseCustom(data)
 		if err != nil {
 			return err
 		}
@@ -42,27 +41,22 @@ func (in *request) readSteps(sent sentFields, config Config) error {
 	switch {
 	case in.retryLimit < 0 || in.retryLimit > maxRetries:
 		return invalid("retry_limit is %d, it must be between 0 and %d", in.retryLimit, maxRetries)
-	case in.custom.Delay < 0 || in.custom.Delay > maxSeconds:
-		return invalid("the delay in custom_data is %d seconds, it must be between 0 and %d", in.custom.Delay, maxSeconds)
 	case len(steps) > saga.MaxBranches:
 		return invalid("the transaction has %d steps, %d are allowed", len(steps), saga.MaxBranches)
 	}
 	return in.fillSteps(steps, payloads, config)
 }
 
-func parseCustom(data string, t transType) (c custom, err error) {
+func parseCustom(data string) (c custom, err error) {
 	var sent map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(data), &sent); err != nil {
 		return c, invalid("custom_data is not a JSON object")
 	}
 	known := map[string]any{"concurrent": &c.Concurrent, "orders": &c.Orders}
-	if t == msg {
-		known = map[string]any{"delay": &c.Delay}
-	}
 	for name, value := range sent {
 		to := known[name]
 		if to == nil {
-			return c, invalid("custom_data has %q, which a %s does not have", wire.Clip(name, 40), t)
+			return c, invalid("custom_data has %q, which a saga does not have", wire.Clip(name, 40))
 		}
 		if err := json.Unmarshal(value, to); err != nil {
 			return c, invalid("%s in custom_data is %s, which is not a valid value", name, wire.Clip(string(value), 40))
@@ -136,6 +130,9 @@ func (in *request) levels() ([]int, error) {
 
 // plan returns the steps in the order in which the engine calls them.
 func (a *api) plan(in *request) ([]saga.Step, error) {
+	if err := a.expandTopics(in); err != nil {
+		return nil, err
+	}
 	levels := make([]int, len(in.steps))
 	for i := range levels {
 		levels[i] = i
@@ -154,7 +151,7 @@ func (a *api) plan(in *request) ([]saga.Step, error) {
 	steps := make([]saga.Step, len(order))
 	for place, i := range order {
 		b := in.steps[i]
-		if place != i {
+		if place != i && b.ID == "" {
 			b.ID = saga.BranchID(i + 1)
 		}
 		target, err := a.targets.find(b)

@@ -22,7 +22,7 @@ func (a *api) version(context.Context, *request) (any, error) {
 }
 
 func (a *api) prepare(ctx context.Context, in *request) (any, error) {
-	if err := in.only("prepare", tcc, msg, xa); err != nil {
+	if err := in.only("prepare", tcc, xa); err != nil {
 		return nil, err
 	}
 	engine := a.engines[in.transType]
@@ -46,7 +46,7 @@ func (a *api) prepare(ctx context.Context, in *request) (any, error) {
 // only refuses a request for another type of transaction.
 func (in *request) only(endpoint string, all ...transType) error {
 	if !slices.Contains(all, in.transType) {
-		return invalid("%s is not possible for the trans_type %s, only for %v", endpoint, in.transType, all)
+		return invalid("%s is not possible for the trans_type %s, only for %v; a saga or msg has only submit", endpoint, in.transType, all)
 	}
 	return nil
 }
@@ -98,8 +98,11 @@ func (a *api) checkSize(found *saga.Transaction, in *request) error {
 }
 
 func (a *api) submit(ctx context.Context, in *request) (any, error) {
-	if in.transType == sagas {
+	switch in.transType {
+	case sagas:
 		return nil, a.submitSaga(ctx, in)
+	case msg:
+		return nil, a.submitMessage(ctx, in)
 	}
 	return nil, a.decide(ctx, in, "confirmed", func() error {
 		_, err := a.engines[in.transType].Confirm(ctx, in.gid, saga.Options{ReturnDecided: true})
@@ -108,7 +111,7 @@ func (a *api) submit(ctx context.Context, in *request) (any, error) {
 }
 
 func (a *api) abort(ctx context.Context, in *request) (any, error) {
-	if err := in.only("abort", tcc, msg, xa); err != nil {
+	if err := in.only("abort", tcc, xa); err != nil {
 		return nil, err
 	}
 	return nil, a.decide(ctx, in, "cancelled", func() error {

@@ -30,7 +30,7 @@ var types = [numTypes]struct {
 	sagas: {"saga", PatternSaga, map[barrier.Op]string{barrier.Try: "action", barrier.Cancel: "compensate"},
 		map[saga.State]string{saga.Trying: "submitted", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
 	msg: {"msg", PatternMsg, map[barrier.Op]string{barrier.Apply: "action"},
-		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "failed", saga.Cancelled: "failed"}},
+		map[saga.State]string{saga.Confirming: "submitted", saga.Confirmed: "succeed"}},
 	xa: {"xa", PatternXA, map[barrier.Op]string{barrier.Try: "action", barrier.Confirm: "commit", barrier.Cancel: "rollback"},
 		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
 }
@@ -78,9 +78,9 @@ func (t transType) stored() string {
 
 func parseType(name string) (transType, error) {
 	for t := range numTypes {
-		if name == t.String() && t != msg {
+		if name == t.String() {
 			return t, nil
 		}
 	}
-	return 0, invalid("the trans_type is %q: this server has tcc, saga and xa", wire.Clip(name, 40))
+	return 0, invalid("the trans_type is %q: this server has tcc, saga, msg and xa", wire.Clip(name, 40))
 }

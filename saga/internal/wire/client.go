@@ -98,12 +98,12 @@ func Post(ctx context.Context, client *http.Client, address *url.URL, call saga.
 	if err != nil {
 		return err
 	}
-	return Send(client, r, call)
+	return Exchange(client, r, call)
 }
 
-// Send sends the request of a call to a branch that follows DTM's convention. The branch
+// Exchange sends the request of a call to a branch that follows DTM's convention. The branch
 // need not be behind package remote.
-func Send(client *http.Client, r *http.Request, call saga.Call) error {
+func Exchange(client *http.Client, r *http.Request, call saga.Call) error {
 	response, err := Do(client, r, call)
 	if err != nil {
 		return err

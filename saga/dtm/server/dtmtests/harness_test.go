@@ -37,7 +37,9 @@ type harness struct {
 func newHarness(t *testing.T, busi string) *harness {
 	db := sqltest.Open(t, "mysql")
 	engine := sagatest.Open(t, db, embedded.Config{Poll: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	api, err := server.New(engine, server.Config{Hosts: []string{busi}, Logger: slog.New(slog.DiscardHandler)})
+	url := "http://" + busi + "/api/busi/"
+	api, err := server.New(engine, server.Config{Hosts: []string{busi}, Logger: slog.New(slog.DiscardHandler),
+		Topics: map[string][]string{"http_trans": {url + "TransOut", url + "TransIn"}}})
 	sagatest.Must(t, err)
 	sagatest.Run(t, engine)
 	return &harness{t: t, db: db, engine: engine, api: api, processed: make(chan string, 100)}
@@ -139,5 +141,5 @@ func (h *harness) cron(ctx context.Context, now, ahead time.Duration) string {
 func (h *harness) pass(gid string, now time.Duration) {
 	const due = "- INTERVAL 1000 SECOND"
 	sqltest.Exec(h.t, h.db, "UPDATE saga_attempts SET next_at = next_at "+due+" WHERE gid = ?", gid)
-	sqltest.Exec(h.t, h.db, fmt.Sprintf("UPDATE saga_transactions SET deadline_at = deadline_at - INTERVAL %d SECOND, due_at = due_at %s WHERE gid = ?", int(now.Seconds()), due), gid)
+	sqltest.Exec(h.t, h.db, fmt.Sprintf("UPDATE saga_transactions SET created_at = created_at - INTERVAL %[1]d SECOND, deadline_at = deadline_at - INTERVAL %[1]d SECOND, due_at = due_at %[2]s WHERE gid = ?", int(now.Seconds()), due), gid)
 }

@@ -157,6 +157,15 @@ type Remote interface {
 	Call(ctx context.Context, call Call) error
 }
 
+// Nesting is a [Remote] in this process: each of its branches is a nested transaction of a
+// [ChildEngine], which is also the barrier of the branch. A participant takes such a branch,
+// too. Package nested makes it.
+type Nesting interface {
+	Remote
+	// ChildGID returns the gid of the nested transaction that is the branch.
+	ChildGID(branch barrier.Key) string
+}
+
 // NewLocal returns a kind of branch that works in a database. Register checks it; see
 // [Registrar].
 func NewLocal(kind string, encode Encoder, branch Local) Branch {

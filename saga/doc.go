@@ -83,7 +83,9 @@
 //	                                                                 all Trys, in the caller's own transaction
 //	an open transaction             Confirm or Cancel, or an         compare-and-set; to confirm only if every
 //	                                operator                         branch is tried, and before the deadline
-//	any that is undecided           recovery: at the deadline, or    compare-and-set, to cancel
+//	a nested transaction            Confirm or Cancel of its         compare-and-set; to confirm only if it is
+//	                                parent, or an operator           prepared; it has no deadline after that
+//	any other that is undecided     recovery: at the deadline, or    compare-and-set, to cancel
 //	                                when the process of Execute is
 //	                                gone
 //
@@ -229,4 +231,7 @@
 // [Remote]. Package participant runs it there, with the barrier in the service's own database,
 // and package remote connects the two over HTTP. If the calls of the engine do not reach the
 // service, the service can ask for the outcome; see "In doubt" in package participant.
+//
+// A branch may also be a transaction of another engine, or of the same one: a nested
+// transaction, which is confirmed only with its parent. See package nested.
 package saga

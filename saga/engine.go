@@ -115,6 +115,13 @@ type Opening struct {
 	GID     string
 	Pattern string        // name of the pattern, for people who read the log
 	Timeout time.Duration // as in [Options]
+
+	// Parent makes the transaction a nested one: it is a branch of another transaction, and
+	// Parent names that branch, as [Call.IdempotencyKey] of its Try does. At most MaxParent
+	// printable ASCII characters, without spaces. Nobody but the parent decides it; see
+	// [ChildEngine]. The Pattern has to be empty and becomes "nested". Empty for a
+	// transaction that is not nested.
+	Parent string
 }
 
 // Options of one transaction. The zero value works.

@@ -36,7 +36,8 @@ var (
 	ErrInUse = errors.New("the gid is in use by another local transaction")
 
 	// ErrNotOpen is wrapped if a transaction cannot get a branch or a decision: it is
-	// decided, or its deadline has passed, or Execute runs it.
+	// decided, or its deadline has passed, or Execute runs it, or it is nested and its
+	// parent decides it.
 	ErrNotOpen = errors.New("the transaction is not open")
 
 	// ErrNotTried is wrapped by a Confirm of an open transaction, if the Try of a branch is

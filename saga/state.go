@@ -43,6 +43,7 @@ const (
 	CodeGone      = "gone"      // the process that executed it was gone, or its caller's context ended
 	CodeCancelled = "cancelled" // the caller cancelled
 	CodeOperator  = "operator"  // an operator cancelled
+	CodeParent    = "parent"    // it is nested, and its parent was cancelled
 	CodeConflict  = "conflict"  // the barrier row of a branch is of another transaction with this gid
 )
 
@@ -76,7 +77,7 @@ func (o Outcome) Err(cause error) error {
 // rejected reports whether a branch has rejected the transaction.
 func (o Outcome) rejected() bool {
 	switch o.Code {
-	case "", CodeFailed, CodeRefused, CodeDeadline, CodeGone, CodeCancelled, CodeOperator, CodeConflict:
+	case "", CodeFailed, CodeRefused, CodeDeadline, CodeGone, CodeCancelled, CodeOperator, CodeParent, CodeConflict:
 		return false
 	}
 	return true

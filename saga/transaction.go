@@ -22,14 +22,14 @@ type Summary struct {
 	Epoch       int64     `json:"epoch"`                   // rises when another instance takes over
 	Failures    int       `json:"failures"`                // failed branch calls so far
 	TryAttempts int       `json:"try_attempts,omitempty"`  // how often a Try may be called; see [Options.TryAttempts]
-	Parent      string    `json:"parent,omitempty"`        // of a nested transaction: the branch that decides it, as log/gid/branch
+	Parent      string    `json:"parent,omitempty"`        // of a nested transaction: the branch that it is, as "LOG/gid/branch"; its parent is the caller that decides it
 	CreatedAt   time.Time `json:"created_at,omitzero"`
 	DeadlineAt  time.Time `json:"deadline_at,omitzero"` // when it is cancelled if it is undecided
 	DueAt       time.Time `json:"due_at,omitzero"`      // when an instance works on it next; zero if it is finished
 	DecidedAt   time.Time `json:"decided_at,omitzero"`
 	FinishedAt  time.Time `json:"finished_at,omitzero"`
 	PausedAt    time.Time `json:"paused_at,omitzero"`   // when an operator paused it; zero if it is not paused
-	PreparedAt  time.Time `json:"prepared_at,omitzero"` // when a nested transaction was prepared: since then it has no deadline
+	PreparedAt  time.Time `json:"prepared_at,omitzero"` // of a nested transaction: when it was prepared; it has no deadline from then on
 }
 
 // Transaction is a transaction with its branches and the acts of operators.
@@ -50,6 +50,7 @@ type BranchView struct {
 	Tried   bool            `json:"tried,omitempty"`   // the log shows that its Try has succeeded; of an open transaction, or with forward recovery
 	DoneAt  time.Time       `json:"done_at,omitzero"`  // when it was confirmed or cancelled; zero if that was with the end of the transaction
 	Barrier *barrier.Row    `json:"barrier,omitempty"` // nil if the branch has none
+	Child   string          `json:"child,omitempty"`   // gid of the nested transaction that is the branch, if its engine is in this process
 	// BarrierError says why the barrier row could not be read: the kind is not registered
 	// in this process, or is in another service, or its database did not answer. Empty
 	// otherwise.

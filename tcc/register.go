@@ -73,6 +73,15 @@ func RegisterRemote[P Payload](engine saga.Registrar, service saga.Remote, optio
 	return registerAll(engine, "service", service, options, func(as version[P]) saga.Branch { return saga.NewRemote(as.kind, as.encode, service) })
 }
 
+// RegisterService is [RegisterRemote] for a service in this process. Service gets the function that
+// decodes the payload of a call, as strictly as described at [Payload], and returns the
+// service. All options are possible. Package nested uses it.
+func RegisterService[P Payload](engine saga.Registrar, service func(decode func(saga.Call) (P, error)) saga.Remote, options ...Option[P]) error {
+	return registerAll(engine, "service", service, options, func(as version[P]) saga.Branch {
+		return saga.NewRemote(as.kind, as.encode, service(as.decode))
+	})
+}
+
 // registerAll checks all options, and registers a branch once for each kind that it
 // takes.
 func registerAll[P Payload](engine saga.Registrar, role string, b any, options []Option[P], erase func(version[P]) saga.Branch) error {

@@ -46,6 +46,7 @@ type extras struct {
 	act           *txlog.Act       // of the operator who decides; recorded with the decision
 	work          decide.LocalWork // runs in the local transaction that decides
 	returnDecided bool
+	parent        string // of a nested transaction, if the parent decides it
 }
 
 // confirm and cancel decide. By is the value of DecidedBy.
@@ -93,7 +94,7 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, x extras) (saga.O
 		if entry == nil {
 			return outcome, nil // the engine stops; the transaction becomes due again
 		}
-		return o.finisher.finish(ctx, decided.drive, entry, outcome, x.returnDecided || scopeOf(ctx).returnDecided), nil
+		return o.finisher.finish(unscoped(ctx), decided.drive, entry, outcome, x.returnDecided || scopeOf(ctx).returnDecided), nil
 	})
 }
 
@@ -119,7 +120,7 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, x extras) (de
 		return decided, workFailed
 	case errors.Is(err, txlog.ErrNotFound):
 		return decided, saga.ErrNotFound
-	case errors.Is(err, saga.ErrNotTried):
+	case errors.Is(err, saga.ErrNotTried), errors.As(err, new(*notTheDecider)):
 		return decided, err
 	case err != nil:
 		return decided, &saga.UnknownError{GID: d.GID, Cause: err}
@@ -148,6 +149,9 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (
 		}
 		if !scopeOf(ctx).has(record.Pattern) {
 			return txlog.ErrNotFound
+		}
+		if err := checkDecider(record, d, x); err != nil {
+			return err
 		}
 		if saga.State(record.State).Decided() || d.State == txlog.Confirming && (record.Digest != "" || record.Expired) {
 			return nil

@@ -114,6 +114,10 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 	case err != nil:
 		return err
 	case known.Remote != nil:
+		if nesting, nested := known.Remote.(saga.Nesting); nested {
+			view.Child = nesting.ChildGID(key)
+			return nil
+		}
 		return errRemoteBarrier
 	}
 	if view.Barrier, err = rows.of(known.Database, view.ID); err != nil {

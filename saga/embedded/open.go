@@ -52,6 +52,9 @@ func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 	if err := txn.CheckPattern(opening.Pattern); err != nil {
 		return txn.Invalid("%w", err)
 	}
+	if err := checkParent(&opening); err != nil {
+		return txn.Invalid("%w", err)
+	}
 	timeout, err := timeoutOf(opening.Timeout, o.timeout)
 	if err != nil {
 		return txn.Invalid("%w", err)
@@ -63,12 +66,12 @@ func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout}
 	return awaitError(ctx, gid, func() error {
 		defer leave()
-		return o.begin(ctx, start)
+		return o.begin(ctx, start, opening.Parent)
 	})
 }
 
-func (o *opened) begin(ctx context.Context, start txlog.Start) error {
-	insert := func(tx *gorm.DB) error { return o.log.Insert(ctx, tx, start) }
+func (o *opened) begin(ctx context.Context, start txlog.Start, parent string) error {
+	insert := func(tx *gorm.DB) error { return insertNested(ctx, tx, o.log, start, parent) }
 	err := local.Run(ctx, o.db, insert)
 	if errors.Is(err, local.ErrCommitUnknown) {
 		// The second run waits for the unanswered COMMIT.
@@ -76,7 +79,7 @@ func (o *opened) begin(ctx context.Context, start txlog.Start) error {
 	}
 	if errors.Is(err, txlog.ErrExists) {
 		var record txlog.Record
-		if record, err = o.reader.Locked(ctx, start.GID); err == nil && (record.Digest != "" || record.Pattern != start.Pattern) {
+		if record, err = o.reader.Locked(ctx, start.GID); err == nil && (record.Digest != "" || record.Pattern != start.Pattern || record.Parent != parent) {
 			return fmt.Errorf("the gid is %w", saga.ErrMismatch)
 		}
 	}
@@ -155,7 +158,7 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	}
 	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, txn.ErrDeadline)
 	defer cancel()
-	if err := o.calls.CallAlone(trying, s.Branch, t.Call(s, barrier.Try)); err != nil {
+	if err := o.calls.CallAlone(unscoped(trying), s.Branch, t.Call(s, barrier.Try)); err != nil {
 		if s.Branch.Effects[barrier.Try] != nil {
 			o.decider.MakeCancelDue(ctx, t.GID) // a Cancel may have waited for the end of the Try
 		}
@@ -188,7 +191,7 @@ func isCancelled(state saga.State) bool {
 }
 
 // notOpen returns why a branch could not join a transaction. It returns nil if the branch was
-// tried before the transaction was decided to be confirmed: then the request is a repeated
+// tried before the transaction was decided to be confirmed, or was prepared: then the request is a repeated
 // one, and succeeds.
 func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 	var record txlog.Record
@@ -213,10 +216,14 @@ func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 		return saga.ErrMismatch
 	case named.Tried && (state == saga.Confirming || state == saga.Confirmed):
 		return nil
+	case named.Tried && record.Waits():
+		return nil
 	case isCancelled(state):
 		return fmt.Errorf("it is %s: %w: %w", state, saga.ErrNotOpen, follow.Outcome(record).Err(nil))
 	case state.Decided():
 		return fmt.Errorf("it is %s: %w", state, saga.ErrNotOpen)
+	case record.Waits():
+		return fmt.Errorf("it is prepared: %w", saga.ErrNotOpen)
 	default:
 		return fmt.Errorf("its deadline has passed: %w", saga.ErrNotOpen)
 	}

@@ -90,6 +90,10 @@ func (o *operators) Resume(ctx context.Context, gid string, by saga.Operator) er
 //
 // A decision to confirm is also refused if a branch has not been tried with success, after
 // the deadline, and while Execute runs the transaction.
+//
+// Warning: a nested transaction is decided by its parent, which may decide otherwise or has done
+// so. Decide it by hand only if the parent is lost for good; see package nested. A decision to
+// confirm it is refused before it is prepared.
 func (o *operators) Decide(ctx context.Context, gid string, state saga.State, by saga.Operator) (saga.Outcome, error) {
 	outcome, err := o.decide(ctx, gid, state, by)
 	return outcome, txn.Wrap("decide", gid, err)

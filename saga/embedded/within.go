@@ -37,6 +37,15 @@ func scopeOf(ctx context.Context) scope {
 	return s
 }
 
+// unscoped returns ctx without a scope, for the calls of branches: a branch may be a nested
+// transaction of another pattern.
+func unscoped(ctx context.Context) context.Context {
+	if !scopeOf(ctx).only {
+		return ctx
+	}
+	return context.WithValue(ctx, scopeKey{}, scope{})
+}
+
 func (s scope) has(pattern string) bool { return !s.only || s.pattern == pattern }
 
 type within struct {

@@ -109,17 +109,25 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 	return p, nil
 }
 
-// Register registers a kind of branch; see [saga.Registrar].
+// Register registers a kind of branch; see [saga.Registrar]. A branch that another service has
+// is refused. A [saga.Nesting] is accepted: an engine in this process has its transactions.
 func (p *Participant) Register(b saga.Branch) error {
 	registered, err := txn.NewBranch(b, nil)
 	switch {
 	case err != nil:
-	case registered.Remote != nil:
+	case registered.Remote != nil && !nested(registered.Remote):
 		err = txn.Invalid("the branch is in another service: register it there")
 	default:
 		err = p.registry.Add(context.Background(), registered)
 	}
 	return wrap(fmt.Sprintf("register %.64s", b.Kind()), err)
+}
+
+// nested reports whether the branches of a service are nested transactions of an engine in
+// this process, which is their barrier.
+func nested(service saga.Remote) bool {
+	_, is := service.(saga.Nesting)
+	return is
 }
 
 // Call makes one call of a branch, with the barrier, in a local transaction. A

@@ -145,8 +145,8 @@ var engineGuards = []guard{
 		text: `		if !scopeOf(ctx).has(record.Pattern) {
 			return txlog.ErrNotFound
 		}
-		if saga.State(record.State).Decided()`,
-		with: `		if saga.State(record.State).Decided()`,
+		if err := checkDecider`,
+		with: `		if err := checkDecider`,
 		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API decides a transaction of another",
 	},
@@ -159,15 +159,15 @@ var engineGuards = []guard{
 	},
 	{
 		name: "within-begin", file: "saga/embedded/open.go",
-		text: `(record.Digest != "" || record.Pattern != start.Pattern) {`,
-		with: `(record.Digest != "") {`,
+		text: `(record.Digest != "" || record.Pattern != start.Pattern || `,
+		with: `(record.Digest != "" || `,
 		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API takes a transaction of another for its own",
 	},
 	{
 		name: "begin-planned", file: "saga/embedded/open.go",
-		text: `(record.Digest != "" || record.Pattern != start.Pattern) {`,
-		with: `(record.Pattern != start.Pattern) {`,
+		text: `(record.Digest != "" || record.Pattern != start.Pattern || `,
+		with: `(record.Pattern != start.Pattern || `,
 		pkg:  "tcc", run: "^TestOpenTransactionRefusals$",
 		why: "Begin takes a transaction for its own that is executed with a plan",
 	},

@@ -39,7 +39,7 @@ var logGuards = []guard{
 	},
 	{
 		name: "decide-in-time", file: "saga/internal/txlog/queries.go",
-		text: "d.SQL(decide + ` AND deadline_at > {now}`)",
+		text: "d.SQL(decide + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`)",
 		with: `d.SQL(decide)`,
 		pkg:  "saga/internal/txlog", run: "^TestConfirmNeedsTheDeadlineAhead$/^sqlite$",
 		why: "a transaction is confirmed after its deadline",

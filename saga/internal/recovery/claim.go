@@ -20,13 +20,17 @@ func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep)
 	ctx, cancel := context.WithTimeout(ctx, r.Lease)
 	defer cancel()
 	claims, err := r.Log.Claim(ctx, txlog.Claim{Instance: r.Instance, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
-		Bytes: int(room), Due: r.Lease, Busy: r.InFlight.Has, Knows: r.Builder.Registry.Knows})
+		Bytes: int(room), Due: r.Lease, Busy: r.InFlight.Has, Knows: r.Builder.Registry.Knows,
+		Waiting: txlog.Waiting{Due: r.AttentionAge, Attention: whyWaiting}})
 	if err != nil {
 		r.Warn.Warn(ctx, "saga: claiming due transactions failed", err)
 		return false
 	}
 	sweep.pass(claims)
 	r.raiseForeign(ctx, claims.Foreign)
+	for _, gid := range claims.Waiting {
+		r.Alarm(&txn.Txn{GID: gid, Attention: whyWaiting})
+	}
 	for _, claimed := range claims.Claimed {
 		entry := r.InFlight.TakeOver(claimed.GID)
 		if entry == nil {
@@ -54,6 +58,10 @@ func (r *Recovery) free(slots chan struct{}, bytes int64) {
 		r.wake.After(slotDelay)
 	}
 }
+
+// whyWaiting is why a prepared nested transaction is raised to attention. Lookup shows the
+// parent.
+const whyWaiting = "prepared: its parent has not decided for a long time: look at the transaction of the parent"
 
 // mostForeign is how many transactions a claim raises to attention.
 const mostForeign = 10

@@ -24,6 +24,7 @@ type Claim struct {
 	Limit    int           // how many to take over at most
 	Bytes    int           // bytes of their inputs at most; the first one is taken even if it has more
 	Due      time.Duration // when they are due again, from now
+	Waiting  Waiting       // for prepared transactions
 
 	// Busy reports whether this instance drives the transaction now.
 	Busy func(gid string) bool
@@ -61,10 +62,11 @@ type Claims struct {
 	Now     time.Time // the database's time of the read; zero if nothing is due
 	More    bool      // there may be more after Last
 	Foreign []Foreign // left to an instance that knows their kinds
+	Waiting []string  // prepared ones that this claim has raised to attention
 }
 
-// Foreign is a transaction to continue, decided or with forward recovery, with a kind of branch that is not registered in the
-// instance.
+// Foreign is a transaction to continue, decided or with forward recovery, with a kind of
+// branch that is not registered in the instance.
 type Foreign struct {
 	GID, Kind string
 	Overdue   time.Duration
@@ -85,7 +87,8 @@ type candidate struct {
 // without a lease.
 //
 // It leaves foreign transactions to other instances. It only postpones busy transactions,
-// unless they are undecided past their deadline. It skips transactions that another
+// unless they are undecided past their deadline. It only raises prepared ones to attention,
+// because nobody presumes their abort. It skips transactions that another
 // instance is claiming at the same time.
 func (l claimer) Claim(ctx context.Context, c Claim) (Claims, error) {
 	var claims Claims
@@ -189,8 +192,15 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 	if err != nil {
 		return nil, err
 	}
-	var busy, ours, failing []string
+	var busy, ours, failing, waiting []string
 	for _, r := range records {
+		if r.Waits() {
+			waiting = append(waiting, r.GID)
+			if r.Attention == "" {
+				claims.Waiting = append(claims.Waiting, r.GID)
+			}
+			continue
+		}
 		if c.Busy(r.GID) && !(r.State == Trying && r.Expired) {
 			busy = append(busy, r.GID)
 			continue
@@ -199,6 +209,9 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 		if r.Failures > 0 {
 			failing = append(failing, r.GID)
 		}
+	}
+	if err = l.keepWaiting(ctx, tx, c.Waiting, waiting); err != nil {
+		return nil, err
 	}
 	if err = l.postpone(ctx, tx, c.Due, busy); err != nil || len(ours) == 0 {
 		return nil, err
@@ -216,7 +229,7 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 		return nil, err
 	}
 	for _, r := range records {
-		if !leftOut[r.GID] && !slices.Contains(busy, r.GID) {
+		if slices.Contains(ours, r.GID) && !leftOut[r.GID] {
 			claims.Claimed = append(claims.Claimed, Claimed{r, branches[r.GID], attempts[r.GID], results[r.GID]})
 		}
 	}

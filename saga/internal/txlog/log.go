@@ -58,11 +58,12 @@ type Record struct {
 	Epoch                        int64
 	Failures                     int
 	TryAttempts                  int    // how often a Try may be called; see [Record.Forward]
-	Parent                       string // of a nested transaction: the branch that decides it
+	Parent                       string // of a nested transaction: the branch that it is, as LOG/gid/branch; else empty
 	CreatedAt, DeadlineAt        time.Time
 	DueAt, DecidedAt, FinishedAt time.Time // zero where the column is NULL
-	PausedAt, PreparedAt         time.Time
-	Expired                      bool          // the deadline had passed when the row was read
+	PausedAt                     time.Time
+	PreparedAt                   time.Time     // of a nested transaction
+	Expired                      bool          // the deadline had passed when the row was read, and it was not prepared
 	Left                         time.Duration // until the deadline, when the row was read, if it is Forward
 	SinceDecision                time.Duration // when the row was read; 0 if it is undecided
 }
@@ -73,6 +74,10 @@ func (r Record) Paused() bool { return !r.PausedAt.IsZero() }
 // Forward reports whether an undecided transaction is continued by another instance, and not
 // cancelled, if its process is gone.
 func (r Record) Forward() bool { return r.TryAttempts != 0 && r.State == Trying }
+
+// Waits reports whether the transaction is prepared and undecided: only its parent or an
+// operator decides it.
+func (r Record) Waits() bool { return r.State == Trying && !r.PreparedAt.IsZero() }
 
 // Branch is a row of saga_branches.
 type Branch struct {
@@ -103,6 +108,7 @@ type Log struct {
 	instances
 	cleaner
 	operations
+	nester
 
 	heartbeat *local.Reserved
 }
@@ -124,7 +130,7 @@ func New(db *gorm.DB) (*Log, error) {
 	s := &store{db: direct, sql: statements[d]}
 	return &Log{
 		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, claimer: claimer{reader{s}},
-		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, heartbeat: heartbeat,
+		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, heartbeat: heartbeat,
 	}, nil
 }
 

@@ -8,7 +8,8 @@ import (
 
 const selectRecords = `SELECT gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures,
 	try_attempts, parent, {micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
-	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), COALESCE({micros prepared_at}, 0), {micros now}, deadline_at <= {now} FROM saga_transactions`
+	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), COALESCE({micros prepared_at}, 0), {micros now},
+	deadline_at <= {now} AND prepared_at IS NULL FROM saga_transactions`
 
 // queries are the log's statements in one dialect. A statement with a list of placeholders
 // is a function of their number.
@@ -44,6 +45,7 @@ type queries struct {
 	unclaimed        string
 	operator         operatorQueries
 	clean            cleanQueries
+	nested           nestedQueries
 }
 
 // branchRows is the number of open and of done branches in an insert. Ordered says that they
@@ -68,7 +70,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`, unlessThere)
 	}
 	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
-		decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
+		attention = '', decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
 	// A stale driver may have written the attempt already. The newer epoch replaces it.
@@ -85,10 +87,10 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const claimable = `(owner = ? OR owner NOT IN (SELECT instance FROM saga_instances WHERE lease_until > {now}))
 		AND (paused_at IS NULL OR state = 'trying' AND (try_attempts = 0 OR deadline_at <= {now}))`
 	octets := `OCTET_LENGTH(payload)`
-	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} FOR UPDATE`
+	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} AND prepared_at IS NULL FOR UPDATE`
 	if d == dialect.SQLite {
 		// SQLite has no locking reads; a write locks.
-		lockOpen = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now}
+		lockOpen = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now} AND prepared_at IS NULL
 			RETURNING {micros deadline_at} - {micros now}`
 		skip = ``
 		octets = `LENGTH(CAST(payload AS BLOB))`
@@ -116,7 +118,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
 		size:         d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
 		decide:       d.SQL(decide),
-		decideInTime: d.SQL(decide + ` AND deadline_at > {now}`),
+		decideInTime: d.SQL(decide + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
 		tried: d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
@@ -152,6 +154,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			WHERE due_at IS NOT NULL AND gid IN `, ``),
 		operator: operatorStatements(d),
 		clean:    cleanStatements(d),
+		nested:   nestedStatements(d),
 	}
 })
 

@@ -44,7 +44,7 @@ func TestDTM(t *testing.T) {
 	tests := program{t: t, file: build(t, ports),
 		env: append(os.Environ(), "BUSI_HOST="+host, "BUSI_PORT="+port, "BUSI_USER="+config.User, "BUSI_PASSWORD="+config.Passwd, "RETRY_INTERVAL=10")}
 	passes, fails := results(t)
-	listed := strings.Fields(tests.run("-test.list", "."))
+	listed := regexp.MustCompile(`(?m)^Test\w+$`).FindAllString(tests.run("-test.list", "."), -1)
 	if want := slices.Concat(passes, fails); !sameSet(want, listed) {
 		t.Errorf("RESULTS.md does not have the tests that there are: %v, want %v", slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(listed)))
 	}
@@ -52,11 +52,15 @@ func TestDTM(t *testing.T) {
 		tests.runEach(h, regexp.MustCompile(*each), passes, fails)
 		return
 	}
-	output := tests.run("-test.v", "-test.timeout", "2m", "-test.run", "^("+strings.Join(passes, "|")+")$")
+	output := tests.run("-test.v", "-test.timeout", "1m", "-test.run", "^("+strings.Join(passes, "|")+")$")
 	for _, name := range passes {
 		if !strings.Contains(output, "--- PASS: "+name+" ") {
 			t.Errorf("%s does not pass: %s", name, of(output, name))
 		}
+	}
+	if t.Failed() {
+		events := regexp.MustCompile(`(?m)^(=== RUN|--- |panic: |\t*Test).*$|.*"level":"(fatal|error)".*$`).FindAllString(output, -1)
+		t.Logf("the end of the output: %.3000s", strings.Join(events[max(0, len(events)-10):], "\n"))
 	}
 }
 
@@ -70,9 +74,7 @@ func (p program) runEach(h *harness, names *regexp.Regexp, passes, fails []strin
 		if passed != slices.Contains(passes, name) {
 			p.t.Errorf("%s: passed is %t: %s", name, passed, of(output, name))
 		}
-		for range len(h.processed) {
-			<-h.processed
-		}
+		h.forget()
 	}
 }
 

@@ -86,8 +86,8 @@ func (h *harness) serve(w http.ResponseWriter, r *http.Request) {
 	answer := httptest.NewRecorder()
 	h.api.ServeHTTP(answer, r)
 	decides := strings.HasSuffix(r.URL.Path, "/submit") || strings.HasSuffix(r.URL.Path, "/abort")
-	waited := fields["wait_result"] == true && answer.Code == http.StatusConflict && !before.State.Finished()
-	if decides && (answer.Code == http.StatusOK || answer.Code == http.StatusTooEarly || waited) {
+	waited := fields["wait_result"] == true && answer.Code == http.StatusConflict
+	if decides && !before.State.Finished() && (answer.Code == http.StatusOK || answer.Code == http.StatusTooEarly || waited) {
 		go func() {
 			h.settle(context.WithoutCancel(r.Context()), before)
 			h.processed <- gid
@@ -135,6 +135,14 @@ func (h *harness) cron(ctx context.Context, now, ahead time.Duration) string {
 		return s.GID
 	}
 	return ""
+}
+
+// forget removes what a test that has failed has left.
+func (h *harness) forget() {
+	sqltest.Exec(h.t, h.db, "DELETE FROM saga_transactions WHERE due_at IS NOT NULL")
+	for range len(h.processed) {
+		<-h.processed
+	}
 }
 
 // pass lets time pass for a transaction: its calls are due, and its deadline is nearer.

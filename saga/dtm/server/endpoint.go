@@ -19,19 +19,23 @@ type endpoint struct {
 
 func noInput(*http.Request, Config) (*request, error) { return &request{}, nil }
 
+func byViewer(handle func(viewer, context.Context, *request) (any, error)) func(*api, context.Context, *request) (any, error) {
+	return func(a *api, ctx context.Context, in *request) (any, error) { return handle(a.viewer, ctx, in) }
+}
+
 // endpoints are the endpoints that the API serves. The table in doc.go is the same.
 var endpoints = map[string]endpoint{
 	"newGid":            {http.MethodGet, noInput, nil, (*api).newGID},
 	"version":           {http.MethodGet, noInput, nil, (*api).version},
-	"query":             {http.MethodGet, queryOf, nil, (*api).query},
-	"all":               {http.MethodGet, listingOf, nil, (*api).list},
+	"query":             {http.MethodGet, queryOf, nil, byViewer(viewer.query)},
+	"all":               {http.MethodGet, listingOf, nil, byViewer(viewer.list)},
 	"prepare":           {http.MethodPost, nil, parseRequest, (*api).prepare},
 	"submit":            {http.MethodPost, nil, parseRequest, (*api).submit},
 	"abort":             {http.MethodPost, nil, parseRequest, (*api).abort},
 	"registerBranch":    {http.MethodPost, nil, parseRequest, (*api).registerBranch},
 	"registerTccBranch": {http.MethodPost, nil, parseRequest, (*api).registerBranch}, // its names in old clients
 	"registerXaBranch":  {http.MethodPost, nil, parseRequest, (*api).registerBranch},
-	"resetNextCronTime": {http.MethodPost, nil, parseGID, (*api).retry},
+	"resetNextCronTime": {http.MethodPost, nil, parseGID, byViewer(viewer.retry)},
 }
 
 // refusedEndpoints are the endpoints of a DTM server that the API refuses, and what to use

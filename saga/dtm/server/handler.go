@@ -53,7 +53,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.unknown(w, r, name)
 		return
 	}
-	if err := a.check(w, r, from, e); err != nil {
+	if err = a.check(w, r, from, e); err != nil {
 		a.fail(w, r, "", err)
 		return
 	}

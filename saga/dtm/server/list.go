@@ -17,10 +17,10 @@ type listView struct {
 }
 
 // list answers with a page of transactions, in the order of their gids.
-func (a *api) list(ctx context.Context, in *request) (any, error) {
+func (v viewer) list(ctx context.Context, in *request) (any, error) {
 	answer := listView{Transactions: []*transactionView{}}
 	if in.gid != "" {
-		found, t, err := a.lookup(ctx, in.gid)
+		found, t, err := v.lookup(ctx, in.gid)
 		if errors.Is(err, saga.ErrNotFound) {
 			return answer, nil
 		}
@@ -39,7 +39,7 @@ func (a *api) list(ctx context.Context, in *request) (any, error) {
 				continue
 			}
 		}
-		page, err := a.whole.List(ctx, filter)
+		page, err := v.whole.List(ctx, filter)
 		if err != nil {
 			return nil, err
 		}
@@ -65,11 +65,11 @@ type listed struct {
 }
 
 // retry makes the next calls of a transaction due now.
-func (a *api) retry(ctx context.Context, in *request) (any, error) {
-	if _, _, err := a.lookup(ctx, in.gid); err != nil {
+func (v viewer) retry(ctx context.Context, in *request) (any, error) {
+	if _, _, err := v.lookup(ctx, in.gid); err != nil {
 		return nil, err
 	}
-	err := a.whole.Retry(ctx, in.gid, saga.Operator{Who: "a client of the DTM API", Why: "resetNextCronTime"})
+	err := v.whole.Retry(ctx, in.gid, saga.Operator{Who: "a client of the DTM API", Why: "resetNextCronTime"})
 	if errors.Is(err, saga.ErrRefused) {
 		return nil, &refusal{409, fmt.Sprintf("%s: nothing is due for a retry: %s", in.gid, err)}
 	}

@@ -10,20 +10,20 @@ import (
 
 // submitMessage begins a message, which is decided at once: each action is called until it
 // succeeds. It returns when that is durable or, with wait_result, when the message has ended.
-func (a *api) submitMessage(ctx context.Context, in *request) error {
-	steps, err := a.plan(in)
+func (p *planner) submitMessage(ctx context.Context, in *request) error {
+	steps, err := p.plan(in)
 	if err != nil {
 		return err
 	}
 	if len(steps) == 0 {
 		return invalid("the message has no steps")
 	}
-	before := a.before(ctx, in)
-	if _, err := a.engines[msg].Execute(ctx, saga.Plan{GID: in.gid, Steps: steps, Options: saga.Options{ReturnDecided: true}}); err != nil || !in.waitResult {
+	before := stateBefore(ctx, p.engines[msg], in)
+	if _, err := p.engines[msg].Execute(ctx, saga.Plan{GID: in.gid, Steps: steps, Options: saga.Options{ReturnDecided: true}}); err != nil || !in.waitResult {
 		return err
 	}
-	return a.waiting(in, "submitted", func() error {
-		found, err := a.settled(ctx, a.engines[msg], before)
+	return p.waiting(in, "submitted", func() error {
+		found, err := p.settled(ctx, p.engines[msg], before)
 		if err == nil && !found.State.Finished() {
 			err = fmt.Errorf("%s is submitted, but not every branch has succeeded yet: %w", in.gid, saga.ErrOngoing)
 		}
@@ -31,21 +31,11 @@ func (a *api) submitMessage(ctx context.Context, in *request) error {
 	})
 }
 
-// before returns the state of a transaction before a request that waits for its result.
-func (a *api) before(ctx context.Context, in *request) *saga.Transaction {
-	if in.waitResult {
-		if found, err := a.engines[in.transType].Lookup(ctx, in.gid); err == nil {
-			return found
-		}
-	}
-	return &saga.Transaction{Summary: saga.Summary{GID: in.gid, State: saga.Trying}}
-}
-
 // topicScheme begins the action of a step that is for the subscribers of a topic.
 const topicScheme = "topic://"
 
 // expandTopics replaces each step for a topic by one step for each of its subscribers.
-func (a *api) expandTopics(in *request) error {
+func (p *planner) expandTopics(in *request) error {
 	var steps []branch
 	for i, b := range in.steps {
 		topic, is := strings.CutPrefix(b.Action, topicScheme)
@@ -56,7 +46,7 @@ func (a *api) expandTopics(in *request) error {
 			steps = append(steps, b)
 			continue
 		}
-		urls := a.config.Topics[topic]
+		urls := p.config.Topics[topic]
 		if len(urls) == 0 {
 			return invalid("step %d: topic not found in Config.Topics: %.100q", i, topic)
 		}

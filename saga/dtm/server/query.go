@@ -41,9 +41,14 @@ type branchView struct {
 	Status   string `json:"status"`
 }
 
+// viewer reads the transactions of the API.
+type viewer struct {
+	whole Engine // has all transactions of the log
+}
+
 // lookup returns a transaction of the API, and its type.
-func (a *api) lookup(ctx context.Context, gid string) (*saga.Transaction, transType, error) {
-	found, err := a.whole.Lookup(ctx, gid)
+func (v viewer) lookup(ctx context.Context, gid string) (*saga.Transaction, transType, error) {
+	found, err := v.whole.Lookup(ctx, gid)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -71,9 +76,9 @@ func viewOf(t transType, s saga.Summary) *transactionView {
 }
 
 // query answers as a DTM server does, also if the transaction does not exist.
-func (a *api) query(ctx context.Context, in *request) (any, error) {
+func (v viewer) query(ctx context.Context, in *request) (any, error) {
 	answer := answerView{Branches: []branchView{}}
-	found, t, err := a.lookup(ctx, in.gid)
+	found, t, err := v.lookup(ctx, in.gid)
 	if errors.Is(err, saga.ErrNotFound) {
 		return answer, nil
 	}

@@ -84,18 +84,18 @@ func parseRequest(body []byte, config Config) (*request, error) {
 	var name, protocol string
 	var seconds int64
 	for _, f := range []field{{"gid", &in.gid}, {"trans_type", &name}, {"protocol", &protocol}, {"timeout_to_fail", &seconds}} {
-		if err := sent.read(f.name, f.to); err != nil {
+		if err = sent.read(f.name, f.to); err != nil {
 			return in, err
 		}
 	}
 	if in.transType, err = parseType(name); err != nil {
 		return in, err
 	}
-	if err := checkUses(sent, in.transType); err != nil {
+	if err = checkUses(sent, in.transType); err != nil {
 		return in, err
 	}
 	for _, f := range []field{{"wait_result", &in.waitResult}, {"rollback_reason", &in.rollbackReason}, {"branch_id", &in.branchID}, {"data", &in.branch.Data}} {
-		if err := sent.read(f.name, f.to); err != nil {
+		if err = sent.read(f.name, f.to); err != nil {
 			return in, err
 		}
 	}
@@ -109,14 +109,14 @@ func parseRequest(body []byte, config Config) (*request, error) {
 	if seconds == 0 && in.transType != sagas {
 		in.timeout = min(defaultTimeout, config.MaxTimeout)
 	}
-	if err := in.readURLs(sent); err != nil {
+	if err = in.readURLs(sent); err != nil {
 		return in, err
 	}
 	if in.settings, err = parseSettings(sent); err != nil {
 		return in, err
 	}
 	if in.transType == sagas || in.transType == msg {
-		if err := in.readSteps(sent, config); err != nil {
+		if err = in.readSteps(sent, config); err != nil {
 			return in, err
 		}
 	}
@@ -216,7 +216,7 @@ func listingOf(r *http.Request, config Config) (*request, error) {
 		}
 	}
 	if len(in.listing.types) == 0 {
-		_, err := parseType(query.Get("transType"))
+		_, err = parseType(query.Get("transType"))
 		return nil, err
 	}
 	if text := query.Get("limit"); text != "" {

@@ -16,8 +16,8 @@ const noTimeout = 10 * 365 * 24 * time.Hour
 
 // submitSaga begins a saga, and returns when it is durable or, with wait_result, when it has
 // ended.
-func (a *api) submitSaga(ctx context.Context, in *request) error {
-	steps, err := a.plan(in)
+func (p *planner) submitSaga(ctx context.Context, in *request) error {
+	steps, err := p.plan(in)
 	if err != nil {
 		return err
 	}
@@ -31,13 +31,13 @@ func (a *api) submitSaga(ctx context.Context, in *request) error {
 	if in.retryLimit > 0 {
 		options.TryAttempts = in.retryLimit + 1
 	}
-	before := a.before(ctx, in)
-	err = a.begin(ctx, saga.Plan{GID: in.gid, Steps: steps, Options: options})
+	before := stateBefore(ctx, p.engines[sagas], in)
+	err = p.begin(ctx, saga.Plan{GID: in.gid, Steps: steps, Options: options})
 	if err != nil || !in.waitResult {
 		return err
 	}
-	return a.waiting(in, "submitted", func() error {
-		found, err := a.settled(ctx, a.engines[sagas], before)
+	return p.waiting(in, "submitted", func() error {
+		found, err := p.settled(ctx, p.engines[sagas], before)
 		switch {
 		case err != nil:
 			return err
@@ -53,8 +53,8 @@ func (a *api) submitSaga(ctx context.Context, in *request) error {
 
 // begin executes a plan with forward recovery, and returns when the log has it. The engine
 // goes on without its caller.
-func (a *api) begin(ctx context.Context, plan saga.Plan) error {
-	engine := a.engines[sagas]
+func (p *planner) begin(ctx context.Context, plan saga.Plan) error {
+	engine := p.engines[sagas]
 	executing, leave := context.WithCancel(ctx)
 	defer leave()
 	ended := make(chan error, 1)

@@ -146,13 +146,14 @@ func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T
 // api is the handler.
 type api struct {
 	engines     [numTypes]saga.Engine // each has only the API's transactions of a type
-	whole       Engine                // has all transactions of the log
+	viewer      viewer
+	planner     *planner
+	awaiter     *awaiter
 	clients     clients
 	config      Config
 	targets     targets
 	crossOrigin *http.CrossOriginProtection
 	requests    *semaphore.Weighted
-	waits       *semaphore.Weighted
 }
 
 // New returns the API on top of engine. It registers a kind of branch with engine for
@@ -180,11 +181,13 @@ func newAPI(engine Engine, config Config) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{whole: engine, clients: known, config: config, targets: hosts, crossOrigin: http.NewCrossOriginProtection(),
-		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
+	waits := semaphore.NewWeighted(int64(config.MaxRequests))
+	a := &api{viewer: viewer{engine}, awaiter: &awaiter{waits, config.MaxWait}, clients: known, config: config, targets: hosts,
+		crossOrigin: http.NewCrossOriginProtection(), requests: semaphore.NewWeighted(int64(config.MaxRequests))}
 	for t := range numTypes {
 		a.engines[t] = engine.Within(t.pattern())
 	}
+	a.planner = &planner{a.awaiter, a.engines, config, hosts}
 	for _, t := range append(hosts, noTarget) {
 		c := &caller{client: config.Client, target: t}
 		err := cmp.Or(engine.Register(saga.NewRemote(t.kind, encode, c)), engine.Register(saga.NewRemote(t.action, encode, c).AsAction()))

@@ -128,9 +128,17 @@ func (in *request) levels() ([]int, error) {
 	return nil, invalid("the orders in custom_data have a circle")
 }
 
+// planner runs the transactions whose steps are all known: sagas and messages.
+type planner struct {
+	*awaiter
+	engines [numTypes]saga.Engine
+	config  Config
+	targets targets
+}
+
 // plan returns the steps in the order in which the engine calls them.
-func (a *api) plan(in *request) ([]saga.Step, error) {
-	if err := a.expandTopics(in); err != nil {
+func (p *planner) plan(in *request) ([]saga.Step, error) {
+	if err := p.expandTopics(in); err != nil {
 		return nil, err
 	}
 	levels := make([]int, len(in.steps))
@@ -154,11 +162,11 @@ func (a *api) plan(in *request) ([]saga.Step, error) {
 		if place != i && b.ID == "" {
 			b.ID = saga.BranchID(i + 1)
 		}
-		target, err := a.targets.find(b)
+		at, err := p.targets.find(b)
 		if err != nil {
 			return nil, fmt.Errorf("step %d: %w", i, err)
 		}
-		steps[place] = saga.Step{Kind: target.action, Input: b, Parallel: place > 0 && levels[i] == levels[order[place-1]], AfterDecision: in.transType == msg}
+		steps[place] = saga.Step{Kind: at.action, Input: b, Parallel: place > 0 && levels[i] == levels[order[place-1]], AfterDecision: in.transType == msg}
 	}
 	return steps, nil
 }

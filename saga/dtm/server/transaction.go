@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -100,9 +98,9 @@ func (a *api) checkSize(found *saga.Transaction, in *request) error {
 func (a *api) submit(ctx context.Context, in *request) (any, error) {
 	switch in.transType {
 	case sagas:
-		return nil, a.submitSaga(ctx, in)
+		return nil, a.planner.submitSaga(ctx, in)
 	case msg:
-		return nil, a.submitMessage(ctx, in)
+		return nil, a.planner.submitMessage(ctx, in)
 	}
 	return nil, a.decide(ctx, in, "confirmed", func() error {
 		_, err := a.engines[in.transType].Confirm(ctx, in.gid, saga.Options{ReturnDecided: true})
@@ -133,55 +131,11 @@ func (a *api) decide(ctx context.Context, in *request, end string, decision func
 	if err := decision(); err != nil {
 		return err
 	}
-	return a.waiting(in, "decided to be "+end, func() error {
-		found, err := a.settled(ctx, engine, before)
+	return a.awaiter.waiting(in, "decided to be "+end, func() error {
+		found, err := a.awaiter.settled(ctx, engine, before)
 		if err == nil && !found.State.Finished() {
 			err = fmt.Errorf("%s is decided to be %s, but not every branch is yet: %w", in.gid, end, saga.ErrOngoing)
 		}
 		return err
 	})
-}
-
-// waiting calls a function that waits for a result. It limits how many do, and gives the
-// place of the request to another one.
-func (a *api) waiting(in *request, state string, wait func() error) error {
-	if !a.waits.TryAcquire(1) {
-		return fmt.Errorf("%s is %s, but too many requests wait for a result: %w", in.gid, state, saga.ErrOngoing)
-	}
-	defer a.waits.Release(1)
-	in.leave()
-	return wait()
-}
-
-// settled returns a transaction when it has finished, when a call has failed since before,
-// or after Config.MaxWait.
-func (a *api) settled(ctx context.Context, engine saga.Engine, before *saga.Transaction) (*saga.Transaction, error) {
-	waiting, cancel := context.WithTimeout(ctx, a.config.MaxWait)
-	defer cancel()
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		found, err := engine.Lookup(waiting, before.GID)
-		switch {
-		case err != nil && waiting.Err() == nil && !errors.Is(err, context.DeadlineExceeded): // the deadline may pass before the timer of the context
-			return nil, err
-		case err != nil:
-			return before, nil
-		case found.State.Finished():
-			return found, nil
-		case found.State == saga.Cancelling && before.State == saga.Trying:
-			before = found // the failure was the reason to cancel
-		case found.Failures > before.Failures || !sleep(waiting, pause):
-			return found, nil
-		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -149,6 +149,10 @@ type External struct {
 }
 
 // Remote is a service that has branches, and their barrier, for an engine in another process.
+//
+// A Remote in this process, such as a branch of package xa, writes the barrier rows itself
+// too. If it has a method Database() *gorm.DB, the engine reads the rows in that database for
+// Lookup, and removes them after the retention. The schema has to be installed there.
 type Remote interface {
 	// Call makes one call of a branch. The same call may be made again, also after a
 	// success, and a Try may arrive after its Cancel: the service's barrier turns such

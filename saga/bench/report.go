@@ -136,6 +136,9 @@ message; all of it is durable.
   the consumer of tccsaga; former: what it did before; watermill, river: their SQL
   subscriber and their workers with the same INSERT; consume-far: with a database that is
   2 ms away
+- xa by hand: two XA transactions in two databases, and a row with the decision; unlogged:
+  without that row, so that nobody can end what is left by a process that dies; xa: the
+  same work with package xa
 - waiting, none: tccsaga beside open reservations that wait, or beside as many decided ones
 `
 

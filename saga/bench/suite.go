@@ -53,6 +53,7 @@ func (s *Suite) experiments() []Experiment {
 		{"publish", "mysql", []string{"tccsaga", "jetstream"}, some, spread},
 		{"full-log", "mysql", []string{"empty", "full"}, some, spread},
 		{"idle", "mysql", []string{"none", "waiting"}, some, spread},
+		{"xa", "mysql", []string{"xa by hand", "xa by hand, unlogged", "xa"}, some, spread},
 		{"spread", "postgres", hand, others, spread},
 		{"spread", "sqlite", hand, others, spread},
 	}
@@ -145,6 +146,10 @@ func (s *Suite) contender(ctx context.Context, name string, db *Database) (Conte
 		return newDTM(ctx, db)
 	case "dtm saga":
 		return newDTMSaga(ctx, db)
+	case "xa":
+		return newXA(ctx, db)
+	case "xa by hand", "xa by hand, unlogged":
+		return newXAByHand(ctx, name, db)
 	case "full":
 		if err := fillLog(db, s.Finished); err != nil {
 			return nil, err

@@ -210,7 +210,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
 	}
 	e.nesting = nesting{opened: &e.opened, attentionAge: config.AttentionAge}
-	e.viewer = viewer{db: db, log: e.log, registry: e.registry, calls: calls}
+	e.viewer = viewer{db: db, log: e.log, logID: logID, registry: e.registry, calls: calls}
 	e.answerer = answerer{db: db, log: e.log, logID: logID}
 	e.operators = operators{
 		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,

@@ -22,9 +22,14 @@ import (
 type viewer struct {
 	db       *gorm.DB
 	log      *txlog.Log
+	logID    string
 	registry *txn.Registry
 	calls    *call.Caller
 }
+
+// LogID returns the id of the log, which was made when its schema was installed. The calls of
+// branches have it as their Caller.
+func (v *viewer) LogID() string { return v.logID }
 
 // Lookup returns a transaction with its branches, barrier rows and failed attempts. It is for
 // operators and support tools, and locks nothing. The parts are read one after the other: if
@@ -113,7 +118,7 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 	switch {
 	case err != nil:
 		return err
-	case known.Remote != nil:
+	case known.Database == nil:
 		if nesting, nested := known.Remote.(saga.Nesting); nested {
 			view.Child = nesting.ChildGID(key)
 			return nil

@@ -156,7 +156,7 @@ func (c *Cleaner) removal(ctx context.Context, gids []string) (*removal, error) 
 	}
 	for _, gid := range r.gids {
 		for _, b := range branches[gid] {
-			if known, err := c.Registry.Branch(b.Kind); err == nil && known.Remote == nil { // a service cleans by itself
+			if known, err := c.Registry.Branch(b.Kind); err == nil && known.Database != nil { // another service cleans by itself
 				r.add(known, gid)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/clean"
+	"github.com/tccsaga/tccsaga/saga/internal/test/parts"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -33,6 +34,35 @@ func TestRemove(t *testing.T) {
 		w.expect("4-young 5-deadline 6-not-named", "4-young 5-deadline 6-not-named", "4-young 6-not-named")
 		if slices.Sort(w.cleaned); strings.Join(w.cleaned, ", ") != "a 1-old, away 1-old, b 2-old" {
 			t.Errorf("cleaned %q", w.cleaned)
+		}
+	})
+}
+
+// located is a branch that writes its barrier rows itself, in a database that it names.
+type located struct {
+	parts.Script
+	db *gorm.DB
+}
+
+func (l *located) Database() *gorm.DB { return l.db }
+
+// The rows of a branch that is not called in the engine's local transactions are removed too,
+// if it names their database.
+func TestRemoveOfARemoteWithADatabase(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		w := newWorld(t, db)
+		w.Register(saga.NewRemote("there", parts.Encode, &located{db: w.other}))
+		w.Register(saga.NewRemote("here", parts.Encode, &located{db: db}))
+		w.finished(2*retention, "1-old", "there", "here")
+		w.finished(retention/2, "2-young", "there", "here")
+		ok(t, w.Remove(t.Context(), []string{"1-old", "2-young"}))
+		for name, at := range map[string]*gorm.DB{"here": db, "there": w.other} {
+			if got := w.left(at, "saga_barrier"); got != "2-young" {
+				t.Errorf("%s: %q are left", name, got)
+			}
+		}
+		if got := w.left(db, "saga_transactions"); got != "2-young" {
+			t.Errorf("the log has %q", got)
 		}
 	})
 }

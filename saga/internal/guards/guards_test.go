@@ -42,7 +42,7 @@ const root = "../../.."
 // guards are all that the list has.
 func guards() []guard {
 	return slices.Concat(batchGuards, logGuards, barrierGuards, localGuards, cleanGuards, engineGuards, outsideGuards,
-		lifetimeGuards, decideGuards, driveGuards, messageGuards, outcomeGuards, nestedGuards)
+		lifetimeGuards, decideGuards, driveGuards, messageGuards, outcomeGuards, nestedGuards, xaGuards)
 }
 
 // without returns the guard's file as it is without it.

@@ -89,9 +89,11 @@ func pause(ctx context.Context, run int) bool {
 
 // connection is a connection for one local transaction, until it is released.
 type connection struct {
-	conn    *sql.Conn
-	options *sql.TxOptions
-	release func(unusable bool)
+	conn     *sql.Conn
+	options  *sql.TxOptions
+	twoPhase bool   // see Tx
+	mark     uint32 // see Shared.SetMark
+	release  func(unusable bool)
 }
 
 var readCommitted = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
@@ -118,7 +120,7 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 		leave()
 		return nil, err
 	}
-	return &connection{conn, options, func(unusable bool) {
+	return &connection{conn: conn, options: options, release: func(unusable bool) {
 		if unusable {
 			discard(conn)
 		}
@@ -183,12 +185,12 @@ func (t *Tx) classify(ctx context.Context, err error) (again bool, classified er
 // retryable reports whether err is a transient fault of this database.
 func (t *Tx) retryable(ctx context.Context, err error) bool {
 	t.mu.Lock()
-	aborted := t.aborted
+	aborted, failure := t.aborted, t.failure
 	t.mu.Unlock()
 	switch {
 	case rejected(err):
 		return false
-	case Transient(err):
+	case Transient(err), Aborted(err) && Transient(failure): // the failure was ignored before
 		return true
 	case aborted != nil:
 		return Transient(aborted) || errors.Is(aborted, errDeadlock) || looksLost(aborted) && ctx.Err() == nil
@@ -252,5 +254,5 @@ func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
 	}
 	release := c.release
 	c.release = func(unusable bool) { cancel(); release(unusable) }
-	return &Tx{conn: c.conn, tx: tx, dialect: d}, nil
+	return &Tx{conn: c.conn, tx: tx, dialect: d, twoPhase: c.twoPhase}, nil
 }

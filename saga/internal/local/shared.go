@@ -29,7 +29,8 @@ type Shared struct {
 	db          *gorm.DB
 	pool        *sql.DB
 	share       *share
-	setUp       []string      // statements for a new connection on MySQL
+	setUp       []string // statements for a new connection of MySQL
+	mark        func(ctx context.Context, conn *sql.Conn) (uint32, error)
 	limit       bool          // lock waits are limited
 	idleTimeout time.Duration // of a kept connection
 	maxIdle     int           // kept connections
@@ -64,10 +65,20 @@ func NewKept(db *gorm.DB, maxIdle int) (*Shared, error) {
 
 const readCommittedSession = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
+// Size returns the most local transactions that run on the pool at once; 0 is no limit.
+func (s *Shared) Size() int { return cap(s.share.slots) }
+
 // session is a connection that Shared has set up.
 type session struct {
 	conn *sql.Conn
+	mark uint32      // see SetMark
 	idle *time.Timer // ends the session after the idle timeout
+}
+
+// SetMark makes Prepare call mark once for each new connection. The mark that it returns goes
+// to the statements of the local transactions on that connection.
+func (s *Shared) SetMark(mark func(ctx context.Context, conn *sql.Conn) (uint32, error)) {
+	s.mark = mark
 }
 
 // Run runs work as the function [Run] does.
@@ -114,7 +125,7 @@ func (s *Shared) take(ctx context.Context) (*connection, error) {
 			return nil, err
 		}
 	}
-	return &connection{conn: c.conn, release: func(unusable bool) {
+	return &connection{conn: c.conn, mark: c.mark, release: func(unusable bool) {
 		s.put(c, unusable)
 		leave()
 	}}, nil
@@ -140,6 +151,15 @@ func (s *Shared) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	c := &session{conn: conn}
+	if s.mark != nil {
+		if c.mark, err = s.mark(ctx, conn); err != nil {
+			c.end()
+			return nil, fmt.Errorf("mark a connection: %w", err)
+		}
+	}
+	if dialectOf(s.db) != dialect.MySQL {
+		return c, nil
+	}
 	for _, statement := range s.setUp {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			c.end()

@@ -32,6 +32,8 @@ type Tx struct {
 	tx      *sql.Tx
 	dialect dialect.Dialect
 
+	twoPhase bool // it is prepared at its end, on a connection of a pool of its own
+
 	mu          sync.Mutex
 	aborted     error // why it is over; nil if it is not
 	mustAsk     bool  // the server has to be asked whether it is over
@@ -125,13 +127,18 @@ func (t *Tx) isUnusable() bool {
 
 // answered returns err if the server sent it, and nil otherwise.
 func (t *Tx) answered(err error) error {
-	_, byMySQL := mysqlNumber(err)
-	_, byPostgres := sqlState(err)
-	_, bySQLite := sqliteCode(err)
-	if byMySQL || byPostgres || bySQLite {
+	if byServer(err) {
 		return err
 	}
 	return nil
+}
+
+// byServer reports whether a server sent err.
+func byServer(err error) bool {
+	_, byMySQL := mysqlNumber(err)
+	_, byPostgres := sqlState(err)
+	_, bySQLite := sqliteCode(err)
+	return byMySQL || byPostgres || bySQLite
 }
 
 // Abort ends the transaction because of err, also while a branch uses it. It interrupts
@@ -207,6 +214,9 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 func (t *Tx) StmtContext(ctx context.Context, statement *sql.Stmt) *sql.Stmt {
 	if err := t.ready(ctx); err != nil {
 		return t.tx.StmtContext(ended(ctx, err), statement)
+	}
+	if t.twoPhase {
+		return t.tx.StmtContext(failedContext{ended(ctx, errPrepareStmt)}, statement)
 	}
 	t.askBeforeNext(false)
 	return t.tx.StmtContext(ctx, statement)

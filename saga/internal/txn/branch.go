@@ -18,8 +18,8 @@ import (
 // nil.
 type Branch struct {
 	Kind     string
-	Database *gorm.DB // nil for a remote branch
-	Resident bool     // Database is the engine's own
+	Database *gorm.DB // has the barrier rows; nil if only a remote service knows it
+	Resident bool     // Database is the engine's own; false for a remote branch
 	Action   bool     // its Try is final, and its Confirm only writes the barrier row
 
 	Work          func(ctx context.Context, tx *gorm.DB, call saga.Call) error
@@ -56,6 +56,11 @@ func NewBranch(b saga.Branch, breaker *limit.Breaker) (*Branch, error) {
 		err = registered.setExternal(shape)
 	case saga.Remote:
 		registered.Remote = shape
+		if located, ok := shape.(interface{ Database() *gorm.DB }); ok {
+			if registered.Database = located.Database(); registered.Database == nil {
+				err = errors.New("its database is nil")
+			}
+		}
 	default:
 		err = errors.New("it has no shape: make it with NewLocal, NewExternal or NewRemote")
 	}

@@ -18,6 +18,14 @@ import (
 
 var script parts.Script
 
+// located is a remote branch that names the database of its barrier rows.
+type located struct {
+	*parts.Script
+	db *gorm.DB
+}
+
+func (l located) Database() *gorm.DB { return l.db }
+
 func localBranch(kind string, shape saga.Local) saga.Branch {
 	shape.Work = script.Work
 	return saga.NewLocal(kind, parts.Encode, shape)
@@ -44,6 +52,8 @@ func TestNewBranch(t *testing.T) {
 		{"external", saga.NewExternal("k", parts.Encode, external), false, false, false, 3, db},
 		{"external elsewhere", saga.NewExternal("k", parts.Encode, away), false, false, false, 3, other},
 		{"remote", saga.NewRemote("k", parts.Encode, &script), false, false, false, 0, nil},
+		{"remote with a database", saga.NewRemote("k", parts.Encode, located{&script, other}), false, false, false, 0, other},
+		{"remote with the engine's own", saga.NewRemote("k", parts.Encode, located{&script, db}), false, false, false, 0, db},
 	} {
 		registry, err := txn.NewRegistry(db)
 		ok(t, err)
@@ -53,7 +63,7 @@ func TestNewBranch(t *testing.T) {
 		if b.Kind != "k" || b.TriesInLog() != c.tries || b.ConfirmsInLog() != c.confirms || b.EndsInLog() != c.end {
 			t.Errorf("%s: %s tries in the log: %v, confirms: %v, ends: %v", c.name, b.Kind, b.TriesInLog(), b.ConfirmsInLog(), b.EndsInLog())
 		}
-		if len(b.Effects) != c.effects || b.Database != c.database || b.Resident != (c.database == db) || (b.Remote != nil) != (c.database == nil) {
+		if len(b.Effects) != c.effects || b.Database != c.database || b.Resident != (c.database == db && b.Remote == nil) || (b.Remote != nil) != strings.HasPrefix(c.name, "remote") {
 			t.Errorf("%s: %d effects, resident %v, remote %v", c.name, len(b.Effects), b.Resident, b.Remote)
 		}
 	}
@@ -77,6 +87,7 @@ func TestNewBranchRefuses(t *testing.T) {
 		{"no external Try", "needs Try, Confirm and Cancel", saga.NewExternal("k", parts.Encode, saga.External{Confirm: effect, Cancel: effect})},
 		{"no external Confirm", "needs Try, Confirm and Cancel", saga.NewExternal("k", parts.Encode, saga.External{Try: effect, Cancel: effect})},
 		{"no external Cancel", "needs Try, Confirm and Cancel", saga.NewExternal("k", parts.Encode, saga.External{Try: effect, Confirm: effect})},
+		{"a service with a database that is nil", "its database is nil", saga.NewRemote("k", parts.Encode, located{&script, nil})},
 		{"no service", "it has no shape", saga.NewRemote("k", parts.Encode, nil)},
 		{"the zero branch", "the kind of branch", saga.Branch{}},
 	} {

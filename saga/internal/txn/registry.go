@@ -42,7 +42,7 @@ func NewRegistry(db *gorm.DB) (*Registry, error) {
 // Add registers a kind of branch. It checks the schema of its database, if that is not the
 // registry's own.
 func (k *Registry) Add(ctx context.Context, b *Branch) error {
-	if b.Remote == nil {
+	if b.Remote == nil || b.Database != nil {
 		if err := k.setDatabase(ctx, b); err != nil {
 			return err
 		}
@@ -56,7 +56,8 @@ func (k *Registry) Add(ctx context.Context, b *Branch) error {
 	return nil
 }
 
-// setDatabase sets the database of a branch, and whether the branch is resident.
+// setDatabase sets the database of a branch, and whether the branch is resident. A remote
+// branch is not resident: no call of it shares a commit with the log.
 func (k *Registry) setDatabase(ctx context.Context, b *Branch) error {
 	if b.Database == nil {
 		b.Database = k.db
@@ -68,7 +69,8 @@ func (k *Registry) setDatabase(ctx context.Context, b *Branch) error {
 	if err != nil {
 		return Invalid("its database: %w", err)
 	}
-	if b.Resident = pool == k.pool; b.Resident {
+	if pool == k.pool {
+		b.Resident = b.Remote == nil
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)

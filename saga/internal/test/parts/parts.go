@@ -166,7 +166,7 @@ func (k *Kit) Decided(state saga.State, due time.Duration, gid string, kinds ...
 // barrier here.
 func (k *Kit) Barrier(t *txn.Txn, s *txn.Step, op barrier.Op) {
 	k.t.Helper()
-	if s.Branch == nil || s.Branch.Remote != nil {
+	if s.Branch == nil || s.Branch.Database == nil {
 		return
 	}
 	_, err := barrier.Do(k.t.Context(), s.Branch.Database, call.Request(t.Call(s, op)), func(*gorm.DB) error { return nil })

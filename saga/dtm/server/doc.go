@@ -67,7 +67,7 @@
 //     the engine says of it.
 //   - With wait_result, submit and abort are answered 425 when a call has failed,
 //     or after [Config.MaxWait]. The decision stands, and the calls continue.
-//   - A submit of a gid that was not prepared is refused.
+//   - A submit of TCC or XA is refused if the gid was not prepared.
 //   - Gids that differ only in upper and lower case are different in the API. In
 //     the barrier of DTM's clients on MySQL they are the same: do not use both. A
 //     gid or branch_id with a semicolon is refused, because DTM's clients remove

@@ -289,6 +289,7 @@ func TestBadConfigs(t *testing.T) {
 		"MaxTimeout": {Hosts: hosts, MaxTimeout: time.Millisecond}, "BodyTimeout": {Hosts: hosts, BodyTimeout: -1},
 		"MaxWait": {Hosts: hosts, MaxWait: -1}, "MaxRequests": {Hosts: hosts, MaxRequests: -1},
 		"registered already": {Hosts: []string{b.host()}},
+		"Config.Topics":      {Hosts: hosts, Topics: map[string][]string{"t": {"http://a/x", "http://elsewhere/x"}}},
 		"GIDPrefix":          {Hosts: hosts, GIDPrefix: "a;b"}, "64 characters": {Hosts: hosts, GIDPrefix: strings.Repeat("x", 65)},
 	} {
 		if _, err := server.New(b.orch, config); !errors.Is(err, saga.ErrInvalid) || !strings.Contains(err.Error(), says) {

@@ -68,7 +68,7 @@ func TestTopics(t *testing.T) {
 	t.Parallel()
 	at := newBusi(t)
 	b := newBankFor(t, at, func(config *server.Config, _ *embedded.Config) {
-		config.Topics = map[string][]string{"two": {at.URL + "/x", at.URL + "/y"}, "one": {at.URL + "/z"}, "elsewhere": {"http://elsewhere/x"}}
+		config.Topics = map[string][]string{"two": {at.URL + "/x", at.URL + "/y"}, "one": {at.URL + "/z"}}
 	})
 	m := dtmcli.NewMsg(b.dtm(), "a").AddTopic("two", 1).Add(at.URL+"/a", 2).AddTopic("one", 3)
 	m.WaitResult = true
@@ -80,10 +80,8 @@ func TestTopics(t *testing.T) {
 	if calls := strings.Join(at.calls(), ", "); strings.Join(got, " ") != "/x1 /y1 /a2 /z3" || calls != "action 01-01, action 01-02, action 02, action 03" {
 		t.Errorf("%v, %s", got, calls)
 	}
-	for topic, says := range map[string]string{"none": "topic not found", "elsewhere": "elsewhere"} {
-		if err := dtmcli.NewMsg(b.dtm(), "b").AddTopic(topic, 1).Submit(); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%v", err)
-		}
+	if err := dtmcli.NewMsg(b.dtm(), "b").AddTopic("none", 1).Submit(); err == nil || !strings.Contains(err.Error(), "topic not found") {
+		t.Errorf("%v", err)
 	}
 }
 

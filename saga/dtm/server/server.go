@@ -58,7 +58,7 @@ type Config struct {
 	Credentials []Credential
 
 	// Topics has the URLs of the subscribers of each topic of messages. A message has the
-	// subscribers that the topic has when it is submitted.
+	// subscribers that the topic has when it is submitted. They are on Hosts.
 	Topics map[string][]string
 
 	// Client calls the branches. The API never follows redirects and ignores
@@ -176,6 +176,13 @@ func newAPI(engine Engine, config Config) (*api, error) {
 	hosts, err := parseTargets(config.Hosts)
 	if err != nil {
 		return nil, err
+	}
+	for topic, urls := range config.Topics {
+		for _, address := range urls {
+			if _, err = hosts.find(branch{Type: msg.stored(), Action: address}); err != nil {
+				return nil, fmt.Errorf("Config.Topics: %q: %w", topic, err)
+			}
+		}
 	}
 	known, err := parseCredentials(config.Credentials, config.GIDPrefix)
 	if err != nil {

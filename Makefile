@@ -1,6 +1,6 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check race short simulate guards guards-short fuzz cover chaos bench bench-short clean
+.PHONY: help run test check race dtm short simulate guards guards-short fuzz cover chaos bench bench-short clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -9,7 +9,7 @@ run: ## run the example order service
 	go run ./examples/order
 
 test: SEEDS ?= 600
-test: check race simulate guards-short ## all checks and all tests, on private servers that it installs and starts
+test: check race dtm simulate guards-short ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
 	.ci/check
@@ -17,6 +17,9 @@ check: ## formatting, go.mod, vet, linter, and the arrows between packages
 # Without SQLite's C code, which is not ours and takes most of the time; and the longest packages first.
 race: ## all tests with the race detector, on private servers
 	CI=true .ci/servers go test -race -gcflags=modernc.org/...=-race=false -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message ./...
+
+dtm: ## DTM's own tests, against our server of its API, on private servers
+	CI=true .ci/servers sh -c 'cd saga/dtm/server/dtmtests && go test -count 1 .'
 
 short: ## the tests that need no server; the others say that they skip
 	go test -short ./...

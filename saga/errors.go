@@ -3,6 +3,7 @@ package saga
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 var (
@@ -70,6 +71,19 @@ var (
 	// called or because the database could not be reached. Nothing was written.
 	ErrNoLease = errors.New("the engine has no lease: is Run running, and the database reachable?")
 )
+
+// RetryError is the error of a branch call that says when the call is repeated, if it is. It
+// replaces the random pause of the engine after this attempt, and MaxBackoff does not limit
+// it.
+type RetryError struct {
+	After time.Duration // positive
+	Err   error
+}
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *RetryError) Unwrap() error { return e.Err }
 
 // CancelledError says that a transaction is cancelled, and why. It matches [ErrCancelled]. The
 // call in which a Try failed returns it with that error as the Cause. Later calls with the

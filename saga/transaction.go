@@ -47,6 +47,7 @@ type BranchView struct {
 	Stage   int             `json:"stage,omitempty"` // place in the order of the calls, from 1; 0 in a transaction without an order
 	Role    Role            `json:"role,omitempty"`
 	Result  json.RawMessage `json:"result,omitempty"`  // what its Try has returned
+	Tried   bool            `json:"tried,omitempty"`   // the log shows that its Try has succeeded; of an open transaction, or with forward recovery
 	DoneAt  time.Time       `json:"done_at,omitzero"`  // when it was confirmed or cancelled; zero if that was with the end of the transaction
 	Barrier *barrier.Row    `json:"barrier,omitempty"` // nil if the branch has none
 	Child   string          `json:"child,omitempty"`   // gid of the nested transaction that is the branch, if its engine is in this process

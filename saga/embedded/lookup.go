@@ -51,7 +51,7 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 	}
 	rows := barrierRows{ctx: ctx, gid: gid}
 	for _, b := range read.branches {
-		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), DoneAt: b.DoneAt,
+		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), Tried: b.Tried, DoneAt: b.DoneAt,
 			Stage: b.Stage, Role: saga.Role(b.Role)}
 		for _, r := range read.results {
 			if r.BranchID == b.ID {

@@ -5,31 +5,76 @@
 //	api, err := server.New(engine, server.Config{Hosts: []string{"stock:8080"}})
 //	err = (&http.Server{Addr: ":36789", Handler: api, ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
 //
-// It serves TCC: newGid, prepare, registerBranch, submit, abort, query and
-// version, below /api/dtmsvr. A client opens a transaction with prepare, registers
-// each branch before it calls the Try, and decides with submit or abort. The
-// client gives the URLs of the branches, on hosts that the configuration allows.
-// The branches keep a barrier of their own: DTM's, or that of package remote.
+// It serves TCC, sagas, messages and XA. For TCC and XA, a client opens a transaction with prepare. With
+// TCC, it registers each branch before it calls the Try. With XA, the branch
+// registers itself before it prepares its local transaction. The client decides with
+// submit or abort. A saga has only submit, which gives all its steps: the engine calls
+// the actions, and if one refuses, or at the timeout, the compensations in the reverse
+// order. A message has only submit too: each action is called until it succeeds. The
+// client gives the URLs of the branches, on hosts that the
+// configuration allows. The branches keep a barrier of their own: DTM's, or that of
+// package remote; an XA branch has the database's own.
 //
-// The API acts only on transactions that were prepared through it. Their pattern
-// in the log is [Pattern]. Any other gid is not found. A prepare of a gid that the
+// The API acts only on its own transactions. Their patterns in the log are
+// [PatternTCC] and so on. Any other gid is not found. A prepare of a gid that the
 // log has with another pattern is refused. Package tcc refuses the gids of the API.
+//
+// # Endpoints
+//
+// They are below /api/dtmsvr. The API answers 501 for a refused endpoint, and 404
+// for an unknown one, with a text. The JSON-RPC and gRPC interfaces of a DTM server
+// are not served.
+//
+//	GET   newGid             implemented
+//	GET   version            implemented
+//	GET   query              implemented  gid
+//	GET   all                implemented  gid, status, transType, limit, position, createTimeStart, createTimeEnd
+//	POST  prepare            implemented
+//	POST  submit             implemented
+//	POST  abort              implemented
+//	POST  registerBranch     implemented
+//	POST  registerTccBranch  implemented  the same, of old clients
+//	POST  registerXaBranch   implemented  the same, of old clients
+//	POST  resetNextCronTime  implemented  gid: its next calls are due now
+//	any   resetCronTime      refused      pauses have a cap, embedded.Config.MaxBackoff
+//	any   forceStop          refused      an operator can use Decide and Resolve of the engine
+//	any   prepareWorkflow    refused      workflows run on a DTM server only
+//	any   subscribe          refused      topics are in Config.Topics
+//	any   unsubscribe        refused      the same
+//	any   topic              refused      the same
+//	any   scanKV             refused      the same
+//	any   queryKV            refused      the same
 //
 // # What differs from a DTM server
 //
-//   - The API refuses other patterns than TCC, and the fields that are marked as
-//     refused below. For an unknown endpoint it answers 404 with a text that names
-//     the endpoint.
+//   - The API refuses the fields that are marked as refused below.
 //   - Confirms and Cancels are called in parallel, not one after the other.
+//   - A failed call is repeated with the engine's random backoff, if the transaction
+//     has no retry_interval.
+//   - Only submit of a message is served. A prepare is refused, because the API does
+//     not ask query_prepared; so DoAndSubmit of DTM's clients cannot be used. A
+//     message with a delay, which is in custom_data, is refused too.
+//   - The topics of messages are in [Config.Topics]. A step for one is an action with
+//     the URL "topic://" and its name.
+//   - A submit of the same saga or message again succeeds if it has
+//     not failed. With other steps, or after a failure, it is answered 409.
+//   - The steps of a concurrent saga are called by levels: those without a step
+//     before them, then those that come after these only, and so on.
+//   - If a saga has its timeout while no call is under way, its compensations are
+//     called for all steps, also for those whose action was not called. The barrier
+//     of the branch makes that an empty rollback.
+//   - The rollback_reason of a saga is the message of the action's answer, or what
+//     the engine says of it.
 //   - With wait_result, submit and abort are answered 425 when a call has failed,
 //     or after [Config.MaxWait]. The decision stands, and the calls continue.
-//   - A submit of a gid that was not prepared is refused.
+//   - A submit of TCC or XA is refused if the gid was not prepared.
 //   - Gids that differ only in upper and lower case are different in the API. In
 //     the barrier of DTM's clients on MySQL they are the same: do not use both. A
 //     gid or branch_id with a semicolon is refused, because DTM's clients remove
 //     semicolons.
 //   - A transaction has at most [saga.MaxBranches] branches, and the configuration
-//     limits its data. The confirm and cancel URLs of a branch are below the same
+//     limits its data. With branch_headers, request_timeout or retry_interval, TCC
+//     and XA have one branch less. All URLs of a branch are below the same
 //     entry of [Config.Hosts]. Their queries have none of the parameters gid,
 //     trans_type, branch_id, op and caller; other parameters are sent as they are.
 //   - A rollback_reason is cut to 1,000 characters.
@@ -40,53 +85,82 @@
 //     refuses the call; a Confirm or Cancel is then repeated.
 //   - The answer to a query has at most 1 MiB of data. The branches beyond that
 //     have "bin_data": null, and "branches_without_data" is their number.
+//   - The answer to all is in the order of the gids.
 //
 // # Fields
 //
 // A field is implemented, refused or ignored. A refused field is answered with
 // status 400 and its name, unless it is empty, 0 or false. An ignored field has no
-// meaning for TCC on a DTM server either. Fields that no DTM server knows are
+// meaning on a DTM server either. Fields that no DTM server knows are
 // ignored too. A field that is there twice, or in another case, such as GID, is
 // refused.
 //
-//	gid                 implemented  printable ASCII without space, slash and semicolon
-//	trans_type          implemented  tcc only
-//	protocol            implemented  http only, or empty
-//	timeout_to_fail     implemented  by prepare: seconds; 0 is 35; Config.MaxTimeout
-//	wait_result         implemented  by submit and abort
-//	rollback_reason     implemented  by abort
-//	branch_id           implemented  by registerBranch
-//	data                implemented  by registerBranch: Config.MaxData
-//	confirm             implemented  by registerBranch: Config.Hosts
-//	cancel              implemented  by registerBranch: Config.Hosts
-//	request_timeout     refused      embedded.Config.CallTimeout limits a call
-//	retry_interval      refused      embedded.Config.MinBackoff and MaxBackoff control retries
-//	retry_limit         refused      a Confirm or Cancel is repeated until it succeeds
-//	retry_count         refused      the same
-//	concurrent          refused      Confirms and Cancels are always called in parallel
-//	branch_headers      refused
-//	custom_data         refused
-//	query_prepared      refused      of messages and workflows
-//	payloads            refused      of messages and sagas
-//	steps               refused      of messages and sagas
-//	req_extra           refused      of workflows
-//	result              refused      of workflows
-//	url                 refused      of XA
-//	op                  refused      of workflows
-//	sync                refused      of workflows
-//	try                 ignored      the client calls it itself
-//	status              ignored      the server sets it, like the rest
-//	sub_type            ignored
-//	id                  ignored
-//	options             ignored
-//	owner               ignored
-//	ext_data            ignored
-//	create_time         ignored
-//	update_time         ignored
-//	finish_time         ignored
-//	rollback_time       ignored
-//	next_cron_interval  ignored
-//	next_cron_time      ignored
+//	field               tcc          saga         msg          xa
+//	gid                 implemented  implemented  implemented  implemented
+//	trans_type          implemented  implemented  implemented  implemented
+//	protocol            implemented  implemented  implemented  implemented
+//	timeout_to_fail     implemented  implemented  ignored      implemented
+//	wait_result         implemented  implemented  implemented  implemented
+//	request_timeout     implemented  implemented  implemented  implemented
+//	retry_interval      implemented  implemented  implemented  implemented
+//	branch_headers      implemented  implemented  implemented  implemented
+//	concurrent          implemented  implemented  implemented  implemented
+//	rollback_reason     implemented  refused      refused      implemented
+//	branch_id           implemented  refused      refused      implemented
+//	data                implemented  refused      refused      refused
+//	confirm             implemented  refused      refused      refused
+//	cancel              implemented  refused      refused      refused
+//	url                 refused      refused      refused      implemented
+//	steps               refused      implemented  implemented  refused
+//	payloads            refused      implemented  implemented  refused
+//	custom_data         refused      implemented  refused      refused
+//	retry_limit         refused      implemented  refused      refused
+//	query_prepared      refused      refused      ignored      refused
+//	retry_count         refused      refused      refused      refused
+//	req_extra           refused      refused      refused      refused
+//	result              refused      refused      refused      refused
+//	op                  refused      refused      refused      refused
+//	sync                refused      refused      refused      refused
+//	try                 ignored      ignored      ignored      ignored
+//	status              ignored      ignored      ignored      ignored
+//	sub_type            ignored      ignored      ignored      ignored
+//	id                  ignored      ignored      ignored      ignored
+//	options             ignored      ignored      ignored      ignored
+//	owner               ignored      ignored      ignored      ignored
+//	ext_data            ignored      ignored      ignored      ignored
+//	create_time         ignored      ignored      ignored      ignored
+//	update_time         ignored      ignored      ignored      ignored
+//	finish_time         ignored      ignored      ignored      ignored
+//	rollback_time       ignored      ignored      ignored      ignored
+//	next_cron_interval  ignored      ignored      ignored      ignored
+//	next_cron_time      ignored      ignored      ignored      ignored
+//
+// What they mean:
+//
+//   - gid: printable ASCII without space, slash and semicolon.
+//   - protocol: http, or empty. Others are refused.
+//   - timeout_to_fail: seconds, given to prepare, or to submit of a saga; 0 is 35,
+//     and no limit for a saga. [Config.MaxTimeout] limits it.
+//   - wait_result: of submit and abort. It makes them wait for the end.
+//   - request_timeout: seconds. It limits each call of a branch. The
+//     embedded.Config.CallTimeout limits it too.
+//   - branch_headers: headers of each call of a branch: at most 32, with 4 KiB.
+//     Headers of the connection, such as Host, are refused.
+//   - retry_interval: seconds. The pause after a failed call is twice as long at first,
+//     and doubles with each failed attempt, up to one hour, as on a DTM server. After
+//     an answer that the call has not ended, it is the retry_interval. embedded.Limits still apply.
+//   - retry_limit: how often an action is repeated, each on its own, before the saga
+//     fails. Without it, until the timeout.
+//   - concurrent: of a saga, in custom_data or beside it; of a message, beside it. TCC and XA always call
+//     their branches in parallel.
+//   - query_prepared: a submit does not use it.
+//   - custom_data: of a saga, the fields concurrent and orders. Others are refused.
+//   - steps: each has an action, and a compensate of a saga. The payload has the same
+//     place in payloads, or it is data in the step.
+//   - data: [Config.MaxData] limits it.
+//   - confirm, cancel, url: [Config.Hosts] limits them.
+//   - branch_headers, request_timeout and retry_interval of TCC and XA: they are
+//     given to prepare.
 //
 // # Limits per host
 //
@@ -97,16 +171,26 @@
 // and two hexadecimal digits: the kind of "stock:8080" is "dtm.stock_3a8080". If
 // that has more than 64 characters, the kind is "dtm-" and the first 20 bytes of
 // the entry's SHA-256 in hexadecimal. The kind of branches without any URL is
-// "dtm-none". Keep an entry as long as the log has unfinished transactions with its
+// "dtm-none". The actions of sagas and messages have kinds of their own, which begin with "dtma"
+// instead of "dtm". Keep an entry as long as the log has unfinished transactions with its
 // kind.
 //
 // # Security
 //
-// The API does not authenticate its clients; neither does a DTM server. Put it
-// behind a proxy that does, or on a network where every program may use it. Each
-// client can decide the transactions of every other client. With
-// [Config.GIDPrefix], clients cannot use the gids of programs that use the engine
-// without the API.
+// With [Config.Credentials], each request needs a bearer token, or a user and a
+// password; any other request is answered 401. A credential may be for reading
+// only, or for the gids with a prefix; each client may then decide only its own
+// transactions. Who may use the API can make it call any URL below an entry of
+// [Config.Hosts].
+//
+// Without credentials, the API does not authenticate its clients; neither does a
+// DTM server. Then put it behind a proxy that does, or on a network where every
+// program may use it. Each client can decide the transactions of every other
+// client. With [Config.GIDPrefix], clients cannot use the gids of programs that use
+// the engine without the API.
+//
+// Branches with branches of their own, and XA branches, call the API too. They need
+// a credential, like the client.
 //
 // The API refuses requests that a browser sends for another site, and bodies that
 // are not application/json. It limits requests in bytes, time and number. It does

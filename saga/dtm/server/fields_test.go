@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"go/parser"
 	"go/token"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -18,14 +20,14 @@ func TestFieldsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := map[string]use{"implemented": implemented, "refused": refused, "ignored": ignored}
-	documented := map[string]use{}
-	for line := range strings.Lines(file.Doc.Text()) {
-		columns := strings.Fields(line)
-		if !strings.HasPrefix(line, "\t") || len(columns) < 2 {
-			continue
+	documented := map[string]uses{}
+	for columns := range tableOf(file.Doc.Text(), 1+int(numTypes)) {
+		var u uses
+		for t := range numTypes {
+			u[t] = words[columns[1+t]]
 		}
-		if use, is := words[columns[1]]; is {
-			documented[columns[0]] = use
+		if _, is := words[columns[1]]; is {
+			documented[columns[0]] = u
 		}
 	}
 	for name, use := range fields {
@@ -38,6 +40,43 @@ func TestFieldsAreDocumented(t *testing.T) {
 	}
 }
 
+// tableOf yields the preformatted lines of a text that have at least n columns.
+func tableOf(text string, n int) iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		for line := range strings.Lines(text) {
+			columns := strings.Fields(line)
+			if strings.HasPrefix(line, "\t") && len(columns) >= n && !yield(columns) {
+				return
+			}
+		}
+	}
+}
+
+// The table of endpoints in the documentation is the one that the code has.
+func TestEndpointsAreDocumented(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "doc.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]string{}
+	for columns := range tableOf(file.Doc.Text(), 3) {
+		if columns[0] == "GET" || columns[0] == "POST" || columns[0] == "any" {
+			documented[columns[1]] = columns[0] + " " + columns[2]
+		}
+	}
+	want := map[string]string{}
+	for name, e := range endpoints {
+		want[name] = e.method + " implemented"
+	}
+	for name := range refusedEndpoints {
+		want[name] = "any refused"
+	}
+	if !maps.Equal(documented, want) {
+		t.Errorf("doc.go has %v, the code %v", documented, want)
+	}
+}
+
 // Each refused field is refused with its name, and accepted with what stands for
 // nothing.
 func TestFieldsAreRefused(t *testing.T) {
@@ -46,7 +85,8 @@ func TestFieldsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, use := range fields {
+	for name, uses := range fields {
+		use := uses[tcc]
 		if use == implemented {
 			continue
 		}
@@ -155,8 +195,8 @@ func FuzzKinds(f *testing.F) {
 	f.Add(strings.Repeat("x", 60), strings.Repeat("x", 61))
 	f.Add(strings.Repeat("/", 30), "dtm")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		ka, kb := kindOf(a), kindOf(b)
-		if (a == b) != (ka == kb) || ka == noTarget.kind || len(ka) > 64 || strings.Trim(ka, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+		ka, kb := kindOf("dtma", a), kindOf("dtma", b)
+		if (a == b) != (ka == kb) || ka == noTarget.action || ka == kindOf("dtm", b) || len(ka) > 64 || strings.Trim(ka, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
 			t.Errorf("%q %q, %q %q", a, ka, b, kb)
 		}
 	})
@@ -206,7 +246,7 @@ func FuzzBodies(f *testing.F) {
 		if json.Unmarshal(body, &plain) != nil { // what is refused may be empty in any way
 			return
 		}
-		if plain.GID != in.gid || plain.Type != transType || plain.Data != in.branch.Data || plain.Wait != in.waitResult || len(plain.Steps)+len(plain.Headers) > 0 {
+		if plain.GID != in.gid || plain.Type != in.transType.String() || plain.Data != in.branch.Data || plain.Wait != in.waitResult || len(plain.Steps) > 0 || !maps.Equal(plain.Headers, in.settings.Headers) {
 			t.Errorf("%s: %+v, %+v", body, in, plain)
 		}
 	})

@@ -23,6 +23,9 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
+// The barriers of XA branches have no other way to know the table.
+func init() { dtmcli.SetBarrierTableName("barrier") }
+
 // quick has a short lease, so that another instance soon takes over.
 var quick = embedded.Config{Lease: 400 * time.Millisecond, CallTimeout: 5 * time.Second}
 
@@ -54,7 +57,8 @@ func newBank(t *testing.T, db *gorm.DB, change ...func(*server.Config, *embedded
 func newBankOn(t *testing.T, db *gorm.DB, on func(*embedded.Engine) server.Engine, change ...func(*server.Config, *embedded.Config)) *bank {
 	t.Helper()
 	b := &bank{t: t, db: db}
-	accounts := sqltest.Open(t, "mysql")
+	database := sqltest.Create(t, "mysql")
+	accounts := sqltest.Connect(t, database, &gorm.Config{})
 	var err error
 	b.pool, err = accounts.DB()
 	sagatest.Must(t, err)
@@ -65,7 +69,7 @@ func newBankOn(t *testing.T, db *gorm.DB, on func(*embedded.Engine) server.Engin
 	} {
 		sagatest.Must(t, accounts.Exec(statement).Error)
 	}
-	b.busi = httptest.NewServer(b.routes())
+	b.busi = httptest.NewServer(b.routes(database))
 	t.Cleanup(b.busi.Close)
 	config, engine := server.Config{Hosts: []string{b.host()}, Logger: slog.New(slog.DiscardHandler)}, quick
 	for _, change := range change {
@@ -90,7 +94,17 @@ func (b *bank) disturbed(before func(r *http.Request) int) {
 	b.before = before
 }
 
-func (b *bank) routes() http.Handler {
+func (b *bank) disturbance(r *http.Request) (status int) {
+	b.mu.Lock()
+	before := b.before
+	b.mu.Unlock()
+	if before == nil {
+		return 0
+	}
+	return before(r)
+}
+
+func (b *bank) routes(database sqltest.Database) http.Handler {
 	mux := http.NewServeMux()
 	for path, statement := range map[string]string{
 		"/out/try":     "UPDATE accounts SET trading = trading - ? WHERE id = 'out' AND balance + trading >= ?",
@@ -99,16 +113,16 @@ func (b *bank) routes() http.Handler {
 		"/in/try":      "UPDATE accounts SET trading = trading + ? WHERE id = 'in' AND ? > 0",
 		"/in/confirm":  "UPDATE accounts SET trading = trading - ?, balance = balance + ? WHERE id = 'in'",
 		"/in/cancel":   "UPDATE accounts SET trading = trading - ? WHERE id = 'in' AND ? = ?",
+
+		"/saga/out":      "UPDATE accounts SET balance = balance - ? WHERE id = 'out' AND balance >= ?",
+		"/saga/out-back": "UPDATE accounts SET balance = balance + ? WHERE id = 'out'",
+		"/saga/in":       "UPDATE accounts SET balance = balance + ? WHERE id = 'in'",
+		"/saga/in-back":  "UPDATE accounts SET balance = balance - ? WHERE id = 'in'",
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
-			b.mu.Lock()
-			before := b.before
-			b.mu.Unlock()
-			if before != nil {
-				if status := before(r); status != 0 {
-					w.WriteHeader(status)
-					return
-				}
+			if status := b.disturbance(r); status != 0 {
+				w.WriteHeader(status)
+				return
 			}
 			b.answer(w, b.work(r, statement))
 		})
@@ -125,6 +139,7 @@ func (b *bank) routes() http.Handler {
 		}
 		b.answer(w, err)
 	})
+	b.xaRoutes(mux, database)
 	mux.HandleFunc("POST /in/nothing", func(w http.ResponseWriter, r *http.Request) { b.answer(w, nil) })
 	return mux
 }
@@ -150,7 +165,7 @@ func (b *bank) work(r *http.Request, statement string) error {
 		return err
 	}
 	return barrier.CallWithDB(b.pool, func(tx *sql.Tx) error {
-		if in.Fail && strings.HasSuffix(r.URL.Path, "/in/try") {
+		if in.Fail && (strings.HasSuffix(r.URL.Path, "/in/try") || r.URL.Path == "/saga/in") {
 			return fmt.Errorf("the account is closed: %w", dtmcli.ErrFailure)
 		}
 		arguments := []any{in.Amount}
@@ -170,14 +185,22 @@ func (b *bank) work(r *http.Request, statement string) error {
 
 // transfer is a TCC transaction as DTM's documentation shows it.
 func (b *bank) transfer(gid string, in transfer, custom func(*dtmcli.Tcc)) error {
-	return b.through(gid, in, "/in/try", custom)
+	return b.transferAt(b.dtm(), gid, in, custom)
+}
+
+func (b *bank) transferAt(api, gid string, in transfer, custom func(*dtmcli.Tcc)) error {
+	return b.throughAt(api, gid, in, "/in/try", custom)
 }
 
 func (b *bank) through(gid string, in transfer, second string, custom func(*dtmcli.Tcc)) error {
+	return b.throughAt(b.dtm(), gid, in, second, custom)
+}
+
+func (b *bank) throughAt(api, gid string, in transfer, second string, custom func(*dtmcli.Tcc)) error {
 	if custom == nil {
 		custom = func(*dtmcli.Tcc) {}
 	}
-	return dtmcli.TccGlobalTransaction2(b.dtm(), gid, custom, func(t *dtmcli.Tcc) (*resty.Response, error) {
+	return dtmcli.TccGlobalTransaction2(api, gid, custom, func(t *dtmcli.Tcc) (*resty.Response, error) {
 		reply, err := t.CallBranch(in, b.busi.URL+"/out/try", b.busi.URL+"/out/confirm", b.busi.URL+"/out/cancel")
 		if err != nil {
 			return reply, err
@@ -254,6 +277,29 @@ func (b *bank) says(status int, text string) func(gotStatus int, got string) {
 			b.t.Errorf("%d %s, want %d with %q", gotStatus, got, status, text)
 		}
 	}
+}
+
+// all returns the gids and the next position of a list.
+func (b *bank) all(query string) string {
+	b.t.Helper()
+	status, text := b.get("all" + query)
+	var got struct {
+		Transactions []struct{ GID string }
+		Next         string `json:"next_position"`
+	}
+	if err := json.Unmarshal([]byte(text), &got); err != nil || status != 200 || got.Transactions == nil {
+		b.t.Fatalf("%s: %d %s", query, status, text)
+	}
+	var gids []string
+	for _, t := range got.Transactions {
+		gids = append(gids, t.GID)
+	}
+	return strings.Join(gids, " ") + ", " + got.Next
+}
+
+// patientBackoff makes an engine that repeats nothing by itself.
+func patientBackoff(_ *server.Config, engine *embedded.Config) {
+	engine.MinBackoff, engine.MaxBackoff = 24*time.Hour, 24*time.Hour
 }
 
 type queried struct {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,29 +21,6 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
-
-// base is the path of the API of a DTM server.
-const base = "/api/dtmsvr/"
-
-// endpoint is one endpoint of the API.
-type endpoint struct {
-	method string
-	read   func(*http.Request, Config) (*request, error) // for a GET
-	handle func(*api, context.Context, *request) (any, error)
-}
-
-var noInput = func(*http.Request, Config) (*request, error) { return &request{}, nil }
-
-var endpoints = map[string]endpoint{
-	"newGid":            {http.MethodGet, noInput, (*api).newGID},
-	"version":           {http.MethodGet, noInput, (*api).version},
-	"query":             {http.MethodGet, queryOf, (*api).query},
-	"prepare":           {http.MethodPost, nil, (*api).prepare},
-	"submit":            {http.MethodPost, nil, (*api).submit},
-	"abort":             {http.MethodPost, nil, (*api).abort},
-	"registerBranch":    {http.MethodPost, nil, (*api).registerBranch},
-	"registerTccBranch": {http.MethodPost, nil, (*api).registerBranch}, // its name in old clients
-}
 
 // refusal is an error with the status that answers it.
 type refusal struct {
@@ -61,6 +40,12 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// discards a body that nobody reads.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.config.BodyTimeout))
 	}
+	from, err := a.clients.find(r, a.config.GIDPrefix)
+	if err != nil {
+		w.Header()["Www-Authenticate"] = []string{`Bearer realm="dtmsvr"`, `Basic realm="dtmsvr"`}
+		a.fail(w, r, "", err)
+		return
+	}
 	// The path is taken as it was sent, so that a proxy sees the same endpoint.
 	name, below := strings.CutPrefix(r.URL.EscapedPath(), base)
 	e, served := endpoints[name]
@@ -68,7 +53,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.unknown(w, r, name)
 		return
 	}
-	if err := a.check(w, r, e); err != nil {
+	if err = a.check(w, r, from, e); err != nil {
 		a.fail(w, r, "", err)
 		return
 	}
@@ -79,7 +64,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	leave := sync.OnceFunc(func() { a.requests.Release(1) })
 	defer leave()
-	in, err := a.read(w, r, e)
+	in, err := a.read(w, r, from, e)
 	if err != nil {
 		a.fail(w, r, "", err)
 		return
@@ -115,7 +100,7 @@ func (a *api) handle(ctx context.Context, e endpoint, in *request) (any, error) 
 }
 
 // check checks everything except the body.
-func (a *api) check(w http.ResponseWriter, r *http.Request, e endpoint) error {
+func (a *api) check(w http.ResponseWriter, r *http.Request, from client, e endpoint) error {
 	if r.Method != e.method && !(r.Method == http.MethodHead && e.method == http.MethodGet) {
 		allowed := e.method
 		if allowed == http.MethodGet {
@@ -123,6 +108,9 @@ func (a *api) check(w http.ResponseWriter, r *http.Request, e endpoint) error {
 		}
 		w.Header().Set("Allow", allowed)
 		return &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("the method %s is not allowed, %s is", wire.Clip(r.Method, 20), allowed)}
+	}
+	if from.readOnly && e.method != http.MethodGet {
+		return &refusal{http.StatusForbidden, "this client may only read: its credential is ReadOnly"}
 	}
 	if err := a.crossOrigin.Check(r); err != nil {
 		return &refusal{http.StatusForbidden, err.Error()}
@@ -145,9 +133,15 @@ func (a *api) tooLarge() error {
 	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is too large: %d bytes are allowed", a.config.MaxBody)}
 }
 
-func (a *api) read(w http.ResponseWriter, r *http.Request, e endpoint) (*request, error) {
-	if e.read != nil {
-		return e.read(r, a.config)
+func (a *api) read(w http.ResponseWriter, r *http.Request, from client, e endpoint) (*request, error) {
+	config := a.config
+	config.GIDPrefix = from.prefix
+	if e.ask != nil {
+		in, err := e.ask(r, config)
+		if in != nil {
+			in.prefix = from.prefix
+		}
+		return in, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.config.MaxBody))
 	var large *http.MaxBytesError
@@ -157,7 +151,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, e endpoint) (*request
 	case err != nil:
 		return nil, &refusal{http.StatusRequestTimeout, fmt.Sprintf("the body of the request did not arrive within %s", a.config.BodyTimeout)}
 	}
-	return parseRequest(body, a.config)
+	return e.parse(body, config)
 }
 
 // reply is the body of most answers.
@@ -197,13 +191,18 @@ func (a *api) write(w http.ResponseWriter, status int, body any) {
 }
 
 func (a *api) unknown(w http.ResponseWriter, r *http.Request, name string) {
-	text := fmt.Sprintf("the endpoint %s is not served: tccsaga serves TCC only, by newGid, prepare, registerBranch, submit, abort, query and version below %s",
-		wire.Clip(r.URL.EscapedPath(), 100), base)
+	path := wire.Clip(r.URL.EscapedPath(), 100)
+	status, text := http.StatusNotFound, fmt.Sprintf("the endpoint %s is not served: tccsaga serves %s below %s", path,
+		strings.Join(slices.Sorted(maps.Keys(endpoints)), ", "), base)
+	refused, why, known := refusedEndpoint(name)
+	if known && strings.HasPrefix(r.URL.EscapedPath(), base) {
+		status, text = http.StatusNotImplemented, fmt.Sprintf("the endpoint %s is not served: %s", path, why)
+	}
 	body := reply{Message: wire.Plain(text)}
-	if name == "prepareWorkflow" {
+	if refused == "prepareWorkflow" {
 		body.Transaction = body.Message
 	}
-	a.write(w, http.StatusNotFound, body)
+	a.write(w, status, body)
 }
 
 // results maps statuses to DTM's words.

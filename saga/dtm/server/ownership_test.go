@@ -77,7 +77,7 @@ func TestNativeCallsDoNotTakeOverTheAPIs(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if all, err := b.orch.List(ctx, saga.Filter{Pattern: server.Pattern}); err != nil || len(all) != 1 || all[0].GID != "theirs" || all[0].State != saga.Trying {
+	if all, err := b.orch.List(ctx, saga.Filter{Pattern: server.PatternTCC}); err != nil || len(all) != 1 || all[0].GID != "theirs" || all[0].State != saga.Trying {
 		t.Errorf("%+v, %v", all, err)
 	}
 }
@@ -104,6 +104,10 @@ type between struct {
 
 func (b between) Within(pattern string) saga.Engine {
 	return lookups{b.Engine.Within(pattern), b.then}
+}
+
+func (b between) Lookup(ctx context.Context, gid string) (*saga.Transaction, error) {
+	return lookups{b.Engine, b.then}.Lookup(ctx, gid)
 }
 
 type lookups struct {
@@ -147,7 +151,7 @@ func TestAGIDThatIsReusedInBetween(t *testing.T) {
 			}
 			b.says(409, "no such transaction")(b.post(act, body))
 			found, err := b.orch.Lookup(t.Context(), "again")
-			if err != nil || found.State != saga.Trying || found.Pattern == server.Pattern || len(found.Branches) != 0 {
+			if err != nil || found.State != saga.Trying || found.Pattern == server.PatternTCC || len(found.Branches) != 0 {
 				t.Errorf("%+v, %v", found, err)
 			}
 			if armed.Load() {

@@ -1,18 +1,15 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
-
-// statuses maps states to DTM's names.
-var statuses = map[saga.State]string{
-	saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed",
-	saga.Cancelling: "aborting", saga.Cancelled: "failed",
-}
 
 // maxAnswer is the most bytes of data in the answer to a query.
 const maxAnswer = 1 << 20
@@ -44,25 +41,51 @@ type branchView struct {
 	Status   string `json:"status"`
 }
 
+// viewer reads the transactions of the API.
+type viewer struct {
+	whole Engine // has all transactions of the log
+}
+
+// lookup returns a transaction of the API, and its type.
+func (v viewer) lookup(ctx context.Context, gid string) (*saga.Transaction, transType, error) {
+	found, err := v.whole.Lookup(ctx, gid)
+	if err != nil {
+		return nil, 0, err
+	}
+	for t := range numTypes {
+		if found.Pattern == t.pattern() {
+			return found, t, nil
+		}
+	}
+	return nil, 0, fmt.Errorf("%s: %w", gid, saga.ErrNotFound)
+}
+
+func viewOf(t transType, s saga.Summary) *transactionView {
+	view := &transactionView{GID: s.GID, TransType: t.String(), Status: t.status(s.State), Protocol: "http",
+		RollbackReason: s.Reason, CreateTime: s.CreatedAt}
+	if s.Code == saga.CodeDeadline { // as a DTM server says it
+		view.RollbackReason = fmt.Sprintf("Timeout after %d seconds", int(s.DeadlineAt.Sub(s.CreatedAt).Seconds()))
+	}
+	switch s.State {
+	case saga.Confirmed:
+		view.FinishTime = &s.FinishedAt
+	case saga.Cancelled:
+		view.RollbackTime = &s.FinishedAt
+	}
+	return view
+}
+
 // query answers as a DTM server does, also if the transaction does not exist.
-func (a *api) query(ctx context.Context, in *request) (any, error) {
+func (v viewer) query(ctx context.Context, in *request) (any, error) {
 	answer := answerView{Branches: []branchView{}}
-	found, err := a.engine.Lookup(ctx, in.gid)
+	found, t, err := v.lookup(ctx, in.gid)
 	if errors.Is(err, saga.ErrNotFound) {
 		return answer, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	view := &transactionView{GID: found.GID, TransType: transType, Status: statuses[found.State], Protocol: "http",
-		RollbackReason: found.Reason, CreateTime: found.CreatedAt}
-	switch found.State {
-	case saga.Confirmed:
-		view.FinishTime = &found.FinishedAt
-	case saga.Cancelled:
-		view.RollbackTime = &found.FinishedAt
-	}
-	answer.Transaction = view
+	answer.Transaction = viewOf(t, found.Summary)
 	size := 0
 	for _, b := range found.Branches {
 		stored, known := storedBranch(b)
@@ -75,27 +98,42 @@ func (a *api) query(ctx context.Context, in *request) (any, error) {
 			data = nil
 			answer.LeftOut++
 		}
-		answer.Branches = append(answer.Branches,
-			branchView{found.GID, stored.Cancel, data, b.ID, "cancel", branchStatus(found, b, saga.Cancelled)},
-			branchView{found.GID, stored.Confirm, data, b.ID, "confirm", branchStatus(found, b, saga.Confirmed)})
+		id := cmp.Or(stored.ID, b.ID)
+		for _, op := range t.listed() {
+			answer.Branches = append(answer.Branches, branchView{found.GID, stored.url(op), data, id, t.op(op), branchStatus(found, b, op)})
+		}
 	}
 	return answer, nil
 }
 
-// storedBranch returns a branch as a client has registered it. The API's transactions
-// have no other branches.
+// storedBranch returns a branch as a client has given it; known is false for the branch that
+// keeps the settings.
 func storedBranch(b saga.BranchView) (stored branch, known bool) {
+	if b.Kind == settingsKind {
+		return stored, false
+	}
 	stored, err := decode(b.Payload)
 	return stored, err == nil
 }
 
-// branchStatus returns DTM's status of one of the two operations of a branch.
-func branchStatus(t *saga.Transaction, b saga.BranchView, end saga.State) string {
-	wanted := saga.Cancelled
-	if t.State == saga.Confirming || t.State == saga.Confirmed {
-		wanted = saga.Confirmed
+// branchStatus returns DTM's status of one of the operations of a branch.
+func branchStatus(t *saga.Transaction, b saga.BranchView, op barrier.Op) string {
+	done, cancels := !b.DoneAt.IsZero(), t.State == saga.Cancelling || t.State == saga.Cancelled
+	switch {
+	case op == barrier.Cancel:
+		// A compensation is called if the action may have had an effect.
+		called := b.Role == "" || b.Tried || b.ID == t.BranchID || len(b.Attempts) > 0
+		done = called && (t.State == saga.Cancelled || cancels && done)
+	case op == barrier.Confirm:
+		done = t.State == saga.Confirmed || t.State == saga.Confirming && done
+	case op == barrier.Apply:
+		done = t.State == saga.Confirmed || done
+	case b.ID == t.BranchID && cancels: // an action
+		return "failed"
+	default:
+		done = t.State == saga.Confirming || t.State == saga.Confirmed || b.Tried
 	}
-	if end == wanted && (t.State == end || !b.DoneAt.IsZero()) {
+	if done {
 		return "succeed"
 	}
 	return "prepared"

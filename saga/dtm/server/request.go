@@ -1,64 +1,37 @@
 package server
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-const transType = wire.TransType
-
 // request is a request of a client.
 type request struct {
+	transType      transType
 	gid            string
 	timeout        time.Duration
 	waitResult     bool
 	rollbackReason string
 	branchID       string
-	branch         branch
+	branch         branch   // that is registered
+	steps          []branch // of a saga or message
+	custom         custom
+	retryLimit     int
+	settings       settings
+	listing        listing
+	prefix         string // of the gids of the client
 
 	leave func() // gives the place to another request before this one ends
 }
-
-// use says how the API treats a field.
-type use int
-
-const (
-	ignored use = iota // it has no meaning for TCC, neither in the API nor on a DTM server
-	implemented
-	refused // unless it is empty, 0 or false
-)
-
-// fields has all fields of a DTM server, and some that its clients send. The table in
-// doc.go is the same.
-var fields = map[string]use{
-	"gid": implemented, "trans_type": implemented, "protocol": implemented,
-	"timeout_to_fail": implemented, "wait_result": implemented, "rollback_reason": implemented,
-	"branch_id": implemented, "data": implemented, "confirm": implemented, "cancel": implemented,
-
-	"request_timeout": refused, "retry_interval": refused, "retry_limit": refused, "retry_count": refused, "concurrent": refused,
-	"branch_headers": refused, "custom_data": refused, "query_prepared": refused, "payloads": refused, "steps": refused,
-	"req_extra": refused, "result": refused, "url": refused, "op": refused, "sync": refused,
-
-	"try": ignored, "status": ignored, "sub_type": ignored, "id": ignored, "options": ignored,
-	"owner": ignored, "ext_data": ignored, "create_time": ignored, "update_time": ignored,
-	"finish_time": ignored, "rollback_time": ignored, "next_cron_interval": ignored, "next_cron_time": ignored,
-}
-
-// maxFields is the most fields of a request.
-const maxFields = 64
 
 // defaultTimeout is the timeout of a transaction that gives none, as on a DTM server.
 const defaultTimeout = 35 * time.Second
@@ -69,9 +42,9 @@ func invalid(format string, arguments ...any) error {
 
 // queryOf reads the query of a GET, which has a gid.
 func queryOf(r *http.Request, config Config) (*request, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := parseQuery(r)
 	if err != nil {
-		return nil, invalid("the query of the request: %w", err)
+		return nil, err
 	}
 	if n := len(query["gid"]); n != 1 {
 		return nil, invalid("the query of the request names %d gids, 1 is needed", n)
@@ -80,44 +53,108 @@ func queryOf(r *http.Request, config Config) (*request, error) {
 	return in, in.checkGID(config)
 }
 
-// parseRequest reads the body of a POST.
-func parseRequest(body []byte, config Config) (*request, error) {
+func parseQuery(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("the query of the request: %w", err)
+	}
+	return query, nil
+}
+
+// parseGID reads a body of which only the gid counts.
+func parseGID(body []byte, config Config) (*request, error) {
 	sent, err := parseFields(body)
 	if err != nil {
 		return nil, err
 	}
 	in := &request{}
-	var sentType, protocol string
+	if err := sentFields(sent).read("gid", &in.gid); err != nil {
+		return in, err
+	}
+	return in, in.checkGID(config)
+}
+
+// parseRequest reads the body of a POST.
+func parseRequest(body []byte, config Config) (*request, error) {
+	raw, err := parseFields(body)
+	if err != nil {
+		return nil, err
+	}
+	sent, in := sentFields(raw), &request{}
+	var name, protocol string
 	var seconds int64
-	for _, f := range []struct {
-		name string
-		to   any
-	}{
-		{"gid", &in.gid}, {"trans_type", &sentType}, {"protocol", &protocol}, {"timeout_to_fail", &seconds},
-		{"wait_result", &in.waitResult}, {"rollback_reason", &in.rollbackReason}, {"branch_id", &in.branchID},
-		{"data", &in.branch.Data}, {"confirm", &in.branch.Confirm}, {"cancel", &in.branch.Cancel},
-	} {
-		raw := sent[f.name]
-		if raw == nil {
-			continue
+	for _, f := range []field{{"gid", &in.gid}, {"trans_type", &name}, {"protocol", &protocol}, {"timeout_to_fail", &seconds}} {
+		if err = sent.read(f.name, f.to); err != nil {
+			return in, err
 		}
-		if err := json.Unmarshal(raw, f.to); err != nil {
-			return in, invalid("%s is %s, which is not a valid value", f.name, wire.Clip(string(raw), 40))
+	}
+	if in.transType, err = parseType(name); err != nil {
+		return in, err
+	}
+	if err = checkUses(sent, in.transType); err != nil {
+		return in, err
+	}
+	for _, f := range []field{{"wait_result", &in.waitResult}, {"rollback_reason", &in.rollbackReason}, {"branch_id", &in.branchID}, {"data", &in.branch.Data}} {
+		if err = sent.read(f.name, f.to); err != nil {
+			return in, err
 		}
 	}
 	switch {
-	case sentType != transType:
-		return in, invalid("the trans_type is %q: this server has %s only", wire.Clip(sentType, 40), transType)
 	case protocol != "" && protocol != "http":
 		return in, invalid("the protocol is %q: this server has http only", wire.Clip(protocol, 40))
 	case seconds < 0 || seconds > int64(config.MaxTimeout/time.Second):
 		return in, invalid("timeout_to_fail is %d seconds, it must be between 0 and %d", seconds, config.MaxTimeout/time.Second)
 	}
 	in.timeout = time.Duration(seconds) * time.Second
-	if seconds == 0 {
+	if seconds == 0 && in.transType != sagas {
 		in.timeout = min(defaultTimeout, config.MaxTimeout)
 	}
+	if err = in.readURLs(sent); err != nil {
+		return in, err
+	}
+	if in.settings, err = parseSettings(sent); err != nil {
+		return in, err
+	}
+	if in.transType == sagas || in.transType == msg {
+		if err = in.readSteps(sent, config); err != nil {
+			return in, err
+		}
+	}
 	return in, in.checkGID(config)
+}
+
+// readURLs reads the URLs of a branch that is registered.
+func (in *request) readURLs(sent sentFields) error {
+	in.branch.Type = in.transType.stored()
+	if in.transType == xa {
+		err := sent.read("url", &in.branch.Confirm)
+		in.branch.Cancel = in.branch.Confirm
+		return err
+	}
+	if err := sent.read("confirm", &in.branch.Confirm); err != nil {
+		return err
+	}
+	return sent.read("cancel", &in.branch.Cancel)
+}
+
+// sentFields are the fields of a request.
+type sentFields map[string]json.RawMessage
+
+type field struct {
+	name string
+	to   any
+}
+
+// read reads a field, if it is there.
+func (sent sentFields) read(name string, to any) error {
+	raw := sent[name]
+	if raw == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, to); err != nil {
+		return invalid("%s is %s, which is not a valid value", name, wire.Clip(string(raw), 40))
+	}
+	return nil
 }
 
 // checkGID also refuses semicolons: DTM's clients remove them from a query, so a branch
@@ -130,7 +167,7 @@ func (in *request) checkGID(config Config) error {
 		return invalid("the gid %q holds a semicolon, which DTM's clients remove", in.gid)
 	}
 	if !strings.HasPrefix(in.gid, config.GIDPrefix) {
-		return invalid("the gid %q does not begin with %q, as all gids of this server do", in.gid, config.GIDPrefix)
+		return invalid("the gid %q does not begin with %q, as all gids of this client do", in.gid, config.GIDPrefix)
 	}
 	return nil
 }
@@ -149,115 +186,54 @@ func (in *request) checkBranch(config Config) error {
 	return nil
 }
 
-// parseFields reads a JSON object strictly, so that every reader sees the same, and
-// refuses the fields that are not supported.
-func parseFields(body []byte) (map[string]json.RawMessage, error) {
-	switch {
-	case !utf8.Valid(body):
-		return nil, invalid("the request is not UTF-8")
-	case hasLoneSurrogate(body):
-		return nil, invalid("the request holds half of a character: an escaped surrogate without its pair")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		return nil, invalid("the request is not a JSON object")
-	}
-	sent := make(map[string]json.RawMessage)
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			return nil, invalid("the request is not JSON: %w", err)
-		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return nil, invalid("the request is not JSON: %w", err)
-		}
-		if err := checkField(sent, name.(string), value); err != nil {
-			return nil, err
-		}
-		sent[name.(string)] = value
-	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, invalid("the request is not JSON: %w", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, invalid("the request has something after the JSON object")
-	}
-	return sent, nil
+// listing is what a request for all asks for.
+type listing struct {
+	status string
+	types  []transType
+	filter saga.Filter
 }
 
-func checkField(sent map[string]json.RawMessage, name string, value json.RawMessage) error {
-	if len(sent) == maxFields {
-		return invalid("the request has more than %d fields", maxFields)
+// listingOf reads the query of all. Its parameters are those of a DTM server.
+func listingOf(r *http.Request, config Config) (*request, error) {
+	query, err := parseQuery(r)
+	if err != nil {
+		return nil, err
 	}
-	for other := range sent {
-		if strings.EqualFold(other, name) {
-			return invalid("the request has the field %q twice", wire.Clip(name, 40))
+	for name, values := range query {
+		if len(values) > 1 {
+			return nil, invalid("the query of the request has the parameter %q %d times", wire.Clip(name, 40), len(values))
 		}
 	}
-	treatment, known := fields[name]
-	if !known {
-		for other := range fields {
-			if strings.EqualFold(other, name) {
-				return invalid("the field %q is written %s", wire.Clip(name, 40), other)
-			}
+	in := &request{gid: query.Get("gid"), listing: listing{status: query.Get("status"),
+		filter: saga.Filter{Prefix: config.GIDPrefix, After: query.Get("position"), Limit: 100}}}
+	if in.gid != "" {
+		return in, in.checkGID(config)
+	}
+	f := &in.listing.filter
+	for t := range numTypes {
+		if name := query.Get("transType"); name == "" || name == t.String() {
+			in.listing.types = append(in.listing.types, t)
 		}
-		return nil // a DTM server ignores it too
 	}
-	if treatment == refused && !isEmpty(value) {
-		return invalid("the field %s is not supported by this server: leave it out", name)
+	if len(in.listing.types) == 0 {
+		_, err = parseType(query.Get("transType"))
+		return nil, err
 	}
-	return nil
-}
-
-// isEmpty reports whether value is null, false, 0 or empty. It decodes nothing else.
-func isEmpty(value json.RawMessage) bool {
-	value = bytes.TrimSpace(value)
-	switch value[0] {
-	case 'n', 'f': // null, false
-		return true
-	case 't':
-		return false
-	case '"', '[', '{':
-		return len(bytes.TrimSpace(value[1:len(value)-1])) == 0 && (value[0] != '"' || len(value) == 2)
-	default:
-		var n float64
-		return json.Unmarshal(value, &n) == nil && n == 0
+	if text := query.Get("limit"); text != "" {
+		if f.Limit, err = strconv.Atoi(text); err != nil || f.Limit < 1 || f.Limit > 1000 {
+			return nil, invalid("the limit is %q, it must be between 1 and 1000", wire.Clip(text, 20))
+		}
 	}
-}
-
-// hasLoneSurrogate reports whether body has an escape that encoding/json would replace
-// silently.
-func hasLoneSurrogate(body []byte) bool {
-	for i := 0; i < len(body); i++ {
-		if body[i] != '\\' {
+	for name, to := range map[string]*time.Time{"createTimeStart": &f.CreatedAfter, "createTimeEnd": &f.CreatedBefore} {
+		text := query.Get(name)
+		if text == "" {
 			continue
 		}
-		r := escapedRune(body[i:])
-		if r < 0 || !utf16.IsSurrogate(r) {
-			i++ // the escaped character may be a backslash
-			continue
+		ms, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || ms < 0 {
+			return nil, invalid("%s is %q, it must be milliseconds since 1970", name, wire.Clip(text, 20))
 		}
-		if i+6 > len(body) || utf16.DecodeRune(r, escapedRune(body[i+6:])) == utf8.RuneError {
-			return true
-		}
-		i += 11
+		*to = time.UnixMilli(ms)
 	}
-	return false
-}
-
-// escapedRune decodes \uXXXX; -1 if there is none.
-func escapedRune(text []byte) rune {
-	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
-		return -1
-	}
-	var r rune
-	for _, c := range text[2:6] {
-		digit := bytes.IndexByte([]byte("0123456789abcdef"), c|0x20)
-		if digit < 0 {
-			return -1
-		}
-		r = r<<4 | rune(digit)
-	}
-	return r
+	return in, nil
 }

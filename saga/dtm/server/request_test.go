@@ -19,8 +19,7 @@ func TestAnswers(t *testing.T) {
 		{"prepared", "prepare", `{"gid":"a","trans_type":"tcc"}`, 200, `"dtm_result":"SUCCESS"`},
 		{"again", "prepare", `{"gid":"a","trans_type":"tcc"}`, 200, "SUCCESS"},
 		{"no gid", "prepare", `{"trans_type":"tcc"}`, 400, "gid is empty"},
-		{"saga", "prepare", `{"gid":"x","trans_type":"saga"}`, 400, "tcc only"},
-		{"headers", "prepare", `{"gid":"x","trans_type":"tcc","branch_headers":{"a":"b"}}`, 400, "branch_headers"},
+		{"a workflow", "prepare", `{"gid":"x","trans_type":"workflow"}`, 400, "this server has tcc"},
 		{"custom data", "prepare", `{"gid":"x","trans_type":"tcc","custom_data":"b"}`, 400, "custom_data"},
 		{"negative", "prepare", `{"gid":"x","trans_type":"tcc","timeout_to_fail":-1}`, 400, "between"},
 		{"endless", "prepare", `{"gid":"x","trans_type":"tcc","timeout_to_fail":18700000000}`, 400, "between"},
@@ -42,7 +41,7 @@ func TestAnswers(t *testing.T) {
 		{"prepared", "prepare", `{"gid":"b","trans_type":"tcc"}`, 200, "SUCCESS"},
 		{"submitted without branches", "submit", `{"gid":"b","trans_type":"tcc"}`, 200, "SUCCESS"},
 		{"aborted too late", "abort", `{"gid":"b","trans_type":"tcc"}`, 409, "FAILURE"},
-		{"no such operation", "forceStop", `{"gid":"b","trans_type":"tcc"}`, 404, "/api/dtmsvr/forceStop is not served"},
+		{"no such operation", "forceStop", `{"gid":"b","trans_type":"tcc"}`, 501, "/api/dtmsvr/forceStop is not served"},
 		{"nothing", "query?gid=nobody", "", 200, `"transaction":null`},
 		{"version", "version", "", 200, "tccsaga"},
 	} {

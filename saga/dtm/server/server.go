@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,13 +16,19 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-// Pattern is the pattern of the API's transactions in the log, for example in a
-// [saga.Filter].
-const Pattern = "dtm.tcc"
+// Patterns of the API's transactions in the log, for example in a [saga.Filter].
+const (
+	PatternTCC  = "dtm.tcc"
+	PatternSaga = "dtm.saga"
+	PatternMsg  = "dtm.msg"
+	PatternXA   = "dtm.xa"
+)
 
 // Engine is the engine of the API: an embedded.Engine.
 type Engine interface {
 	saga.Engine
+	List(context.Context, saga.Filter) ([]saga.Summary, error)
+	Retry(ctx context.Context, gid string, by saga.Operator) error
 
 	// Within returns an engine with only the transactions of a pattern.
 	Within(pattern string) saga.Engine
@@ -44,6 +51,15 @@ type Config struct {
 	// client of the API can occupy the gids of other programs. At most 64
 	// characters. Defaults to no prefix.
 	GIDPrefix string
+
+	// Credentials are those of the clients. Without any, every program that reaches the
+	// API may use all of it. The API checks them in the header of each request, so
+	// use TLS where others can read the network.
+	Credentials []Credential
+
+	// Topics has the URLs of the subscribers of each topic of messages. A message has the
+	// subscribers that the topic has when it is submitted. They are on Hosts.
+	Topics map[string][]string
 
 	// Client calls the branches. The API never follows redirects and ignores
 	// cookies. Defaults to a client with up to 256 connections per host; up to 100
@@ -92,8 +108,8 @@ func (c Config) withDefaults() (Config, error) {
 	); err != nil {
 		return c, err
 	}
-	if c.GIDPrefix != "" && (barrier.ValidateGID(c.GIDPrefix) != nil || strings.Contains(c.GIDPrefix, ";") || len(c.GIDPrefix) > 64) {
-		return c, fmt.Errorf("%w: Config.GIDPrefix is %q, it must be at most 64 characters that a gid may have", saga.ErrInvalid, c.GIDPrefix)
+	if err := checkPrefix("Config.GIDPrefix", c.GIDPrefix); err != nil {
+		return c, fmt.Errorf("%w: %w", saga.ErrInvalid, err)
 	}
 	if c.MaxTimeout < time.Second {
 		return c, fmt.Errorf("%w: Config.MaxTimeout is %s, and timeout_to_fail has whole seconds", saga.ErrInvalid, c.MaxTimeout)
@@ -110,6 +126,13 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+func checkPrefix(name, prefix string) error {
+	if prefix != "" && (barrier.ValidateGID(prefix) != nil || strings.Contains(prefix, ";") || len(prefix) > 64) {
+		return fmt.Errorf("%s is %q, it must be at most 64 characters that a gid may have", name, prefix)
+	}
+	return nil
+}
+
 func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T) error {
 	if *value < 0 {
 		return fmt.Errorf("%w: Config.%s is negative", saga.ErrInvalid, name)
@@ -122,12 +145,15 @@ func setDefault[T int | int64 | time.Duration](name string, value *T, fallback T
 
 // api is the handler.
 type api struct {
-	engine      saga.Engine // has only the API's transactions
+	engines     [numTypes]saga.Engine // each has only the API's transactions of a type
+	viewer      viewer
+	planner     *planner
+	awaiter     *awaiter
+	clients     clients
 	config      Config
 	targets     targets
 	crossOrigin *http.CrossOriginProtection
 	requests    *semaphore.Weighted
-	waits       *semaphore.Weighted
 }
 
 // New returns the API on top of engine. It registers a kind of branch with engine for
@@ -151,13 +177,30 @@ func newAPI(engine Engine, config Config) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{engine: engine.Within(Pattern), config: config, targets: hosts, crossOrigin: http.NewCrossOriginProtection(),
-		requests: semaphore.NewWeighted(int64(config.MaxRequests)), waits: semaphore.NewWeighted(int64(config.MaxRequests))}
+	for topic, urls := range config.Topics {
+		for _, address := range urls {
+			if _, err = hosts.find(branch{Type: msg.stored(), Action: address}); err != nil {
+				return nil, fmt.Errorf("Config.Topics: %q: %w", topic, err)
+			}
+		}
+	}
+	known, err := parseCredentials(config.Credentials, config.GIDPrefix)
+	if err != nil {
+		return nil, err
+	}
+	waits := semaphore.NewWeighted(int64(config.MaxRequests))
+	a := &api{viewer: viewer{engine}, awaiter: &awaiter{waits, config.MaxWait}, clients: known, config: config, targets: hosts,
+		crossOrigin: http.NewCrossOriginProtection(), requests: semaphore.NewWeighted(int64(config.MaxRequests))}
+	for t := range numTypes {
+		a.engines[t] = engine.Within(t.pattern())
+	}
+	a.planner = &planner{a.awaiter, a.engines, config, hosts}
 	for _, t := range append(hosts, noTarget) {
-		err := a.engine.Register(saga.NewRemote(t.kind, encode, &caller{client: config.Client, target: t}))
+		c := &caller{client: config.Client, target: t}
+		err := cmp.Or(engine.Register(saga.NewRemote(t.kind, encode, c)), engine.Register(saga.NewRemote(t.action, encode, c).AsAction()))
 		if err != nil {
 			return nil, err
 		}
 	}
-	return a, nil
+	return a, engine.Register(saga.NewRemote(settingsKind, encode, keeper{}))
 }

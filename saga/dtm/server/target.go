@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
@@ -18,13 +19,14 @@ import (
 type target struct {
 	host   string // in lower case, with its port if it has one
 	prefix string // empty, or with a leading and without a trailing slash
-	kind   string // of its branches
+	kind   string // of its branches of TCC and XA
+	action string // kind of its actions of sagas and messages
 }
 
 type targets []target
 
 // noTarget is the target of branches without any URL.
-var noTarget = target{kind: "dtm-none"}
+var noTarget = target{kind: "dtm-none", action: "dtma-none"}
 
 func parseTargets(entries []string) (all targets, err error) {
 	if len(entries) == 0 {
@@ -62,15 +64,15 @@ func parseTarget(entry string) (t target, err error) {
 	case t.prefix != "" && (at.EscapedPath() != at.Path || !under(at.Path, t.prefix)):
 		return t, errors.New("its path holds segments . or .., or escaped characters")
 	}
-	t.kind = kindOf(t.host + t.prefix)
+	t.kind, t.action = kindOf("dtm", t.host+t.prefix), kindOf("dtma", t.host+t.prefix)
 	return t, nil
 }
 
 // kindOf returns the kind of an entry, in the characters of a kind: 1 to 64 letters,
 // digits, dots, dashes and underscores. No two entries have the same kind.
-func kindOf(entry string) string {
+func kindOf(first, entry string) string {
 	var b strings.Builder
-	b.WriteString("dtm.")
+	b.WriteString(first + ".")
 	for i := range len(entry) {
 		switch c := entry[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-':
@@ -83,26 +85,27 @@ func kindOf(entry string) string {
 		return b.String()
 	}
 	sum := sha256.Sum256([]byte(entry))
-	return "dtm-" + hex.EncodeToString(sum[:20])
+	return first + "-" + hex.EncodeToString(sum[:20])
 }
 
-// find returns the target of a branch with these URLs. As on a DTM server, an operation
-// with an empty URL does nothing.
-func (all targets) find(confirm, cancel string) (target, error) {
-	found := noTarget
-	for _, u := range []struct{ name, address string }{{"confirm", confirm}, {"cancel", cancel}} {
+// find returns the target of a branch. As on a DTM server, an operation with an empty URL
+// does nothing.
+func (all targets) find(b branch) (target, error) {
+	found, t := noTarget, b.transType()
+	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm, barrier.Cancel} {
+		u := struct{ name, address string }{t.op(op), b.url(op)}
 		if u.address == "" {
 			continue
 		}
-		t, err := all.of(u.address)
+		at, err := all.of(u.address)
 		switch {
 		case err != nil:
-			return t, fmt.Errorf("%w: the URL of %s: %w", saga.ErrInvalid, u.name, err)
-		case found != noTarget && found != t:
-			return t, fmt.Errorf("%w: the URLs of confirm and cancel are in different places, %s%s and %s%s: a branch is in one",
-				saga.ErrInvalid, found.host, found.prefix, t.host, t.prefix)
+			return at, fmt.Errorf("%w: the URL of %s: %w", saga.ErrInvalid, u.name, err)
+		case found != noTarget && found != at:
+			return at, fmt.Errorf("%w: the URLs of a branch are in different places, %s%s and %s%s: a branch is in one",
+				saga.ErrInvalid, found.host, found.prefix, at.host, at.prefix)
 		}
-		found = t
+		found = at
 	}
 	return found, nil
 }

@@ -2,9 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -12,8 +11,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
-func (a *api) newGID(context.Context, *request) (any, error) {
-	return map[string]string{"gid": a.config.GIDPrefix + uuid.NewString(), "dtm_result": wire.Success}, nil
+func (a *api) newGID(_ context.Context, in *request) (any, error) {
+	return map[string]string{"gid": in.prefix + uuid.NewString(), "dtm_result": wire.Success}, nil
 }
 
 func (a *api) version(context.Context, *request) (any, error) {
@@ -21,40 +20,63 @@ func (a *api) version(context.Context, *request) (any, error) {
 }
 
 func (a *api) prepare(ctx context.Context, in *request) (any, error) {
-	err := a.engine.Begin(ctx, saga.Opening{GID: in.gid, Timeout: in.timeout})
+	if err := in.only("prepare", tcc, xa); err != nil {
+		return nil, err
+	}
+	engine := a.engines[in.transType]
+	err := engine.Begin(ctx, saga.Opening{GID: in.gid, Timeout: in.timeout})
 	if err != nil {
 		return nil, err
 	}
 	// Begin succeeds for a decided transaction too, but a repeated prepare is too late.
-	found, err := a.engine.Lookup(ctx, in.gid)
-	if err == nil && found.State.Decided() {
-		err = fmt.Errorf("%s is %s: %w", in.gid, found.State, saga.ErrNotOpen)
+	found, err := engine.Lookup(ctx, in.gid)
+	switch {
+	case err != nil:
+		return nil, err
+	case found.State.Decided():
+		return nil, fmt.Errorf("%s is %s: %w", in.gid, found.State, saga.ErrNotOpen)
+	case in.settings.empty():
+		return nil, nil
 	}
-	return nil, err
+	return nil, engine.Try(ctx, in.gid, settingsID, settingsStep(in.settings))
+}
+
+// only refuses a request for another type of transaction.
+func (in *request) only(endpoint string, all ...transType) error {
+	if !slices.Contains(all, in.transType) {
+		return invalid("%s is not possible for the trans_type %s, only for %v; a saga or msg has only submit", endpoint, in.transType, all)
+	}
+	return nil
 }
 
 func (a *api) registerBranch(ctx context.Context, in *request) (any, error) {
+	if err := in.only("registerBranch", tcc, xa); err != nil {
+		return nil, err
+	}
 	if err := in.checkBranch(a.config); err != nil {
 		return nil, err
 	}
-	target, err := a.targets.find(in.branch.Confirm, in.branch.Cancel)
+	target, err := a.targets.find(in.branch)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkSize(ctx, in); err != nil {
+	found, err := a.engines[in.transType].Lookup(ctx, in.gid)
+	if err != nil {
 		return nil, err
 	}
-	return nil, a.engine.Try(ctx, in.gid, in.branchID, saga.Step{Kind: target.kind, Input: in.branch})
+	if in.branch.settings, err = settingsOf(found); err != nil {
+		return nil, err
+	}
+	if err := a.checkSize(found, in); err != nil {
+		return nil, err
+	}
+	return nil, a.engines[in.transType].Try(ctx, in.gid, in.branchID, saga.Step{Kind: target.kind, Input: in.branch})
 }
 
 // checkSize limits the branches of a transaction and their data. Registrations at the
 // same time can exceed these limits together. The engine also limits the number of
 // branches, and no registration exceeds that limit.
-func (a *api) checkSize(ctx context.Context, in *request) error {
-	found, err := a.engine.Lookup(ctx, in.gid)
-	if err != nil {
-		return err
-	}
+func (a *api) checkSize(found *saga.Transaction, in *request) error {
 	size := in.branch.size()
 	for _, b := range found.Branches {
 		if b.ID == in.branchID {
@@ -74,15 +96,24 @@ func (a *api) checkSize(ctx context.Context, in *request) error {
 }
 
 func (a *api) submit(ctx context.Context, in *request) (any, error) {
+	switch in.transType {
+	case sagas:
+		return nil, a.planner.submitSaga(ctx, in)
+	case msg:
+		return nil, a.planner.submitMessage(ctx, in)
+	}
 	return nil, a.decide(ctx, in, "confirmed", func() error {
-		_, err := a.engine.Confirm(ctx, in.gid, saga.Options{ReturnDecided: true})
+		_, err := a.engines[in.transType].Confirm(ctx, in.gid, saga.Options{ReturnDecided: true})
 		return err
 	})
 }
 
 func (a *api) abort(ctx context.Context, in *request) (any, error) {
+	if err := in.only("abort", tcc, xa); err != nil {
+		return nil, err
+	}
 	return nil, a.decide(ctx, in, "cancelled", func() error {
-		_, err := a.engine.Cancel(ctx, in.gid, in.rollbackReason)
+		_, err := a.engines[in.transType].Cancel(ctx, in.gid, in.rollbackReason)
 		return err
 	})
 }
@@ -92,46 +123,19 @@ func (a *api) decide(ctx context.Context, in *request, end string, decision func
 	if !in.waitResult {
 		return decision()
 	}
-	before, err := a.engine.Lookup(ctx, in.gid)
+	engine := a.engines[in.transType]
+	before, err := engine.Lookup(ctx, in.gid)
 	if err != nil {
 		return err
 	}
 	if err := decision(); err != nil {
 		return err
 	}
-	if !a.waits.TryAcquire(1) {
-		return fmt.Errorf("%s is decided to be %s, but too many requests wait for a result: %w", in.gid, end, saga.ErrOngoing)
-	}
-	defer a.waits.Release(1)
-	in.leave()
-	return a.await(ctx, in.gid, end, before.Failures)
-}
-
-// await returns when the transaction has finished, when there are more failures than
-// before, or after Config.MaxWait.
-func (a *api) await(ctx context.Context, gid, end string, failures int) error {
-	ctx, cancel := context.WithTimeout(ctx, a.config.MaxWait)
-	defer cancel()
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		found, err := a.engine.Lookup(ctx, gid)
-		switch {
-		case err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded): // the deadline may pass before the timer of ctx
-			return err
-		case err == nil && found.State.Finished():
-			return nil
-		case err != nil || found.Failures > failures || !sleep(ctx, pause):
-			return fmt.Errorf("%s is decided to be %s, but not every branch is yet: %w", gid, end, saga.ErrOngoing)
+	return a.awaiter.waiting(in, "decided to be "+end, func() error {
+		found, err := a.awaiter.settled(ctx, engine, before)
+		if err == nil && !found.State.Finished() {
+			err = fmt.Errorf("%s is decided to be %s, but not every branch is yet: %w", in.gid, end, saga.ErrOngoing)
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+		return err
+	})
 }

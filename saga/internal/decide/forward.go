@@ -201,7 +201,7 @@ func (e *execution) postpone(ctx context.Context, failed map[*txn.Step]error, wa
 			continue
 		}
 		s.Failed++
-		pause := jitter.Backoff(ctx, d.MinBackoff, d.MaxBackoff, s.Failed)
+		pause := txn.PauseAfter(ctx, err, d.MinBackoff, d.MaxBackoff, s.Failed)
 		next = max(next, pause)
 		failures = append(failures, txlog.Failure{BranchID: s.ID, Operation: string(barrier.Try), Attempt: s.Failed,
 			Error: reason.ClipError(err.Error()), Instance: d.Instance, Next: pause})

@@ -11,7 +11,6 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
@@ -56,7 +55,7 @@ func (r *round) recordFailures(ctx context.Context, due []*txn.Step) (failures [
 			continue // the commit that it shared failed because of the log
 		}
 		s.Failed++
-		pause := jitter.Backoff(ctx, r.d.MinBackoff, r.d.MaxBackoff, s.Failed)
+		pause := txn.PauseAfter(ctx, cause, r.d.MinBackoff, r.d.MaxBackoff, s.Failed)
 		next = min(next, pause)
 		code := ""
 		if errors.Is(cause, barrier.ErrConflict) {

@@ -91,13 +91,19 @@ func Send(client *http.Client, r *http.Request) (Response, error) {
 	return Response{From: r.URL.Host, Status: reply.StatusCode, Header: reply.Header, Body: body[:min(len(body), maxReply)], Cut: cut}, nil
 }
 
-// Post calls a branch at address that follows DTM's convention. The branch need not be
-// behind package remote. The call does not name the caller.
+// Post calls a branch at address that follows DTM's convention. The call does not name the
+// caller.
 func Post(ctx context.Context, client *http.Client, address *url.URL, call saga.Call) error {
 	r, err := NewRequest(ctx, address, call, Query(call))
 	if err != nil {
 		return err
 	}
+	return Exchange(client, r, call)
+}
+
+// Exchange sends the request of a call to a branch that follows DTM's convention. The branch
+// need not be behind package remote.
+func Exchange(client *http.Client, r *http.Request, call saga.Call) error {
 	response, err := Do(client, r, call)
 	if err != nil {
 		return err

@@ -51,8 +51,11 @@ func checkBarrier(r *Records, report Report) {
 			if t.Planned && t.DecidedByCaller {
 				allowed = append(allowed, NoRow)
 			}
-			if b.Role == After {
+			switch b.Role {
+			case After:
 				allowed = []State{NoRow}
+			case Decides:
+				allowed = slices.DeleteFunc(allowed, func(s State) bool { return s == Cancelled })
 			}
 		}
 		if !slices.Contains(allowed, b.Row()) {
@@ -93,7 +96,7 @@ func (e effects) String() string {
 // due returns the effects that a branch may have had.
 func (b *Branch) due(outcome State) []effects {
 	s, row := b.Shape, b.Row()
-	confirmed := map[Role]string{"": Try + " " + Confirm, Action: Try, After: Apply}[b.Role]
+	confirmed := map[Role]string{"": Try + " " + Confirm, Action: Try, Decides: Try, After: Apply}[b.Role]
 	const cancelled = Try + " " + Cancel
 	switch {
 	case s == AtService && outcome == Confirmed:

@@ -56,7 +56,7 @@ func checkEpoch(r *Records, report Report) {
 
 func checkDeadline(r *Records, report Report) {
 	for gid, t := range r.Transactions {
-		if t.State == Confirmed && t.Decided.After(t.Deadline) {
+		if t.State == Confirmed && t.Decided.After(t.Deadline) && !t.ByBranch {
 			report(gid, "it was decided to be confirmed %s after its deadline", t.Decided.Sub(t.Deadline))
 		}
 	}

@@ -59,6 +59,8 @@ type Role string
 const (
 	Action Role = "action" // its Try is final: its Confirm has no effect
 	After  Role = "after"  // it is applied after the decision to confirm
+
+	Decides Role = "decides" // the COMMIT of its Try is the decision
 )
 
 // Transaction is a transaction as the log has it.
@@ -68,7 +70,8 @@ type Transaction struct {
 	DecidedByCaller            bool // and neither by its deadline, nor by recovery, nor by an operator
 	Created, Decided, Finished time.Time
 	Deadline                   time.Time
-	Conflicts                  int // calls that contradicted what a branch had done
+	Conflicts                  int  // calls that contradicted what a branch had done
+	ByBranch                   bool // the COMMIT of one of its branches decides
 }
 
 // Outcome is what the transaction is decided to be: [Confirmed], [Cancelled], or

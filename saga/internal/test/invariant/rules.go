@@ -6,7 +6,7 @@ var Rules = []Rule[*Records]{
 	{"steps", "A transaction moves along trying, confirming, confirmed or trying, cancelling, cancelled.", checkSteps},
 	{"one decision", "A transaction is decided exactly once.", checkOneDecision},
 	{"epoch", "The epoch of a transaction never falls.", checkEpoch},
-	{"deadline", "No transaction is decided to be confirmed after its deadline.", checkDeadline},
+	{"deadline", "No transaction is decided to be confirmed after its deadline, unless a branch has decided it before.", checkDeadline},
 	{"times", "A transaction is created, then decided, then finished.", checkTimes},
 	{"conflict", "No call contradicts what its branch has done.", checkConflict},
 

@@ -15,7 +15,8 @@ import (
 )
 
 // sagas is the workload of callers of n plans that mix actions with other branches, run some
-// Trys in parallel, go on after the decision, or have forward recovery.
+// Trys in parallel, are decided by a branch in the other database, go on after the decision, or
+// have forward recovery.
 func sagas(n int) func(w *world) {
 	return func(w *world) {
 		w.callers(n, func(i uint64) *request {
@@ -35,6 +36,9 @@ func sagaSteps(random *rand.Rand) []saga.Step {
 	steps[random.IntN(len(steps))].Kind = actions[random.IntN(len(actions))]
 	if random.IntN(4) == 0 {
 		steps[random.IntN(len(steps))].Input = input{Refuse: true}
+	}
+	if random.IntN(3) == 0 {
+		steps = append(steps, saga.Step{Kind: actAway, Input: input{Refuse: random.IntN(5) == 0}, Decides: true})
 	}
 	for n := random.IntN(3); n > 0; n-- {
 		after := len(steps) > 0 && steps[len(steps)-1].AfterDecision

@@ -31,10 +31,11 @@ func (w *world) records() *invariant.Records {
 
 func (w *world) readTransactions(r *invariant.Records) {
 	w.log.query(`SELECT gid, state, digest <> '', decided_by = 'caller', created_at, COALESCE(decided_at, ''), COALESCE(finished_at, ''), deadline_at,
-		(SELECT COUNT(*) FROM saga_attempts a WHERE a.gid = t.gid AND code = 'conflict') FROM saga_transactions t`, func(rows *sql.Rows) error {
+		(SELECT COUNT(*) FROM saga_attempts a WHERE a.gid = t.gid AND code = 'conflict'),
+		EXISTS (SELECT 1 FROM saga_branches b WHERE b.gid = t.gid AND role = 'decides') FROM saga_transactions t`, func(rows *sql.Rows) error {
 		var gid, created, decided, finished, deadline string
 		t := &invariant.Transaction{}
-		err := rows.Scan(&gid, &t.State, &t.Planned, &t.DecidedByCaller, &created, &decided, &finished, &deadline, &t.Conflicts)
+		err := rows.Scan(&gid, &t.State, &t.Planned, &t.DecidedByCaller, &created, &decided, &finished, &deadline, &t.Conflicts, &t.ByBranch)
 		t.Created, t.Decided, t.Finished, t.Deadline = parseTime(created), parseTime(decided), parseTime(finished), parseTime(deadline)
 		r.Transactions[gid] = t
 		return err

@@ -81,7 +81,9 @@ type gone struct {
 
 func (b *decidingBench) executeGone(ordersDB *gorm.DB, gid string, options saga.Options, plan ...tcc.Payload) *gone {
 	b.t.Helper()
-	engine := b.open(quick)
+	config := quick
+	config.Lease = 4 * time.Second // it must not end before the plan has begun
+	engine := b.open(config)
 	b.knowOrders(engine, ordersDB)
 	g := &gone{make(chan struct{}), make(chan struct{}), make(chan error, 1)}
 	plan = append(plan, tcc.Deciding(placeOrder{gid}))

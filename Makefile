@@ -1,6 +1,6 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check race dtm short simulate guards guards-short fuzz cover chaos bench bench-short clean
+.PHONY: help run test check all race-short race dtm short simulate guards guards-short fuzz cover chaos bench bench-short clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -9,10 +9,16 @@ run: ## run the example order service
 	go run ./examples/order
 
 test: SEEDS ?= 300
-test: check race dtm simulate guards-short ## all checks and all tests, on private servers that it installs and starts
+test: check all race-short dtm simulate guards-short ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
 	.ci/check
+
+all: ## all tests, on private servers; the longest packages first
+	CI=true .ci/servers go test -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message ./...
+
+race-short: ## the tests that need no server, with the race detector
+	CI= go test -race -gcflags=modernc.org/...=-race=false -short -timeout 12m ./tcc ./saga/embedded ./...
 
 # Without SQLite's C code, which is not ours and takes most of the time; and the longest packages first.
 race: ## all tests with the race detector, on private servers

@@ -28,7 +28,7 @@ func TestOneKindThatCannotClean(t *testing.T) {
 				sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
 				sqltest.Exec(t, b.db, "CREATE TABLE IF NOT EXISTS kept (gid VARCHAR(128) PRIMARY KEY)")
 				config := forgetful()
-				config.CallTimeout = 50 * time.Millisecond
+				config.CallTimeout = 500 * time.Millisecond
 				cleaner := b.open(config)
 				bad := &badCleaner{keeper: keeper{db}, broken: fault.clean}
 				sagatest.Must(t, tcc.Register(cleaner, bad))
@@ -87,7 +87,7 @@ func TestOneKindOfAParticipantThatCannotClean(t *testing.T) {
 			t.Parallel()
 			db := sqltest.Open(t, "sqlite")
 			sqltest.Exec(t, db, "CREATE TABLE kept (gid VARCHAR(128) PRIMARY KEY)")
-			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 20 * time.Millisecond, Logger: quiet})
+			p, err := participant.New(t.Context(), db, participant.Config{CallTimeout: 500 * time.Millisecond, Logger: quiet})
 			sagatest.Must(t, err)
 			bad := &badCleaner{keeper: keeper{db}, broken: fault.clean}
 			sagatest.Must(t, tcc.Register(p, bad))

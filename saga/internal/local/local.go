@@ -89,6 +89,7 @@ func pause(ctx context.Context, run int) bool {
 
 // connection is a connection for one local transaction, until it is released.
 type connection struct {
+	pool    *sql.DB
 	conn    *sql.Conn
 	options *sql.TxOptions
 	release func(unusable bool)
@@ -118,7 +119,7 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 		leave()
 		return nil, err
 	}
-	return &connection{conn, options, func(unusable bool) {
+	return &connection{pool, conn, options, func(unusable bool) {
 		if unusable {
 			discard(conn)
 		}
@@ -252,5 +253,5 @@ func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
 	}
 	release := c.release
 	c.release = func(unusable bool) { cancel(); release(unusable) }
-	return &Tx{conn: c.conn, tx: tx, dialect: d}, nil
+	return &Tx{pool: c.pool, conn: c.conn, tx: tx, dialect: d}, nil
 }

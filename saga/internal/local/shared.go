@@ -114,7 +114,7 @@ func (s *Shared) take(ctx context.Context) (*connection, error) {
 			return nil, err
 		}
 	}
-	return &connection{conn: c.conn, release: func(unusable bool) {
+	return &connection{pool: s.pool, conn: c.conn, release: func(unusable bool) {
 		s.put(c, unusable)
 		leave()
 	}}, nil

@@ -24,6 +24,9 @@ const (
 	stateDiscarded = "discarded"
 )
 
+// noHeaders are the headers of a message without any.
+const noHeaders = "{}"
+
 // Limits of a message in the outbox.
 const (
 	maxSubject = 255      // bytes
@@ -53,17 +56,17 @@ func (p *Publisher) encode(ctx context.Context, call saga.Call, in Publish) (tex
 	if err := p.check(call, in); err != nil {
 		return "", nil, err
 	}
-	headers := maps.Clone(in.Headers)
-	if headers == nil {
-		headers = map[string][]string{}
-	}
+	headers := make(map[string][]string, len(in.Headers))
+	maps.Copy(headers, in.Headers)
 	p.config.Propagator.Inject(ctx, carrier(headers))
 	if in.Key != "" {
 		headers[HeaderKey] = []string{url.PathEscape(in.Key)}
 	}
-	encoded, err := json.Marshal(headers)
-	if err != nil {
-		return "", nil, fmt.Errorf("encoding the headers: %w", err)
+	encoded := []byte(noHeaders)
+	if len(headers) > 0 {
+		if encoded, err = json.Marshal(headers); err != nil {
+			return "", nil, fmt.Errorf("encoding the headers: %w", err)
+		}
 	}
 	if len(encoded) > maxHeaders {
 		return "", nil, fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, len(encoded), maxHeaders)
@@ -265,8 +268,10 @@ func (r *outboxRow) receipt() any {
 
 func (r *outboxRow) message() (broker.Message, error) {
 	m := broker.Message{ID: r.id(), Subject: r.Subject, Data: r.Data}
-	if err := json.Unmarshal([]byte(r.Headers), &m.Headers); err != nil {
-		return m, fmt.Errorf("decoding the headers: %w", err)
+	if r.Headers != noHeaders {
+		if err := json.Unmarshal([]byte(r.Headers), &m.Headers); err != nil {
+			return m, fmt.Errorf("decoding the headers: %w", err)
+		}
 	}
 	if m.Headers == nil {
 		m.Headers = map[string][]string{}

@@ -33,7 +33,7 @@ func (d *direct) write(ctx context.Context, tx *gorm.DB, messages []Publish) err
 	if err != nil {
 		return err
 	}
-	if err := d.insert(tx.Session(&gorm.Session{NewDB: true, Context: ctx}), rows, expected != nil); err != nil {
+	if err := d.insert(ctx, tx, rows, expected != nil); err != nil {
 		d.drop(expected)
 		return fmt.Errorf("writing the outbox: %w", err)
 	}
@@ -64,7 +64,7 @@ func (d *direct) accepts(tx *gorm.DB) error {
 func (d *direct) rows(ctx context.Context, messages []Publish) ([]*outboxRow, error) {
 	rows := make([]*outboxRow, len(messages))
 	last := map[string]string{} // message of each subject
-	base := rand.Text()
+	base := newID()
 	for i, m := range messages {
 		headers, data, err := d.encode(ctx, m)
 		if err != nil {
@@ -82,6 +82,17 @@ func (d *direct) rows(ctx context.Context, messages []Publish) ([]*outboxRow, er
 	return rows, nil
 }
 
+// newID returns an id that nothing else has. It begins with the time, so that new rows are
+// beside each other in the index.
+func newID() string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUV" // in the order of ASCII
+	var at [9]byte
+	for i, left := len(at)-1, time.Now().UnixMilli(); i >= 0; i, left = i-1, left/int64(len(digits)) {
+		at[i] = digits[left%int64(len(digits))]
+	}
+	return string(at[:]) + rand.Text()
+}
+
 func (d *direct) encode(ctx context.Context, m Publish) (headers string, data []byte, err error) {
 	switch {
 	case m.Key != "":
@@ -92,39 +103,46 @@ func (d *direct) encode(ctx context.Context, m Publish) (headers string, data []
 	return d.p.encode(ctx, saga.Call{}, m)
 }
 
-// insert writes rows. If they are claimed, only this Publisher publishes them, until the end
+// insert writes rows, past gorm's callbacks, hooks and settings for a dry run. If they are claimed, only this Publisher publishes them, until the end
 // of the claim. Delayed messages are never claimed.
-func (d *direct) insert(tx *gorm.DB, rows []*outboxRow, claimed bool) error {
+func (d *direct) insert(ctx context.Context, tx *gorm.DB, rows []*outboxRow, claimed bool) error {
 	claim := "NULL"
 	if claimed {
 		claim = later(tx, d.claim())
 	}
 	for len(rows) > 0 {
-		var tuples []string
+		var statement strings.Builder
+		statement.WriteString("INSERT INTO saga_outbox_delayed (message_id, gid, branch_id, after_id, destination, subject, headers, data, due_at, claimed_until) VALUES ")
 		var values []any
-		size := 0
+		n, size := 0, 0
 		for _, r := range rows {
-			if size += len(r.Headers) + len(r.Data); len(tuples) > 0 && (size > maxInsertBytes || len(tuples) == maxInsertRows) {
+			if size += len(r.Headers) + len(r.Data); n > 0 && (size > maxInsertBytes || n == maxInsertRows) {
 				break
 			}
 			due, until := now(tx), claim
 			if r.Delay > 0 {
 				due, until = later(tx, time.Duration(r.Delay)*time.Microsecond), "NULL"
 			}
-			tuples = append(tuples, "(?, '', '', ?, ?, ?, ?, ?, "+due+", "+until+")")
+			if n++; n > 1 {
+				statement.WriteString(", ")
+			}
+			statement.WriteString(tuple(tx, len(values), due, until))
 			values = append(values, r.MessageID, r.AfterID, d.p.config.Stream, r.Subject, r.Headers, r.Data)
 		}
-		result := tx.Exec("INSERT INTO saga_outbox_delayed (message_id, gid, branch_id, after_id, destination, subject, headers, data, due_at, claimed_until) VALUES "+
-			strings.Join(tuples, ", "), values...)
-		if result.Error != nil {
-			return result.Error
+		if _, err := tx.Statement.ConnPool.ExecContext(ctx, statement.String(), values...); err != nil {
+			return err
 		}
-		if result.RowsAffected != int64(len(tuples)) {
-			return fmt.Errorf("%d rows were written, not %d: is it a handle for a dry run?", result.RowsAffected, len(tuples))
-		}
-		rows = rows[len(tuples):]
+		rows = rows[n:]
 	}
 	return nil
+}
+
+// tuple returns the values of a row, of which named are before it.
+func tuple(tx *gorm.DB, named int, due, until string) string {
+	if tx.Name() == "postgres" {
+		return fmt.Sprintf("($%d, '', '', $%d, $%d, $%d, $%d, $%d, %s, %s)", named+1, named+2, named+3, named+4, named+5, named+6, due, until)
+	}
+	return "(?, '', '', ?, ?, ?, ?, ?, " + due + ", " + until + ")"
 }
 
 // kept returns the rows that are published soon after the commit, with data of their own,

@@ -102,23 +102,31 @@ func failures(rows []*outboxRow) map[failure][]*outboxRow {
 			f := failure{pause: time.Second}
 			groups[f] = append(groups[f], r)
 		default:
-			f := failure{min(maxRelayPause, time.Second<<min(r.Failures, 10)), oneLine(r.err.Error())}
+			f := failure{r.pause(), oneLine(r.err.Error())}
 			groups[f] = append(groups[f], r)
 		}
 	}
 	return groups
 }
 
-// logFailures logs the rows that could not be published.
+// logFailures logs how many rows could not be published, and the first of them.
 func (p *Publisher) logFailures(rows []*outboxRow) {
-	for f, failed := range failures(rows) {
-		if f.text != "" {
-			p.config.Logger.Warn("message: messages of the outbox could not be published, which will be repeated", slog.Int("messages", len(failed)),
-				slog.String("message", failed[0].MessageID), slog.String("subject", failed[0].Subject), slog.Int("attempt", failed[0].Failures+1),
-				slog.Duration("next", f.pause), slog.String("error", f.text))
+	var failed []*outboxRow
+	for _, r := range rows {
+		if !r.done && !r.waits() {
+			failed = append(failed, r)
 		}
 	}
+	if len(failed) > 0 {
+		r := failed[0]
+		p.config.Logger.Warn("message: messages of the outbox could not be published, which will be repeated", slog.String("stream", p.config.Stream),
+			slog.Int("messages", len(failed)), slog.String("message", r.MessageID), slog.String("subject", r.Subject), slog.Int("attempt", r.Failures+1),
+			slog.Duration("next", r.pause()), slog.Any("error", r.err))
+	}
 }
+
+// pause is how long a row is left alone after a failure.
+func (r *outboxRow) pause() time.Duration { return min(maxRelayPause, time.Second<<min(r.Failures, 10)) }
 
 // mostNamed is the most messages that one statement names.
 const mostNamed = 500

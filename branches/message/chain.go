@@ -126,7 +126,9 @@ func (p *Publisher) logFailures(rows []*outboxRow) {
 }
 
 // pause is how long a row is left alone after a failure.
-func (r *outboxRow) pause() time.Duration { return min(maxRelayPause, time.Second<<min(r.Failures, 10)) }
+func (r *outboxRow) pause() time.Duration {
+	return min(maxRelayPause, time.Second<<min(r.Failures, 10))
+}
 
 // mostNamed is the most messages that one statement names.
 const mostNamed = 500

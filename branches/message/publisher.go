@@ -19,7 +19,7 @@ import (
 )
 
 // HeaderID is the header with the logical id of a message: gid/branch/ and 26 random
-// characters. Every published message has it. The id stays the same if the message is
+// characters, or a time and 26 random characters from [Publisher.PublishIn]. Every published message has it. The id stays the same if the message is
 // published again, or sent again from the dead letters. No other message has the same id.
 const HeaderID = "Tccsaga-Id"
 
@@ -57,8 +57,8 @@ type Config struct {
 	// context and baggage.
 	Propagator propagation.TextMapPropagator
 
-	// Logger gets warnings about the stream, and failures to publish delayed
-	// messages. Defaults to [slog.Default].
+	// Logger gets warnings about the stream, and failures to publish messages that are
+	// delayed or of PublishIn. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -105,7 +105,7 @@ var (
 
 // NewPublisher returns the branch with its outbox in db. Install the schema there with
 // package schema. NewPublisher creates or checks the stream. It begins to publish delayed
-// messages that are due, until [Publisher.Stop].
+// messages that are due, and those of PublishIn, until [Publisher.Stop].
 //
 // The error wraps [broker.ErrUnsafe] and names the setting if the stream cannot keep a
 // published message until its consumers have it.

@@ -228,6 +228,28 @@ func TestPublishInClaim(t *testing.T) {
 	})
 }
 
+// A relay has claimed a message, because the local transaction has lasted longer than the
+// claim of its own Publisher. That one leaves the message alone.
+func TestPublishInTakenByAnother(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db)
+		sagatest.Must(t, db.Transaction(func(tx *gorm.DB) error {
+			return errors.Join(b.publisher.PublishIn(t.Context(), tx, b.publish("a", "taken")),
+				tx.Exec("UPDATE saga_outbox_delayed SET claimed_by = 'another', claimed_until = '2999-01-01 00:00:00'").Error)
+		}))
+		for i := range 5 { // each is found by a look after the one before
+			b.publishIn(b.publisher, b.publish("b", fmt.Sprint(i)))
+			sagatest.Eventually(t, "it is published", func() bool { return len(b.stored("b")) == i+1 })
+		}
+		if got := b.stored("a"); len(got) != 0 {
+			t.Errorf("stored %q", got)
+		}
+		b.releaseClaims()
+		b.drained()
+		b.holds(b.name, 6)
+	})
+}
+
 // What has no room in memory is published by the relay.
 func TestPublishInWithoutRoom(t *testing.T) {
 	t.Parallel()

@@ -162,7 +162,7 @@ func (d *direct) run(ctx context.Context) {
 
 // wait waits until the next look. It returns false if ctx ends.
 func (d *direct) wait(ctx context.Context) bool {
-	for {
+	for ctx.Err() == nil {
 		var timer <-chan time.Time
 		if at := d.plan(); !at.IsZero() {
 			timer = time.After(time.Until(at))
@@ -172,9 +172,10 @@ func (d *direct) wait(ctx context.Context) bool {
 			return false
 		case <-d.wake:
 		case <-timer:
-			return true
+			return ctx.Err() == nil
 		}
 	}
+	return false
 }
 
 // plan sets when the next look is.

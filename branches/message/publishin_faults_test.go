@@ -203,14 +203,47 @@ func TestPublishInBehindAnotherRelay(t *testing.T) {
 	})
 }
 
+// Stop publishes what is committed, and removes the rows.
+func TestPublishInAndStop(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		b := newBench(t, db)
+		holding, let := make(chan struct{}, 100), make(chan struct{})
+		p := b.on(db, around{wrap(b.js), func(stream seam.Stream, ctx context.Context, messages []seam.Message) []seam.Result {
+			holding <- struct{}{}
+			<-let
+			return stream.Publish(ctx, messages)
+		}})
+		b.publishIn(p, b.publish("a", "held"))
+		<-holding
+		for i := range 10 {
+			b.publishIn(p, b.publish("b", fmt.Sprint(i, ".1")), b.publish("b", fmt.Sprint(i, ".2")))
+		}
+		stopped := make(chan error, 1)
+		go func() { stopped <- p.Stop(context.Background()) }()
+		sagatest.Eventually(t, "it stops", func() bool {
+			tx := db.Begin()
+			defer tx.Rollback()
+			return p.PublishIn(t.Context(), tx, b.publish("c", "refused")) != nil
+		})
+		close(let)
+		sagatest.Must(t, <-stopped)
+		b.holds(b.name, 21)
+		if n := b.delayed(); n != 0 {
+			t.Errorf("%d messages are left", n)
+		}
+	})
+}
+
 // While a Publisher has the claim of its own messages, no other one publishes them.
 func TestPublishInClaim(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		b := newBench(t, db) // its relay runs
 		holding, let := make(chan struct{}, 10), make(chan struct{})
 		p := b.on(db, around{wrap(b.js), func(stream seam.Stream, ctx context.Context, messages []seam.Message) []seam.Result {
-			holding <- struct{}{}
-			<-let
+			if slices.ContainsFunc(messages, func(m seam.Message) bool { return string(m.Data) == "held" }) {
+				holding <- struct{}{}
+				<-let
+			}
 			return stream.Publish(ctx, messages)
 		}})
 		b.publishIn(p, b.publish("a", "held"))
@@ -219,8 +252,10 @@ func TestPublishInClaim(t *testing.T) {
 		in.After = time.Microsecond
 		b.publishIn(b.publisher, in)
 		sagatest.Eventually(t, "a relay has published", func() bool { return len(b.stored("b")) == 1 })
-		if got := b.stored("a"); len(got) != 0 {
-			t.Errorf("stored %q", got)
+		var claimant string
+		sagatest.Must(t, db.Raw("SELECT claimed_by FROM saga_outbox_delayed WHERE subject = ?", b.name+".a").Scan(&claimant).Error)
+		if got := b.stored("a"); len(got) != 0 || claimant != "" {
+			t.Errorf("stored %q, claimed by %q", got, claimant)
 		}
 		close(let)
 		b.drained()

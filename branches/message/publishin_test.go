@@ -163,21 +163,6 @@ func TestPublishInBeforeTheCommit(t *testing.T) {
 	b.holds(b.name, 20)
 }
 
-// Stop publishes what is committed.
-func TestPublishInAndStop(t *testing.T) {
-	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		b := newBench(t, db)
-		for i := range 20 {
-			b.publishIn(b.publisher, b.publish("a", fmt.Sprint(i, ".1")), b.publish("a", fmt.Sprint(i, ".2")))
-		}
-		sagatest.Must(t, b.publisher.Stop(t.Context()))
-		b.holds(b.name, 40)
-		if n := b.delayed(); n != 0 {
-			t.Errorf("%d messages are left", n)
-		}
-	})
-}
-
 // Delayed messages wait until they are due, and do not hold up the others of the call.
 func TestPublishInDelayed(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {

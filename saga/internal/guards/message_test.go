@@ -229,7 +229,7 @@ var messageGuards = []guard{
 	{
 		name: "publishin-pool", file: "branches/message/publishin.go",
 		text: `if pool != d.pool {`,
-		with: `if false {`,
+		with: `if pool == nil {`,
 		pkg:  "branches/message", run: "^TestPublishInRefusals$",
 		why: "a message is written into a database whose outbox nobody reads",
 	},

@@ -203,8 +203,9 @@ CREATE TABLE IF NOT EXISTS saga_outbox_order (
 
 CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
   message_id VARCHAR(200) NOT NULL COMMENT 'id of the message',
-  gid VARCHAR(128) NOT NULL COMMENT 'the transaction, which is finished',
-  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction, which is finished; empty if PublishIn wrote it',
+  branch_id VARCHAR(32) NOT NULL COMMENT 'the branch; empty if PublishIn wrote it',
+  after_id VARCHAR(200) NOT NULL DEFAULT '' COMMENT 'message of the same call and subject that has to be published before it; empty if there is none',
   destination VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'stream to publish it on',
   subject VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'subject of the message',
   headers TEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'headers, JSON object of lists',
@@ -216,7 +217,7 @@ CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
   error VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'error of the last attempt',
   PRIMARY KEY (message_id),
   KEY saga_outbox_delayed_due (destination, due_at)
-) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='confirmed messages that wait until they are due; a row is removed when its message is published';
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='messages that wait to be published: of confirmed transactions until they are due, and of PublishIn; a row is removed when its message is published';
 
 CREATE TABLE IF NOT EXISTS saga_inbox (
   consumer VARCHAR(64) NOT NULL COMMENT 'durable name of the consumer',

@@ -346,6 +346,7 @@ CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
   message_id VARCHAR(200) NOT NULL,
   gid VARCHAR(128) NOT NULL,
   branch_id VARCHAR(32) NOT NULL,
+  after_id VARCHAR(200) NOT NULL DEFAULT '',
   destination VARCHAR(255) NOT NULL,
   subject VARCHAR(255) NOT NULL,
   headers TEXT NOT NULL,
@@ -358,10 +359,11 @@ CREATE TABLE IF NOT EXISTS saga_outbox_delayed (
   PRIMARY KEY (message_id)
 );
 CREATE INDEX IF NOT EXISTS saga_outbox_delayed_due ON saga_outbox_delayed (destination, due_at);
-COMMENT ON TABLE saga_outbox_delayed IS 'confirmed messages that wait until they are due; a row is removed when its message is published';
+COMMENT ON TABLE saga_outbox_delayed IS 'messages that wait to be published: of confirmed transactions until they are due, and of PublishIn; a row is removed when its message is published';
 COMMENT ON COLUMN saga_outbox_delayed.message_id IS 'id of the message';
-COMMENT ON COLUMN saga_outbox_delayed.gid IS 'the transaction, which is finished';
-COMMENT ON COLUMN saga_outbox_delayed.branch_id IS 'the branch';
+COMMENT ON COLUMN saga_outbox_delayed.gid IS 'the transaction, which is finished; empty if PublishIn wrote it';
+COMMENT ON COLUMN saga_outbox_delayed.branch_id IS 'the branch; empty if PublishIn wrote it';
+COMMENT ON COLUMN saga_outbox_delayed.after_id IS 'message of the same call and subject that has to be published before it; empty if there is none';
 COMMENT ON COLUMN saga_outbox_delayed.destination IS 'stream to publish it on';
 COMMENT ON COLUMN saga_outbox_delayed.subject IS 'subject of the message';
 COMMENT ON COLUMN saga_outbox_delayed.headers IS 'headers, JSON object of lists';

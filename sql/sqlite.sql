@@ -201,10 +201,11 @@ CREATE TABLE IF NOT EXISTS saga_outbox_order ( -- messages with an ordering key 
   PRIMARY KEY (destination, order_key, gid, branch_id)
 );
 
-CREATE TABLE IF NOT EXISTS saga_outbox_delayed ( -- confirmed messages that wait until they are due; a row is removed when its message is published
+CREATE TABLE IF NOT EXISTS saga_outbox_delayed ( -- messages that wait to be published: of confirmed transactions until they are due, and of PublishIn; a row is removed when its message is published
   message_id TEXT NOT NULL, -- id of the message
-  gid TEXT NOT NULL, -- the transaction, which is finished
-  branch_id TEXT NOT NULL, -- the branch
+  gid TEXT NOT NULL, -- the transaction, which is finished; empty if PublishIn wrote it
+  branch_id TEXT NOT NULL, -- the branch; empty if PublishIn wrote it
+  after_id TEXT NOT NULL DEFAULT '', -- message of the same call and subject that has to be published before it; empty if there is none
   destination TEXT NOT NULL, -- stream to publish it on
   subject TEXT NOT NULL, -- subject of the message
   headers TEXT NOT NULL, -- headers, JSON object of lists

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// relayPoll is how often the relay looks for delayed messages that are due.
+	// relayPoll is how often the relay looks for messages that are due.
 	relayPoll = time.Second
 
 	// relayBatch is the most messages that it publishes at once.
@@ -26,8 +26,8 @@ const (
 	maxRelayPause = time.Minute
 )
 
-// relay publishes the delayed messages of a stream when they are due. The relays of all
-// instances share the work.
+// relay publishes the messages of a stream in saga_outbox_delayed when they are due. The
+// relays of all instances share the work.
 type relay struct {
 	p    *Publisher
 	stop context.CancelFunc
@@ -46,11 +46,16 @@ func startRelay(p *Publisher) *relay {
 
 func (r *relay) end(ctx context.Context) error {
 	r.stop()
+	return r.p.ended(ctx, r.done)
+}
+
+// ended waits until done is closed, or until ctx ends.
+func (p *Publisher) ended(ctx context.Context, done <-chan struct{}) error {
 	select {
-	case <-r.done:
+	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("message: stop the publisher of %s: %w", r.p.config.Stream, ctx.Err())
+		return fmt.Errorf("message: stop the publisher of %s: %w", p.config.Stream, ctx.Err())
 	}
 }
 
@@ -58,96 +63,95 @@ func (r *relay) end(ctx context.Context) error {
 func (r *relay) run(ctx context.Context) {
 	var last string
 	for ctx.Err() == nil {
-		published, err := r.round(ctx)
-		if err != nil && strings.Contains(err.Error(), "sql: database is closed") {
+		more, err := r.round(ctx)
+		if isClosed(err) {
 			return // the program has ended without Stop
 		}
 		if err != nil && ctx.Err() == nil && err.Error() != last { // a repetition is not logged
-			r.p.config.Logger.Warn("message: publishing delayed messages, which will be repeated",
+			r.p.config.Logger.Warn("message: publishing messages of the outbox, which will be repeated",
 				slog.String("stream", r.p.config.Stream), slog.Any("error", err))
 		}
 		if last = ""; err != nil {
 			last = err.Error()
 		}
-		if err == nil && published == relayBatch {
-			continue // there may be more
+		if err == nil && more {
+			continue
 		}
-		timer := time.NewTimer(relayPoll)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		_ = sleep(ctx, relayPoll)
 	}
 }
 
-// round publishes a batch, and returns how many messages were published.
-func (r *relay) round(ctx context.Context) (published int, err error) {
+// isClosed reports whether err is that of a pool that was closed.
+func isClosed(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "sql: database is closed")
+}
+
+// round publishes a batch. It returns true if there may be more messages to publish at once.
+func (r *relay) round(ctx context.Context) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, relayClaim/2)
 	defer cancel()
-	rows, err := r.claim(ctx)
+	rows, name, err := r.claim(ctx)
 	if err != nil || len(rows) == 0 {
-		return 0, err
+		return false, err
 	}
-	r.p.publish(ctx, rows)
+	r.p.publishChains(ctx, rows)
+	r.p.logFailures(rows)
+	for _, m := range rows {
+		more = more || m.done && len(rows) == relayBatch
+	}
 	// The broker has the messages: write this also if the relay is stopped.
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), relayClaim/3)
 	defer cancel()
-	for _, m := range rows {
-		if m.done {
-			published++
-		}
-	}
-	return published, r.p.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return r.note(tx, rows) })
+	return more, r.p.local.Run(ctx, func(tx *gorm.DB) error { return settle(tx, name, rows) })
 }
 
-// claim claims messages that are due, so that no other relay publishes them.
-func (r *relay) claim(ctx context.Context) (rows []*outboxRow, err error) {
+// claim claims messages that are due, so that no other relay publishes them. A message whose
+// earlier message is claimed by another relay, or could not be published, gets an error.
+func (r *relay) claim(ctx context.Context) (rows []*outboxRow, name string, err error) {
 	db := r.p.db.WithContext(ctx)
-	free := "(claimed_until IS NULL OR claimed_until <= " + now(db) + ")"
-	var ids []string
-	err = db.Raw("SELECT message_id FROM saga_outbox_delayed WHERE destination = ? AND due_at <= "+now(db)+" AND "+free+" ORDER BY due_at LIMIT ?",
-		r.p.config.Stream, relayBatch).Scan(&ids).Error
-	if err != nil || len(ids) == 0 {
-		return nil, err
+	due := "destination = ? AND due_at <= " + now(db) + " AND (claimed_until IS NULL OR claimed_until <= " + now(db) + ")"
+	var found []string // without a local transaction, which locks all of SQLite
+	err = db.Raw("SELECT message_id FROM saga_outbox_delayed WHERE "+due+" LIMIT 1", r.p.config.Stream).Scan(&found).Error
+	if err != nil || len(found) == 0 {
+		return nil, "", err
 	}
-	name := rand.Text()
-	err = db.Exec("UPDATE saga_outbox_delayed SET claimed_by = ?, claimed_until = "+laterBy(db, fmt.Sprint(relayClaim.Microseconds()))+" WHERE message_id IN ? AND "+free,
-		name, ids).Error
-	if err != nil {
-		return nil, err
+	name = rand.Text()
+	from, lock := "saga_outbox_delayed", " FOR UPDATE SKIP LOCKED"
+	switch db.Name() {
+	case "mysql":
+		from += " FORCE INDEX (saga_outbox_delayed_due)" // other rows are not locked
+	case "sqlite":
+		lock = ""
 	}
-	// A read in a transaction is not sent to a replica.
-	err = db.Transaction(func(tx *gorm.DB) error {
-		return tx.Raw(`SELECT message_id, gid, branch_id, subject, headers, data, failures FROM saga_outbox_delayed
-			WHERE message_id IN ? AND claimed_by = ? ORDER BY due_at`, ids, name).Scan(&rows).Error
-	})
-	return rows, err
-}
-
-// note writes the results of a batch.
-func (r *relay) note(tx *gorm.DB, rows []*outboxRow) error {
-	for _, m := range rows {
-		if !m.done {
-			pause := min(maxRelayPause, time.Second<<min(m.Failures, 10))
-			r.p.config.Logger.Warn("message: a delayed message could not be published, which will be repeated", slog.String("message", m.MessageID),
-				slog.String("subject", m.Subject), slog.Int("attempt", m.Failures+1), slog.Duration("next", pause), slog.Any("error", m.err))
-			err := tx.Exec("UPDATE saga_outbox_delayed SET failures = failures + 1, error = ?, claimed_until = "+laterBy(tx, fmt.Sprint(pause.Microseconds()))+" WHERE message_id = ?",
-				oneLine(m.err.Error()), m.MessageID).Error
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if err := tx.Exec("DELETE FROM saga_outbox_delayed WHERE message_id = ?", m.MessageID).Error; err != nil {
+	err = r.p.local.Run(ctx, func(tx *gorm.DB) error {
+		rows = nil
+		err := tx.Raw("SELECT message_id, gid, branch_id, after_id, subject, headers, data, failures FROM "+from+
+			" WHERE "+due+" ORDER BY due_at, message_id LIMIT ?"+lock, r.p.config.Stream, relayBatch).Scan(&rows).Error
+		if err != nil || len(rows) == 0 {
 			return err
 		}
-		// After the retention of the transaction, its row does not exist.
-		err := tx.Exec("UPDATE saga_outbox SET state = 'published', published_at = "+now(tx)+
-			", stream = ?, sequence = ? WHERE gid = ? AND branch_id = ? AND message_id = ?", m.Stream, m.Sequence, m.GID, m.BranchID, m.MessageID).Error
+		err = tx.Exec("UPDATE "+byID(tx)+" SET claimed_by = ?, claimed_until = "+later(tx, relayClaim)+" WHERE message_id IN ?", name, idsOf(rows)).Error
 		if err != nil {
 			return err
 		}
+		return findEarlier(tx, rows)
+	})
+	return rows, name, err
+}
+
+// byID is the table of the messages that wait, searched by its primary key. With another
+// plan, MySQL would wait for rows of local transactions that are not committed.
+func byID(db *gorm.DB) string {
+	if db.Name() == "mysql" {
+		return "saga_outbox_delayed FORCE INDEX (PRIMARY)"
 	}
-	return nil
+	return "saga_outbox_delayed"
+}
+
+func idsOf(rows []*outboxRow) []string {
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.MessageID
+	}
+	return ids
 }

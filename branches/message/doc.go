@@ -62,6 +62,38 @@
 // that are due. So at least one has to run. The engine's cleaning does not remove waiting
 // messages.
 //
+// # Publishing in a local transaction
+//
+// [Publisher.PublishIn] publishes messages if, and only if, the caller commits a local
+// transaction of its own. It needs no engine and no gid, and costs much less than a
+// transaction of the log. It writes one row for each message into the table
+// saga_outbox_delayed. Such a row has no gid and no branch_id, and its id is a time and random
+// characters. Any number of calls may share a local transaction.
+//
+//	none --COMMIT of the caller--> waiting --acknowledgement--> removed
+//	none --rollback--------------> none
+//
+// The rows are claimed by this Publisher when they are written. Nobody reports a commit, so it
+// looks for the rows, at READ COMMITTED, first after a millisecond and then less often. It
+// publishes what it finds, waits for the acknowledgements, and removes the rows. It does this
+// for five seconds after the call, and for a bounded number of messages. The other rows are
+// published within a second, or after their claim, by any running Publisher of the stream with
+// this outbox. The claim ends ten seconds and a Config.AckTimeout after the call. So if the
+// process dies after the commit, its messages are published about 15 seconds later.
+//
+// A message is published at least once after the commit, and never before it. If a process
+// dies after the acknowledgement, the message is published again with the same id, and the
+// consumer handles it once. If a message cannot be published, the attempts and the last error
+// are in its row, and a warning is logged. The pause before the next attempt begins with a
+// second and doubles, up to a minute.
+//
+// The messages of one call on one subject are published in their order, each after the one
+// before it is stored. If one of them cannot be published, the later ones wait. Different
+// calls have no order, and a [Publish.Key] is refused.
+//
+// An operator finds all messages that wait in saga_outbox_delayed, those with a gid and those
+// without.
+//
 // # Consuming
 //
 // [Consume] runs a handler and writes an inbox row in one local transaction. Then it

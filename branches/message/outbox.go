@@ -24,6 +24,9 @@ const (
 	stateDiscarded = "discarded"
 )
 
+// noHeaders are the headers of a message without any.
+const noHeaders = "{}"
+
 // Limits of a message in the outbox.
 const (
 	maxSubject = 255      // bytes
@@ -40,33 +43,41 @@ type prepared struct {
 
 // prepare checks a message, and writes the trace of ctx into its headers.
 func (p *Publisher) prepare(ctx context.Context, call saga.Call, in Publish) (prepared, error) {
-	if err := p.check(call, in); err != nil {
+	headers, data, err := p.encode(ctx, call, in)
+	if err != nil {
 		return prepared{}, tcc.Reject(err)
 	}
-	headers := maps.Clone(in.Headers)
-	if headers == nil {
-		headers = map[string][]string{}
+	// A gid may be used by other services, and again after the retention.
+	return prepared{call.Key().String() + "/" + rand.Text(), headers, data}, nil
+}
+
+// encode checks a message, and returns its columns, with the trace of ctx in the headers.
+func (p *Publisher) encode(ctx context.Context, call saga.Call, in Publish) (text string, data []byte, err error) {
+	if err := p.check(call, in); err != nil {
+		return "", nil, err
 	}
+	headers := make(map[string][]string, len(in.Headers))
+	maps.Copy(headers, in.Headers)
 	p.config.Propagator.Inject(ctx, carrier(headers))
 	if in.Key != "" {
 		headers[HeaderKey] = []string{url.PathEscape(in.Key)}
 	}
-	text, err := json.Marshal(headers)
-	if err != nil {
-		return prepared{}, fmt.Errorf("encoding the headers: %w", err)
+	encoded := []byte(noHeaders)
+	if len(headers) > 0 {
+		if encoded, err = json.Marshal(headers); err != nil {
+			return "", nil, fmt.Errorf("encoding the headers: %w", err)
+		}
 	}
-	if len(text) > maxHeaders {
-		return prepared{}, tcc.Reject(fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, len(text), maxHeaders))
+	if len(encoded) > maxHeaders {
+		return "", nil, fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, len(encoded), maxHeaders)
 	}
 	if err := p.stream.Check(broker.Message{Subject: in.Subject, Headers: headers, Data: in.Data}); err != nil {
-		return prepared{}, tcc.Reject(err)
+		return "", nil, err
 	}
-	data := in.Data
-	if data == nil {
+	if data = in.Data; data == nil {
 		data = []byte{}
 	}
-	// A gid may be used by other services, and again after the retention.
-	return prepared{call.Key().String() + "/" + rand.Text(), string(text), data}, nil
+	return string(encoded), data, nil
 }
 
 // check returns the reason why the outbox can never store a message.
@@ -234,7 +245,8 @@ type outboxRow struct {
 	Delay                      int64 // microseconds
 	Stream                     string
 	Sequence                   uint64
-	Failures                   int // of a delayed message
+	AfterID                    string // of the row before it in the same call of PublishIn
+	Failures                   int    // of a row in saga_outbox_delayed
 
 	done bool // the broker has the message, or need not have it; otherwise err says why not
 	err  error
@@ -256,8 +268,10 @@ func (r *outboxRow) receipt() any {
 
 func (r *outboxRow) message() (broker.Message, error) {
 	m := broker.Message{ID: r.id(), Subject: r.Subject, Data: r.Data}
-	if err := json.Unmarshal([]byte(r.Headers), &m.Headers); err != nil {
-		return m, fmt.Errorf("decoding the headers: %w", err)
+	if r.Headers != noHeaders {
+		if err := json.Unmarshal([]byte(r.Headers), &m.Headers); err != nil {
+			return m, fmt.Errorf("decoding the headers: %w", err)
+		}
 	}
 	if m.Headers == nil {
 		m.Headers = map[string][]string{}

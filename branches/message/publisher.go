@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,12 +13,13 @@ import (
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
 // HeaderID is the header with the logical id of a message: gid/branch/ and 26 random
-// characters. Every published message has it. The id stays the same if the message is
+// characters, or a time and 26 random characters from [Publisher.PublishIn]. Every published message has it. The id stays the same if the message is
 // published again, or sent again from the dead letters. No other message has the same id.
 const HeaderID = "Tccsaga-Id"
 
@@ -55,8 +57,8 @@ type Config struct {
 	// context and baggage.
 	Propagator propagation.TextMapPropagator
 
-	// Logger gets warnings about the stream, and failures to publish delayed
-	// messages. Defaults to [slog.Default].
+	// Logger gets warnings about the stream, and failures to publish messages that are
+	// delayed or of PublishIn. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -84,9 +86,11 @@ type Publisher struct {
 	config Config
 	logID  string // of the database of the outbox
 
-	ordering chan struct{} // a lock: held while messages are published in order
-	receipts receipts      // of ordered messages that are not marked as published yet
-	relay    *relay        // of delayed messages
+	ordering chan struct{}         // a lock: held while messages are published in order
+	receipts receipts              // of ordered messages that are not marked as published yet
+	local    *barrier.Transactions // of relay and direct
+	relay    *relay                // of the messages in saga_outbox_delayed
+	direct   *direct               // publishes what PublishIn wrote
 }
 
 var (
@@ -101,7 +105,7 @@ var (
 
 // NewPublisher returns the branch with its outbox in db. Install the schema there with
 // package schema. NewPublisher creates or checks the stream. It begins to publish delayed
-// messages that are due, until [Publisher.Stop].
+// messages that are due, and those of PublishIn, until [Publisher.Stop].
 //
 // The error wraps [broker.ErrUnsafe] and names the setting if the stream cannot keep a
 // published message until its consumers have it.
@@ -129,13 +133,60 @@ func NewPublisher(ctx context.Context, db *gorm.DB, b broker.Publisher, config C
 		config.Logger.Warn("message: a setting of the stream may break a promise", slog.String("stream", config.Stream),
 			slog.String("setting", problem.Setting), slog.String("value", problem.Value), slog.String("why", problem.Why))
 	}
+	if p.local, err = barrier.NewTransactions(db, 2); err != nil {
+		return nil, fmt.Errorf("message: new publisher: %w", err)
+	}
+	if p.direct, err = startDirect(p); err != nil {
+		return nil, fmt.Errorf("message: new publisher: %w", err)
+	}
 	p.relay = startRelay(p)
 	return p, nil
 }
 
-// Stop ends the publishing of delayed messages. It waits until running requests have
-// ended, or until ctx ends. It may be called more than once. Stop the engine first.
-func (p *Publisher) Stop(ctx context.Context) error { return p.relay.end(ctx) }
+// Stop ends the publishing of delayed messages, and of messages of [Publisher.PublishIn],
+// which then returns an error. It waits until running requests have ended, or until ctx
+// ends. It may be called more than once. Stop the engine first.
+func (p *Publisher) Stop(ctx context.Context) error {
+	defer p.local.Close()
+	return errors.Join(p.direct.end(ctx), p.relay.end(ctx))
+}
+
+// PublishIn publishes messages if, and only if, the caller commits its local transaction tx,
+// such as the tx of db.Transaction, on the database of the outbox. It writes one row for each
+// message and makes no request to the broker. This Publisher finds the commit within
+// milliseconds and publishes the messages. If it cannot, any running Publisher of the stream
+// does; see the package documentation.
+//
+//	err := db.Transaction(func(tx *gorm.DB) error {
+//		if err := tx.Create(&order).Error; err != nil {
+//			return err
+//		}
+//		return publisher.PublishIn(ctx, tx, message.Publish{Subject: "orders.placed", Data: data})
+//	})
+//
+// The messages of one call on one subject are published in their order. A [Publish.Key] is
+// refused: for order across local transactions, use tcc.ExecuteIn. A message with
+// [Publish.After] is published that long after the call, and has no order.
+//
+// The error wraps [ErrInvalid] if a message can never be published, or if tx is not a local
+// transaction on the pool of the handle that [NewPublisher] got. After an error the caller has
+// to roll back.
+func (p *Publisher) PublishIn(ctx context.Context, tx *gorm.DB, messages ...Publish) error {
+	if err := p.direct.write(ctx, tx, messages); err != nil {
+		return fmt.Errorf("message: publish in a local transaction: %w", err)
+	}
+	return nil
+}
+
+// PublishInSQL is [Publisher.PublishIn] for a local transaction of package database/sql.
+func (p *Publisher) PublishInSQL(ctx context.Context, tx *sql.Tx, messages ...Publish) error {
+	if tx == nil {
+		return p.PublishIn(ctx, nil, messages...)
+	}
+	session := p.db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipDefaultTransaction: true})
+	session.Statement.ConnPool = tx
+	return p.PublishIn(ctx, session, messages...)
+}
 
 // Database returns the database that the outbox is in.
 func (p *Publisher) Database() *gorm.DB { return p.db }

@@ -32,10 +32,11 @@ type poster interface {
 // posters makes the contenders. Each calls seen with the id of an order when the broker has
 // acknowledged its message.
 var posters = map[string]func(ctx context.Context, db *Database, seen func(id string)) (poster, error){
-	"tccsaga": newEnlisted,
-	"outbox":  newOutbox,
-	"river":   newRiver,
-	"dtm msg": newDTMMsg,
+	"publishin": newPublishIn,
+	"tccsaga":   newEnlisted,
+	"outbox":    newOutbox,
+	"river":     newRiver,
+	"dtm msg":   newDTMMsg,
 }
 
 // A contender of ours for half-message is a line in posters and its name here.
@@ -45,8 +46,8 @@ func (s *Suite) posting() []posting {
 		callers = []int{64}
 	}
 	return []posting{
-		{"local", "mysql", []string{"outbox", "tccsaga"}, callers},
-		{"local", "postgres", []string{"outbox", "river", "tccsaga"}, callers},
+		{"local", "mysql", []string{"outbox", "publishin", "tccsaga"}, callers},
+		{"local", "postgres", []string{"outbox", "river", "publishin", "tccsaga"}, callers},
 		// The local transaction is in a database that is not the coordinator's.
 		{"half-message", "mysql", []string{"dtm msg"}, callers},
 	}

@@ -78,9 +78,9 @@ func (m *findings) Ratios() []Ratio {
 	faster("consume-1-worker/by-hand", "consume", "mysql", "1 worker", "by hand", 1, 1)
 	faster("consume-batches/by-hand", "consume", "mysql", "batches of 64", "by hand", 1, 3)
 	faster("consume-far-16-workers/former", "consume-far", "mysql", "16 workers", "former", 1, 4)
-	faster("local-64-callers/outbox", "local", "mysql", "tccsaga", "outbox", 64, 1)
-	faster("postgres-local-64-callers/outbox", "local", "postgres", "tccsaga", "outbox", 64, 1)
-	faster("postgres-local-64-callers/river", "local", "postgres", "tccsaga", "river", 64, 1)
+	faster("local-64-callers/outbox", "local", "mysql", "publishin", "outbox", 64, 1)
+	faster("postgres-local-64-callers/outbox", "local", "postgres", "publishin", "outbox", 64, 1)
+	faster("postgres-local-64-callers/river", "local", "postgres", "publishin", "river", 64, 1)
 	return all
 }
 

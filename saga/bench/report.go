@@ -127,7 +127,7 @@ message; all of it is durable.
 - local: an order of the caller's own and a message for the broker, in one local
   transaction; a run ends when the broker has acknowledged every message. outbox: by hand,
   with a relay that publishes up to 100 messages with one commit; river: InsertTx, and
-  100 workers that publish; tccsaga: ExecuteIn
+  100 workers that publish; publishin: PublishIn; tccsaga: ExecuteIn
 - half-message: the same with a local transaction in a database that is not the
   coordinator's; dtm msg: DTM's pattern msg
 - empty, full: tccsaga with a log that is empty, or holds millions of finished transactions

@@ -19,7 +19,7 @@
 //	stock_acts      actions of people on holds, and why
 //	outbox          messages of the ready-made branch message.publish
 //	outbox_order    messages with an ordering key that are neither published nor discarded
-//	outbox_delayed  confirmed messages that wait until they are due
+//	outbox_delayed  messages that wait to be published: delayed ones, and those of PublishIn
 //	inbox           messages that each consumer has received
 //	inbox_cleaning  progress of the removal of old inbox rows
 //	letter_acts     actions of operators on dead letters, and why

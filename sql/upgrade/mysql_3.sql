@@ -12,6 +12,12 @@ ALTER TABLE saga_branches
   ADD COLUMN stage INT NOT NULL DEFAULT 0 COMMENT 'place in the order of the calls: branches of one stage are called in parallel; 0 in a transaction without an order of Cancels' AFTER payload,
   ADD COLUMN role VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'decides: the COMMIT of its Try is the decision; after: its Try is called after the decision; empty for the others' AFTER stage;
 
+ALTER TABLE saga_outbox_delayed
+  ADD COLUMN after_id VARCHAR(200) NOT NULL DEFAULT '' COMMENT 'message of the same call and subject that has to be published before it; empty if there is none' AFTER branch_id,
+  MODIFY COLUMN gid VARCHAR(128) NOT NULL COMMENT 'the transaction, which is finished; empty if PublishIn wrote it',
+  MODIFY COLUMN branch_id VARCHAR(32) NOT NULL COMMENT 'the branch; empty if PublishIn wrote it',
+  COMMENT='messages that wait to be published: of confirmed transactions until they are due, and of PublishIn; a row is removed when its message is published';
+
 CREATE TABLE IF NOT EXISTS saga_results (
   gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
   branch_id VARCHAR(32) NOT NULL COMMENT 'the branch',

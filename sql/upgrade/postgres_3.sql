@@ -17,6 +17,12 @@ ALTER TABLE saga_branches
 COMMENT ON COLUMN saga_branches.stage IS 'place in the order of the calls: branches of one stage are called in parallel; 0 in a transaction without an order of Cancels';
 COMMENT ON COLUMN saga_branches.role IS 'decides: the COMMIT of its Try is the decision; after: its Try is called after the decision; empty for the others';
 
+ALTER TABLE saga_outbox_delayed ADD COLUMN IF NOT EXISTS after_id VARCHAR(200) NOT NULL DEFAULT '';
+COMMENT ON TABLE saga_outbox_delayed IS 'messages that wait to be published: of confirmed transactions until they are due, and of PublishIn; a row is removed when its message is published';
+COMMENT ON COLUMN saga_outbox_delayed.gid IS 'the transaction, which is finished; empty if PublishIn wrote it';
+COMMENT ON COLUMN saga_outbox_delayed.branch_id IS 'the branch; empty if PublishIn wrote it';
+COMMENT ON COLUMN saga_outbox_delayed.after_id IS 'message of the same call and subject that has to be published before it; empty if there is none';
+
 CREATE TABLE IF NOT EXISTS saga_results (
   gid VARCHAR(128) NOT NULL,
   branch_id VARCHAR(32) NOT NULL,

@@ -10,6 +10,8 @@ ALTER TABLE saga_transactions ADD COLUMN prepared_at TEXT;
 ALTER TABLE saga_branches ADD COLUMN stage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE saga_branches ADD COLUMN role TEXT NOT NULL DEFAULT '';
 
+ALTER TABLE saga_outbox_delayed ADD COLUMN after_id TEXT NOT NULL DEFAULT '';
+
 CREATE TABLE IF NOT EXISTS saga_results ( -- results of Trys, which later calls of the transaction get
   gid TEXT NOT NULL, -- the transaction
   branch_id TEXT NOT NULL, -- the branch

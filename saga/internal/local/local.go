@@ -89,6 +89,7 @@ func pause(ctx context.Context, run int) bool {
 
 // connection is a connection for one local transaction, until it is released.
 type connection struct {
+	pool     *sql.DB
 	conn     *sql.Conn
 	options  *sql.TxOptions
 	twoPhase bool   // see Tx
@@ -120,7 +121,7 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 		leave()
 		return nil, err
 	}
-	return &connection{conn: conn, options: options, release: func(unusable bool) {
+	return &connection{pool: pool, conn: conn, options: options, release: func(unusable bool) {
 		if unusable {
 			discard(conn)
 		}
@@ -254,5 +255,5 @@ func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
 	}
 	release := c.release
 	c.release = func(unusable bool) { cancel(); release(unusable) }
-	return &Tx{conn: c.conn, tx: tx, dialect: d, twoPhase: c.twoPhase}, nil
+	return &Tx{pool: c.pool, conn: c.conn, tx: tx, dialect: d, twoPhase: c.twoPhase}, nil
 }

@@ -125,7 +125,7 @@ func (s *Shared) take(ctx context.Context) (*connection, error) {
 			return nil, err
 		}
 	}
-	return &connection{conn: c.conn, mark: c.mark, release: func(unusable bool) {
+	return &connection{pool: s.pool, conn: c.conn, mark: c.mark, release: func(unusable bool) {
 		s.put(c, unusable)
 		leave()
 	}}, nil

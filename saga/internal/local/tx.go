@@ -28,6 +28,7 @@ var errOwned = errors.New("the local transaction belongs to the framework, which
 //
 // A Tx is the ConnPool of the gorm handles that [Run] passes to work.
 type Tx struct {
+	pool    *sql.DB
 	conn    *sql.Conn
 	tx      *sql.Tx
 	dialect dialect.Dialect
@@ -42,7 +43,13 @@ type Tx struct {
 	unusable    bool  // the connection must not be used again
 }
 
-var _ gorm.Tx = (*Tx)(nil)
+var (
+	_ gorm.Tx             = (*Tx)(nil)
+	_ gorm.GetDBConnector = (*Tx)(nil)
+)
+
+// GetDBConn returns the pool that the local transaction is of. A handle of user code has it from here.
+func (t *Tx) GetDBConn() (*sql.DB, error) { return t.pool, nil }
 
 // ready returns nil if a statement may be sent.
 func (t *Tx) ready(ctx context.Context) error {

@@ -65,7 +65,7 @@ func (s *Shared) prepareOnce(ctx context.Context, statements func(mark uint32) T
 		if connErr != nil {
 			return nil, connErr
 		}
-		return &connection{conn: conn, twoPhase: true, release: func(u bool) { unusable = u; conn.Close() }}, nil
+		return &connection{pool: s.pool, conn: conn, twoPhase: true, release: func(u bool) { unusable = u; conn.Close() }}, nil
 	}
 	if again, err = once(ctx, s.db, connect, work); err != nil {
 		return nil, again, err

@@ -123,9 +123,9 @@ func (r *relay) claim(ctx context.Context) (rows []*outboxRow, name string, err 
 	case "sqlite":
 		lock = ""
 	}
-	err = r.p.local.Run(ctx, func(tx *gorm.DB) error {
+	err = r.p.local.Run(ctx, func(tx *gorm.DB) (err error) {
 		rows = nil
-		err := tx.Raw("SELECT message_id, gid, branch_id, after_id, subject, headers, data, failures FROM "+from+
+		err = tx.Raw("SELECT message_id, gid, branch_id, after_id, subject, headers, data, failures FROM "+from+
 			" WHERE "+due+" ORDER BY due_at, message_id LIMIT ?"+lock, r.p.config.Stream, relayBatch).Scan(&rows).Error
 		if err != nil || len(rows) == 0 {
 			return err

@@ -265,10 +265,10 @@ func (d *direct) take(now time.Time, all bool) (due []*expected) {
 func (d *direct) exchange(ctx context.Context, due []*expected) (committed []*expected, err error) {
 	results := rowsOf(d.ready)
 	var shown []string
-	work := func(tx *gorm.DB) error {
+	work := func(tx *gorm.DB) (err error) {
 		shown = nil
 		if len(results) > 0 {
-			if err := settle(tx, "", results); err != nil {
+			if err = settle(tx, "", results); err != nil {
 				return err
 			}
 		}
@@ -278,7 +278,7 @@ func (d *direct) exchange(ctx context.Context, due []*expected) (committed []*ex
 				ids[i] = x.rows[0].MessageID // the others of its INSERT are there, too
 			}
 			var found []string
-			err := tx.Raw("SELECT message_id FROM saga_outbox_delayed WHERE claimed_by = '' AND message_id IN ?", ids).Scan(&found).Error
+			err = tx.Raw("SELECT message_id FROM saga_outbox_delayed WHERE claimed_by = '' AND message_id IN ?", ids).Scan(&found).Error
 			if err != nil {
 				return fmt.Errorf("reading the outbox: %w", err)
 			}

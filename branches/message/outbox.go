@@ -53,7 +53,7 @@ func (p *Publisher) prepare(ctx context.Context, call saga.Call, in Publish) (pr
 
 // encode checks a message, and returns its columns, with the trace of ctx in the headers.
 func (p *Publisher) encode(ctx context.Context, call saga.Call, in Publish) (text string, data []byte, err error) {
-	if err := p.check(call, in); err != nil {
+	if err = p.check(call, in); err != nil {
 		return "", nil, err
 	}
 	headers := make(map[string][]string, len(in.Headers))
@@ -71,7 +71,7 @@ func (p *Publisher) encode(ctx context.Context, call saga.Call, in Publish) (tex
 	if len(encoded) > maxHeaders {
 		return "", nil, fmt.Errorf("%w: the headers have %d bytes, %d are allowed", ErrInvalid, len(encoded), maxHeaders)
 	}
-	if err := p.stream.Check(broker.Message{Subject: in.Subject, Headers: headers, Data: in.Data}); err != nil {
+	if err = p.stream.Check(broker.Message{Subject: in.Subject, Headers: headers, Data: in.Data}); err != nil {
 		return "", nil, err
 	}
 	if data = in.Data; data == nil {

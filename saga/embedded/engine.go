@@ -40,6 +40,7 @@ type Engine struct {
 	viewer
 	answerer
 	nesting
+	recorder
 
 	config   Config
 	instance txlog.Instance
@@ -210,6 +211,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, reader: reader,
 		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
 	}
+	e.recorder = recorder{opened: &e.opened}
 	e.nesting = nesting{opened: &e.opened, attentionAge: config.AttentionAge}
 	e.viewer = viewer{db: db, log: e.log, logID: logID, registry: e.registry, calls: calls}
 	e.answerer = answerer{db: db, log: e.log, logID: logID}

@@ -79,7 +79,7 @@ func (o *opened) begin(ctx context.Context, start txlog.Start, parent string) er
 	}
 	if errors.Is(err, txlog.ErrExists) {
 		var record txlog.Record
-		if record, err = o.reader.Locked(ctx, start.GID); err == nil && (record.Digest != "" || record.Pattern != start.Pattern || record.Parent != parent) {
+		if record, err = o.reader.Locked(ctx, start.GID); err == nil && (record.Digest != start.Digest || record.Pattern != start.Pattern || record.Parent != parent) {
 			return fmt.Errorf("the gid is %w", saga.ErrMismatch)
 		}
 	}

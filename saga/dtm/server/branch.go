@@ -20,6 +20,7 @@ type branch struct {
 	Action  string `json:"action,omitempty"`
 	Confirm string `json:"confirm,omitempty"`
 	Cancel  string `json:"cancel,omitempty"`
+	Query   string `json:"query_prepared,omitempty"` // of the branch that decides a message
 	Data    string `json:"data,omitempty"`
 	settings
 }
@@ -48,13 +49,15 @@ func (b branch) url(op barrier.Op) string {
 		return b.Action
 	case barrier.Confirm:
 		return b.Confirm
+	case barrier.Ask:
+		return b.Query
 	default:
 		return b.Cancel
 	}
 }
 
 func (b branch) size() int {
-	return len(b.Action) + len(b.Confirm) + len(b.Cancel) + len(b.Data) + b.settings.size()
+	return len(b.Action) + len(b.Confirm) + len(b.Cancel) + len(b.Query) + len(b.Data) + b.settings.size()
 }
 
 // caller calls the branches of a target.
@@ -71,7 +74,10 @@ func (c *caller) Call(ctx context.Context, call saga.Call) error {
 		return fmt.Errorf("read the stored branch: %w", err)
 	}
 	address := b.url(call.Op)
-	if address == "" {
+	switch {
+	case address == "" && call.Op == barrier.Ask:
+		return errors.New("the stored branch has no query_prepared, so it cannot be asked")
+	case address == "":
 		return nil
 	}
 	at, err := parse(address)

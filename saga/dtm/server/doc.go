@@ -10,7 +10,9 @@
 // registers itself before it prepares its local transaction. The client decides with
 // submit or abort. A saga has only submit, which gives all its steps: the engine calls
 // the actions, and if one refuses, or at the timeout, the compensations in the reverse
-// order. A message has only submit too: each action is called until it succeeds. The
+// order. A message may have only submit too: each action is called until it succeeds. Or
+// a client prepares it, commits a local transaction, and submits it, as DoAndSubmit of
+// DTM's clients does; see below. The
 // client gives the URLs of the branches, on hosts that the
 // configuration allows. The branches keep a barrier of their own: DTM's, or that of
 // package remote; an XA branch has the database's own.
@@ -51,9 +53,8 @@
 //   - Confirms and Cancels are called in parallel, not one after the other.
 //   - A failed call is repeated with the engine's random backoff, if the transaction
 //     has no retry_interval.
-//   - Only submit of a message is served. A prepare is refused, because the API does
-//     not ask query_prepared; so DoAndSubmit of DTM's clients cannot be used. A
-//     message with a delay, which is in custom_data, is refused too.
+//   - A submit of a prepared message asks query_prepared; see below. A message with a
+//     delay, which is in custom_data, is refused.
 //   - The topics of messages are in [Config.Topics]. A step for one is an action with
 //     the URL "topic://" and its name.
 //   - A submit of the same saga or message again succeeds if it has
@@ -87,6 +88,36 @@
 //     have "bin_data": null, and "branches_without_data" is their number.
 //   - The answer to all is in the order of the gids.
 //
+// # Prepared messages
+//
+// A message is prepared with a query_prepared, which says whether the local transaction of
+// the client is committed. Only its answer decides:
+//
+//	GET query_prepared?gid=...&trans_type=msg&branch_id=00&op=msg
+//
+//	answer                    the message is
+//	200, as of a branch       delivered: its actions are called until they succeed
+//	409, or the word FAILURE  failed: no action is called
+//	anything else, or none    undecided: it is asked again
+//
+// After an answer of 409, the local transaction must not be committed any more. The barrier of
+// DTM's clients makes sure of that.
+//
+// At timeout_to_fail after the prepare, query_prepared is asked, and then again, for ever, as
+// other failed calls are. After failed questions, the transaction is raised to attention.
+// Submit and abort ask at once:
+//
+//	answer      submit         abort
+//	committed   200            409, and the message is delivered
+//	not         409            200
+//	none        500, repeat    500, repeat
+//
+// So a submit is not taken at its word, as a DTM server does: a client that submits and has
+// not committed delivers nothing. The steps in a submit have to be those of the prepare, or be
+// left out. A topic has the subscribers that it had at the prepare; if the configuration has
+// changed them since, leave the steps out, or wait for the timeout.
+// A prepared message has one action less than [saga.MaxBranches].
+//
 // # Fields
 //
 // A field is implemented, refused or ignored. A refused field is answered with
@@ -99,13 +130,13 @@
 //	gid                 implemented  implemented  implemented  implemented
 //	trans_type          implemented  implemented  implemented  implemented
 //	protocol            implemented  implemented  implemented  implemented
-//	timeout_to_fail     implemented  implemented  ignored      implemented
+//	timeout_to_fail     implemented  implemented  implemented  implemented
 //	wait_result         implemented  implemented  implemented  implemented
 //	request_timeout     implemented  implemented  implemented  implemented
 //	retry_interval      implemented  implemented  implemented  implemented
 //	branch_headers      implemented  implemented  implemented  implemented
 //	concurrent          implemented  implemented  implemented  implemented
-//	rollback_reason     implemented  refused      refused      implemented
+//	rollback_reason     implemented  refused      implemented  implemented
 //	branch_id           implemented  refused      refused      implemented
 //	data                implemented  refused      refused      refused
 //	confirm             implemented  refused      refused      refused
@@ -115,7 +146,7 @@
 //	payloads            refused      implemented  implemented  refused
 //	custom_data         refused      implemented  refused      refused
 //	retry_limit         refused      implemented  refused      refused
-//	query_prepared      refused      refused      ignored      refused
+//	query_prepared      refused      refused      implemented  refused
 //	retry_count         refused      refused      refused      refused
 //	req_extra           refused      refused      refused      refused
 //	result              refused      refused      refused      refused
@@ -140,7 +171,8 @@
 //   - gid: printable ASCII without space, slash and semicolon.
 //   - protocol: http, or empty. Others are refused.
 //   - timeout_to_fail: seconds, given to prepare, or to submit of a saga; 0 is 35,
-//     and no limit for a saga. [Config.MaxTimeout] limits it.
+//     and no limit for a saga. [Config.MaxTimeout] limits it. A prepared message does
+//     not fail then, but is asked.
 //   - wait_result: of submit and abort. It makes them wait for the end.
 //   - request_timeout: seconds. It limits each call of a branch. The
 //     embedded.Config.CallTimeout limits it too.
@@ -153,14 +185,15 @@
 //     fails. Without it, until the timeout.
 //   - concurrent: of a saga, in custom_data or beside it; of a message, beside it. TCC and XA always call
 //     their branches in parallel.
-//   - query_prepared: a submit does not use it.
+//   - query_prepared: a URL on [Config.Hosts], given to prepare. A submit of a message that
+//     was not prepared does not use it.
 //   - custom_data: of a saga, the fields concurrent and orders. Others are refused.
 //   - steps: each has an action, and a compensate of a saga. The payload has the same
 //     place in payloads, or it is data in the step.
 //   - data: [Config.MaxData] limits it.
 //   - confirm, cancel, url: [Config.Hosts] limits them.
 //   - branch_headers, request_timeout and retry_interval of TCC and XA: they are
-//     given to prepare.
+//     given to prepare. The questions of a prepared message have those of the prepare.
 //
 // # Limits per host
 //
@@ -172,7 +205,7 @@
 // that has more than 64 characters, the kind is "dtm-" and the first 20 bytes of
 // the entry's SHA-256 in hexadecimal. The kind of branches without any URL is
 // "dtm-none". The actions of sagas and messages have kinds of their own, which begin with "dtma"
-// instead of "dtm". Keep an entry as long as the log has unfinished transactions with its
+// instead of "dtm", and the query_prepared too, with "dtmq". Keep an entry as long as the log has unfinished transactions with its
 // kind.
 //
 // # Security

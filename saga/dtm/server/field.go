@@ -32,21 +32,19 @@ var (
 	forXA    = uses{tcc: refused, sagas: refused, msg: refused, xa: implemented}
 	forSaga  = uses{tcc: refused, sagas: implemented, msg: refused, xa: refused}
 	forSteps = uses{tcc: refused, sagas: implemented, msg: implemented, xa: refused}
-	forEnd   = uses{tcc: implemented, sagas: implemented, msg: ignored, xa: implemented}
-	// A message that is submitted does not use it, on a DTM server either.
-	onlyPrepare = uses{tcc: refused, sagas: refused, msg: ignored, xa: refused}
-
-	forOpen = uses{tcc: implemented, sagas: refused, msg: refused, xa: implemented}
+	forMsg   = uses{tcc: refused, sagas: refused, msg: implemented, xa: refused}
+	forOpen  = uses{tcc: implemented, sagas: refused, msg: refused, xa: implemented}
+	forAbort = uses{tcc: implemented, sagas: refused, msg: implemented, xa: implemented}
 )
 
 // fields has all fields of a DTM server, and some that its clients send. The table in
 // doc.go is the same.
 var fields = map[string]uses{
-	"gid": all, "trans_type": all, "protocol": all, "timeout_to_fail": forEnd, "wait_result": all,
+	"gid": all, "trans_type": all, "protocol": all, "timeout_to_fail": all, "wait_result": all,
 	"request_timeout": all, "retry_interval": all, "branch_headers": all, "concurrent": all,
 
-	"rollback_reason": forOpen, "branch_id": forOpen, "data": forTCC, "confirm": forTCC, "cancel": forTCC, "url": forXA,
-	"steps": forSteps, "payloads": forSteps, "custom_data": forSaga, "retry_limit": forSaga, "query_prepared": onlyPrepare,
+	"rollback_reason": forAbort, "branch_id": forOpen, "data": forTCC, "confirm": forTCC, "cancel": forTCC, "url": forXA,
+	"steps": forSteps, "payloads": forSteps, "custom_data": forSaga, "retry_limit": forSaga, "query_prepared": forMsg,
 
 	"retry_count": none, "req_extra": none, "result": none, "op": none, "sync": none,
 

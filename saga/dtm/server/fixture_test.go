@@ -140,6 +140,18 @@ func (b *bank) routes(database sqltest.Database) http.Handler {
 		b.answer(w, err)
 	})
 	b.xaRoutes(mux, database)
+	mux.HandleFunc("GET /query-prepared", func(w http.ResponseWriter, r *http.Request) {
+		if status := b.disturbance(r); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
+		barrier, err := dtmcli.BarrierFromQuery(r.URL.Query())
+		if err == nil {
+			barrier.DBType, barrier.BarrierTableName = "mysql", "barrier"
+			err = barrier.QueryPrepared(b.pool)
+		}
+		b.answer(w, err)
+	})
 	mux.HandleFunc("POST /in/nothing", func(w http.ResponseWriter, r *http.Request) { b.answer(w, nil) })
 	return mux
 }

@@ -2,24 +2,36 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// submitMessage begins a message, which is decided at once: each action is called until it
-// succeeds. It returns when that is durable or, with wait_result, when the message has ended.
+// submitMessage begins a message that was not prepared. It is decided at once: each action is
+// called until it succeeds. A prepared message is decided as its query_prepared says now.
+// submitMessage returns when that is durable or, with wait_result, when the message has ended.
 func (p *planner) submitMessage(ctx context.Context, in *request) error {
 	steps, err := p.plan(in)
 	if err != nil {
 		return err
 	}
-	if len(steps) == 0 {
+	before, err := p.engines[msg].Lookup(ctx, in.gid)
+	switch {
+	case err == nil && isPrepared(before):
+		err = p.submitPrepared(ctx, in, before, steps)
+	case err != nil && !errors.Is(err, saga.ErrNotFound):
+		return err
+	case len(steps) == 0:
 		return invalid("the message has no steps")
+	default:
+		if err != nil {
+			before = &saga.Transaction{Summary: saga.Summary{GID: in.gid, State: saga.Trying}}
+		}
+		_, err = p.engines[msg].Execute(ctx, saga.Plan{GID: in.gid, Steps: steps, Options: saga.Options{ReturnDecided: true}})
 	}
-	before := stateBefore(ctx, p.engines[msg], in)
-	if _, err := p.engines[msg].Execute(ctx, saga.Plan{GID: in.gid, Steps: steps, Options: saga.Options{ReturnDecided: true}}); err != nil || !in.waitResult {
+	if err != nil || !in.waitResult {
 		return err
 	}
 	return p.waiting(in, "submitted", func() error {

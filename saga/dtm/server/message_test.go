@@ -91,15 +91,18 @@ func TestMessagesThatAreRefused(t *testing.T) {
 	at := newBusi(t)
 	b := newBankFor(t, at)
 	for says, send := range map[string]func() error{
-		"prepare is not possible": func() error { return b.message(at, "a", 1).Prepare(at.URL + "/q") },
-		"custom_data":             func() error { return b.message(at, "a", 1).SetDelay(10).Submit() },
-		"no steps":                func() error { return b.message(at, "a", 0).Submit() },
+		"no query_prepared":   func() error { return b.message(at, "a", 1).Prepare("") },
+		"query_prepared: the": func() error { return b.message(at, "a", 1).Prepare("http://elsewhere/q") },
+		"custom_data":         func() error { return b.message(at, "a", 1).SetDelay(10).Submit() },
+		"no steps":            func() error { return b.message(at, "a", 0).Submit() },
+		"has no steps":        func() error { return b.message(at, "a", 0).Prepare(at.URL + "/q") },
 	} {
 		if err := send(); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", says, err)
 		}
 	}
-	b.says(400, "abort is not possible")(b.post("abort", `{"gid":"a","trans_type":"msg"}`))
+	b.says(409, "no such transaction")(b.post("abort", `{"gid":"a","trans_type":"msg"}`))
+	b.says(400, "registerBranch is not possible")(b.post("registerBranch", `{"gid":"a","trans_type":"msg"}`))
 	b.says(200, "null")(b.get("query?gid=a"))
 	if heard := at.heard(); len(heard) > 0 {
 		t.Errorf("%+v", heard)

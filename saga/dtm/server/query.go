@@ -89,7 +89,7 @@ func (v viewer) query(ctx context.Context, in *request) (any, error) {
 	size := 0
 	for _, b := range found.Branches {
 		stored, known := storedBranch(b)
-		if !known {
+		if !known || stored.Query != "" {
 			continue
 		}
 		data := []byte(stored.Data)
@@ -127,7 +127,7 @@ func branchStatus(t *saga.Transaction, b saga.BranchView, op barrier.Op) string 
 	case op == barrier.Confirm:
 		done = t.State == saga.Confirmed || t.State == saga.Confirming && done
 	case op == barrier.Apply:
-		done = t.State == saga.Confirmed || done
+		done = t.State == saga.Confirmed || done && !cancels
 	case b.ID == t.BranchID && cancels: // an action
 		return "failed"
 	default:

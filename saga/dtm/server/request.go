@@ -24,6 +24,7 @@ type request struct {
 	branchID       string
 	branch         branch   // that is registered
 	steps          []branch // of a saga or message
+	query          string   // query_prepared of a message
 	custom         custom
 	retryLimit     int
 	settings       settings
@@ -117,6 +118,11 @@ func parseRequest(body []byte, config Config) (*request, error) {
 	}
 	if in.transType == sagas || in.transType == msg {
 		if err = in.readSteps(sent, config); err != nil {
+			return in, err
+		}
+	}
+	if in.transType == msg {
+		if err = sent.read("query_prepared", &in.query); err != nil {
 			return in, err
 		}
 	}

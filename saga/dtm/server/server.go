@@ -30,6 +30,9 @@ type Engine interface {
 	List(context.Context, saga.Filter) ([]saga.Summary, error)
 	Retry(ctx context.Context, gid string, by saga.Operator) error
 
+	// Record begins a transaction whose branch that decides is tried by somebody else.
+	Record(context.Context, saga.Plan) error
+
 	// Within returns an engine with only the transactions of a pattern.
 	Within(pattern string) saga.Engine
 }
@@ -58,7 +61,7 @@ type Config struct {
 	Credentials []Credential
 
 	// Topics has the URLs of the subscribers of each topic of messages. A message has the
-	// subscribers that the topic has when it is submitted. They are on Hosts.
+	// subscribers that the topic has when it is prepared, or submitted if it was not prepared. They are on Hosts.
 	Topics map[string][]string
 
 	// Client calls the branches. The API never follows redirects and ignores
@@ -194,10 +197,11 @@ func newAPI(engine Engine, config Config) (*api, error) {
 	for t := range numTypes {
 		a.engines[t] = engine.Within(t.pattern())
 	}
-	a.planner = &planner{a.awaiter, a.engines, config, hosts}
+	a.planner = &planner{a.awaiter, a.engines, engine.Record, config, hosts}
 	for _, t := range append(hosts, noTarget) {
 		c := &caller{client: config.Client, target: t}
-		err := cmp.Or(engine.Register(saga.NewRemote(t.kind, encode, c)), engine.Register(saga.NewRemote(t.action, encode, c).AsAction()))
+		err := cmp.Or(engine.Register(saga.NewRemote(t.kind, encode, c)), engine.Register(saga.NewRemote(t.action, encode, c).AsAction()),
+			engine.Register(saga.NewRemote(t.query, encode, c).AsAction()))
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -132,6 +133,7 @@ func (in *request) levels() ([]int, error) {
 type planner struct {
 	*awaiter
 	engines [numTypes]saga.Engine
+	record  func(context.Context, saga.Plan) error
 	config  Config
 	targets targets
 }

@@ -21,12 +21,13 @@ type target struct {
 	prefix string // empty, or with a leading and without a trailing slash
 	kind   string // of its branches of TCC and XA
 	action string // kind of its actions of sagas and messages
+	query  string // kind of the local transactions of messages, which have a query_prepared
 }
 
 type targets []target
 
 // noTarget is the target of branches without any URL.
-var noTarget = target{kind: "dtm-none", action: "dtma-none"}
+var noTarget = target{kind: "dtm-none", action: "dtma-none", query: "dtmq-none"}
 
 func parseTargets(entries []string) (all targets, err error) {
 	if len(entries) == 0 {
@@ -64,7 +65,8 @@ func parseTarget(entry string) (t target, err error) {
 	case t.prefix != "" && (at.EscapedPath() != at.Path || !under(at.Path, t.prefix)):
 		return t, errors.New("its path holds segments . or .., or escaped characters")
 	}
-	t.kind, t.action = kindOf("dtm", t.host+t.prefix), kindOf("dtma", t.host+t.prefix)
+	entry = t.host + t.prefix
+	t.kind, t.action, t.query = kindOf("dtm", entry), kindOf("dtma", entry), kindOf("dtmq", entry)
 	return t, nil
 }
 

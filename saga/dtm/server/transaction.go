@@ -20,8 +20,11 @@ func (a *api) version(context.Context, *request) (any, error) {
 }
 
 func (a *api) prepare(ctx context.Context, in *request) (any, error) {
-	if err := in.only("prepare", tcc, xa); err != nil {
+	if err := in.only("prepare", tcc, msg, xa); err != nil {
 		return nil, err
+	}
+	if in.transType == msg {
+		return nil, a.planner.prepareMessage(ctx, in)
 	}
 	engine := a.engines[in.transType]
 	err := engine.Begin(ctx, saga.Opening{GID: in.gid, Timeout: in.timeout})
@@ -44,7 +47,7 @@ func (a *api) prepare(ctx context.Context, in *request) (any, error) {
 // only refuses a request for another type of transaction.
 func (in *request) only(endpoint string, all ...transType) error {
 	if !slices.Contains(all, in.transType) {
-		return invalid("%s is not possible for the trans_type %s, only for %v; a saga or msg has only submit", endpoint, in.transType, all)
+		return invalid("%s is not possible for the trans_type %s, only for %v", endpoint, in.transType, all)
 	}
 	return nil
 }
@@ -109,7 +112,7 @@ func (a *api) submit(ctx context.Context, in *request) (any, error) {
 }
 
 func (a *api) abort(ctx context.Context, in *request) (any, error) {
-	if err := in.only("abort", tcc, xa); err != nil {
+	if err := in.only("abort", tcc, msg, xa); err != nil {
 		return nil, err
 	}
 	return nil, a.decide(ctx, in, "cancelled", func() error {

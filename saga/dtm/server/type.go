@@ -29,8 +29,8 @@ var types = [numTypes]struct {
 		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
 	sagas: {"saga", PatternSaga, map[barrier.Op]string{barrier.Try: "action", barrier.Cancel: "compensate"},
 		map[saga.State]string{saga.Trying: "submitted", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
-	msg: {"msg", PatternMsg, map[barrier.Op]string{barrier.Apply: "action"},
-		map[saga.State]string{saga.Confirming: "submitted", saga.Confirmed: "succeed"}},
+	msg: {"msg", PatternMsg, map[barrier.Op]string{barrier.Apply: "action", barrier.Ask: "msg"},
+		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "failed", saga.Cancelled: "failed"}},
 	xa: {"xa", PatternXA, map[barrier.Op]string{barrier.Try: "action", barrier.Confirm: "commit", barrier.Cancel: "rollback"},
 		map[saga.State]string{saga.Trying: "prepared", saga.Confirming: "submitted", saga.Confirmed: "succeed", saga.Cancelling: "aborting", saga.Cancelled: "failed"}},
 }

@@ -65,7 +65,7 @@ func (d *Decider) holdQuestion(ctx context.Context, s *txn.Step) time.Duration {
 // noteUnanswered records a question that has failed.
 func (d *Decider) noteUnanswered(ctx context.Context, t *txn.Txn, s *txn.Step, cause error) error {
 	s.Asked++
-	pause := max(time.Millisecond, jitter.Backoff(ctx, d.MinBackoff, d.MaxBackoff, s.Asked))
+	pause := max(time.Millisecond, txn.PauseAfter(ctx, cause, d.MinBackoff, d.MaxBackoff, s.Asked))
 	failure := txlog.Failure{BranchID: s.ID, Operation: string(barrier.Ask), Attempt: s.Asked,
 		Error: reason.ClipError(cause.Error()), Instance: d.Instance, Next: pause}
 	if errors.Is(cause, barrier.ErrConflict) {

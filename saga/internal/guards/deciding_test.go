@@ -111,4 +111,27 @@ var decidingGuards = []guard{
 		pkg: "tcc", run: "^TestUnknownKindThatDecides$/^sqlite$",
 		why: "an instance that cannot ask takes the transaction over",
 	},
+	{
+		name: "record-plan", file: "saga/embedded/open.go",
+		text: `record.Digest != start.Digest || `,
+		with: ``,
+		pkg:  "saga/embedded", run: "^TestRecord$/^committed$/^sqlite$", short: true,
+		why: "a second plan with the same gid counts as recorded, and is lost",
+	},
+	{
+		name: "record-before", file: "saga/embedded/record.go",
+		text: `|| !plan.Steps[0].Decides`,
+		with: ``,
+		pkg:  "saga/embedded", run: "^TestRecordRefuses$", short: true,
+		why: "a step that nobody tries is confirmed",
+	},
+	{
+		name: "query-missing", file: "saga/dtm/server/branch.go",
+		text: `	case address == "" && call.Op == barrier.Ask:
+`,
+		with: `	case false:
+`,
+		pkg: "saga/dtm/server", run: "^TestQuestionWithoutURL$", short: true,
+		why: "a question that nobody is asked counts as a yes",
+	},
 }

@@ -159,14 +159,14 @@ var engineGuards = []guard{
 	},
 	{
 		name: "within-begin", file: "saga/embedded/open.go",
-		text: `(record.Digest != "" || record.Pattern != start.Pattern || `,
-		with: `(record.Digest != "" || `,
+		text: `(record.Digest != start.Digest || record.Pattern != start.Pattern || `,
+		with: `(record.Digest != start.Digest || `,
 		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API takes a transaction of another for its own",
 	},
 	{
 		name: "begin-planned", file: "saga/embedded/open.go",
-		text: `(record.Digest != "" || record.Pattern != start.Pattern || `,
+		text: `(record.Digest != start.Digest || record.Pattern != start.Pattern || `,
 		with: `(record.Pattern != start.Pattern || `,
 		pkg:  "tcc", run: "^TestOpenTransactionRefusals$",
 		why: "Begin takes a transaction for its own that is executed with a plan",

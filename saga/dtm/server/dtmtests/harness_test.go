@@ -85,7 +85,8 @@ func (h *harness) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := httptest.NewRecorder()
 	h.api.ServeHTTP(answer, r)
-	decides := strings.HasSuffix(r.URL.Path, "/submit") || strings.HasSuffix(r.URL.Path, "/abort")
+	// A DTM server does not process a message that is aborted.
+	decides := strings.HasSuffix(r.URL.Path, "/submit") || strings.HasSuffix(r.URL.Path, "/abort") && fields["trans_type"] != "msg"
 	waited := fields["wait_result"] == true && answer.Code == http.StatusConflict
 	if decides && !before.State.Finished() && (answer.Code == http.StatusOK || answer.Code == http.StatusTooEarly || waited) {
 		go func() {

@@ -37,9 +37,9 @@ var posters = map[string]func(ctx context.Context, db *Database, seen func(id st
 	"outbox":    newOutbox,
 	"river":     newRiver,
 	"dtm msg":   newDTMMsg,
+	"half":      newHalfMessage,
 }
 
-// A contender of ours for half-message is a line in posters and its name here.
 func (s *Suite) posting() []posting {
 	callers := []int{1, 16, 64}
 	if s.Short {
@@ -49,7 +49,7 @@ func (s *Suite) posting() []posting {
 		{"local", "mysql", []string{"outbox", "publishin", "tccsaga"}, callers},
 		{"local", "postgres", []string{"outbox", "river", "publishin", "tccsaga"}, callers},
 		// The local transaction is in a database that is not the coordinator's.
-		{"half-message", "mysql", []string{"dtm msg"}, callers},
+		{"half-message", "mysql", []string{"dtm msg", "half"}, callers},
 	}
 }
 

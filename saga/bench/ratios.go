@@ -75,6 +75,8 @@ func (m *findings) Ratios() []Ratio {
 	faster("postgres-64-callers/raw", "spread", "postgres", "tccsaga", "raw", 64, 4)
 	faster("sqlite-64-callers/raw", "spread", "sqlite", "tccsaga", "raw", 64, 5)
 	faster("xa-64-callers/by-hand", "xa", "mysql", "xa", "xa by hand", 64, 0.9)
+	faster("saga-64-callers/dtm", "saga", "mysql", "saga", "dtm saga", 64, 8)
+	faster("half-message-64-callers/dtm", "half-message", "mysql", "half", "dtm msg", 64, 8)
 	faster("consume-1-worker/by-hand", "consume", "mysql", "1 worker", "by hand", 1, 1)
 	faster("consume-batches/by-hand", "consume", "mysql", "batches of 64", "by hand", 1, 3)
 	faster("consume-far-16-workers/former", "consume-far", "mysql", "16 workers", "former", 1, 4)

@@ -47,7 +47,7 @@ func (s *Suite) experiments() []Experiment {
 		{"spread", "mysql", hand, all, spread},
 		{"dtm", "mysql", []string{"dtm"}, dtm, spread},
 		// Two actions in two services, each with its own database.
-		{"saga", "mysql", []string{"dtm saga"}, some, spread},
+		{"saga", "mysql", []string{"dtm saga", "saga"}, some, spread},
 		{"hot", "mysql", hand, some, hot},
 		{"branches", "mysql", []string{"1 branch", "2 branches", "4 branches", "8 branches"}, some, spread},
 		{"publish", "mysql", []string{"tccsaga", "jetstream"}, some, spread},
@@ -146,6 +146,8 @@ func (s *Suite) contender(ctx context.Context, name string, db *Database) (Conte
 		return newDTM(ctx, db)
 	case "dtm saga":
 		return newDTMSaga(ctx, db)
+	case "saga":
+		return newSagas(ctx, db)
 	case "xa":
 		return newXA(ctx, db)
 	case "xa by hand", "xa by hand, unlogged":

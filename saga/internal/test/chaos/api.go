@@ -2,8 +2,8 @@ package chaos
 
 import "time"
 
-// Order is what a client wants to happen as a whole or not at all. It has up to four
-// branches, in this order; one with a zero value is left out.
+// Order is what a client wants to happen as a whole or not at all. It has branches, in this
+// order; one with a zero value is left out. An open transaction has only the first four.
 type Order struct {
 	GID     string
 	Cents   int64  // held at the gateway, which has no database of ours
@@ -12,7 +12,11 @@ type Order struct {
 	SKU     string // locked in the database of the engine
 	Pieces  int64
 	Notify  bool // publish a message
+	Rewards int  // actions of a saga, in the database of another service
+	Decides bool // the COMMIT of a row in the database of another service is the decision
+	Receipt bool // a step after the decision, there too
 
+	TryAttempts   int // of a plan with forward recovery
 	Timeout       time.Duration
 	ReturnDecided bool // answer when the order is decided, and not when it is finished
 }
@@ -23,6 +27,9 @@ const (
 	PointsKind  = "points.take"
 	StockKind   = "stock.lock"
 	MessageKind = "message.publish"
+	RewardKind  = "reward.add"
+	DecideKind  = "orders"
+	ReceiptKind = "receipt.send"
 )
 
 // kinds are the kinds of the order's branches, in order.
@@ -34,6 +41,15 @@ func (o Order) kinds() (kinds []string) {
 		if branch.has {
 			kinds = append(kinds, branch.kind)
 		}
+	}
+	for range o.Rewards {
+		kinds = append(kinds, RewardKind)
+	}
+	if o.Decides {
+		kinds = append(kinds, DecideKind)
+	}
+	if o.Receipt {
+		kinds = append(kinds, ReceiptKind)
 	}
 	return kinds
 }

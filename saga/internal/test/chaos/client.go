@@ -64,6 +64,12 @@ func (c *client) draw(gid string) (o Order, refused string) {
 		}
 	}
 	o.Notify = branches&8 != 0
+	if c.rng.IntN(2) == 0 {
+		o.Rewards, o.Decides, o.Receipt = c.rng.IntN(3), c.rng.IntN(4) == 0, c.rng.IntN(3) == 0
+	}
+	if !o.Decides && c.rng.IntN(4) == 0 {
+		o.TryAttempts = []int{3, -1}[c.rng.IntN(2)]
+	}
 	if c.rng.IntN(8) != 0 {
 		return o, ""
 	}
@@ -112,7 +118,7 @@ func (c *client) execute(ctx context.Context, o Order, refused string) {
 // open tries the branches of an order one by one, each at any worker. Then it asks
 // to confirm it, to cancel it, or both at once, or it abandons it.
 func (c *client) open(ctx context.Context, o Order, refused string) {
-	o.Timeout = 4 * time.Second
+	o.Timeout, o.Rewards, o.Decides, o.Receipt, o.TryAttempts = 4*time.Second, 0, false, false, 0
 	end := c.rng.IntN(10)
 	h := c.histories.begin(o, refused)
 	tried := true

@@ -40,7 +40,8 @@ func newRecords() *records {
 
 // shapes say where the branches of a kind have their effects. Those of a message are
 // in the outbox and the stream, and have rules of their own.
-var shapes = map[string]invariant.Shape{StockKind: invariant.InDatabase, PointsKind: invariant.InDatabase, PaymentKind: invariant.AtService, MessageKind: invariant.NotRecorded}
+var shapes = map[string]invariant.Shape{StockKind: invariant.InDatabase, PointsKind: invariant.InDatabase, PaymentKind: invariant.AtService, MessageKind: invariant.NotRecorded,
+	RewardKind: invariant.InDatabase, DecideKind: invariant.InDatabase, ReceiptKind: invariant.InDatabase}
 
 // read reads everything.
 func read(ctx context.Context, engine, service *sql.DB, js jetstream.JetStream, g *gateway, h *histories) (*records, error) {
@@ -54,17 +55,20 @@ func read(ctx context.Context, engine, service *sql.DB, js jetstream.JetStream, 
 
 func (r *records) readLog(ctx context.Context, db *sql.DB) error {
 	err := each(ctx, db, `SELECT gid, state, digest <> '', decided_by = 'caller', created_at, decided_at, finished_at, deadline_at,
-		(SELECT COUNT(*) FROM saga_attempts a WHERE a.gid = t.gid AND code = 'conflict') FROM saga_transactions t`, func(rows *sql.Rows) error {
+		(SELECT COUNT(*) FROM saga_attempts a WHERE a.gid = t.gid AND code = 'conflict'),
+		EXISTS (SELECT 1 FROM saga_branches b WHERE b.gid = t.gid AND role = 'decides') FROM saga_transactions t`, func(rows *sql.Rows) error {
 		var gid string
 		var decided, finished sql.NullTime
 		t := &invariant.Transaction{}
-		err := rows.Scan(&gid, &t.State, &t.Planned, &t.DecidedByCaller, &t.Created, &decided, &finished, &t.Deadline, &t.Conflicts)
+		err := rows.Scan(&gid, &t.State, &t.Planned, &t.DecidedByCaller, &t.Created, &decided, &finished, &t.Deadline, &t.Conflicts, &t.ByBranch)
 		t.Decided, t.Finished = decided.Time, finished.Time
 		r.Transactions[gid] = t
 		return err
 	})
 	return errors.Join(err, r.eachBranch(ctx, db, "SELECT gid, branch_id, kind FROM saga_branches", func(b *invariant.Branch, kind string) {
 		b.Logged, b.Kind, b.Shape = true, kind, shapes[kind]
+	}), r.eachBranch(ctx, db, "SELECT gid, branch_id, role FROM saga_branches", func(b *invariant.Branch, role string) {
+		b.Role = invariant.Role(role)
 	}))
 }
 

@@ -42,6 +42,5 @@ func (r recorder[P]) record(ctx context.Context, tx *gorm.DB, err error) error {
 	if err != nil {
 		return err
 	}
-	call := tcc.CallOf(ctx)
-	return tx.Exec("INSERT INTO branch_effects (gid, branch_id, operation, at) VALUES (?, ?, ?, UTC_TIMESTAMP(6))", call.GID, call.BranchID, string(call.Op)).Error
+	return recordCall(ctx, tx)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/action"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -73,6 +74,9 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 		tcc.Register(s.orch, s.publisher),
 		tcc.Register(s.orch, recorded[takePoints](points{serviceDB})),
 		tcc.RegisterExternal(s.orch, gateway{setup.Gateway}),
+		action.Register(s.orch, rewards{serviceDB}),
+		action.Register(s.orch, receipts{serviceDB}),
+		s.orch.Register(saga.NewDatabase(chaos.DecideKind, serviceDB)),
 	); err != nil {
 		return nil, err
 	}
@@ -137,7 +141,7 @@ func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Result, error)
 	o := r.Order
 	switch options := (saga.Options{Timeout: o.Timeout, ReturnDecided: o.ReturnDecided}); r.Command {
 	case chaos.Execute:
-		_, err := tcc.ExecuteWith(ctx, s.orch, o.GID, options, branches(o)...)
+		err := s.execute(ctx, o, options)
 		return resultOf(err, chaos.Confirmed), err
 	case chaos.Try:
 		tx, err := tcc.BeginWith(ctx, s.orch, o.GID, options)

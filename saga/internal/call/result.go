@@ -57,10 +57,14 @@ func withOwnResult(ctx context.Context, tx *gorm.DB, call saga.Call) (saga.Call,
 }
 
 // recallResult sets the result that an earlier call of the branch has stored.
-func recallResult(ctx context.Context, tx *gorm.DB, call saga.Call) (err error) {
+func recallResult(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 	if call.Result == nil {
 		return nil
 	}
-	*call.Result, err = result.OfBranch(ctx, tx, call.Key())
-	return err
+	stored, err := result.OfBranch(ctx, tx, call.Key())
+	if err != nil {
+		return err // the local transaction may run again, and then needs the result of this call
+	}
+	*call.Result = stored
+	return nil
 }

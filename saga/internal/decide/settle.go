@@ -89,6 +89,11 @@ func (e *execution) markWithoutCancel(failed *txn.Step, cause error) (ids []stri
 		// The barrier row is of another transaction. A Cancel would be a conflict too.
 		failed.Done, ids = true, []string{failed.ID}
 	}
+	if e.txn.Epoch > 1 {
+		// The instance that drove it before may still call any branch. Cancel makes the
+		// barrier refuse such a Try.
+		return ids
+	}
 	for _, s := range e.notTried {
 		if !s.Done {
 			s.Done, ids = true, append(ids, s.ID)

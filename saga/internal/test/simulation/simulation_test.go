@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	seeds   = flag.Int("sim.seeds", 2000/slower, "how many seeds to run")
+	seeds   = flag.Int("sim.seeds", 60/slower, "how many seeds to run; make simulate runs more")
 	oneSeed = flag.Uint64("sim.seed", 0, "the only seed to run; with -v its trace is printed")
 	first   = flag.Uint64("sim.first", 1, "the first seed to run")
 )

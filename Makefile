@@ -8,7 +8,7 @@ help: ## list the commands
 run: ## run the example order service
 	go run ./examples/order
 
-test: SEEDS ?= 300
+test: SEEDS ?= 120
 test: check all race-short dtm simulate guards-short ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
@@ -17,8 +17,8 @@ check: ## formatting, go.mod, vet, linter, and the arrows between packages
 all: ## all tests, on private servers; the longest packages first
 	CI=true .ci/servers go test -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message ./...
 
-race-short: ## the tests that need no server, with the race detector
-	CI= go test -race -gcflags=modernc.org/...=-race=false -short -timeout 12m ./tcc ./saga/embedded ./...
+race-short: ## the parts of the engine with the race detector, without servers
+	CI= go test -race -gcflags=modernc.org/...=-race=false -short -timeout 12m $$(go list ./saga/internal/... | grep -v internal/test/ | grep -v internal/guards)
 
 # Without SQLite's C code, which is not ours and takes most of the time; and the longest packages first.
 race: ## all tests with the race detector, on private servers

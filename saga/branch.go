@@ -20,13 +20,14 @@ type Call struct {
 	Payload  []byte // the encoded input
 	Receipt  any    // from the [Effect] of the same call
 
-	// Results are the results of the Trys that ended before this call began, by branch id.
-	// A Confirm or Cancel has the result of its own branch, too. A branch without a result
-	// is not in it.
+	// Results are the results of the actions whose Trys ended before this call began, by
+	// branch id. The Cancel of an action has the result of its own branch, too. A branch
+	// without a result is not in it.
 	Results map[string]json.RawMessage
 
-	// Result takes the result of a Try or Apply, for later calls of the transaction, or of an
-	// Ask that finds the Try committed. It is nil in other calls. The branch sets it to valid JSON of at most MaxResult bytes,
+	// Result takes the result of an action, for later calls of the transaction: in a Try or
+	// Apply, and in an Ask that finds the Try committed. It is nil in other calls, and in
+	// those of other branches. The branch sets it to valid JSON of at most MaxResult bytes,
 	// before it returns. The result is kept if the call succeeds.
 	Result *json.RawMessage
 }

@@ -165,17 +165,12 @@ func (r row) try() (Verdict, error) {
 	if inserted {
 		return Run, nil
 	}
-	state, err := r.turnedAway()
-	switch {
-	case errors.Is(err, ErrConflict):
-		return Conflict, err
-	case err != nil:
-		return "", err
-	case state == StateSuspended || state == StateCancelled:
-		return Suspended, ErrSuspended
-	default:
+	return r.turnAway(func(state State) (Verdict, error) {
+		if state == StateSuspended || state == StateCancelled {
+			return Suspended, ErrSuspended
+		}
 		return Duplicate, nil
-	}
+	})
 }
 
 func (r row) confirm() (Verdict, error) {
@@ -193,17 +188,12 @@ func (r row) confirm() (Verdict, error) {
 	case !found:
 		return Conflict, fmt.Errorf("%w: a Confirm arrived, but Try never ran", ErrConflict)
 	}
-	state, err := r.turnedAway()
-	switch {
-	case errors.Is(err, ErrConflict):
-		return Conflict, err
-	case err != nil:
-		return "", err
-	case state == StateConfirmed:
-		return Duplicate, nil
-	default:
+	return r.turnAway(func(state State) (Verdict, error) {
+		if state == StateConfirmed {
+			return Duplicate, nil
+		}
 		return Conflict, fmt.Errorf("%w: a Confirm arrived, but the branch is %s", ErrConflict, state)
-	}
+	})
 }
 
 // apply writes a row that is final at once.
@@ -215,17 +205,12 @@ func (r row) apply() (Verdict, error) {
 	if inserted {
 		return Run, nil
 	}
-	state, err := r.turnedAway()
-	switch {
-	case errors.Is(err, ErrConflict):
-		return Conflict, err
-	case err != nil:
-		return "", err
-	case state == StateConfirmed:
-		return Duplicate, nil
-	default:
+	return r.turnAway(func(state State) (Verdict, error) {
+		if state == StateConfirmed {
+			return Duplicate, nil
+		}
 		return Conflict, fmt.Errorf("%w: an Apply arrived, but the branch is %s", ErrConflict, state)
-	}
+	})
 }
 
 func (r row) cancel() (Verdict, error) {
@@ -242,17 +227,12 @@ func (r row) cancel() (Verdict, error) {
 	if changed {
 		return Run, nil
 	}
-	state, err := r.turnedAway()
-	switch {
-	case errors.Is(err, ErrConflict):
-		return Conflict, err
-	case err != nil:
-		return "", err
-	case state == StateConfirmed:
-		return Conflict, fmt.Errorf("%w: a Cancel arrived, but the branch is confirmed", ErrConflict)
-	default:
+	return r.turnAway(func(state State) (Verdict, error) {
+		if state == StateConfirmed {
+			return Conflict, fmt.Errorf("%w: a Cancel arrived, but the branch is confirmed", ErrConflict)
+		}
 		return Duplicate, nil
-	}
+	})
 }
 
 // ask writes the row before it reads the row. So the answer holds for ever: the insert waits
@@ -262,17 +242,12 @@ func (r row) ask() (Verdict, error) {
 	if err != nil || inserted {
 		return EmptyRollback, err
 	}
-	state, err := r.turnedAway()
-	switch {
-	case errors.Is(err, ErrConflict):
-		return Conflict, err
-	case err != nil:
-		return "", err
-	case state == StateTried || state == StateConfirmed:
-		return Duplicate, nil
-	default:
+	return r.turnAway(func(state State) (Verdict, error) {
+		if state == StateTried || state == StateConfirmed {
+			return Duplicate, nil
+		}
 		return EmptyRollback, nil
-	}
+	})
 }
 
 // key returns the arguments of a statement that names the row alone.
@@ -303,6 +278,18 @@ func (r row) update(query string, arguments []any) (changed bool, err error) {
 	}
 	n, err := result.RowsAffected()
 	return n == 1, err
+}
+
+// turnAway turns a call away that has found a row, and returns the verdict for its state.
+func (r row) turnAway(verdict func(State) (Verdict, error)) (Verdict, error) {
+	state, err := r.turnedAway()
+	switch {
+	case errors.Is(err, ErrConflict):
+		return Conflict, err
+	case err != nil:
+		return "", err
+	}
+	return verdict(state)
 }
 
 // turnedAway writes the time at which a call was turned away. It returns the state of

@@ -201,11 +201,14 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 	if err != nil {
 		return err
 	}
-	results, err := o.log.Results(ctx, tx, d.GID)
-	if err != nil {
-		return err
+	claimed := txlog.Claimed{Record: decided.record, Branches: branches[d.GID]}
+	if txlog.Ordered(claimed.Branches) {
+		results, err := o.log.Results(ctx, tx, d.GID)
+		if err != nil {
+			return err
+		}
+		claimed.Results = append(results[d.GID], x.results...)
 	}
-	claimed := txlog.Claimed{Record: decided.record, Branches: branches[d.GID], Results: append(results[d.GID], x.results...)}
 	if !d.ByBranch && slices.ContainsFunc(claimed.Branches, func(b txlog.Branch) bool { return b.Role == txlog.RoleDecides }) {
 		decided.asking = o.builder.Load(claimed)
 		return nil

@@ -221,11 +221,13 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 }
 
 // continueTrys runs the first phase of a claimed transaction with forward recovery.
-func (e *Engine) continueTrys(ctx context.Context, t *txn.Txn, left time.Duration) {
+func (e *Engine) continueTrys(ctx context.Context, t *txn.Txn, left time.Duration) (drive bool) {
 	decision := e.decider.Continue(ctx, t, left)
 	if !decision.State.Decided() {
 		e.warnUndecided(ctx, decision.Cause)
+		return false
 	}
+	return !decision.Taken
 }
 
 // ask asks the branch that decides a claimed transaction.

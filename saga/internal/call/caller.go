@@ -66,6 +66,9 @@ func (c *Caller) Request(call saga.Call) barrier.Request {
 // database, if it has one.
 func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) error {
 	defer c.UnderWay.Begin(call)()
+	if !b.Action {
+		call.Result = nil // only an action has a result; a host does not know the branch before
+	}
 	if b.Remote != nil {
 		err := c.bounded(ctx, call, func(ctx context.Context) error { return b.Remote.Call(ctx, call) }, nil)
 		if err == nil && call.Result != nil {
@@ -161,7 +164,7 @@ func (c *Caller) CallWork(ctx context.Context, tx *gorm.DB, b *txn.Branch, call 
 	if !b.Works(call.Op) {
 		return nil
 	}
-	call, err := withOwnResult(ctx, tx, call)
+	call, err := withOwnResult(ctx, tx, b, call)
 	if err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func (c *Caller) readAndMark(ctx context.Context, b *txn.Branch, call saga.Call,
 		if row, err = barrierrows.LookLocked(ctx, tx, call.Key()); err != nil {
 			return err
 		}
-		with, err = withOwnResult(ctx, tx, call)
+		with, err = withOwnResult(ctx, tx, b, call)
 		if err != nil || row == nil || row.State != barrier.StateTried || !row.Matches(c.Request(call)) || unclearTry(row, call.Op) {
 			return err
 		}

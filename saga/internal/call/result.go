@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
+	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
 // CheckResult returns an error if a branch has set a result that cannot be kept. A nil result
@@ -38,10 +39,11 @@ func keepResult(ctx context.Context, tx *gorm.DB, call saga.Call) error {
 	return result.Put(ctx, tx, result.Result{Key: call.Key(), JSON: *call.Result})
 }
 
-// withOwnResult adds the result of its own branch to a Cancel, if the caller does not know it:
-// the outcome of the Try was not known, or the process died before the log had the result.
-func withOwnResult(ctx context.Context, tx *gorm.DB, call saga.Call) (saga.Call, error) {
-	if call.Op != barrier.Cancel || call.Results[call.BranchID] != nil {
+// withOwnResult adds the result of its own branch to the Cancel of an action, if the caller does
+// not know it: the outcome of the Try was not known, or the process died before the log had
+// the result.
+func withOwnResult(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) (saga.Call, error) {
+	if !b.Action || call.Op != barrier.Cancel || call.Results[call.BranchID] != nil {
 		return call, nil
 	}
 	own, err := result.OfBranch(ctx, tx, call.Key())

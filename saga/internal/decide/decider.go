@@ -104,7 +104,7 @@ func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start t
 				continue
 			}
 			called := t.Call(s, op)
-			if op == barrier.Try {
+			if op == barrier.Try && s.Branch.Action {
 				called.Result = &s.Result
 			}
 			if err := d.Calls.WorkInLog(ctx, tx, s.Branch, called); err != nil {
@@ -120,7 +120,9 @@ func (d *Decider) TryAll(ctx context.Context, tx *gorm.DB, t *txn.Txn, steps []*
 	forget(steps) // of an earlier run
 	for i, s := range steps {
 		try := t.Call(s, barrier.Try)
-		try.Result = &s.Result
+		if s.Branch.Action {
+			try.Result = &s.Result
+		}
 		if err := d.Calls.CallInLog(ctx, tx, s.Branch, try); err != nil {
 			forget(steps)
 			return &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}

@@ -30,6 +30,7 @@ type execution struct {
 	newResults []*txn.Step // their results are not in the log yet
 	notTried   []*txn.Step // their Trys were not called, or were rolled back: they need no Cancel
 
+	paused         bool // an operator has paused it; read with each stage that is marked as tried
 	mayBeCommitted bool // the branch that decides, by this execution or by an earlier one
 }
 
@@ -192,7 +193,9 @@ func (e *execution) tryEach(ctx context.Context, steps []*txn.Step) []error {
 	calls := make([]saga.Call, len(steps)) // made here: they read the results of other steps
 	for i, s := range steps {
 		calls[i] = e.txn.Call(s, barrier.Try)
-		calls[i].Result = new(json.RawMessage)
+		if s.Branch.Action {
+			calls[i].Result = new(json.RawMessage)
+		}
 	}
 	var running sync.WaitGroup
 	try := func(i int) { failures[i] = e.d.Calls.CallAlone(ctx, steps[i].Branch, calls[i]) }
@@ -202,8 +205,8 @@ func (e *execution) tryEach(ctx context.Context, steps []*txn.Step) []error {
 	try(0)
 	running.Wait()
 	for i, s := range steps {
-		if failures[i] == nil && *calls[i].Result != nil {
-			s.Result = *calls[i].Result
+		if r := calls[i].Result; failures[i] == nil && r != nil && *r != nil {
+			s.Result = *r
 			e.newResults = append(e.newResults, s)
 		}
 	}

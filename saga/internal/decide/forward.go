@@ -51,18 +51,12 @@ func (e *execution) decideForward(ctx, trying context.Context) error {
 // each stage as tried before the next one begins.
 func (e *execution) tryForward(ctx, trying context.Context) error {
 	untried := slices.DeleteFunc(e.txn.Before(), func(s *txn.Step) bool { return s.Tried })
-	for first := true; len(untried) > 0; first = false {
+	for len(untried) > 0 {
+		if e.paused {
+			return e.postpone(trying, nil, e.d.MaxBackoff)
+		}
 		stage := untried[:stageOf(untried)]
 		untried = untried[len(stage):]
-		if !first {
-			record, err := e.d.Reader.Locked(trying, e.txn.GID)
-			switch {
-			case err != nil && trying.Err() == nil:
-				return err
-			case record.Paused():
-				return e.postpone(trying, nil, e.d.MaxBackoff)
-			}
-		}
 		if wait := e.waitOf(trying, stage); wait > 0 {
 			return e.postpone(trying, nil, wait)
 		}
@@ -72,7 +66,11 @@ func (e *execution) tryForward(ctx, trying context.Context) error {
 			continue
 		}
 		for _, s := range stage {
-			if err := failures[s]; err != nil && !e.mayTryAgain(trying, s, err) {
+			err := failures[s]
+			if errors.Is(err, txlog.ErrStale) {
+				return e.awaitTaken(ctx)
+			}
+			if err != nil && !e.mayTryAgain(trying, s, err) {
 				return e.cancel(ctx, s, txn.CauseOf(trying, err))
 			}
 		}
@@ -118,7 +116,9 @@ func (e *execution) tryMarked(ctx context.Context, s *txn.Step) error {
 			if tryErr := e.d.TryAll(ctx, tx, e.txn, []*txn.Step{s}); tryErr != nil {
 				return tryErr
 			}
-			return e.d.Log.Tried(ctx, tx, e.txn.GID, s.ID)
+			var markErr error
+			e.paused, markErr = e.d.Log.TriedStage(ctx, tx, e.txn.GID, e.txn.Epoch, s.ID)
+			return markErr
 		})
 		if !errors.Is(err, local.ErrCommitUnknown) {
 			break // else the barrier turns the next call away if the Try was committed
@@ -131,8 +131,9 @@ func (e *execution) tryMarked(ctx context.Context, s *txn.Step) error {
 	return err
 }
 
-// markTried writes which steps are tried, and their results.
-func (e *execution) markTried(ctx context.Context, tx *gorm.DB, stage []*txn.Step) error {
+// markTried writes which steps are tried, and their results. A driver that is stale goes no
+// further.
+func (e *execution) markTried(ctx context.Context, tx *gorm.DB, stage []*txn.Step) (err error) {
 	var ids []string
 	for _, s := range stage {
 		if s.Tried {
@@ -142,7 +143,8 @@ func (e *execution) markTried(ctx context.Context, tx *gorm.DB, stage []*txn.Ste
 	if err := e.putResults(ctx, tx); err != nil {
 		return err
 	}
-	return e.d.Log.Tried(ctx, tx, e.txn.GID, ids...)
+	e.paused, err = e.d.Log.TriedStage(ctx, tx, e.txn.GID, e.txn.Epoch, ids...)
+	return err
 }
 
 // waitOf returns how long the Trys of a stage have to wait: for their next attempts, for a
@@ -218,7 +220,10 @@ func (e *execution) postpone(ctx context.Context, failed map[*txn.Step]error, wa
 		}
 		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: next}, failures)
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, txlog.ErrStale):
+		return e.awaitTaken(ctx)
+	case err != nil:
 		return fmt.Errorf("recording a failed Try: %w", err)
 	}
 	t.Next = max(next, time.Millisecond)

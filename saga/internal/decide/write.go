@@ -133,12 +133,15 @@ func (r *batchRun) call(ctx context.Context, members []*item, position int, op b
 	}
 	b := members[0].e.txn.Steps[position].Branch
 	calls := make([]saga.BatchCall, len(members))
-	results := make([]json.RawMessage, len(members))
+	var results []json.RawMessage
+	if op == barrier.Try && b.Action {
+		results = make([]json.RawMessage, len(members))
+	}
 	for i, m := range members {
 		// Without the end of the caller's context: it would break the connection of all
 		// members.
 		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.e.txn.Call(m.e.txn.Steps[position], op)}
-		if op == barrier.Try {
+		if results != nil {
 			calls[i].Result = &results[i]
 		}
 	}
@@ -153,16 +156,17 @@ func (r *batchRun) call(ctx context.Context, members []*item, position int, op b
 			failures[i] = members[i].branchError(position, err)
 		}
 	}
-	if op == barrier.Try {
-		for i, m := range members {
-			m.e.txn.Steps[position].Result = results[i]
-		}
+	for i := range results {
+		members[i].e.txn.Steps[position].Result = results[i]
 	}
 	return failures, err
 }
 
 // keepResults stores the results of the Trys of members.
 func (r *batchRun) keepResults(ctx context.Context, members []*item) error {
+	if !r.batch[0].e.txn.HasRole(txlog.RoleAction) {
+		return nil
+	}
 	var all []result.Result
 	for _, m := range members {
 		for position, s := range m.e.txn.Steps {

@@ -46,7 +46,7 @@ var actionGuards = []guard{
 	},
 	{
 		name: "result-own", file: "saga/internal/call/result.go",
-		text: `if call.Op != barrier.Cancel || call.Results[call.BranchID] != nil {`,
+		text: `if !b.Action || call.Op != barrier.Cancel || call.Results[call.BranchID] != nil {`,
 		with: `if true || call.Op != barrier.Cancel {`,
 		pkg:  "saga/action", run: "^TestLostAnswerOfAnAction$/^sqlite$", short: true,
 		why: "an action whose answer was lost cannot be compensated, because its result is missing",
@@ -60,8 +60,8 @@ var actionGuards = []guard{
 	},
 	{
 		name: "result-cancel", file: "saga/embedded/decision.go",
-		text: `Results: append(results[d.GID], x.results...)}`,
-		with: `Results: append(results[""], x.results...)}`,
+		text: `claimed.Results = append(results[d.GID], x.results...)`,
+		with: `claimed.Results = append(results[""], x.results...)`,
 		pkg:  "saga/action", run: "^TestForwardIsCancelled$/^sqlite$",
 		why: "a saga that a caller cancels is compensated without results",
 	},
@@ -102,8 +102,8 @@ var actionGuards = []guard{
 	},
 	{
 		name: "forward-paused", file: "saga/internal/decide/forward.go",
-		text: `case record.Paused():`,
-		with: `case false && record.Paused():`,
+		text: `		if e.paused {`,
+		with: `		if false && e.paused {`,
 		pkg:  "saga/action", run: "^TestForwardPaused$/^sqlite$",
 		why: "a paused saga goes on with its next step",
 	},

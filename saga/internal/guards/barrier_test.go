@@ -88,8 +88,8 @@ var barrierGuards = []guard{
 	},
 	{
 		name: "suspended", file: "saga/barrier/barrier.go",
-		text: `case state == StateSuspended || state == StateCancelled:`,
-		with: `case state == StateCancelled:`,
+		text: `if state == StateSuspended || state == StateCancelled {`,
+		with: `if state == StateCancelled {`,
 		pkg:  "saga/barrier", run: "^TestVerdicts$/^sqlite",
 		why: "a Try that comes after its Cancel succeeds",
 	},

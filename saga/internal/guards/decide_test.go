@@ -4,6 +4,22 @@ package guards
 // nobody drives.
 var decideGuards = []guard{
 	{
+		name: "cancel-after-takeover", file: "saga/internal/decide/settle.go",
+		text: `if e.txn.Epoch > 1 {`,
+		with: `if false {`,
+		pkg:  "saga/internal/decide", run: "^TestOnlyTheFirstDriverLeavesOutCancels$/^sqlite$",
+		why: "a stale process tries a branch after the transaction was cancelled, and the barrier does not refuse it",
+	},
+	{
+		name: "stage-stale", file: "saga/internal/txlog/start.go",
+		text: `		return false, ErrStale
+`,
+		with: `		return false, l.Tried(ctx, tx, gid, branchIDs...)
+`,
+		pkg: "saga/internal/decide", run: "^TestAStaleDriverStopsAfterItsStage$/^sqlite$",
+		why: "a stale process goes on with the next steps of a saga that another one cancels",
+	},
+	{
 		name: "decide-taken", file: "saga/embedded/execute.go",
 		text: `	case decision.Taken:
 		p.inFlight.Release(entry)

@@ -16,8 +16,8 @@ var decidingGuards = []guard{
 	},
 	{
 		name: "ask-tried", file: "saga/barrier/barrier.go",
-		text: `case state == StateTried || state == StateConfirmed:`,
-		with: `case state == StateConfirmed:`,
+		text: `if state == StateTried || state == StateConfirmed {`,
+		with: `if state == StateConfirmed {`,
 		pkg:  "tcc", run: "^TestProcessGoneAfterTheCommitThatDecides$", short: true,
 		why: "a Try that is committed counts as one that is not",
 	},

@@ -38,7 +38,7 @@ type Parts struct {
 	Workers  int // the most transactions that are driven at once
 	MaxBytes int // of the inputs of one transaction; twice as many, and one transaction more, are driven at once
 
-	Continue func(ctx context.Context, t *txn.Txn, left time.Duration) // runs the first phase of a transaction with forward recovery
+	Continue func(ctx context.Context, t *txn.Txn, left time.Duration) (drive bool) // runs the first phase of a transaction with forward recovery; drive says that it is decided, and that this instance drives it
 
 	Ask func(ctx context.Context, t *txn.Txn) (committed bool, err error) // asks the branch that decides; after an error, Next says when it is due
 
@@ -173,8 +173,7 @@ func (r *Recovery) MakeDue(gids []string) {
 // cancel. Then it runs one round of calls.
 func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *txn.Txn, entry *inflight.Entry) {
 	if record.Forward() && !record.Expired && t.Known() {
-		r.Continue(ctx, t, record.Left)
-		if !t.State.Decided() {
+		if !r.Continue(ctx, t, record.Left) {
 			r.leave(t, entry)
 			return
 		}

@@ -251,12 +251,19 @@ func (l claimer) claim(ctx context.Context, tx *gorm.DB, c Claim, gids []string,
 	if err != nil {
 		return nil, err
 	}
-	results, err := l.Results(ctx, tx, ours...)
+	var ordered []string
+	for gid, all := range branches {
+		if Ordered(all) {
+			ordered = append(ordered, gid)
+		}
+	}
+	slices.Sort(ordered) // the same statement each time, for the simulation
+	results, err := l.Results(ctx, tx, ordered...)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range records {
-		if slices.Contains(ours, r.GID) && !leftOut[r.GID] {
+		if !leftOut[r.GID] && !slices.Contains(busy, r.GID) && !slices.Contains(waiting, r.GID) {
 			claims.Claimed = append(claims.Claimed, Claimed{r, branches[r.GID], attempts[r.GID], results[r.GID]})
 		}
 	}

@@ -8,6 +8,7 @@ package txlog
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -88,6 +89,12 @@ type Branch struct {
 	Done                   bool      // confirmed in the first commit of its transaction
 	Tried                  bool      // set by a read: the log method Tried has marked it
 	DoneAt                 time.Time // set by a read; zero where the column is NULL
+}
+
+// Ordered reports whether the branches of a transaction have an order. Only such a transaction
+// has actions, and so results.
+func Ordered(branches []Branch) bool {
+	return slices.ContainsFunc(branches, func(b Branch) bool { return b.Stage != 0 })
 }
 
 // Attempt is a row of saga_attempts.

@@ -24,6 +24,7 @@ type queries struct {
 	decideHere       string // if there is no such branch
 	decideInTime     string // the same, before the deadline
 	finish, tried    string
+	holdForward      string
 	done             func(int) string
 	fail             string
 	attempt          string
@@ -124,8 +125,9 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		decideInTime: d.SQL(decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
-		tried: d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
-		done:  many(`UPDATE saga_branches SET done_at = {now} WHERE done_at IS NULL AND gid = ? AND branch_id IN `, ``),
+		tried:       d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
+		holdForward: d.SQL(`SELECT paused_at IS NOT NULL FROM saga_transactions WHERE gid = ? AND epoch = ? AND state = 'trying' {lock}`),
+		done:        many(`UPDATE saga_branches SET done_at = {now} WHERE done_at IS NULL AND gid = ? AND branch_id IN `, ``),
 		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
 			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
 		attempt:        d.SQL(attempt + `{after ?})` + overwrite),

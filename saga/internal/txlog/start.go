@@ -89,7 +89,7 @@ func (l starter) insertBranches(ctx context.Context, pool gorm.ConnPool, open, d
 	if len(all) == 0 {
 		return nil
 	}
-	size := branchRows{open: len(open), done: len(done), ordered: slices.ContainsFunc(all, func(b Branch) bool { return b.Stage != 0 })}
+	size := branchRows{open: len(open), done: len(done), ordered: Ordered(all)}
 	arguments := make([]any, 0, 6*len(all))
 	for _, b := range all {
 		arguments = append(arguments, b.GID, b.ID, b.Kind, b.Payload)
@@ -175,6 +175,23 @@ func (l starter) Tried(ctx context.Context, tx *gorm.DB, gid string, branchIDs .
 		}
 	}
 	return nil
+}
+
+// TriedStage is Tried for a driver of a transaction with forward recovery. It locks the
+// transaction, and reports whether an operator has paused it. If the transaction is decided,
+// or driven under another epoch, it returns ErrStale.
+func (l starter) TriedStage(ctx context.Context, tx *gorm.DB, gid string, epoch int64, branchIDs ...string) (paused bool, err error) {
+	held, err := scan(ctx, tx, l.sql.holdForward, []any{gid, epoch}, func(row scanner) (paused bool, err error) {
+		err = row.Scan(&paused)
+		return paused, err
+	})
+	if err != nil {
+		return false, err
+	}
+	if len(held) == 0 {
+		return false, ErrStale
+	}
+	return held[0], l.Tried(ctx, tx, gid, branchIDs...)
 }
 
 // Withdraw deletes transactions that tx has written.

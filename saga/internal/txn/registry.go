@@ -133,8 +133,8 @@ type Database struct {
 func (k *Registry) Databases() []Database {
 	databases := []Database{{DB: k.db, pool: k.pool}}
 	for _, b := range k.Branches() {
-		if b.Remote != nil {
-			continue // it has no database here
+		if b.Database == nil {
+			continue // it has none here
 		}
 		pool, err := local.Pool(b.Database) // it had one when it was registered
 		i := slices.IndexFunc(databases, func(other Database) bool { return other.pool == pool })

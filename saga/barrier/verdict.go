@@ -40,8 +40,8 @@ const (
 	// and a late Try is refused.
 	EmptyRollback Verdict = "empty rollback"
 	// Conflict: a Confirm without a Try or after a Cancel, a Cancel after a
-	// Confirm, an Apply after another operation, or a call with another caller, kind or input than the row; do
-	// nothing, and fail. It comes with ErrConflict.
+	// Confirm, an Apply after another operation, or a call with another caller, kind
+	// or input than the row; do nothing, and fail. It comes with ErrConflict.
 	Conflict Verdict = "conflict"
 )
 

@@ -121,20 +121,28 @@ func (c *Caller) withBarrier(ctx context.Context, b *txn.Branch, call saga.Call,
 		if err == nil {
 			err = c.noteDoubt(ctx, tx, call, verdict)
 		}
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case verdict == barrier.Duplicate:
-			return recallResult(ctx, tx, call)
-		case verdict != barrier.Run:
-			return nil
 		}
-		if err = work(tx); err != nil {
+		return obey(ctx, tx, call, verdict, func() error { return work(tx) })
+	})
+	return verdict, errors.Join(err, refused)
+}
+
+// obey does what a verdict says: the work, after which it stores the result, or nothing. A
+// repeated call gets the result of the first one.
+func obey(ctx context.Context, tx *gorm.DB, call saga.Call, verdict barrier.Verdict, work func() error) error {
+	switch verdict {
+	case barrier.Run:
+		if err := work(); err != nil {
 			return err
 		}
 		return keepResult(ctx, tx, call)
-	})
-	return verdict, errors.Join(err, refused)
+	case barrier.Duplicate:
+		return recallResult(ctx, tx, call)
+	default:
+		return nil
+	}
 }
 
 // LocalWork calls work of the user in the local transaction tx of the framework, bounded in
@@ -185,15 +193,10 @@ func (c *Caller) callWorkInBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch
 // barrier row and then, if the verdict is Run, does the work.
 func (c *Caller) CallInLog(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
 	verdict, err := barrier.Call(ctx, tx, Request(call))
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case verdict == barrier.Duplicate:
-		return recallResult(ctx, tx, call)
-	case verdict != barrier.Run:
-		return nil
 	}
-	return c.WorkInLog(ctx, tx, b, call)
+	return obey(ctx, tx, call, verdict, func() error { return c.CallWork(ctx, tx, b, call) })
 }
 
 // WorkInLog calls the Work of a branch in the local transaction tx of the log, and stores

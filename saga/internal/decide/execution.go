@@ -123,6 +123,9 @@ type stepGroup struct {
 // own database come first, and in the last group they come last: so they share the commit
 // that begins or decides.
 func tryOrder(steps []*txn.Step) (ordered []*txn.Step) {
+	if len(steps) == 0 || steps[0].Stage == 0 {
+		return steps
+	}
 	for rest := steps; len(rest) > 0; {
 		n := stageOf(rest)
 		inLog, others := txn.Split(rest[:n], func(s *txn.Step) bool { return s.Branch.TriesInLog() })

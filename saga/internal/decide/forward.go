@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -30,7 +29,7 @@ var ErrPostponed = errors.New("a Try has failed, and is called again later")
 // Cause is [ErrPostponed], and Next of the transaction says when it is due.
 func (d *Decider) Continue(ctx context.Context, t *txn.Txn, left time.Duration) Decision {
 	e := &execution{d: d, txn: t, start: txlog.Start{GID: t.GID, Deadline: left}, mayBeCommitted: t.Deciding() != nil}
-	e.notTried = slices.DeleteFunc(t.Before(), func(s *txn.Step) bool { return s.Tried })
+	e.notTried = e.untried()
 	trying, cancel := context.WithTimeoutCause(ctx, left, txn.ErrDeadline)
 	defer cancel()
 	cause := e.tryForward(ctx, trying)
@@ -47,10 +46,16 @@ func (e *execution) decideForward(ctx, trying context.Context) error {
 	return e.tryForward(ctx, trying)
 }
 
+// untried returns the steps before the decision that are not marked as tried.
+func (e *execution) untried() []*txn.Step {
+	steps, _ := txn.Split(e.txn.Before(), func(s *txn.Step) bool { return !s.Tried })
+	return steps
+}
+
 // tryForward tries the steps that are not tried, stage by stage, and decides. The log shows
 // each stage as tried before the next one begins.
 func (e *execution) tryForward(ctx, trying context.Context) error {
-	untried := slices.DeleteFunc(e.txn.Before(), func(s *txn.Step) bool { return s.Tried })
+	untried := e.untried()
 	for len(untried) > 0 {
 		if e.paused {
 			return e.postpone(trying, nil, e.d.MaxBackoff)

@@ -104,8 +104,12 @@ func (t *Txn) Decide(state saga.State) {
 	}
 }
 
-// Before returns the steps that are tried before the decision.
+// Before returns the steps that are tried before the decision. The caller does not change the
+// slice: without an order, it is that of all steps.
 func (t *Txn) Before() []*Step {
+	if len(t.Steps) == 0 || t.Steps[0].Stage == 0 {
+		return t.Steps
+	}
 	before, _ := Split(t.Steps, func(s *Step) bool { return s.Role != txlog.RoleAfter && s.Role != txlog.RoleDecides })
 	return before
 }

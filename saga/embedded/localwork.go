@@ -14,7 +14,7 @@ import (
 func withLocalWork(ctx context.Context, plan saga.Plan) (context.Context, saga.Plan, error) {
 	switch {
 	case plan.LocalWork != nil && plan.TryAttempts != 0 && plan.TryAttempts != 1:
-		return ctx, plan, errors.New("LocalWork and TryAttempts exclude each other: another process that continues the transaction does not have the work")
+		return ctx, plan, errors.New("LocalWork and TryAttempts exclude each other: another process that continues the transaction does not have the work; make it an action")
 	case plan.LocalWorkIn == "":
 		return ctx, plan, nil
 	case plan.LocalWork == nil:

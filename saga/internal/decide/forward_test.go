@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -65,6 +66,32 @@ func TestAStaleDriverStopsAfterItsStage(t *testing.T) {
 			if !got.Taken || got.State != saga.Cancelling || w.Made() != "try "+gid+"/01" {
 				t.Errorf("%s: %+v", gid, got)
 			}
+		}
+	})
+}
+
+// A driver that has to stop uses up no attempt, and decides nothing: another one continues.
+func TestTheEndOfADriverIsNoAttempt(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		w := newWorld(t, db, 10)
+		plan := w.Prepare("g", "remote", "a")
+		plan.TryAttempts = 2
+		start := w.Start(plan)
+		start.TryAttempts = 2
+		w.Insert(start)
+		plan.State, plan.Steps[0].Failed = saga.Trying, 1 // one attempt is left
+		driving, stop := context.WithCancel(t.Context())
+		w.Do("try g/01", func(ctx context.Context) error {
+			stop()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		got := w.Continue(driving, plan, time.Minute)
+		if got.State != saga.Trying || plan.Steps[0].Failed != 1 {
+			t.Errorf("%+v, %d failures", got, plan.Steps[0].Failed)
+		}
+		if r := w.Record("g"); r.State != txlog.Trying || r.Failures != 0 {
+			t.Errorf("the log has %+v", r)
 		}
 	})
 }

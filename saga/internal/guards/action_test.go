@@ -48,7 +48,7 @@ var actionGuards = []guard{
 		name: "result-own", file: "saga/internal/call/result.go",
 		text: `if !b.Action || call.Op != barrier.Cancel || call.Results[call.BranchID] != nil {`,
 		with: `if true || call.Op != barrier.Cancel {`,
-		pkg:  "saga/action", run: "^TestLostAnswerOfAnAction$/^sqlite$", short: true,
+		pkg:  "saga/action", run: "^TestLostAnswerOfAnAction$/^sqlite$",
 		why: "an action whose answer was lost cannot be compensated, because its result is missing",
 	},
 	{
@@ -76,7 +76,7 @@ var actionGuards = []guard{
 		name: "forward-continue", file: "saga/internal/recovery/recovery.go",
 		text: `if record.Forward() && !record.Expired && t.Known() {`,
 		with: `if false && record.Forward() && !record.Expired && t.Known() {`,
-		pkg:  "saga/action", run: "^TestForwardDeath$/^sqlite$/^away$", short: true,
+		pkg:  "saga/action", run: "^TestForwardDeath$/^sqlite$/^away$",
 		why: "the end of a process cancels a saga with forward recovery",
 	},
 	{
@@ -97,7 +97,7 @@ var actionGuards = []guard{
 		name: "forward-stop", file: "saga/internal/decide/forward.go",
 		text: `case trying.Err() != nil:`,
 		with: `case false:`,
-		pkg:  "saga/action", run: "^TestForwardStop$/^sqlite$/^away$",
+		pkg:  "saga/internal/decide", run: "^TestTheEndOfADriverIsNoAttempt$/^sqlite$",
 		why: "the stop of an instance uses up an attempt, and cancels",
 	},
 	{
@@ -115,9 +115,9 @@ var actionGuards = []guard{
 		why: "another poll continues a paused saga",
 	},
 	{
-		name: "forward-work", file: "saga/internal/txn/builder.go",
-		text: `if p.LocalWork != nil && p.TryAttempts != 0 && p.TryAttempts != 1 {`,
-		with: `if false {`,
+		name: "forward-work", file: "saga/embedded/localwork.go",
+		text: `case plan.LocalWork != nil && plan.TryAttempts != 0 && plan.TryAttempts != 1:`,
+		with: `case false:`,
 		pkg:  "saga/action", run: "^TestPlans$",
 		why: "another instance confirms a saga without its local work",
 	},

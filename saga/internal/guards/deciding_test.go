@@ -18,7 +18,7 @@ var decidingGuards = []guard{
 		name: "ask-tried", file: "saga/barrier/barrier.go",
 		text: `if state == StateTried || state == StateConfirmed {`,
 		with: `if state == StateConfirmed {`,
-		pkg:  "tcc", run: "^TestProcessGoneAfterTheCommitThatDecides$", short: true,
+		pkg:  "tcc", run: "^TestProcessGoneAfterTheCommitThatDecides$",
 		why: "a Try that is committed counts as one that is not",
 	},
 	{
@@ -56,7 +56,7 @@ var decidingGuards = []guard{
 			if committed`,
 		with: `		if false {
 			if committed`,
-		pkg: "tcc", run: "^TestProcessGoneAfterTheCommitThatDecides$", short: true,
+		pkg: "tcc", run: "^TestProcessGoneAfterTheCommitThatDecides$",
 		why: "recovery cancels a transaction whose branch has committed",
 	},
 	{
@@ -99,7 +99,7 @@ var decidingGuards = []guard{
 `,
 		with: `	case d.ByBranch && d.State == Cancelling:
 `,
-		pkg: "tcc", run: "^TestDeadlineAfterTheCommitThatDecides$", short: true,
+		pkg: "tcc", run: "^TestDeadlineAfterTheCommitThatDecides$",
 		why: "a transaction whose branch has committed before the deadline is never confirmed after it",
 	},
 	{
@@ -115,14 +115,14 @@ var decidingGuards = []guard{
 		name: "record-plan", file: "saga/embedded/open.go",
 		text: `record.Digest != start.Digest || `,
 		with: ``,
-		pkg:  "saga/embedded", run: "^TestRecord$/^committed$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestRecord$/^committed$/^sqlite$",
 		why: "a second plan with the same gid counts as recorded, and is lost",
 	},
 	{
 		name: "record-before", file: "saga/embedded/record.go",
 		text: `|| !plan.Steps[0].Decides`,
 		with: ``,
-		pkg:  "saga/embedded", run: "^TestRecordRefuses$", short: true,
+		pkg:  "saga/embedded", run: "^TestRecordRefuses$",
 		why: "a step that nobody tries is confirmed",
 	},
 	{
@@ -131,7 +131,7 @@ var decidingGuards = []guard{
 `,
 		with: `	case false:
 `,
-		pkg: "saga/dtm/server", run: "^TestQuestionWithoutURL$", short: true,
+		pkg: "saga/dtm/server", run: "^TestQuestionWithoutURL$",
 		why: "a question that nobody is asked counts as a yes",
 	},
 }

@@ -69,7 +69,7 @@ var nestedGuards = []guard{
 		name: "nested-claim", file: "saga/internal/txlog/claim.go",
 		text: `if r.Waits() {`,
 		with: `if r.Waits() && false {`,
-		pkg:  "saga/internal/txlog", run: "^TestClaimLeavesAPreparedTransaction$/^sqlite$", short: true,
+		pkg:  "saga/internal/txlog", run: "^TestClaimLeavesAPreparedTransaction$/^sqlite$",
 		why: "recovery presumes the abort of a prepared child",
 	},
 	{

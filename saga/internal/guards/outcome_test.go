@@ -6,7 +6,7 @@ var outcomeGuards = []guard{
 		name: "outcome-log", file: "saga/embedded/outcome.go",
 		text: `if log != a.logID {`,
 		with: `if false {`,
-		pkg:  "saga/embedded", run: "^TestOutcome$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestOutcome$/^sqlite$",
 		why: "an engine says of a transaction of another log that it does not exist, and its branch is cancelled",
 	},
 	{
@@ -41,7 +41,7 @@ var outcomeGuards = []guard{
 		name: "outcome-signed", file: "saga/remote/engine.go",
 		text: `case signed != nil && !signed.signs(`,
 		with: `case false && !signed.signs(`,
-		pkg:  "saga/remote", run: "^TestOutcomeAnswersThatDoNotCount$", short: true,
+		pkg:  "saga/remote", run: "^TestOutcomeAnswersThatDoNotCount$",
 		why: "the answer of anybody ends a branch",
 	},
 	{
@@ -76,7 +76,7 @@ var outcomeGuards = []guard{
 		name: "input-claimed", file: "saga/internal/inputs/inputs.go",
 		text: `pause(since[i]).Microseconds()`,
 		with: `(0 * pause(since[i])).Microseconds()`,
-		pkg:  "saga/internal/inputs", run: "^TestClaim$/^sqlite$", short: true,
+		pkg:  "saga/internal/inputs", run: "^TestClaim$/^sqlite$",
 		why: "every process of a service asks for the same branches",
 	},
 	{

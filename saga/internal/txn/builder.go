@@ -52,9 +52,6 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 		return nil, Invalid("TryAttempts is %d", p.TryAttempts)
 	}
 	t := &Txn{GID: p.GID, Caller: b.Caller, Epoch: 1}
-	if p.LocalWork != nil && p.TryAttempts != 0 && p.TryAttempts != 1 {
-		return nil, Invalid("TryAttempts and LocalWork exclude each other: another instance, which continues, does not have the LocalWork; make the work an action")
-	}
 	if p.TryAttempts != 1 { // one is none: the first failure cancels
 		t.TryAttempts = p.TryAttempts
 	}

@@ -203,9 +203,9 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 	}
 	claimed := txlog.Claimed{Record: decided.record, Branches: branches[d.GID]}
 	if txlog.Ordered(claimed.Branches) {
-		results, err := o.log.Results(ctx, tx, d.GID)
-		if err != nil {
-			return err
+		results, readErr := o.log.Results(ctx, tx, d.GID)
+		if readErr != nil {
+			return readErr
 		}
 		claimed.Results = append(results[d.GID], x.results...)
 	}

@@ -43,7 +43,8 @@ type planned struct {
 //
 // If ctx ends before the decision, the transaction is cancelled. If it ends later, the
 // Confirms continue. If a branch decides, and does not say whether its Try was committed, the
-// error is a [*saga.UnknownError], and recovery asks the branch again. In both cases Execute returns within a second after the end of ctx.
+// error is a [*saga.UnknownError], and recovery asks the branch again. In both cases Execute
+// returns within a second after the end of ctx.
 func (p *planned) Execute(ctx context.Context, plan saga.Plan) (saga.Outcome, error) {
 	outcome, err := p.start(ctx, plan)
 	return outcome, txn.Wrap("execute", plan.GID, err)

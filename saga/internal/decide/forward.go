@@ -145,7 +145,7 @@ func (e *execution) markTried(ctx context.Context, tx *gorm.DB, stage []*txn.Ste
 			ids = append(ids, s.ID)
 		}
 	}
-	if err := e.putResults(ctx, tx); err != nil {
+	if err = e.putResults(ctx, tx); err != nil {
 		return err
 	}
 	e.paused, err = e.d.Log.TriedStage(ctx, tx, e.txn.GID, e.txn.Epoch, ids...)

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   created_at TEXT NOT NULL, -- when it began
   deadline_at TEXT NOT NULL, -- when it is cancelled if it is still undecided
   due_at TEXT, -- when an instance has to look at it next; NULL once it is finished
-  decided_at TEXT, -- when it was decided
+  decided_at TEXT, -- when it was decided; within a millisecond, with a counter behind it
   finished_at TEXT, -- when the last branch was confirmed or cancelled
   paused_at TEXT, -- when an operator paused it; NULL if it is not paused
   try_attempts INTEGER NOT NULL DEFAULT 0, -- how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   PRIMARY KEY (gid)
 );
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
+CREATE INDEX IF NOT EXISTS saga_transactions_decided ON saga_transactions (decided_at);
 
 CREATE TABLE IF NOT EXISTS saga_branches ( -- the branches of each transaction, recorded before they are called
   gid TEXT NOT NULL, -- the transaction

@@ -168,7 +168,7 @@ func (p *Publisher) ranked(ctx context.Context, keys map[string]bool) (messages 
 	}
 	tie := "t.created_at, t.gid"
 	if p.db.Name() == "sqlite" {
-		tie = "t.rowid" // its clock has milliseconds
+		tie = "t.rowid" // decisions of one statement have one time
 	}
 	var named []string
 	for key := range keys {

@@ -6,6 +6,7 @@ UPDATE saga_schema SET version = 3, complete = 0 WHERE id = 1;
 ALTER TABLE saga_transactions ADD COLUMN try_attempts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE saga_transactions ADD COLUMN parent TEXT NOT NULL DEFAULT '';
 ALTER TABLE saga_transactions ADD COLUMN prepared_at TEXT;
+CREATE INDEX IF NOT EXISTS saga_transactions_decided ON saga_transactions (decided_at);
 
 ALTER TABLE saga_branches ADD COLUMN stage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE saga_branches ADD COLUMN role TEXT NOT NULL DEFAULT '';

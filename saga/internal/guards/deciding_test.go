@@ -88,8 +88,8 @@ var decidingGuards = []guard{
 	},
 	{
 		name: "deciding-log", file: "saga/internal/txlog/queries.go",
-		text: "const decideHere = decide + ` AND NOT EXISTS (",
-		with: "const decideHere = decide + ` AND 1 = 1 OR NULL IN (",
+		text: "decideHere := decide + ` AND NOT EXISTS (",
+		with: "decideHere := decide + ` AND 1 = 1 OR NULL IN (",
 		pkg:  "saga/internal/txlog", run: "^TestDecisionByABranch$/^sqlite$", short: true,
 		why: "a path that has not asked decides",
 	},

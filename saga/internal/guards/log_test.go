@@ -24,6 +24,13 @@ var logGuards = []guard{
 		why: "a transaction is begun a second time under a gid that is in use",
 	},
 	{
+		name: "decided-in-order", file: "saga/internal/txlog/queries.go",
+		text: "if d == dialect.SQLite {\n\t\t// SQLite's clock",
+		with: "if d == \"\" {\n\t\t// SQLite's clock",
+		pkg:  "saga/internal/txlog", run: "^TestTimesOfDecisionsAreInOrder$/^sqlite$",
+		why: "messages of one key whose transactions are decided within a millisecond are published in the wrong order",
+	},
+	{
 		name: "decide-once", file: "saga/internal/txlog/queries.go",
 		text: `WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`,
 		with: `WHERE gid = ? AND (epoch = ? OR ? = 0)`,

@@ -74,8 +74,8 @@ var nestedGuards = []guard{
 	},
 	{
 		name: "nested-attention-ends", file: "saga/internal/txlog/queries.go",
-		text: `attention = '', decided_at = {now}, due_at = {after ?} WHERE gid`,
-		with: `decided_at = {now}, due_at = {after ?} WHERE gid`,
+		text: "attention = '', decided_at = ` + decided",
+		with: "decided_at = ` + decided",
 		pkg:  "saga/internal/txlog", run: "^TestDecideAPreparedTransaction$/^sqlite$",
 		why: "a decided child still asks for the decision of its parent",
 	},

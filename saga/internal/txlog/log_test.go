@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,6 +49,44 @@ func TestOneDecision(t *testing.T) {
 			if more := len(won); more != 0 || b.get(gid).State != first || b.get(gid).Epoch != 2 {
 				b.Errorf("%s: %d more decisions, %+v", gid, more, b.get(gid))
 			}
+		}
+	})
+}
+
+// Decisions that follow each other have different times, in order. Ordered messages need that.
+func TestTimesOfDecisionsAreInOrder(t *testing.T) {
+	each(t, func(b bench) {
+		const decisions = 50
+		for i := range decisions {
+			b.begin(fmt.Sprintf("open-%02d", i), "", time.Hour, time.Hour)
+		}
+		var want []string
+		// One local transaction, so that many of them are within a millisecond.
+		b.want("decide", b.run(func(ctx context.Context, tx *gorm.DB) error {
+			for i := decisions - 1; i >= 0; i-- {
+				open, written := fmt.Sprintf("open-%02d", i), fmt.Sprintf("written-%02d", i)
+				want = append(want, open, written)
+				decide := b.log.Decide(ctx, tx, txlog.Decision{GID: open, State: txlog.Confirming, By: "test", Owner: "me", Due: time.Hour})
+				insert := b.log.Insert(ctx, tx, txlog.Start{GID: written, Pattern: "tcc", State: txlog.Confirming, Owner: "me", Deadline: time.Hour, Due: time.Hour,
+					Branches: []txlog.Branch{{ID: "01", Kind: "k", Payload: "{}"}}})
+				if err := errors.Join(decide, insert); err != nil {
+					return err
+				}
+			}
+			return nil
+		}), nil)
+		var got []string
+		b.want("read", b.db.Raw("SELECT gid FROM saga_transactions ORDER BY decided_at, gid DESC").Scan(&got).Error, nil)
+		if !slices.Equal(got, want) {
+			b.Errorf("decided %v\nread    %v", want, got)
+		}
+		var times int
+		b.want("count", b.db.Raw("SELECT COUNT(DISTINCT decided_at) FROM saga_transactions").Scan(&times).Error, nil)
+		if times != 2*decisions {
+			b.Errorf("%d times of %d decisions", times, 2*decisions)
+		}
+		if since := time.Since(b.get("open-00").DecidedAt).Abs(); since > time.Hour {
+			b.Errorf("decided %s ago", since)
 		}
 	})
 }

@@ -67,13 +67,20 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	if d == dialect.Postgres {
 		unlessThere = ` ON CONFLICT (gid) DO NOTHING`
 	}
+	decided := `{now}`
+	if d == dialect.SQLite {
+		// SQLite's clock has milliseconds. A counter behind them keeps the order of decisions
+		// within one.
+		decided = `COALESCE((SELECT substr(MAX(d.decided_at), 1, 23) || printf('%06d', CAST(substr(MAX(d.decided_at), 24) AS INTEGER) + 1)
+			FROM saga_transactions AS d WHERE d.decided_at >= {now} AND d.decided_at < {now} || 'x'), {now})`
+	}
 	insert := func(columns, values string) func(rows int) string {
 		return rowsOf(d, `INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, deadline_at, created_at, `+
 			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`, unlessThere)
 	}
-	const decide = `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
-		attention = '', decided_at = {now}, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
-	const decideHere = decide + ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
+	decide := `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
+		attention = '', decided_at = ` + decided + `, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
+	decideHere := decide + ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
 	// A stale driver may have written the attempt already. The newer epoch replaces it.
@@ -103,7 +110,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		insert: map[string]func(int) string{
 			Trying:     insert(`due_at`, `{after ?}`),
 			forward:    insert(`due_at, try_attempts`, `{after ?}, ?`),
-			Confirming: insert(`due_at, decided_at`, `{after ?}, {now}`),
+			Confirming: insert(`due_at, decided_at`, `{after ?}, `+decided),
 			Confirmed:  insert(`decided_at, finished_at`, `{now}, {now}`),
 			Cancelled:  insert(`reason, reason_code, reason_branch, decided_at, finished_at`, `?, ?, ?, {now}, {now}`),
 		},

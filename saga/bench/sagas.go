@@ -3,16 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http/httptest"
-	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/action"
-	"github.com/tccsaga/tccsaga/saga/embedded"
-	"github.com/tccsaga/tccsaga/saga/remote"
 )
 
 // TakeStock and CreateOrder are the actions of two services.
@@ -44,74 +39,15 @@ func (creating) Compensate(_ context.Context, tx *gorm.DB, in CreateOrder, _ act
 	return one(tx.Exec(deleteOrder, in.ID))
 }
 
-// Sagas is tccsaga with the actions of [dtmSaga]: each in a service with a database of its own,
-// over signed HTTP. The log has a third database, as the DTM server has.
-type Sagas struct {
-	services
-	log     *Database
-	orch    *embedded.Engine
-	ended   chan error
-	servers []*httptest.Server
-}
-
+// newSagas returns tccsaga with the actions of [dtmSaga].
 func newSagas(ctx context.Context, db *Database) (Contender, error) {
-	both, err := openServices(ctx, db)
+	s, to, err := openRemote(ctx, "saga", db, func(r saga.Registrar) error { return action.Register(r, taking{}) },
+		func(r saga.Registrar) error { return action.Register(r, creating{}) })
 	if err != nil {
 		return nil, err
 	}
-	log, err := openDatabase(ctx, db.dialect)
-	if err != nil {
-		return nil, err
+	s.place = func(ctx context.Context, o Order) (saga.Outcome, error) {
+		return action.NewSaga(o.ID).Step(TakeStock{o.SKU}).Step(CreateOrder{o.ID, o.SKU}).Execute(ctx, s.orch)
 	}
-	orch, err := embedded.Open(ctx, log.DB, embedded.Config{})
-	if err != nil {
-		return nil, err
-	}
-	s := &Sagas{services: both, log: log, orch: orch, ended: make(chan error, 1)}
-	key, err := remote.NewKey("bench", []byte("a secret of the benchmark, 32 bytes long"))
-	if err != nil {
-		return nil, err
-	}
-	stock, stockErr := s.host(ctx, both.stock, key, func(to saga.Registrar) error { return action.Register(to, taking{}) })
-	orders, ordersErr := s.host(ctx, both.orders, key, func(to saga.Registrar) error { return action.Register(to, creating{}) })
-	if err := errors.Join(stockErr, ordersErr); err != nil {
-		return nil, err
-	}
-	err = errors.Join(action.RegisterRemote[TakeStock](orch, stock), action.RegisterRemote[CreateOrder](orch, orders))
-	go func() { s.ended <- orch.Run(context.WithoutCancel(ctx)) }()
-	return s, err
-}
-
-// host starts a service with its branches in db.
-func (s *Sagas) host(ctx context.Context, db *Database, key remote.Key, register func(saga.Registrar) error) (*remote.Service, error) {
-	host, err := remote.NewHost(ctx, db.DB, remote.HostConfig{Name: "bench", Keys: []remote.Key{key}})
-	if err != nil {
-		return nil, err
-	}
-	server := httptest.NewServer(host)
-	s.servers = append(s.servers, server)
-	service, err := remote.NewService(server.URL+"/branches", remote.ServiceConfig{Name: "bench", Keys: []remote.Key{key}})
-	return service, errors.Join(err, register(host))
-}
-
-func (s *Sagas) Name() string { return "saga" }
-
-func (s *Sagas) Place(ctx context.Context, o Order) error {
-	outcome, err := action.NewSaga(o.ID).Step(TakeStock{o.SKU}).Step(CreateOrder{o.ID, o.SKU}).Execute(ctx, s.orch)
-	if err == nil && outcome.State != saga.Confirmed {
-		return fmt.Errorf("%s is %s", o.ID, outcome.State)
-	}
-	return err
-}
-
-func (s *Sagas) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	err := errors.Join(s.orch.Stop(ctx), <-s.ended)
-	for _, server := range s.servers {
-		server.Close()
-	}
-	s.services.close()
-	s.log.close()
-	return err
+	return s, errors.Join(action.RegisterRemote[TakeStock](s.orch, to[0]), action.RegisterRemote[CreateOrder](s.orch, to[1]))
 }

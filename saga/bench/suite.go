@@ -48,6 +48,9 @@ func (s *Suite) experiments() []Experiment {
 		{"dtm", "mysql", []string{"dtm"}, dtm, spread},
 		// Two actions in two services, each with its own database.
 		{"saga", "mysql", []string{"dtm saga", "saga"}, some, spread},
+		// Two branches in two services, each with its own database.
+		{"services", "mysql", []string{"dtm services", "raw", "services", "services bulk"}, []int{1, 16, 64}, spread},
+		{"services-hot", "mysql", []string{"dtm services", "services bulk"}, some, hot},
 		{"hot", "mysql", hand, some, hot},
 		{"branches", "mysql", []string{"1 branch", "2 branches", "4 branches", "8 branches"}, some, spread},
 		{"publish", "mysql", []string{"tccsaga", "jetstream"}, some, spread},
@@ -148,6 +151,10 @@ func (s *Suite) contender(ctx context.Context, name string, db *Database) (Conte
 		return newDTMSaga(ctx, db)
 	case "saga":
 		return newSagas(ctx, db)
+	case "services", "services bulk":
+		return newServices(ctx, name, db)
+	case "dtm services":
+		return newDTMServices(ctx, db)
 	case "xa":
 		return newXA(ctx, db)
 	case "xa by hand", "xa by hand, unlogged":

@@ -88,7 +88,9 @@ func newServices(ctx context.Context, name string, db *Database) (Contender, err
 	if bulk {
 		plan = plans["tccsaga"]("")
 	}
-	s.place = func(ctx context.Context, o Order) (saga.Outcome, error) { return tcc.Execute(ctx, s.orch, o.ID, plan(o)...) }
+	s.place = func(ctx context.Context, o Order) (saga.Outcome, error) {
+		return tcc.Execute(ctx, s.orch, o.ID, plan(o)...)
+	}
 	return s, err
 }
 

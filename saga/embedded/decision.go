@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/decide"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
@@ -174,7 +175,7 @@ func (o *opened) decideByBranch(ctx context.Context, d txlog.Decision, x extras,
 // has passed: the caller reads that in the record.
 func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (madeDecision, error) {
 	var decided madeDecision
-	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+	write := func(ctx context.Context, tx *gorm.DB) error {
 		decided = madeDecision{}
 		record, err := o.log.GetLocked(ctx, tx, d.GID)
 		if decided.record = record; err != nil {
@@ -190,7 +191,13 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (
 			return nil
 		}
 		return o.makeDecision(ctx, tx, d, x, &decided)
-	})
+	}
+	var err error
+	if x.work == nil {
+		err = o.commits.Write(ctx, commit.Write{GID: d.GID, More: write})
+	} else { // code of the user holds up nobody else
+		err = local.Run(ctx, o.db, func(tx *gorm.DB) error { return write(ctx, tx) })
+	}
 	return decided, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/clean"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/decide"
 	"github.com/tccsaga/tccsaga/saga/internal/drive"
 	"github.com/tccsaga/tccsaga/saga/internal/enlist"
@@ -55,7 +56,8 @@ type Engine struct {
 	decider  *decide.Decider
 	driver   *drive.Driver
 	recovery *recovery.Recovery
-	commits  *enlist.Watcher
+	commits  *commit.Writer
+	watcher  *enlist.Watcher
 	cleaner  *clean.Cleaner
 
 	stopping   chan struct{} // closed when the engine begins to stop
@@ -159,8 +161,11 @@ func newInstance() txlog.Instance {
 // wire makes the parts of the engine and connects them.
 func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	config, instance := e.config, e.instance.ID
-	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done()})
+	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done(), MaxBatch: config.MaxBatch})
 	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
+		return err
+	}
+	if e.commits, err = commit.New(db, e.log, e.life, config.MaxBatch, e.shared.Workers()); err != nil {
 		return err
 	}
 	builder := &txn.Builder{Registry: e.registry, Caller: logID, MaxPayload: config.MaxPayload, MaxBytes: config.MaxBytes}
@@ -168,12 +173,12 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	waker := recovery.NewWaker(config.Poll)
 	alarm := &alarm{logger: config.Logger, hook: config.OnAttention, inFlight: e.inFlight, life: e.life, timeout: config.CallTimeout}
 	e.decider = decide.New(decide.Parts{
-		DB: db, Log: e.log, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Warn: e.warn, Instance: instance, Lease: config.Lease,
+		DB: db, Log: e.log, Reader: reader, Calls: calls, Shared: e.shared, Commits: e.commits, Life: e.life, Warn: e.warn, Instance: instance, Lease: config.Lease,
 		Paused: e.paused, Logger: config.Logger, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
 		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Alarm: alarm.raise,
 	})
 	e.driver = drive.New(drive.Parts{
-		DB: db, Log: e.log, LogID: logID, Reader: reader, Calls: calls, Shared: e.shared, Life: e.life, Paused: e.paused, InFlight: e.inFlight,
+		DB: db, Log: e.log, LogID: logID, Reader: reader, Calls: calls, Shared: e.shared, Commits: e.commits, Life: e.life, Paused: e.paused, InFlight: e.inFlight,
 		Logger: config.Logger, Instance: instance, CallTimeout: config.CallTimeout, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
 		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Wake: waker.After, Alarm: alarm.raise,
 	})
@@ -182,7 +187,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 		Lease: config.Lease, PollEvery: config.Poll, CallTimeout: config.CallTimeout, AttentionAge: config.AttentionAge,
 		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Continue: e.continueTrys, Ask: e.ask, Drive: e.driver.Drive, Alarm: alarm.raise,
 	}, waker)
-	e.commits = enlist.New(enlist.Parts{
+	e.watcher = enlist.New(enlist.Parts{
 		DB: db, Log: e.log, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
 		For: min(config.Lease, 2*config.Poll), Most: config.MaxWorkers, MaxBytes: 2 * config.MaxBytes, Drive: e.driver.Drive,
 	})
@@ -205,10 +210,10 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	}
 	e.enlisted = enlisted{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, db: db, log: e.log, timeout: config.Timeout,
-		instance: instance, commits: e.commits, wake: waker,
+		instance: instance, commits: e.watcher, wake: waker,
 	}
 	e.opened = opened{
-		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, reader: reader,
+		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, commits: e.commits, reader: reader,
 		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
 	}
 	e.recorder = recorder{opened: &e.opened}

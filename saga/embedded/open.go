@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/decide"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
@@ -29,6 +30,7 @@ type opened struct {
 	calls     *call.Caller
 	db        *gorm.DB
 	log       *txlog.Log
+	commits   *commit.Writer
 	reader    *follow.Reader
 	inFlight  *inflight.Registry
 	finisher  *finisher
@@ -71,11 +73,14 @@ func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 }
 
 func (o *opened) begin(ctx context.Context, start txlog.Start, parent string) error {
-	insert := func(tx *gorm.DB) error { return insertNested(ctx, tx, o.log, start, parent) }
-	err := local.Run(ctx, o.db, insert)
+	write := commit.Write{GID: start.GID, Begin: &start}
+	if parent != "" {
+		write = commit.Write{GID: start.GID, More: func(ctx context.Context, tx *gorm.DB) error { return insertNested(ctx, tx, o.log, start, parent) }}
+	}
+	err := o.commits.Write(ctx, write)
 	if errors.Is(err, local.ErrCommitUnknown) {
 		// The second run waits for the unanswered COMMIT.
-		err = local.Run(ctx, o.db, insert)
+		err = o.commits.Write(ctx, write)
 	}
 	if errors.Is(err, txlog.ErrExists) {
 		var record txlog.Record
@@ -144,24 +149,33 @@ func (o *opened) try(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	var joined txlog.Joined
 	room := txlog.Room{Branches: saga.MaxBranches, Bytes: o.builder.MaxBytes}
-	err := local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+	join := func(ctx context.Context, tx *gorm.DB) (err error) {
 		if err = o.checkScope(ctx, tx, t.GID); err != nil {
 			return err
 		}
-		if joined, err = o.log.Join(ctx, tx, s.Row(t.GID), room); err != nil || !s.Branch.TriesInLog() {
-			return err
-		}
-		if err = o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
-			return err
-		}
-		return o.log.Tried(ctx, tx, t.GID, s.ID)
-	})
+		joined, err = o.log.Join(ctx, tx, s.Row(t.GID), room)
+		return err
+	}
+	var err error
+	if s.Branch.TriesInLog() {
+		err = local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
+			if err = join(ctx, tx); err != nil {
+				return err
+			}
+			if err = o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
+				return err
+			}
+			return o.log.Tried(ctx, tx, t.GID, s.ID)
+		})
+	} else {
+		err = o.commits.Write(ctx, commit.Write{GID: t.GID, More: join})
+	}
 	if err != nil || s.Branch.TriesInLog() || joined.Tried {
 		return err
 	}
 	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, txn.ErrDeadline)
 	defer cancel()
-	if err := o.calls.CallAlone(unscoped(trying), s.Branch, t.Call(s, barrier.Try)); err != nil {
+	if err := o.calls.Call(unscoped(trying), s.Branch, t.Call(s, barrier.Try)); err != nil {
 		if s.Branch.Effects[barrier.Try] != nil {
 			o.decider.MakeCancelDue(ctx, t.GID) // a Cancel may have waited for the end of the Try
 		}
@@ -174,13 +188,13 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 // was decided to be cancelled meanwhile, it returns an error.
 func (o *opened) markTried(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 	var outcome saga.Outcome
-	err := local.Run(ctx, o.db, func(tx *gorm.DB) error {
+	err := o.commits.Write(ctx, commit.Write{GID: t.GID, More: func(ctx context.Context, tx *gorm.DB) error {
 		record, err := o.log.GetLocked(ctx, tx, t.GID)
 		if outcome = follow.Outcome(record); err != nil || isCancelled(outcome.State) {
 			return err
 		}
 		return o.log.Tried(ctx, tx, t.GID, s.ID)
-	})
+	}})
 	if err == nil && isCancelled(outcome.State) {
 		o.decider.MakeCancelDue(ctx, t.GID)
 		return fmt.Errorf("%w: it was decided while the Try was under way, and its reservation is released: %w", saga.ErrNotOpen, outcome.Err(nil))

@@ -52,6 +52,11 @@ type Config struct {
 	// Defaults to 5 minutes.
 	AskAfter time.Duration
 
+	// MaxBatch is the most calls that share a commit. Calls share a commit if they come at the
+	// same time, are the same operation of the same kind of branch, and are quick. 1 means
+	// that every call commits alone. Defaults to 128; at most 1,000.
+	MaxBatch int
+
 	// Logger logs errors. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
@@ -81,6 +86,8 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 		return nil, txn.Invalid("the MaxDelay is negative: %s", config.MaxDelay)
 	case config.AskAfter < 0:
 		return nil, txn.Invalid("the AskAfter is negative: %s", config.AskAfter)
+	case config.MaxBatch < 0 || config.MaxBatch > 1000:
+		return nil, txn.Invalid("the MaxBatch is %d, it must be between 0 and 1,000", config.MaxBatch)
 	case slices.Contains(config.Outcomes, nil):
 		return nil, txn.Invalid("one of the Outcomes is nil")
 	case config.AskAfter > 0 && len(config.Outcomes) == 0:
@@ -90,6 +97,9 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 	}
 	if config.CallTimeout == 0 {
 		config.CallTimeout = 10 * time.Second
+	}
+	if config.MaxBatch == 0 {
+		config.MaxBatch = 128
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -103,6 +113,7 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 	}
 	calls := call.New(call.Config{
 		Timeout: config.CallTimeout, Logger: config.Logger, Instance: uuid.NewString(), Prefix: callerPrefix, AskAfter: config.AskAfter,
+		MaxBatch: config.MaxBatch,
 	})
 	p := &Participant{db: db, registry: registry, calls: calls, minAge: 2*config.CallTimeout + config.MaxDelay}
 	p.doubts = newDoubts(p, config)
@@ -153,7 +164,7 @@ func (p *Participant) Call(ctx context.Context, c saga.Call) error {
 	if err != nil {
 		return wrap("call", err)
 	}
-	return p.calls.CallAlone(ctx, b, c)
+	return p.calls.Call(ctx, b, c)
 }
 
 // callerPrefix begins the names of callers in the barrier rows of a participant. So the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -28,17 +29,20 @@ func TryBatch(ctx context.Context, tx *gorm.DB, tried, confirmed []barrier.Reque
 	if err != nil {
 		return err
 	}
-	arguments := make([]any, 0, 5*(size.tried+size.confirmed))
-	for _, requests := range [][]barrier.Request{tried, confirmed} {
-		for _, r := range requests {
-			arguments = append(arguments, r.GID, r.BranchID, callerName(r.Caller), r.Kind, barrier.Digest(r.Input))
-		}
+	return insert(ctx, tx, statements[d].tryBatch(size), slices.Concat(tried, confirmed))
+}
+
+// insert writes the rows of requests with a query. If a branch has a row, it returns ErrNotAll.
+func insert(ctx context.Context, tx *gorm.DB, query string, requests []barrier.Request) error {
+	arguments := make([]any, 0, 5*len(requests))
+	for _, r := range requests {
+		arguments = append(arguments, r.GID, r.BranchID, callerName(r.Caller), r.Kind, barrier.Digest(r.Input))
 	}
-	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].tryBatch(size), arguments...); err != nil {
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, query, arguments...); err != nil {
 		if local.Duplicate(err) {
 			return ErrNotAll
 		}
-		return fmt.Errorf("try %d branches: %w", size.tried+size.confirmed, err)
+		return fmt.Errorf("%s %d branches: %w", requests[0].Op, len(requests), err)
 	}
 	return nil
 }
@@ -70,10 +74,18 @@ func ConfirmBatch(ctx context.Context, tx *gorm.DB, caller string, branchIDs, gi
 	return nil
 }
 
-// TriedBatch locks and reads the rows of requests that have the same branch id. It
-// reports for each request whether the verdict of a Confirm would be Run: the branch is
-// tried, and its caller, kind and input match.
-func TriedBatch(ctx context.Context, tx *gorm.DB, requests []barrier.Request) (tried []bool, err error) {
+// Finding is what the barrier row of a branch says to a Confirm or Cancel of it.
+type Finding int
+
+// The findings.
+const (
+	Missing Finding = iota // there is no row
+	Tried                  // the branch is tried, and its caller, kind and input match
+	Other                  // the barrier turns the call away
+)
+
+// LookBatch locks and reads the rows of requests that have the same branch id.
+func LookBatch(ctx context.Context, tx *gorm.DB, requests []barrier.Request) (found []Finding, err error) {
 	d, err := dialect.Of(tx)
 	if err != nil {
 		return nil, err
@@ -83,20 +95,70 @@ func TriedBatch(ctx context.Context, tx *gorm.DB, requests []barrier.Request) (t
 		arguments = append(arguments, r.Key.GID)
 		indexOf[r.Key.GID] = i
 	}
-	rows, err := tx.Statement.ConnPool.QueryContext(ctx, statements[d].triedBatch(len(requests)), arguments...)
+	rows, err := tx.Statement.ConnPool.QueryContext(ctx, statements[d].lookBatch(len(requests)), arguments...)
 	if err != nil {
 		return nil, fmt.Errorf("read %d barrier rows: %w", len(requests), err)
 	}
 	defer rows.Close()
-	tried = make([]bool, len(requests))
+	found = make([]Finding, len(requests))
 	for rows.Next() {
 		var r barrier.Row
 		if err := rows.Scan(&r.GID, &r.State, &r.Caller, &r.Kind, &r.Input); err != nil {
 			return nil, fmt.Errorf("read %d barrier rows: %w", len(requests), err)
 		}
-		if i, found := indexOf[r.GID]; found {
-			tried[i] = r.State == barrier.StateTried && r.Matches(requests[i])
+		i, asked := indexOf[r.GID]
+		switch {
+		case !asked: // MySQL compares without regard to case
+		case r.State == barrier.StateTried && r.Matches(requests[i]):
+			found[i] = Tried
+		default:
+			found[i] = Other
 		}
 	}
-	return tried, rows.Err()
+	return found, rows.Err()
+}
+
+// EndBatch makes the Confirms, or the Cancels, of branches that LookBatch has found tried, in
+// one statement.
+func EndBatch(ctx context.Context, tx *gorm.DB, op barrier.Op, branchID string, gids []string) error {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return err
+	}
+	query := statements[d].confirmTried
+	if op == barrier.Cancel {
+		query = statements[d].cancelTried
+	}
+	arguments := append([]any{branchID}, anys(gids)...)
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, query(len(gids)), arguments...)
+	if err != nil {
+		return fmt.Errorf("%s %d branches: %w", op, len(gids), err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {
+		return errors.Join(ErrNotAll, err)
+	}
+	return nil
+}
+
+// SuspendBatch makes the Cancels of branches that have no row, in one statement. If a branch
+// has a row by now, it returns ErrNotAll.
+func SuspendBatch(ctx context.Context, tx *gorm.DB, requests []barrier.Request) error {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return err
+	}
+	return insert(ctx, tx, statements[d].suspendBatch(len(requests)), requests)
+}
+
+// Untry deletes the rows of branches with the same id that this local transaction has tried:
+// their Trys have failed, and had no effect.
+func Untry(ctx context.Context, tx *gorm.DB, branchID string, gids []string) error {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].untry(len(gids)), append([]any{branchID}, anys(gids)...)...); err != nil {
+		return fmt.Errorf("remove %d barrier rows: %w", len(gids), err)
+	}
+	return nil
 }

@@ -10,8 +10,12 @@ import (
 type queries struct {
 	tryBatch     func(tryRows) string
 	confirmBatch func(confirmRows) string // takes a caller, branch ids, then gids
-	triedBatch   func(gids int) string    // takes a branch id, then gids
-	look         string                   // takes a gid and a branch id
+
+	// These take a branch id, then gids.
+	lookBatch, confirmTried, cancelTried, untry func(gids int) string
+
+	suspendBatch func(rows int) string
+	look         string // takes a gid and a branch id
 
 	// mark takes an operation, a name, microseconds, a gid and a branch id; the others
 	// take a gid, a branch id and a name.
@@ -27,9 +31,19 @@ type confirmRows struct{ branches, gids int }
 
 var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const where = ` WHERE gid = ? AND branch_id = ?`
+	ofGIDs := func(before, after string) func(int) string {
+		return dialect.Remembered(func(gids int) string {
+			return d.SQL(before + ` WHERE branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, gids-1) + `)` + after)
+		})
+	}
 	return queries{
-		triedBatch: dialect.Remembered(func(gids int) string {
-			return d.SQL(`SELECT gid, state, caller, kind, input FROM saga_barrier WHERE branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, gids-1) + `) ORDER BY gid {lock}`)
+		lookBatch:    ofGIDs(`SELECT gid, state, caller, kind, input FROM saga_barrier`, ` ORDER BY gid {lock}`),
+		confirmTried: ofGIDs(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}`, ` AND state = 'tried'`),
+		cancelTried:  ofGIDs(`UPDATE saga_barrier SET state = 'cancelled', cancelled_at = {now}`, ` AND state = 'tried'`),
+		untry:        ofGIDs(`DELETE FROM saga_barrier`, ` AND state = 'tried'`),
+		suspendBatch: dialect.Remembered(func(rows int) string {
+			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, cancelled_at) VALUES ` +
+				strings.Repeat(`, (?, ?, 'suspended', ?, ?, ?, {now})`, rows)[2:])
 		}),
 		tryBatch: dialect.Remembered(func(n tryRows) string {
 			rows := strings.Repeat(`, (?, ?, 'tried', ?, ?, ?, {now}, NULL)`, n.tried) + strings.Repeat(`, (?, ?, 'confirmed', ?, ?, ?, {now}, {now})`, n.confirmed)

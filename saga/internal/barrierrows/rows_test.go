@@ -123,9 +123,9 @@ func TestMismatchInBulk(t *testing.T) {
 			t.Errorf("a is %s", row.State)
 		}
 		if err := run(func(ctx context.Context, tx *gorm.DB) error {
-			tried, err := barrierrows.TriedBatch(ctx, tx, []barrier.Request{request("b", "log-1"), request("a", "log-1"), request("c", "log-1")})
-			if !slices.Equal(tried, []bool{false, true, false}) {
-				t.Errorf("TriedBatch: %v", tried)
+			found, err := barrierrows.LookBatch(ctx, tx, []barrier.Request{request("b", "log-1"), request("a", "log-1"), request("c", "log-1")})
+			if !slices.Equal(found, []barrierrows.Finding{barrierrows.Other, barrierrows.Tried, barrierrows.Missing}) {
+				t.Errorf("LookBatch: %v", found)
 			}
 			return err
 		}); err != nil {

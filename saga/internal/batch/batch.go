@@ -16,6 +16,10 @@ const (
 	maxDelay = 20 * time.Millisecond
 )
 
+// Yield lets callers that are ready to run join the batch of a key before it is taken. A
+// simulation of time replaces it, so that all callers of one moment join.
+var Yield = func(key string) { runtime.Gosched() }
+
 // Groups collects items with the same key into batches. An item is written at once if no
 // batch of its key is being written. Items that arrive meanwhile form the next batch. So
 // an item waits only for a batch before it, and the load determines the size of a batch.
@@ -70,8 +74,7 @@ func (g *Groups[T]) Waiting(key string) int {
 
 func (g *Groups[T]) work(key string, in *group[T]) {
 	for {
-		// Let callers that are ready to run join the batch.
-		runtime.Gosched()
+		Yield(key)
 		batch := g.take(key, in)
 		if batch == nil || g.replaced(key, in, batch) {
 			return

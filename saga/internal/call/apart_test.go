@@ -31,7 +31,7 @@ func newWorld(t testing.TB, db *gorm.DB) *world { return &world{Kit: parts.New(t
 
 // call makes a call of the only branch of the transaction g.
 func (w *world) call(b *txn.Branch, op barrier.Op) error {
-	return w.Calls.CallAlone(w.t.Context(), b, w.of(b, op))
+	return w.Calls.Call(w.t.Context(), b, w.of(b, op))
 }
 
 func (w *world) of(b *txn.Branch, op barrier.Op) saga.Call {
@@ -125,7 +125,7 @@ func TestThePrefixOfACaller(t *testing.T) {
 	w := newWorld(t, sqltest.Open(t, "sqlite"))
 	b := w.Local("k", &w.Script)
 	elsewhere := call.New(call.Config{Timeout: timeout, Logger: w.Logger, Instance: "other", Prefix: "@"})
-	ok(t, elsewhere.CallAlone(t.Context(), b, w.of(b, barrier.Try)))
+	ok(t, elsewhere.Call(t.Context(), b, w.of(b, barrier.Try)))
 	if got := w.row().Caller; got != "@"+w.LogID {
 		t.Errorf("the row is of %s", got)
 	}

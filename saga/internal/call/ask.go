@@ -15,7 +15,7 @@ import (
 // it never will be. After an error the answer is not known.
 func (c *Caller) Ask(ctx context.Context, b *txn.Branch, call saga.Call) (committed bool, err error) {
 	call.Op = barrier.Ask
-	err = c.CallAlone(ctx, b, call)
+	err = c.Call(ctx, b, call)
 	if errors.Is(err, saga.ErrNotCommitted) {
 		return false, nil
 	}

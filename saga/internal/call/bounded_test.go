@@ -79,7 +79,7 @@ func TestACallGetsAnAnswer(t *testing.T) {
 			}
 			return failure
 		})
-		if err := c.CallAlone(t.Context(), b, confirm); err != failure {
+		if err := c.Call(t.Context(), b, confirm); err != failure {
 			t.Error(err)
 		}
 		if _, known := c.UnderWay.Of(confirm.Key()); known {
@@ -93,7 +93,7 @@ func TestACallThatTakesTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, logged := bound()
 		began := time.Now()
-		err := c.CallAlone(t.Context(), service(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), confirm)
+		err := c.Call(t.Context(), service(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), confirm)
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "confirm of k did not return within 10s") || strings.Contains(err.Error(), "goes on") {
 			t.Error(err)
 		}
@@ -114,7 +114,7 @@ func TestTwoLimitsThatEndAtTheSameMoment(t *testing.T) {
 		outer := errors.New("the outer limit")
 		for range 200 {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, outer)
-			err := c.CallAlone(ctx, service(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), confirm)
+			err := c.Call(ctx, service(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), confirm)
 			cancel()
 			if !errors.Is(err, outer) || !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "did not return within") {
 				t.Fatal(err)
@@ -131,7 +131,7 @@ func TestACallWhoseCallerGoes(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(gone) })
 		began := time.Now()
-		err := c.CallAlone(ctx, service(t, func(ctx context.Context) error {
+		err := c.Call(ctx, service(t, func(ctx context.Context) error {
 			<-ctx.Done()
 			time.Sleep(time.Second / 2)
 			return ctx.Err()
@@ -147,7 +147,7 @@ func TestACallThatIgnoresItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, logged := bound()
 		began := time.Now()
-		err := c.CallAlone(t.Context(), service(t, func(context.Context) error { time.Sleep(time.Minute); return errors.New("too late") }), confirm)
+		err := c.Call(t.Context(), service(t, func(context.Context) error { time.Sleep(time.Minute); return errors.New("too late") }), confirm)
 		if err == nil || !strings.Contains(err.Error(), "goes on") || !strings.Contains(err.Error(), "did not return within 10s") {
 			t.Error(err)
 		}
@@ -196,7 +196,7 @@ func TestACallThatDoesNotReturn(t *testing.T) {
 		} {
 			c, logged := bound()
 			began := time.Now()
-			err := c.CallAlone(t.Context(), service(t, func(context.Context) error { f(); return nil }), confirm)
+			err := c.Call(t.Context(), service(t, func(context.Context) error { f(); return nil }), confirm)
 			if err == nil || err.Error() != want || time.Since(began) != 0 {
 				t.Errorf("%v after %s, want %s", err, time.Since(began), want)
 			}

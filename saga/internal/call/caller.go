@@ -12,6 +12,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -24,6 +25,7 @@ type Config struct {
 	Prefix   string          // of the names of callers in the barrier rows
 	Stopped  <-chan struct{} // closed when no further call may begin; nil for never
 	AskAfter time.Duration   // a branch in doubt for so long asks for the outcome; 0 for never
+	MaxBatch int             // the most calls that share a local transaction of the branch's database; 0 or 1 for none
 }
 
 // Caller calls branches, each within a time limit, in local transactions without the log.
@@ -34,6 +36,7 @@ type Caller struct {
 	prefix   string
 	stopped  <-chan struct{}
 	askAfter time.Duration
+	gatherer *gatherer // nil if every call is made alone
 
 	// UnderWay holds the calls that this process makes at this moment.
 	UnderWay UnderWay
@@ -41,7 +44,19 @@ type Caller struct {
 
 // New returns a Caller.
 func New(c Config) *Caller {
-	return &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, stopped: c.Stopped, askAfter: c.AskAfter}
+	made := &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, stopped: c.Stopped, askAfter: c.AskAfter}
+	if c.MaxBatch > 1 {
+		made.gatherer = newGatherer(made, c.MaxBatch)
+	}
+	return made
+}
+
+// Close closes the connections that are kept for shared local transactions. Calls may still
+// be made.
+func (c *Caller) Close() {
+	if c.gatherer != nil {
+		c.gatherer.close()
+	}
 }
 
 // Instance returns the id of the instance that makes the calls.
@@ -62,9 +77,9 @@ func (c *Caller) Request(call saga.Call) barrier.Request {
 	return request
 }
 
-// CallAlone makes one branch call, in a local transaction of its own in the branch's
-// database, if it has one.
-func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) error {
+// Call makes one branch call in a local transaction of the branch's database, if it has one.
+// Calls that are made at the same time may share it.
+func (c *Caller) Call(ctx context.Context, b *txn.Branch, call saga.Call) error {
 	defer c.UnderWay.Begin(call)()
 	if !b.Action {
 		call.Result = nil // only an action has a result; a host does not know the branch before
@@ -83,6 +98,11 @@ func (c *Caller) CallAlone(ctx context.Context, b *txn.Branch, call saga.Call) e
 	}
 	ctx, cancel := withLimit(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
 	defer cancel()
+	if c.gatherer != nil && c.gatherer.gathers(b, call) {
+		if err := c.gatherer.call(ctx, b, call); !errors.Is(err, batch.ErrAlone) {
+			return err
+		}
+	}
 	for run := 1; ; run++ {
 		err := c.callOnce(ctx, b, call)
 		again := errors.Is(err, ErrRaced) || errors.Is(err, local.ErrCommitUnknown)

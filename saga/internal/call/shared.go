@@ -79,14 +79,14 @@ func (s *Shared) Key(steps []*txn.Step) (key string, shared bool) {
 // up, and that cuts off the statement under way.
 type Work func(ctx context.Context, tx *gorm.DB, w *Watch) error
 
-// Run runs work for a number of members, whose steps are of the same kinds, in one local
+// Run runs work for a number of members, which call the same branches, in one local
 // transaction. It gives up when a member keeps the others waiting, by a lock that another
 // transaction holds or by slow calls. Those kinds of branches do not share commits for a
 // while.
 //
 // When it gives up, Run returns even if a call does not. The local transaction is rolled
 // back, and what the call still does has no effect.
-func (s *Shared) Run(ctx context.Context, members int, steps []*txn.Step, work Work) error {
+func (s *Shared) Run(ctx context.Context, members int, branches []*txn.Branch, work Work) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w := &Watch{fired: make(chan struct{}), cancel: cancel, limit: s.limit(members)}
@@ -106,7 +106,7 @@ func (s *Shared) Run(ctx context.Context, members int, steps []*txn.Step, work W
 		err = ErrSlow
 	}
 	if members > 1 {
-		adjustBackoff(steps, err, ctx.Err() != nil)
+		adjustBackoff(branches, err, ctx.Err() != nil)
 	}
 	return err
 }
@@ -130,14 +130,14 @@ func (s *Shared) transaction(members int) func(ctx context.Context, work func(tx
 
 // adjustBackoff penalizes the kinds of branches of a batch that was slow, and resets them
 // after one that succeeded.
-func adjustBackoff(steps []*txn.Step, err error, ended bool) {
+func adjustBackoff(branches []*txn.Branch, err error, ended bool) {
 	slow := errors.Is(err, local.ErrLockWait) || errors.Is(err, ErrSlow) || err != nil && ended
-	for _, step := range steps {
+	for _, b := range branches {
 		switch {
 		case slow:
-			step.Branch.Backoff.Penalize()
+			b.Backoff.Penalize()
 		case err == nil:
-			step.Branch.Backoff.Reset()
+			b.Backoff.Reset()
 		}
 	}
 }

@@ -73,12 +73,12 @@ func TestKey(t *testing.T) {
 }
 
 // sharing has a branch whose calls share local transactions.
-func sharing(t *testing.T, db *gorm.DB) (*world, *call.Shared, *txn.Branch, []*txn.Step) {
+func sharing(t *testing.T, db *gorm.DB) (*world, *call.Shared, *txn.Branch) {
 	t.Helper()
 	w := newWorld(t, db)
 	ok(t, db.Exec("CREATE TABLE things (id INT PRIMARY KEY)").Error)
 	b := w.Local("k", &w.Script)
-	return w, w.Shared(10), b, []*txn.Step{{ID: "01", Kind: "k", Branch: b}}
+	return w, w.Shared(10), b
 }
 
 func things(t *testing.T, db *gorm.DB) (n int64) {
@@ -89,13 +89,13 @@ func things(t *testing.T, db *gorm.DB) (n int64) {
 
 func TestRunCommits(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		_, shared, b, steps := sharing(t, db)
+		_, shared, b := sharing(t, db)
 		failure := errors.New("on purpose")
 		for callers, want := range []error{nil, nil, nil, failure} {
 			if callers == 0 {
 				continue
 			}
-			err := shared.Run(t.Context(), callers, steps, func(_ context.Context, tx *gorm.DB, _ *call.Watch) error {
+			err := shared.Run(t.Context(), callers, []*txn.Branch{b}, func(_ context.Context, tx *gorm.DB, _ *call.Watch) error {
 				ok(t, tx.Exec("INSERT INTO things VALUES (?)", callers).Error)
 				return want
 			})
@@ -113,10 +113,10 @@ func TestRunCommits(t *testing.T) {
 // alone for a while.
 func TestRunGivesUpACallThatHangs(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
-		w, shared, b, steps := sharing(t, db)
+		w, shared, b := sharing(t, db)
 		free, returned := make(chan struct{}), make(chan struct{})
 		w.Do("confirm g/01", func(context.Context) error { <-free; return nil }) // it ignores its context
-		err := shared.Run(t.Context(), 2, steps, func(ctx context.Context, tx *gorm.DB, watch *call.Watch) error {
+		err := shared.Run(t.Context(), 2, []*txn.Branch{b}, func(ctx context.Context, tx *gorm.DB, watch *call.Watch) error {
 			defer close(returned)
 			ok(t, tx.Exec("INSERT INTO things VALUES (1)").Error)
 			_, err := shared.CallBatch(ctx, tx, watch, b, make2(w.of(b, barrier.Confirm)))
@@ -144,18 +144,18 @@ func TestRunGivesUpACallThatHangs(t *testing.T) {
 // A branch that ends the goroutine of a batch keeps nobody.
 func TestRunSurvivesTheEndOfItsGoroutine(t *testing.T) {
 	t.Parallel()
-	_, shared, _, steps := sharing(t, sqltest.Open(t, "sqlite"))
-	err := shared.Run(t.Context(), 2, steps, func(context.Context, *gorm.DB, *call.Watch) error { runtime.Goexit(); return nil })
+	_, shared, b := sharing(t, sqltest.Open(t, "sqlite"))
+	err := shared.Run(t.Context(), 2, []*txn.Branch{b}, func(context.Context, *gorm.DB, *call.Watch) error { runtime.Goexit(); return nil })
 	if err == nil {
 		t.Error("no error")
 	}
 }
 
 // inBatch makes a batch in a shared local transaction, which is rolled back.
-func inBatch(t *testing.T, shared *call.Shared, b *txn.Branch, steps []*txn.Step, calls []saga.BatchCall) (failures []error, err error) {
+func inBatch(t *testing.T, shared *call.Shared, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
 	t.Helper()
 	rollback := errors.New("rolled back")
-	ended := shared.Run(t.Context(), len(calls), steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+	ended := shared.Run(t.Context(), len(calls), []*txn.Branch{b}, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		failures, err = shared.CallBatch(ctx, tx, w, b, calls)
 		return rollback
 	})
@@ -167,7 +167,7 @@ func inBatch(t *testing.T, shared *call.Shared, b *txn.Branch, steps []*txn.Step
 
 func TestBatchOfCallsOneByOne(t *testing.T) {
 	t.Parallel()
-	w, shared, b, steps := sharing(t, sqltest.Open(t, "sqlite"))
+	w, shared, b := sharing(t, sqltest.Open(t, "sqlite"))
 	type key struct{}
 	var calls []saga.BatchCall
 	for _, gid := range []string{"a", "b", "c"} {
@@ -183,7 +183,7 @@ func TestBatchOfCallsOneByOne(t *testing.T) {
 			return nil
 		})
 	}
-	if failures, err := inBatch(t, shared, b, steps, calls); failures != nil || err != nil || w.Made() != "try a/01, try b/01, try c/01" {
+	if failures, err := inBatch(t, shared, b, calls); failures != nil || err != nil || w.Made() != "try a/01, try b/01, try c/01" {
 		t.Errorf("%v, %v", failures, err)
 	}
 	for want, f := range map[string]func(context.Context) error{
@@ -191,7 +191,7 @@ func TestBatchOfCallsOneByOne(t *testing.T) {
 		"panic: on purpose": func(context.Context) error { panic("on purpose") },
 	} {
 		w.Do("try b/01", f)
-		failures, err := inBatch(t, shared, b, steps, calls)
+		failures, err := inBatch(t, shared, b, calls)
 		var one *call.SingleFailure
 		if failures != nil || !errors.As(err, &one) || one.Index != 1 || one.Err.Error() != want || w.Made() != "try a/01, try b/01" {
 			t.Errorf("%v, %v", failures, err)
@@ -201,7 +201,7 @@ func TestBatchOfCallsOneByOne(t *testing.T) {
 
 func TestBatchWithWorkBatch(t *testing.T) {
 	t.Parallel()
-	w, shared, _, steps := sharing(t, sqltest.Open(t, "sqlite"))
+	w, shared, _ := sharing(t, sqltest.Open(t, "sqlite"))
 	failure := errors.New("on purpose")
 	var together func() ([]error, error)
 	b := w.Register(saga.NewLocal("bulk", parts.Encode, saga.Local{Work: w.Work,
@@ -227,7 +227,7 @@ func TestBatchWithWorkBatch(t *testing.T) {
 		{"a panic", func() ([]error, error) { panic("on purpose") }, 0, "panic: on purpose"},
 	} {
 		together = c.together
-		failures, err := inBatch(t, shared, b, steps, make2(w.of(b, barrier.Try)))
+		failures, err := inBatch(t, shared, b, make2(w.of(b, barrier.Try)))
 		if len(failures) != c.failures || (err == nil) != (c.want == "") || err != nil && err.Error() != c.want {
 			t.Errorf("%s: %v, %v", c.name, failures, err)
 		}
@@ -236,7 +236,7 @@ func TestBatchWithWorkBatch(t *testing.T) {
 		t.Error("calls were made one by one")
 	}
 	// A single call is made by its Work.
-	if failures, err := inBatch(t, shared, b, steps, make2(w.of(b, barrier.Try))[:1]); failures != nil || err != nil || w.Made() != "try g/01" {
+	if failures, err := inBatch(t, shared, b, make2(w.of(b, barrier.Try))[:1]); failures != nil || err != nil || w.Made() != "try g/01" {
 		t.Errorf("%v, %v", failures, err)
 	}
 }
@@ -250,8 +250,7 @@ func TestASingleCallThatHangs(t *testing.T) {
 	b := w.Local("k", &w.Script)
 	shared := w.Shared(10)
 	w.Do("confirm g/01", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
-	steps := []*txn.Step{{ID: "01", Kind: "k", Branch: b}}
-	_, err := inBatch(t, shared, b, steps, make2(w.of(b, barrier.Confirm))[:1])
+	_, err := inBatch(t, shared, b, make2(w.of(b, barrier.Confirm))[:1])
 	if !errors.Is(err, context.DeadlineExceeded) || b.Backoff.Active() || strings.Contains(err.Error(), "goes on") {
 		t.Errorf("%v, penalty: %v", err, b.Backoff.Active())
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
-	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -89,7 +89,8 @@ func (d *Decider) askLater(ctx context.Context, t *txn.Txn, s *txn.Step, retry t
 	// The question may have used the time of ctx.
 	recording, cancel := d.Life.DetachCall(ctx)
 	defer cancel()
-	if err := local.Run(recording, d.DB, func(tx *gorm.DB) error { return d.Log.Fail(recording, tx, retry, failures) }); err != nil {
+	write := commit.Write{GID: t.GID, More: func(ctx context.Context, tx *gorm.DB) error { return d.Log.Fail(ctx, tx, retry, failures) }}
+	if err := d.Commits.Write(recording, write); err != nil {
 		return fmt.Errorf("%w; recording that failed: %w", unanswered, err)
 	}
 	t.Next = retry.Due

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -45,7 +46,7 @@ func (d *Decider) decideBatch(batch []*item) {
 // and wait instead of deadlocking.
 func sortByInput(batch []*item) {
 	slices.SortFunc(batch, func(a, b *item) int {
-		return bytes.Compare(a.e.txn.Steps[0].Payload, b.e.txn.Steps[0].Payload)
+		return cmp.Or(bytes.Compare(a.e.txn.Steps[0].Payload, b.e.txn.Steps[0].Payload), cmp.Compare(a.e.txn.GID, b.e.txn.GID))
 	})
 }
 
@@ -88,7 +89,7 @@ func (d *Decider) tryBatch(batch []*item) {
 // writeDecisions writes a batch in one local transaction. It returns the members that
 // are recorded as cancelled, each with its first failed Try.
 func (d *Decider) writeDecisions(ctx context.Context, batch []*item) (cancelled map[*item]*txn.BranchError, err error) {
-	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].e.txn.Steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: map[*item]*txn.BranchError{}}
 		if writeErr := run.write(ctx); writeErr != nil {
 			return writeErr
@@ -97,6 +98,14 @@ func (d *Decider) writeDecisions(ctx context.Context, batch []*item) (cancelled 
 		return nil
 	})
 	return cancelled, err
+}
+
+func branchesOf(steps []*txn.Step) []*txn.Branch {
+	branches := make([]*txn.Branch, len(steps))
+	for i, s := range steps {
+		branches[i] = s.Branch
+	}
+	return branches
 }
 
 // tryMember is tryBatch for a batch of one.

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
@@ -30,6 +31,7 @@ type Parts struct {
 	Reader   *follow.Reader
 	Calls    *call.Caller
 	Shared   *call.Shared
+	Commits  *commit.Writer
 	Life     *lifetime.Lifetime
 	Warn     *warn.Logger
 	Paused   *pause.Kinds

@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -48,12 +49,8 @@ func (e *execution) recordCommitted(ctx context.Context) error {
 	recording, stop := d.Life.DetachCall(ctx)
 	defer stop()
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Confirming, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease, ByBranch: true}
-	err := e.settle(recording, decision, func(tx *gorm.DB) error {
-		if err := e.putResults(recording, tx); err != nil {
-			return err
-		}
-		return d.Log.Decide(recording, tx, decision)
-	})
+	write := commit.Write{GID: t.GID, Results: t.Results(e.newResults), More: func(ctx context.Context, tx *gorm.DB) error { return d.Log.Decide(ctx, tx, decision) }}
+	err := e.settle(recording, decision, func() error { return d.Commits.Write(recording, write) })
 	if err != nil {
 		return fmt.Errorf("the branch that decides is committed, so it will be confirmed, but that could not be written: %w", err)
 	}

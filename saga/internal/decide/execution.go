@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
@@ -201,7 +202,7 @@ func (e *execution) tryEach(ctx context.Context, steps []*txn.Step) []error {
 		}
 	}
 	var running sync.WaitGroup
-	try := func(i int) { failures[i] = e.d.Calls.CallAlone(ctx, steps[i].Branch, calls[i]) }
+	try := func(i int) { failures[i] = e.d.Calls.Call(ctx, steps[i].Branch, calls[i]) }
 	for i := range steps[1:] {
 		running.Go(func() { try(i + 1) })
 	}
@@ -222,7 +223,7 @@ func (e *execution) storeResults(ctx context.Context) error {
 	if len(e.newResults) == 0 {
 		return nil
 	}
-	err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error { return e.putResults(ctx, tx) })
+	err := e.d.Commits.Write(ctx, commit.Write{GID: e.txn.GID, Results: e.txn.Results(e.newResults)})
 	if err == nil {
 		e.newResults = nil
 	}

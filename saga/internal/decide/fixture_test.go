@@ -26,7 +26,7 @@ type world struct {
 func newWorld(t testing.TB, db *gorm.DB, maxBatch int) *world {
 	t.Helper()
 	w := &world{Kit: parts.New(t, db), t: t}
-	w.Decider = decide.New(decide.Parts{DB: db, Log: w.Kit.Log, Reader: w.Kit.Reader, Calls: w.Kit.Calls, Shared: w.Kit.Shared(maxBatch),
+	w.Decider = decide.New(decide.Parts{DB: db, Log: w.Kit.Log, Reader: w.Kit.Reader, Calls: w.Kit.Calls, Shared: w.Kit.Shared(maxBatch), Commits: w.Kit.Commits(maxBatch),
 		Life: w.Kit.Life, Warn: w.Kit.Warn, Instance: parts.Instance, Lease: time.Minute,
 		Paused: w.Kit.Paused, Logger: w.Kit.Logger, MinBackoff: time.Second, MaxBackoff: time.Minute})
 	ok(t, db.Exec("CREATE TABLE IF NOT EXISTS worked (gid VARCHAR(128), branch_id VARCHAR(32), op VARCHAR(16))").Error)

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
@@ -107,7 +108,8 @@ func (e *execution) tryStage(ctx context.Context, stage []*txn.Step) map[*txn.St
 	if len(failures) > 0 || len(others) == 0 {
 		return failures
 	}
-	if err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error { return e.markTried(ctx, tx, stage) }); err != nil {
+	write := commit.Write{GID: e.txn.GID, More: func(ctx context.Context, tx *gorm.DB) error { return e.markTried(ctx, tx, stage) }}
+	if err := e.d.Commits.Write(ctx, write); err != nil {
 		failures[stage[0]] = err
 	}
 	return failures
@@ -219,12 +221,12 @@ func (e *execution) postpone(ctx context.Context, failed map[*txn.Step]error, wa
 			slog.Int("attempt", s.Failed), slog.Duration("next", pause), slog.Any("error", err))
 	}
 	next = min(next, e.left(ctx))
-	err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
+	err := d.Commits.Write(ctx, commit.Write{GID: e.txn.GID, More: func(ctx context.Context, tx *gorm.DB) error {
 		if err := e.markTried(ctx, tx, t.Steps); err != nil {
 			return err
 		}
 		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: next}, failures)
-	})
+	}})
 	switch {
 	case errors.Is(err, txlog.ErrStale):
 		return e.awaitTaken(ctx)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -21,17 +22,24 @@ import (
 func (e *execution) confirm(ctx context.Context, last []*txn.Step) error {
 	d, t := e.d, e.txn
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Confirming, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease}
-	return e.settle(ctx, decision, func(tx *gorm.DB) error {
-		if err := e.runWork(ctx, tx, e.work); err != nil {
-			return err
-		}
-		if err := d.TryAll(ctx, tx, t, last); err != nil {
-			return err
-		}
-		if err := e.putResults(ctx, tx); err != nil {
-			return err
-		}
-		return d.Log.Decide(ctx, tx, decision)
+	if e.work == nil && len(last) == 0 {
+		return e.settle(ctx, decision, func() error {
+			return d.Commits.Write(ctx, commit.Write{GID: t.GID, Results: t.Results(e.newResults), Confirm: &decision})
+		})
+	}
+	return e.settle(ctx, decision, func() error {
+		return local.Run(ctx, d.DB, func(tx *gorm.DB) error {
+			if err := e.runWork(ctx, tx, e.work); err != nil {
+				return err
+			}
+			if err := d.TryAll(ctx, tx, t, last); err != nil {
+				return err
+			}
+			if err := e.putResults(ctx, tx); err != nil {
+				return err
+			}
+			return d.Log.Decide(ctx, tx, decision)
+		})
 	})
 }
 
@@ -60,18 +68,16 @@ func (e *execution) cancel(ctx context.Context, failed *txn.Step, cause error) e
 	}
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Cancelling, Reason: e.reason.Text, Code: e.reason.Code,
 		BranchID: e.reason.BranchID, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease, ByBranch: t.Deciding() != nil}
-	err := e.settle(deciding, decision, func(tx *gorm.DB) error {
-		if err := d.Log.Decide(deciding, tx, decision); err != nil {
+	write := commit.Write{GID: t.GID, Results: t.Results(e.newResults), More: func(ctx context.Context, tx *gorm.DB) error {
+		if err := d.Log.Decide(ctx, tx, decision); err != nil {
 			return err
 		}
-		if err := d.Log.Done(deciding, tx, t.GID, done...); err != nil {
+		if err := d.Log.Done(ctx, tx, t.GID, done...); err != nil {
 			return err
 		}
-		if err := e.putResults(deciding, tx); err != nil {
-			return err
-		}
-		return d.Log.Fail(deciding, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: d.Lease}, failures)
-	})
+		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: d.Lease}, failures)
+	}}
+	err := e.settle(deciding, decision, func() error { return d.Commits.Write(deciding, write) })
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; and the decision to cancel could not be written, so it will be made at the deadline: %w", cause, err)
@@ -104,10 +110,10 @@ func (e *execution) markWithoutCancel(failed *txn.Step, cause error) (ids []stri
 
 // settle runs write, which makes a decision, until the decision is certain. It may be a
 // different one, which somebody else has made.
-func (e *execution) settle(ctx context.Context, decision txlog.Decision, write func(tx *gorm.DB) error) error {
+func (e *execution) settle(ctx context.Context, decision txlog.Decision, write func() error) error {
 	d, t := e.d, e.txn
 	for run := 1; ; run++ {
-		err := local.Run(ctx, d.DB, write)
+		err := write()
 		if err == nil {
 			t.Decide(saga.State(decision.State))
 			return nil

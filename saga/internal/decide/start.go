@@ -9,6 +9,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -67,12 +68,21 @@ func (e *execution) begin(ctx context.Context, first []*txn.Step) error {
 // startWith writes the row of the transaction, runs local work, if there is any, and tries
 // steps, in one local transaction.
 func (e *execution) startWith(ctx context.Context, start txlog.Start, work LocalWork, steps []*txn.Step) error {
-	err := e.insert(ctx, start, func(tx *gorm.DB) error {
-		if workErr := e.runWork(ctx, tx, work); workErr != nil {
-			return workErr
-		}
-		return e.d.TryAll(ctx, tx, e.txn, steps)
-	})
+	write := func() error {
+		return local.Run(ctx, e.d.DB, func(tx *gorm.DB) error {
+			if err := e.d.Log.Insert(ctx, tx, start); err != nil {
+				return err
+			}
+			if err := e.runWork(ctx, tx, work); err != nil {
+				return err
+			}
+			return e.d.TryAll(ctx, tx, e.txn, steps)
+		})
+	}
+	if work == nil && len(steps) == 0 && start.State == txlog.Trying && start.TryAttempts == 0 {
+		write = func() error { return e.d.Commits.Write(ctx, commit.Write{GID: e.txn.GID, Begin: &start}) }
+	}
+	err := e.insert(ctx, start, write)
 	if err == nil {
 		return nil
 	}
@@ -110,35 +120,36 @@ func (e *execution) recordCancelled(ctx context.Context, err error) error {
 	start.State, start.DecidedBy = txlog.Cancelled, txlog.ByCaller
 	recording, cancel := e.d.Life.DetachCall(ctx)
 	defer cancel()
-	if recordErr := e.insert(recording, start, e.failedTry(recording, failed)); recordErr != nil {
+	recordErr := e.insert(recording, start, func() error {
+		return e.d.Commits.Write(recording, commit.Write{GID: e.txn.GID, More: func(ctx context.Context, tx *gorm.DB) error {
+			if insertErr := e.d.Log.Insert(ctx, tx, start); insertErr != nil {
+				return insertErr
+			}
+			return e.recordTry(ctx, tx, failed)
+		}})
+	})
+	if recordErr != nil {
 		return fmt.Errorf("%w; nothing was reserved, but recording that failed: %w", err, recordErr)
 	}
 	return err
 }
 
-// failedTry returns a function that records the failed Try of a transaction that was not
-// begun. It returns nil if the reason has the whole text.
-func (e *execution) failedTry(ctx context.Context, failed *txn.BranchError) func(tx *gorm.DB) error {
+// recordTry records the failed Try of a transaction that was not begun, unless the reason has
+// the whole text.
+func (e *execution) recordTry(ctx context.Context, tx *gorm.DB, failed *txn.BranchError) error {
 	if failed == nil || failed.Error() == e.reason.Text {
 		return nil
 	}
-	failure := reason.FailedTry(failed, e.d.Instance)
-	return func(tx *gorm.DB) error { return e.d.Log.Attempted(ctx, tx, e.txn.GID, failure) }
+	return e.d.Log.Attempted(ctx, tx, e.txn.GID, reason.FailedTry(failed, e.d.Instance))
 }
 
-// insert writes the row of the transaction, and does more in the same local transaction. It
-// repeats that until the result is certain, and sets the state. After an unanswered COMMIT
-// the next run waits for that COMMIT, and finds the row if it was committed. ErrExists says
-// that another execution has the gid.
-func (e *execution) insert(ctx context.Context, start txlog.Start, more func(tx *gorm.DB) error) error {
+// insert calls write, which writes the row of the transaction, until the result is certain,
+// and sets the state. After an unanswered COMMIT the next run waits for that COMMIT, and finds
+// the row if it was committed. ErrExists says that another execution has the gid.
+func (e *execution) insert(ctx context.Context, start txlog.Start, write func() error) error {
 	d, unanswered := e.d, false
 	for run := 1; ; run++ {
-		err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
-			if err := d.Log.Insert(ctx, tx, start); err != nil || more == nil {
-				return err
-			}
-			return more(tx)
-		})
+		err := write()
 		switch {
 		case err == nil:
 			e.txn.State = saga.State(start.State)

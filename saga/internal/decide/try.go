@@ -3,7 +3,6 @@ package decide
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -20,7 +19,7 @@ func (r *batchRun) try(ctx context.Context) (remaining []*item, err error) {
 	}
 	undoable := r.needsSavepoint()
 	if undoable {
-		if err := r.exec(ctx, r.savepoint(0)); err != nil {
+		if err := call.Savepoint(ctx, r.tx, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -48,7 +47,7 @@ func (r *batchRun) try(ctx context.Context) (remaining []*item, err error) {
 // tryRest undoes all Trys and makes those of the members that were not rejected. If one
 // of them fails now, the other rejections may depend on it, so the run fails.
 func (r *batchRun) tryRest(ctx context.Context, failures []error) (remaining []*item, err error) {
-	if err := r.exec(ctx, rollback); err != nil {
+	if err := call.RollBackTo(ctx, r.tx); err != nil {
 		return nil, err
 	}
 	r.forgetResults()
@@ -103,7 +102,7 @@ func (r *batchRun) tryOneByOne(ctx context.Context) (remaining []*item, err erro
 		if call.TooSlow(began, i*len(m.e.txn.Steps)) {
 			return nil, call.ErrSlow
 		}
-		if err = r.exec(ctx, r.savepoint(i)); err != nil {
+		if err = call.Savepoint(ctx, r.tx, i); err != nil {
 			return nil, err
 		}
 		if failures[i], err = r.tryMember(ctx, i); err != nil {
@@ -129,28 +128,7 @@ func (r *batchRun) tryMember(ctx context.Context, n int) (rejected, err error) {
 		case !errors.As(err, &rejection) || !errors.As(err, &failed):
 			return nil, err
 		}
-		return failed, r.exec(ctx, rollback)
+		return failed, call.RollBackTo(ctx, r.tx)
 	}
 	return nil, nil
-}
-
-const (
-	savepoint = "SAVEPOINT tccsaga_member"
-	rollback  = "ROLLBACK TO " + savepoint
-)
-
-// savepoint returns the statement that sets the savepoint of the n-th member. MySQL
-// replaces a savepoint of the same name; the others do not.
-func (r *batchRun) savepoint(n int) string {
-	if n == 0 || r.d.DB.Name() == "mysql" {
-		return savepoint
-	}
-	return "RELEASE " + savepoint + "; " + savepoint
-}
-
-func (r *batchRun) exec(ctx context.Context, statement string) error {
-	if _, err := r.tx.Statement.ConnPool.ExecContext(ctx, statement); err != nil {
-		return fmt.Errorf("a savepoint of a batch: %w", err)
-	}
-	return nil
 }

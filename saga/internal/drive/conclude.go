@@ -11,7 +11,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/reason"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -26,12 +26,7 @@ func (r *round) conclude(ctx context.Context) error {
 		return errors.New("the log has no branches of a transaction that was begun with some, so it cannot be finished")
 	}
 	if len(due)+len(waiting) == 0 {
-		err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
-			if err := result.Put(ctx, tx, r.results()...); err != nil {
-				return err
-			}
-			return d.Log.Finish(ctx, tx, t.GID, t.Epoch)
-		})
+		err := d.Commits.Write(ctx, commit.Write{GID: t.GID, Results: r.results(), Finish: t.Epoch})
 		r.finished = err == nil
 		return err
 	}
@@ -75,15 +70,12 @@ func (r *round) recordFailures(ctx context.Context, due []*txn.Step) (failures [
 func (r *round) writeRetry(ctx context.Context, failures []txlog.Failure, next time.Duration, pending []*txn.Step) error {
 	d, t := r.d, r.txn
 	unmarked, why := r.unmarked(), attention{r}.why()
-	err := local.Run(ctx, d.DB, func(tx *gorm.DB) error {
+	err := d.Commits.Write(ctx, commit.Write{GID: t.GID, Results: r.results(), More: func(ctx context.Context, tx *gorm.DB) error {
 		if err := d.Log.Done(ctx, tx, t.GID, unmarked...); err != nil {
 			return err
 		}
-		if err := result.Put(ctx, tx, r.results()...); err != nil {
-			return err
-		}
 		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: next, Attention: why, Release: r.release}, failures)
-	})
+	}})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
@@ -32,6 +33,7 @@ type Parts struct {
 	Reader   *follow.Reader
 	Calls    *call.Caller
 	Shared   *call.Shared
+	Commits  *commit.Writer
 	Life     *lifetime.Lifetime
 	Paused   *pause.Kinds
 	InFlight *inflight.Registry

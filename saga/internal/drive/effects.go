@@ -104,13 +104,13 @@ func (d *Driver) dueOf(batch []*effectItem) (due []*effectItem) {
 	for i, m := range batch {
 		requests[i] = d.Calls.Request(m.call)
 	}
-	var tried []bool
+	var found []barrierrows.Finding
 	err := local.Run(ctx, batch[0].branch.Database, func(tx *gorm.DB) (err error) {
-		tried, err = barrierrows.TriedBatch(ctx, tx, requests)
+		found, err = barrierrows.LookBatch(ctx, tx, requests)
 		return err
 	})
 	for i, m := range batch {
-		if m.err = err; err == nil && tried[i] {
+		if m.err = err; err == nil && found[i] == barrierrows.Tried {
 			m.due = true
 			due = append(due, m)
 			continue

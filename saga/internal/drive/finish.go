@@ -31,6 +31,14 @@ func stepsOf(ready []readyStep) []*txn.Step {
 	return steps
 }
 
+func branchesOf(ready []readyStep) []*txn.Branch {
+	branches := make([]*txn.Branch, len(ready))
+	for i, one := range ready {
+		branches[i] = one.Branch
+	}
+	return branches
+}
+
 // errCommitAlone makes the members of a finish batch commit alone.
 var errCommitAlone = errors.New("the batch has failed")
 
@@ -44,7 +52,7 @@ func (d *Driver) finishBatch(batch []*finishItem) {
 	}
 	ctx, cancel := d.Life.DetachCall(d.Life.Context())
 	defer cancel()
-	err := d.Shared.Run(ctx, len(batch), stepsOf(batch[0].ready), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+	err := d.Shared.Run(ctx, len(batch), branchesOf(batch[0].ready), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		return d.writeFinishes(ctx, tx, w, batch)
 	})
 	for _, m := range batch {

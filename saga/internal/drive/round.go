@@ -57,7 +57,7 @@ func (r *round) runWave(ctx context.Context, w wave) error {
 	calls, callsInLog := r.calls(alone), r.calls(inLog)
 	var running sync.WaitGroup
 	for i, s := range alone {
-		running.Go(func() { r.noteResult(s, r.d.Calls.CallAlone(ctx, s.Branch, calls[i].call)) })
+		running.Go(func() { r.noteResult(s, r.d.Calls.Call(ctx, s.Branch, calls[i].call)) })
 	}
 	err := r.runInLog(ctx, callsInLog, len(inLog) == len(w.due) && w.last)
 	running.Wait()

@@ -202,7 +202,7 @@ func TestATryIsUnderWay(t *testing.T) {
 		step := transaction.Steps[1]
 		step.Kind, step.Branch = "external", external
 		tried := make(chan error)
-		go func() { tried <- w.Kit.Calls.CallAlone(t.Context(), external, transaction.Call(step, barrier.Try)) }()
+		go func() { tried <- w.Kit.Calls.Call(t.Context(), external, transaction.Call(step, barrier.Try)) }()
 		<-began
 		w.Made()
 		if got := w.round(transaction); got != saga.Cancelling || w.Made() != "cancel g/01" {

@@ -4,7 +4,7 @@ package guards
 var batchGuards = []guard{
 	{
 		name: "finish-all-count", file: "saga/internal/txlog/end.go",
-		text: `if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {`,
+		text: `if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
 		pkg:  "saga/internal/txlog", run: "^TestFinishAll$/^sqlite$", short: true,
 		why: "a driver that has lost one of a batch is told that all are finished",
@@ -25,7 +25,7 @@ var batchGuards = []guard{
 	},
 	{
 		name: "finish-all-count-engine", file: "saga/internal/txlog/end.go",
-		text: `if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {`,
+		text: `if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
 		pkg:  "saga/embedded", run: "^TestAStaleArrivalInCompany$/^sqlite$",
 		why: "an engine that was paused past its lease reports the end of what another one drives",
@@ -92,10 +92,10 @@ var batchGuards = []guard{
 	},
 	{
 		name: "refused-fresh", file: "saga/internal/decide/batch.go",
-		text: `	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+		text: `	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].e.txn.Steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: map[*item]*txn.BranchError{}}`,
 		with: `	kept := map[*item]*txn.BranchError{}
-	err = d.Shared.Run(ctx, len(batch), batch[0].e.txn.Steps, func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].e.txn.Steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: kept}`,
 		pkg: "saga/embedded", run: "^TestABatchIsRunAgain$/^sqlite$",
 		why: "a refusal of a run that was rolled back is told, although the next run has confirmed",
@@ -111,22 +111,18 @@ var batchGuards = []guard{
 	},
 	{
 		name: "savepoint", file: "saga/internal/decide/try.go",
-		text: `return failed, r.exec(ctx, rollback)`,
+		text: `return failed, call.RollBackTo(ctx, r.tx)`,
 		with: `return failed, nil`,
 		pkg:  "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$", short: true,
 		why: "the first Trys of a member that is refused later stay reserved, and nobody gives them back",
 	},
 	{
-		name: "savepoint-each", file: "saga/internal/decide/try.go",
-		text: `	if n == 0 || r.d.DB.Name() == "mysql" {
-		return savepoint
-	}`,
+		name: "savepoint-each", file: "saga/internal/call/savepoint.go",
+		text: `	if n == 0 || tx.Name() == "mysql" {`,
 		with: `	if n > 0 {
-		return "SELECT 1"
+		return nil
 	}
-	if n == 0 || r.d.DB.Name() == "mysql" {
-		return savepoint
-	}`,
+	if n == 0 || tx.Name() == "mysql" {`,
 		pkg: "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$",
 		why: "a rejection undoes what other members have reserved",
 	},

@@ -111,7 +111,7 @@ var decideGuards = []guard{
 	},
 	{
 		name: "rest-again", file: "saga/internal/decide/try.go",
-		text: `	if err := r.exec(ctx, rollback); err != nil {
+		text: `	if err := call.RollBackTo(ctx, r.tx); err != nil {
 		return nil, err
 	}
 	r.forgetResults()`,

@@ -60,8 +60,8 @@ var nestedGuards = []guard{
 	},
 	{
 		name: "nested-decide-late", file: "saga/internal/txlog/queries.go",
-		text: `AND (deadline_at > {now} OR prepared_at IS NOT NULL)`,
-		with: `AND deadline_at > {now}`,
+		text: "decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`",
+		with: "decideHere + ` AND deadline_at > {now}`",
 		pkg:  "saga/internal/txlog", run: "^TestDecideAPreparedTransaction$/^sqlite$",
 		why: "a child cannot be confirmed after its deadline, although its parent is",
 	},
@@ -137,8 +137,8 @@ var nestedGuards = []guard{
 	},
 	{
 		name: "nested-scope-try", file: "saga/embedded/open.go",
-		text: `o.calls.CallAlone(unscoped(trying), `,
-		with: `o.calls.CallAlone(trying, `,
+		text: `o.calls.Call(unscoped(trying), `,
+		with: `o.calls.Call(trying, `,
 		pkg:  "saga/nested", run: "^TestWithinAScope$/^sqlite$",
 		why: "a client of an API cannot have a nested branch",
 	},

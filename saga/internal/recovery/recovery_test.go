@@ -37,7 +37,7 @@ func newWorld(t testing.TB, db *gorm.DB, change func(*recovery.Parts)) *world {
 	w := &world{Kit: parts.New(t, db), waker: recovery.NewWaker(time.Second), stopping: make(chan struct{}), alarms: make(chan string, 100), t: t}
 	k := w.Kit
 	alarm := func(t *txn.Txn) { w.alarms <- t.GID + ": " + t.Attention }
-	driver := drive.New(drive.Parts{DB: db, Log: k.Log, LogID: k.LogID, Reader: k.Reader, Calls: k.Calls, Shared: k.Shared(1),
+	driver := drive.New(drive.Parts{DB: db, Log: k.Log, LogID: k.LogID, Reader: k.Reader, Calls: k.Calls, Shared: k.Shared(1), Commits: k.Commits(1),
 		Life: k.Life, Paused: k.Paused, InFlight: k.InFlight, Logger: k.Logger, Instance: parts.Instance,
 		CallTimeout: parts.CallTimeout, MinBackoff: time.Hour, MaxBackoff: time.Hour, AttentionAttempts: 100, AttentionAge: time.Hour,
 		Wake: w.waker.After, Alarm: alarm})

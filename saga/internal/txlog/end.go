@@ -2,6 +2,7 @@ package txlog
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -49,6 +50,30 @@ func (l finisher) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
 	return l.guarded(d.GID, "deciding", result, err)
 }
 
+// ConfirmAll is Decide for many decisions to confirm: d, which names no gid, for each of gids.
+// No branch has decided them. If one has no effect, it returns ErrStale, and the caller rolls
+// back.
+func (l finisher) ConfirmAll(ctx context.Context, tx *gorm.DB, d Decision, gids []string) error {
+	arguments := make([]any, 0, 5+len(gids))
+	arguments = append(arguments, d.By, d.Owner, d.Due.Microseconds(), d.Epoch)
+	for _, gid := range gids {
+		arguments = append(arguments, gid)
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.confirmAll(len(gids)), arguments...)
+	return all(len(gids), "deciding", result, err)
+}
+
+// all returns ErrStale if a statement has not changed n transactions.
+func all(n int, doing string, result sql.Result, err error) error {
+	if err != nil {
+		return fmt.Errorf("log: %s %d transactions: %w", doing, n, err)
+	}
+	if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {
+		return errors.Join(ErrStale, err)
+	}
+	return nil
+}
+
 // Finish moves a transaction from Confirming to Confirmed or from Cancelling to Cancelled,
 // if it is still driven under the epoch. Otherwise it returns ErrStale.
 func (l finisher) Finish(ctx context.Context, tx *gorm.DB, gid string, epoch int64) error {
@@ -65,13 +90,7 @@ func (l finisher) FinishAll(ctx context.Context, tx *gorm.DB, epoch int64, gids 
 		arguments = append(arguments, gid)
 	}
 	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.finishAll(len(gids)), arguments...)
-	if err != nil {
-		return fmt.Errorf("log: finishing %d transactions: %w", len(gids), err)
-	}
-	if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {
-		return errors.Join(ErrStale, err)
-	}
-	return nil
+	return all(len(gids), "finishing", result, err)
 }
 
 // Done marks branches that are confirmed or cancelled, while their transaction is not

@@ -18,6 +18,7 @@ type queries struct {
 	insert           map[string]func(rows int) string // by state
 	insertBranches   func(branchRows) string
 	finishAll        func(int) string
+	confirmAll       func(int) string // takes who decides, the owner, microseconds until it is due, the epoch, then gids
 	lockOpen, branch string
 	size             string
 	decide           string // by the branch that decides
@@ -124,6 +125,9 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		}),
 		finishAll: many(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN `, ``),
+		confirmAll: many(`UPDATE saga_transactions SET state = 'confirming', decided_by = ?, owner = ?, attention = '', decided_at = `+decided+`, due_at = {after ?}
+			WHERE state = 'trying' AND epoch = ? AND (deadline_at > {now} OR prepared_at IS NOT NULL)
+			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides') AND gid IN `, ``),
 		lockOpen:     d.SQL(lockOpen),
 		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
 		size:         d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
@@ -83,6 +84,15 @@ func (k *Kit) Shared(maxBatch int) *call.Shared {
 	k.ok(err)
 	k.t.Cleanup(shared.Close)
 	return shared
+}
+
+// Commits returns a [commit.Writer] whose batches have at most maxBatch members.
+func (k *Kit) Commits(maxBatch int) *commit.Writer {
+	k.t.Helper()
+	commits, err := commit.New(k.DB, k.Log, k.Life, maxBatch, 2)
+	k.ok(err)
+	k.t.Cleanup(commits.Close)
+	return commits
 }
 
 // Encode encodes the input of a branch.

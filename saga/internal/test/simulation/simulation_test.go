@@ -3,11 +3,16 @@ package simulation
 import (
 	"flag"
 	"fmt"
+	"hash/fnv"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
 )
 
 var (
@@ -142,5 +147,16 @@ func TestEachCallInTurn(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// All callers of one moment join a batch, so that a seed decides who does. Batches of different
+// keys go on at different times, because timers that end at the same time fire in any order.
+func init() {
+	logID := regexp.MustCompile(`[0-9a-f]{32}`) // random
+	batch.Yield = func(key string) {
+		digest := fnv.New32()
+		digest.Write(logID.ReplaceAll([]byte(key), nil))
+		time.Sleep(time.Microsecond + time.Duration(digest.Sum32()%1e6))
 	}
 }

@@ -1,0 +1,201 @@
+// Package commit writes into the log in local transactions that several transactions share.
+package commit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
+	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
+	"github.com/tccsaga/tccsaga/saga/internal/txlog"
+)
+
+// Write is what one transaction writes in one commit. It has only statements on rows of its
+// own, and no call of a branch: so it is quick, and waits for no other transaction.
+type Write struct {
+	GID     string          // of the transaction
+	Begin   *txlog.Start    // writes the transaction as undecided, without forward recovery
+	Results []result.Result // of branches
+	Confirm *txlog.Decision // decides to confirm, before the deadline
+	Finish  int64           // ends the transaction, which is driven under this epoch; 0 if it does not end
+	More    func(ctx context.Context, tx *gorm.DB) error
+}
+
+// Writer writes. It is safe for concurrent use.
+type Writer struct {
+	db     *gorm.DB
+	log    *txlog.Log
+	life   *lifetime.Lifetime
+	shared *local.Shared
+	groups *batch.Groups[*member] // all with the same key
+	most   int
+}
+
+// New returns a Writer on db. At most maxBatch transactions share a commit, and at most
+// workers batches are written at once.
+func New(db *gorm.DB, log *txlog.Log, life *lifetime.Lifetime, maxBatch, workers int) (*Writer, error) {
+	shared, err := local.NewShared(db)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{db: db, log: log, life: life, shared: shared, most: maxBatch}
+	w.groups = batch.New(maxBatch, workers, w.writeBatch)
+	return w, nil
+}
+
+// Close closes the connections that are kept for shared local transactions.
+func (w *Writer) Close() { w.shared.Close() }
+
+// member is a Write that waits for its commit.
+type member struct {
+	ctx   context.Context
+	write Write
+	err   error
+	alone bool // the batch has failed, and it is written alone
+	done  chan struct{}
+}
+
+// Write writes one, and returns when it is committed. If a shared commit fails, every member
+// is written alone. So the error is always that of one, with one exception: it wraps
+// [local.ErrCommitUnknown] for all members of a batch whose COMMIT is not answered.
+func (w *Writer) Write(ctx context.Context, one Write) error {
+	if w.most == 1 {
+		return w.writeAlone(ctx, one)
+	}
+	m := &member{ctx: ctx, write: one, done: make(chan struct{})}
+	w.groups.Add("", m)
+	<-m.done
+	if m.alone {
+		return w.writeAlone(ctx, one)
+	}
+	return m.err
+}
+
+func (w *Writer) writeAlone(ctx context.Context, one Write) error {
+	return local.Run(ctx, w.db, func(tx *gorm.DB) error { return w.apply(ctx, tx, []Write{one}) })
+}
+
+// writeBatch writes a batch in one local transaction, and gives its members the result.
+func (w *Writer) writeBatch(all []*member) {
+	all = withoutGone(all)
+	// Parallel batches lock rows in the same order, and wait instead of deadlocking.
+	slices.SortFunc(all, func(a, b *member) int { return cmp.Compare(a.write.GID, b.write.GID) })
+	if len(all) == 1 {
+		m := all[0]
+		m.err = w.writeAlone(m.ctx, m.write)
+		close(m.done)
+		return
+	}
+	batch.Write(all, w.writeShared, isUnanswered, func(m *member, err error) {
+		m.err, m.alone = err, errors.Is(err, batch.ErrAlone)
+		close(m.done)
+	})
+}
+
+func isUnanswered(err error) bool { return errors.Is(err, local.ErrCommitUnknown) }
+
+func (w *Writer) writeShared(all []*member) error {
+	writes := make([]Write, len(all))
+	for i, m := range all {
+		writes[i] = m.write
+	}
+	ctx, cancel := w.life.DetachCall(w.life.Context())
+	defer cancel()
+	return w.shared.Run(ctx, func(tx *gorm.DB) error { return w.apply(ctx, tx, writes) })
+}
+
+// withoutGone returns the members whose callers still wait. The others get the error of their
+// context; nothing is written for them.
+func withoutGone(all []*member) (kept []*member) {
+	for _, m := range all {
+		if m.err = local.Expired(m.ctx); m.err != nil {
+			close(m.done)
+		} else {
+			kept = append(kept, m)
+		}
+	}
+	return kept
+}
+
+// apply writes all in the local transaction tx, with one statement of each sort if possible.
+func (w *Writer) apply(ctx context.Context, tx *gorm.DB, all []Write) error {
+	var begins []txlog.Start
+	var results []result.Result
+	var confirms groups[txlog.Decision]
+	var ends groups[int64] // by epoch
+	for _, one := range all {
+		if one.Begin != nil {
+			begins = append(begins, *one.Begin)
+		}
+		results = append(results, one.Results...)
+		if one.Confirm != nil {
+			key := *one.Confirm
+			key.GID = ""
+			confirms = confirms.add(key, one.GID)
+		}
+		if one.Finish != 0 {
+			ends = ends.add(one.Finish, one.GID)
+		}
+	}
+	if len(begins) > 0 {
+		if err := w.log.Insert(ctx, tx, begins...); err != nil {
+			return ofSomeMember(err)
+		}
+	}
+	if err := result.Put(ctx, tx, results...); err != nil {
+		return err
+	}
+	for _, g := range confirms {
+		if err := w.log.ConfirmAll(ctx, tx, g.of, g.gids); err != nil {
+			return ofSomeMember(err)
+		}
+	}
+	for _, g := range ends {
+		if err := w.log.FinishAll(ctx, tx, g.of, g.gids); err != nil {
+			return ofSomeMember(err)
+		}
+	}
+	for i, one := range all {
+		if one.More == nil {
+			continue
+		}
+		if err := one.More(ctx, tx); err != nil {
+			return &batch.MemberError{Index: i, Err: err}
+		}
+	}
+	return nil
+}
+
+// ofSomeMember adds to an error that one transaction has caused it, if that is so.
+func ofSomeMember(err error) error {
+	if errors.Is(err, txlog.ErrExists) || errors.Is(err, txlog.ErrStale) {
+		return fmt.Errorf("%w: %w", batch.ErrSomeMember, err)
+	}
+	return err
+}
+
+// groups are transactions to which the same statement applies. They keep the order in which
+// they were added.
+type groups[T comparable] []group[T]
+
+type group[T comparable] struct {
+	of   T
+	gids []string
+}
+
+func (all groups[T]) add(of T, gid string) groups[T] {
+	for i := range all {
+		if all[i].of == of {
+			all[i].gids = append(all[i].gids, gid)
+			return all
+		}
+	}
+	return append(all, group[T]{of, []string{gid}})
+}

@@ -34,20 +34,26 @@ func (x *exchange) answer(err error) {
 	if !x.read {
 		x.dropBody()
 	}
-	if x.id != "" {
-		if err == nil {
-			reply.Returned = x.result
-		}
-		reply.Answers = &wire.Answer{GID: wire.Clip(x.call.GID, maxShown), BranchID: wire.Clip(x.call.BranchID, maxShown),
-			Op: wire.Clip(string(x.call.Op), maxShown), Request: x.id}
-	}
+	x.name(&reply, err)
 	x.signed.write(x.w, status, reply.Encode(status))
+}
+
+// name adds the call to its answer, and the result, if the request has an id.
+func (x *exchange) name(reply *wire.Reply, err error) {
+	if x.id == "" {
+		return
+	}
+	if err == nil {
+		reply.Returned = x.result
+	}
+	reply.Answers = &wire.Answer{GID: wire.Clip(x.call.GID, maxShown), BranchID: wire.Clip(x.call.BranchID, maxShown),
+		Op: wire.Clip(string(x.call.Op), maxShown), Request: x.id}
 }
 
 // write writes an answer, signed if the request was.
 func (s *signature) write(w http.ResponseWriter, status int, body []byte) {
 	if s != nil {
-		w.Header().Set(headerAnswer, fmt.Sprintf("mac=%x", s.answerMAC(status, body)))
+		w.Header().Set(headerAnswer, s.answerCode(status, body))
 	}
 	wire.WriteBody(w, status, body)
 }

@@ -25,3 +25,6 @@ func (k Key) Sign(r *http.Request, service string, body []byte, now time.Time) {
 	}
 	k.sign(r, service, body, now)
 }
+
+// Gather keeps the calls of a service until n of them wait, and then sends them as one request.
+func (s *Service) Gather(n int) { s.calls.groups.Gather("", n) }

@@ -21,8 +21,9 @@ import (
 // ServeHTTP makes one call of a branch, by DTM's HTTP convention; see the documentation
 // of the package. It answers 200 if the call is done, or was done before. It answers 409
 // to a Try that the branch rejects, or that arrives after its Cancel, and to an Ask if
-// the Try was not committed. It answers 425 if the call is under way. After any other failure it answers 5xx, and the call may be
-// repeated. A request that is not a valid call is answered 4xx.
+// the Try was not committed. It answers 425 if the call is under way. After any other failure
+// it answers 5xx, and the call may be repeated. A request that is not a valid call is answered
+// 4xx. A batch of calls has an answer for each of them.
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{host: h, w: w, r: r, read: r.ContentLength == 0}
 	err := x.readHead()
@@ -32,7 +33,15 @@ func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			err = x.readBody()
 		}
 	}
-	if err == nil {
+	switch {
+	case err == nil && x.batch:
+		if calls, batchErr := wire.DecodeBatch(x.call.Payload); batchErr != nil {
+			x.answer(refuse(http.StatusBadRequest, "%s", wire.Clip(batchErr.Error(), 400)))
+		} else {
+			x.serveBatch(calls)
+		}
+		return
+	case err == nil:
 		err = h.Call(r.Context(), x.call)
 	}
 	x.answer(err)
@@ -47,6 +56,7 @@ type exchange struct {
 	id     string     // of the request; empty without one, as from a DTM server
 	signed *signature // nil until it is verified
 	call   saga.Call
+	batch  bool // the body has several calls
 	read   bool // the whole body is read
 
 	results string // the parameter of the query
@@ -116,10 +126,15 @@ func (x *exchange) readHead() error {
 	case x.r.Method != http.MethodPost:
 		return refuse(http.StatusMethodNotAllowed, "a branch is called with POST")
 	}
-	if err = x.checkQuery(query); err != nil {
+	if x.call.Kind, err = kindOf(h.sent); err != nil {
 		return err
 	}
-	if x.call.Kind, err = kindOf(h.sent); err != nil {
+	if x.batch = x.call.Kind == wire.Calls; !x.batch {
+		err = x.checkQuery(query)
+	} else if x.id == "" {
+		err = refuse(http.StatusBadRequest, "a batch needs the header %s", headerRequest)
+	}
+	if err != nil {
 		return err
 	}
 	if x.length() > x.maxBody() {
@@ -130,7 +145,10 @@ func (x *exchange) readHead() error {
 
 // maxBody returns the most bytes of the body: the payload, and the results of earlier branches.
 func (x *exchange) maxBody() int64 {
-	if x.results == "" {
+	switch {
+	case x.batch:
+		return max(x.host.config.MaxPayload, wire.MaxBatchBytes)
+	case x.results == "":
 		return x.host.config.MaxPayload
 	}
 	return x.host.config.MaxPayload + wire.MaxResults
@@ -159,6 +177,11 @@ func (x *exchange) checkQuery(query url.Values) error {
 	if got := query.Get("trans_type"); got != wire.TransType {
 		return refuse(http.StatusBadRequest, "the trans_type is %q, it is always %s", wire.Clip(got, 40), wire.TransType)
 	}
+	return x.checkCall()
+}
+
+// checkCall checks what names a call.
+func (x *exchange) checkCall() error {
 	switch x.call.Op {
 	case barrier.Try, barrier.Confirm, barrier.Cancel, barrier.Apply, barrier.Ask:
 	default:
@@ -166,6 +189,21 @@ func (x *exchange) checkQuery(query url.Values) error {
 	}
 	if err := errors.Join(x.call.Key().Validate(), wire.CheckCaller(x.call.Caller)); err != nil {
 		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
+	}
+	return nil
+}
+
+// checkPayload checks the payload of a call, after its body was read.
+func (x *exchange) checkPayload() error {
+	if int64(len(x.call.Payload)) > x.host.config.MaxPayload {
+		return x.tooLarge()
+	}
+	if !json.Valid(x.call.Payload) {
+		return refuse(http.StatusBadRequest, "the body is not JSON")
+	}
+	switch x.call.Op {
+	case barrier.Try, barrier.Apply, barrier.Ask:
+		x.call.Result = &x.result
 	}
 	return nil
 }
@@ -230,20 +268,14 @@ func (x *exchange) readBody() error {
 			return fmt.Errorf("%w: the body differs from the one that is signed", errSignature)
 		}
 	}
+	if x.batch {
+		x.call.Payload = body
+		return nil
+	}
 	if x.call.Payload, x.call.Results, err = wire.Split(body, x.results); err != nil {
 		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
 	}
-	if int64(len(x.call.Payload)) > x.host.config.MaxPayload {
-		return x.tooLarge()
-	}
-	if !json.Valid(x.call.Payload) {
-		return refuse(http.StatusBadRequest, "the body is not JSON")
-	}
-	switch x.call.Op {
-	case barrier.Try, barrier.Apply, barrier.Ask:
-		x.call.Result = &x.result
-	}
-	return nil
+	return x.checkPayload()
 }
 
 // readTimeout returns the shorter timeout of the host and the server.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
@@ -60,6 +61,7 @@ type Service struct {
 	config ServiceConfig
 	client *http.Client
 	now    func() time.Time
+	calls  *batcher
 }
 
 var _ saga.Remote = (*Service)(nil)
@@ -101,6 +103,7 @@ func newService(baseURL string, config ServiceConfig) (*Service, error) {
 		s.config.Timeout = 5 * time.Second
 	}
 	s.client = newClient(config.Client)
+	s.calls = newBatcher(s)
 	return s, nil
 }
 
@@ -190,6 +193,14 @@ func (s *Service) post(ctx context.Context, call saga.Call) error {
 
 // exchange sends one request and reads the answer.
 func (s *Service) exchange(ctx context.Context, call saga.Call) error {
+	if err := wire.CheckCaller(call.Caller); err != nil && !s.config.PlainDTM {
+		return wire.NewFault(call.Kind, "cannot be called", fmt.Errorf("%w: %w", saga.ErrInvalid, err))
+	}
+	if s.calls.takes(call) {
+		if err := s.calls.call(ctx, call); !errors.Is(err, batch.ErrAlone) {
+			return err
+		}
+	}
 	address, err := s.address(ctx, call.Kind)
 	if err != nil {
 		return wire.NewFault(call.Kind, "could not be found", err)
@@ -201,9 +212,6 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 		return wire.Post(ctx, s.client, address, call)
 	}
 	query := wire.Query(call)
-	if err = wire.CheckCaller(call.Caller); err != nil {
-		return wire.NewFault(call.Kind, "cannot be called", fmt.Errorf("%w: %w", saga.ErrInvalid, err))
-	}
 	if call.Caller != "" {
 		query.Set(wire.Caller, call.Caller)
 	}
@@ -217,11 +225,7 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 	}
 	id := newRequestID()
 	r.Header.Set(headerRequest, id)
-	var signed *signature
-	if s.Signed() {
-		made := s.config.Keys[0].sign(r, s.config.Name, sent.Payload, s.now())
-		signed = &made
-	}
+	signed := s.sign(r, sent.Payload)
 	response, err := wire.Do(s.client, r, call)
 	if err != nil {
 		return err
@@ -234,6 +238,15 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 		*call.Result = reply.Returned
 	}
 	return err
+}
+
+// sign signs a request; nil without keys.
+func (s *Service) sign(r *http.Request, body []byte) *signature {
+	if !s.Signed() {
+		return nil
+	}
+	made := s.config.Keys[0].sign(r, s.config.Name, body, s.now())
+	return &made
 }
 
 // readReply reads an answer. It refuses an answer that is not from a host, or is to

@@ -76,6 +76,11 @@ func (s signature) answerMAC(status int, body []byte) []byte {
 	return s.key.mac("tccsaga-2 answer", hex.EncodeToString(s.mac), strconv.Itoa(status), hex.EncodeToString(digest[:]))
 }
 
+// answerCode returns the header of an answer to a signed request.
+func (s signature) answerCode(status int, body []byte) string {
+	return fmt.Sprintf("mac=%x", s.answerMAC(status, body))
+}
+
 // signs reports whether text is the header of an answer to the request.
 func (s signature) signs(text string, status int, body []byte) bool {
 	given, err := hex.DecodeString(strings.TrimPrefix(text, "mac="))

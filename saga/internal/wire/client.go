@@ -14,8 +14,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// maxReply is the most bytes of an answer that are read. It has room for a result.
-const maxReply = saga.MaxResult + 32<<10
+// MaxReply is the most bytes of an answer to a call that are read. It has room for a result.
+const MaxReply = saga.MaxResult + 32<<10
 
 // Client returns a copy of c that follows no redirects and keeps no cookies: a call goes
 // to the registered address, or fails.
@@ -63,7 +63,7 @@ type Response struct {
 	From   string // host and port
 	Status int
 	Header http.Header
-	Body   []byte // at most maxReply bytes
+	Body   []byte // at most MaxReply bytes
 	Cut    bool   // the body was longer
 }
 
@@ -83,12 +83,12 @@ func Send(client *http.Client, r *http.Request) (Response, error) {
 		return Response{}, err
 	}
 	defer reply.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(reply.Body, maxReply+1))
+	body, err := io.ReadAll(io.LimitReader(reply.Body, MaxReply+1))
 	if err != nil {
 		return Response{}, fmt.Errorf("read the answer of %s: %w", r.URL.Host, err)
 	}
-	cut := len(body) > maxReply
-	return Response{From: r.URL.Host, Status: reply.StatusCode, Header: reply.Header, Body: body[:min(len(body), maxReply)], Cut: cut}, nil
+	cut := len(body) > MaxReply
+	return Response{From: r.URL.Host, Status: reply.StatusCode, Header: reply.Header, Body: body[:min(len(body), MaxReply)], Cut: cut}, nil
 }
 
 // Post calls a branch at address that follows DTM's convention. The call does not name the
@@ -150,7 +150,7 @@ func checkDone(a Response) error {
 	case len(text) == 0 || string(text) == Success:
 		return nil
 	case a.Cut:
-		return fmt.Errorf("the body has more than %d bytes", maxReply)
+		return fmt.Errorf("the body has more than %d bytes", MaxReply)
 	}
 	var reply *struct {
 		Result string          `json:"dtm_result"`

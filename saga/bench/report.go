@@ -122,6 +122,9 @@ message; all of it is durable.
 - tccsaga: as the README shows it, with the ready-made branches; where they publish for
   real it is called jetstream
 - dtm: a DTM server, through its own client, with its own barrier
+- services: two branches that a user wrote, each in a service with a database of its own,
+  over signed HTTP, and the log in a third database; services bulk: the same with branches
+  that have a bulk interface; dtm services: a DTM server with the same two services
 - saga: two actions in two services, each with a database of its own; dtm saga: DTM's
   pattern saga
 - local: an order of the caller's own and a message for the broker, in one local

@@ -226,3 +226,42 @@ func TestRemoveOldLeavesWhatIsNew(t *testing.T) {
 		}
 	})
 }
+
+// EndBatch and SuspendBatch do all that they are asked for, or say that they have not.
+func TestEndBatch(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		for _, gid := range []string{"a", "b", "c", "d"} {
+			into(t, db, gid, barrier.StateTried)
+		}
+		into(t, db, "done", barrier.StateConfirmed)
+		end := func(op barrier.Op, gids ...string) error {
+			return inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.EndBatch(t.Context(), tx, op, "01", gids) })
+		}
+		sagatest.Must(t, end(barrier.Confirm, "a", "b"))
+		sagatest.Must(t, end(barrier.Cancel, "c"))
+		for _, gids := range [][]string{{"d", "a"}, {"d", "done"}, {"d", "unknown"}} {
+			for _, op := range []barrier.Op{barrier.Confirm, barrier.Cancel} {
+				if err := end(op, gids...); !errors.Is(err, barrierrows.ErrNotAll) {
+					t.Errorf("%s of %v: %v", op, gids, err)
+				}
+			}
+		}
+		suspend := func(gids ...string) error {
+			var requests []barrier.Request
+			for _, gid := range gids {
+				requests = append(requests, request(gid, barrier.Cancel))
+			}
+			return inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.SuspendBatch(t.Context(), tx, requests) })
+		}
+		sagatest.Must(t, suspend("e", "f"))
+		if err := suspend("g", "d"); !errors.Is(err, barrierrows.ErrNotAll) {
+			t.Errorf("SuspendBatch: %v", err)
+		}
+		for gid, state := range map[string]barrier.State{"a": barrier.StateConfirmed, "b": barrier.StateConfirmed, "c": barrier.StateCancelled,
+			"d": barrier.StateTried, "e": barrier.StateSuspended, "f": barrier.StateSuspended} {
+			if row := rowOf(t, db, gid); row.State != state {
+				t.Errorf("%s is %s, want %s", gid, row.State, state)
+			}
+		}
+	})
+}

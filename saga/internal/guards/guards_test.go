@@ -41,7 +41,7 @@ const root = "../../.."
 
 // guards are all that the list has.
 func guards() []guard {
-	return slices.Concat(batchGuards, logGuards, barrierGuards, localGuards, cleanGuards, engineGuards, outsideGuards,
+	return slices.Concat(batchGuards, commitGuards, logGuards, barrierGuards, localGuards, cleanGuards, engineGuards, outsideGuards,
 		lifetimeGuards, decideGuards, decidingGuards, driveGuards, actionGuards, messageGuards, outcomeGuards, nestedGuards, xaGuards)
 }
 

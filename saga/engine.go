@@ -137,6 +137,13 @@ type Options struct {
 	// called once. Confirms in the commit of the decision are done in both cases.
 	ReturnDecided bool
 
+	// ParallelTrys calls the Trys of all steps before the decision at the same time, as if
+	// each step after the first were [Step.Parallel]. By default they are called in the order
+	// of the plan, each when those before it have succeeded; a Try that rejects then saves the
+	// calls of those after it. The step that decides is still tried last. Only Execute takes
+	// it. An engine may call the Trys in order all the same.
+	ParallelTrys bool
+
 	// TryAttempts is how often the Try of a branch may be called if it fails. Zero and one
 	// mean once: a failed Try cancels the transaction, and so does the end of the process
 	// of Execute. With a greater number, the transaction has forward recovery: a failed

@@ -76,10 +76,9 @@ type Config struct {
 	// [Forever] removes nothing.
 	Retention time.Duration
 
-	// MaxBatch is the most transactions that share a commit. Transactions share a commit if
-	// they come at the same time, have the same kinds of branches, all in the engine's own
-	// database, and are quick. 1 means that every transaction commits alone. Defaults to
-	// 128; at most 1,000.
+	// MaxBatch is the most transactions that share a commit, if they come at the same time
+	// and are quick; see "Batches" in the documentation of this package. 1 means that every
+	// transaction commits alone. Defaults to 128; at most 1,000.
 	MaxBatch int
 
 	// MaxPayload is the most bytes of the input of a branch, as JSON. Defaults to 1 MiB; at

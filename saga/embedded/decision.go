@@ -30,6 +30,9 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.LocalWorkIn != "" {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("LocalWorkIn is an option of Execute"))
 	}
+	if options.ParallelTrys {
+		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("ParallelTrys is an option of Execute"))
+	}
 	if options.TryAttempts != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("TryAttempts is an option of Execute"))
 	}

@@ -42,21 +42,31 @@
 //
 // # Batches
 //
-// Plans share a commit if all their branches are resident and of the same kinds. This is group
-// commit (D. J. DeWitt et al., Implementation Techniques for Main Memory Database Systems,
-// 1984). Arrivals during a commit form the next batch, of at most [Config.MaxBatch]; eight
-// suffice to write it in parallel. A plan that arrives alone does not wait, and no caller gets
-// an answer before the commit. A branch with WorkBatch is called once per batch, other branches
-// once per transaction. The effects of Confirms share calls in the same way, by EffectBatches;
-// see [saga.Local].
+// Commits are shared. This is group commit (D. J. DeWitt et al., Implementation Techniques for
+// Main Memory Database Systems, 1984). Arrivals during a commit form the next batch, of at most
+// [Config.MaxBatch]; eight suffice to write it in parallel. What arrives alone does not wait,
+// and no caller gets an answer before the commit that the answer rests on.
 //
-// The failure of one member does not concern the others: the member is decided again alone, and
-// the others are written again. A batch waits for a lock for at most one second, and for its
-// branches half a second and 3 ms per call. After that, each member is decided alone, and the
-// kinds of branches that were slow share no commit for 5 seconds, or longer if they are slow
-// again. If a batch takes more than 20 ms, the next one does not wait for it. Plans with more
-// than 8 branches or 16 KiB of input share no commit, and neither do plans with LocalWork or
-// those given to ExecuteIn.
+//	what shares a commit                          with what
+//	a plan of resident branches                   plans of the same kinds of branches
+//	begin, decision, end, failed calls of other   each other, whatever their branches are
+//	plans, and of open transactions
+//	a call in another database of this process    calls of the same kind and operation
+//	a call of a host, see package remote          the same, in the database of the host
+//
+// Alone are: the Trys of resident branches beside other branches, LocalWork, ExecuteIn, and
+// calls of External branches.
+//
+// A branch with WorkBatch is called once per batch, other branches once per transaction. The
+// effects of Confirms share calls in the same way, by EffectBatches; see [saga.Local]. Calls to
+// a service travel together, as one request.
+//
+// The failure of one member does not concern the others: the member is written again alone, and
+// the others are written again together. A batch waits for a lock for at most one second, and
+// for its branches half a second and 3 ms per call. After that, each member is written alone,
+// and the kinds of branches that were slow share no commit for 5 seconds, or longer if they are
+// slow again. If a batch takes more than 20 ms, the next one does not wait for it. A plan of more
+// than 8 resident branches, or with more than 16 KiB of input, is decided alone.
 //
 // # Costs
 //
@@ -88,8 +98,8 @@
 //	the same, with a real publish on JetStream         1.7   a second commit; by hand nothing is published
 //	a DTM server, with its barrier                     0.1
 //
-// The cost does not grow with the log, because due_at is its only secondary index and is NULL
-// in finished transactions. With 5 million finished transactions the throughput is 0.97 of that
+// The cost does not grow with the log: its secondary index, on due_at, has NULL for finished
+// transactions. (SQLite has one more, on decided_at, to which rows are added at the end.) With 5 million finished transactions the throughput is 0.97 of that
 // with an empty log. The cost grows with the number of branches, by their rows: 1, 2, 4 and 8
 // branches reach 1.5, 1, 0.63 and 0.38 of the throughput of two. It falls with the number of
 // callers, because they share commits: 1, 16, 64 and 256 callers reach 1.1, 2.2, 3.6 and 5.3

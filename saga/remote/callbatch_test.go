@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/wire"
 	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
@@ -353,6 +355,68 @@ func TestBadBatches(t *testing.T) {
 		t.Errorf("without an id: %d %s", status, body)
 	}
 	th.holds(100, 0, 0)
+}
+
+// 20,000 callers of a service that does not answer need few requests and little memory. They
+// fail when their time is over, or go on when the service answers.
+func TestManyCallersWait(t *testing.T) {
+	t.Parallel()
+	const callers = 20_000
+	var requests atomic.Int64
+	answer := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+			return
+		}
+		calls, err := wire.DecodeBatch(body)
+		if err != nil { // a single call
+			calls = []saga.Call{call(r.URL.Query().Get("gid"), barrier.Try)}
+		}
+		for i, c := range calls {
+			reply := wire.Reply{Answers: &wire.Answer{GID: c.GID, BranchID: c.BranchID, Op: string(c.Op), Request: r.Header.Get("Tccsaga-Request")}}
+			if text := reply.Encode(http.StatusOK); err != nil {
+				w.Write(text)
+			} else {
+				w.Write(wire.EncodeAnswer(i, http.StatusOK, "-", text))
+			}
+		}
+	}))
+	defer server.Close()
+	service := newService(t, server.URL, remote.ServiceConfig{Timeout: time.Minute})
+	before := heap()
+	var started, done, gone atomic.Int64
+	var all sync.WaitGroup
+	hurry, leave := context.WithCancel(t.Context())
+	for i := range callers {
+		all.Go(func() {
+			ctx := t.Context()
+			if i%10 == 0 {
+				ctx = hurry
+			}
+			started.Add(1)
+			switch err := service.Call(ctx, call(fmt.Sprint("g", i), barrier.Try)); {
+			case err == nil:
+				done.Add(1)
+			case errors.Is(err, context.Canceled):
+				gone.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	sagatest.Eventually(t, "all callers wait", func() bool { return started.Load() == callers })
+	each := (heap() - before) / callers
+	leave()
+	sagatest.Eventually(t, "those in a hurry are gone", func() bool { return gone.Load() == callers/10 })
+	close(answer)
+	all.Wait()
+	if done.Load() != callers-callers/10 || requests.Load() > callers/100 || each > 8<<10 {
+		t.Errorf("%d are done, %d requests, %d bytes for each caller", done.Load(), requests.Load(), each)
+	}
 }
 
 // A caller that goes leaves the others of its batch alone.

@@ -58,6 +58,35 @@
 // The text of an error of a [Service] has addresses and the text of the answer, for
 // operators. Its method Public returns a text without them.
 //
+// # Batches
+//
+// Calls to a service that come while requests to it are under way travel together, as the next
+// request. A call that comes alone does not wait, and has the form above. The address of a batch
+// has ~calls in the place of the kind, and no parameters:
+//
+//	POST {base}/~calls
+//
+// The header Tccsaga-Request is required. The first line of the body is a JSON object. The
+// payloads and results follow it without anything in between, so they arrive byte by byte:
+//
+//	calls  a list of {gid, branch_id, op, kind, caller, payload, results}; the last two are
+//	       numbers of bytes
+//
+// A batch has at most 256 calls and 1 MiB, or the MaxPayload of the host if that is more. The
+// host makes the calls side by side. It answers 200, and then each call as soon as it has
+// ended, with one line:
+//
+//	NUMBER STATUS CODE BODY
+//
+// The NUMBER is the place of the call in the list, from 0. The STATUS and the BODY are those of
+// the call alone. The CODE is that of the header Tccsaga-Answer, for this STATUS and BODY, or a
+// dash. Each line counts by itself: if the answer breaks off, only the calls without a line are
+// unknown. So a call that is slow, fails or panics keeps no other from its answer.
+//
+// Any other status refuses the whole batch. After 400, 404, 405 or 413, as of an older host, the
+// Service makes the calls one by one, and tries a batch again after a minute. A service of
+// [ServiceConfig.PlainDTM] gets no batches.
+//
 // # What can get lost
 //
 // The barrier is in the database of the host. It makes every order of calls safe:
@@ -113,7 +142,7 @@
 // traffic; TLS is a setting of the [net/http.Server] and the [net/http.Client]. Without
 // keys, a host needs [HostConfig.AllowUnsigned].
 //
-// The header Tccsaga-Signature is "key=ID, time=SECONDS, length=BYTES,
+// A batch is signed like a call. The header Tccsaga-Signature is "key=ID, time=SECONDS, length=BYTES,
 // body=SHA256, mac=HEX". The mac is HMAC-SHA256 over these lines, each followed
 // by a line feed:
 //

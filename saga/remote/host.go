@@ -69,6 +69,10 @@ type HostConfig struct {
 	// 5 minutes.
 	AskAfter time.Duration
 
+	// MaxBatch is the most calls that share a commit; see [participant.Config]. Defaults to
+	// 128.
+	MaxBatch int
+
 	// Logger logs errors and refused requests. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
@@ -116,7 +120,8 @@ func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error)
 		queue:    defaultQueue,
 	}
 	h.Participant, err = participant.New(ctx, db, participant.Config{
-		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Outcomes: config.Outcomes, AskAfter: config.AskAfter, Logger: config.Logger,
+		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Outcomes: config.Outcomes, AskAfter: config.AskAfter, MaxBatch: config.MaxBatch,
+		Logger: config.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("remote: new host: %w", err)

@@ -3,6 +3,7 @@ package txn
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -11,6 +12,9 @@ import (
 // setOrder sets the stages and roles of the steps of a plan. A plan in which every branch has
 // Try, Confirm and Cancel, and is tried after the one before, has none.
 func setOrder(p saga.Plan, t *Txn) error {
+	if p.ParallelTrys {
+		p.Steps = allParallel(p.Steps)
+	}
 	ordered := false
 	for i, s := range t.Steps {
 		role, err := roleOf(p.Steps, i, s)
@@ -31,6 +35,18 @@ func setOrder(p saga.Plan, t *Txn) error {
 		s.Stage = stage
 	}
 	return nil
+}
+
+// allParallel returns steps of which each but the first is Parallel, if it is before the
+// decision.
+func allParallel(steps []saga.Step) []saga.Step {
+	steps = slices.Clone(steps)
+	for i := 1; i < len(steps); i++ {
+		if !steps[i].AfterDecision && !steps[i].Decides {
+			steps[i].Parallel = true
+		}
+	}
+	return steps
 }
 
 // roleOf returns the role of the n-th step.

@@ -115,9 +115,9 @@ type Local struct {
 
 	// WorkBatch, if it is not nil, does the Work of several calls at once, in tx: one
 	// statement for all instead of one each. The calls are of different transactions and
-	// of the same operation. It returns the failures in the order of the calls, or nil if
-	// there is none. A failed Try must leave no change. If WorkBatch returns an error,
-	// which is one of the database, each call is made again alone.
+	// of the same operation, Try or Confirm. It returns the failures in the order of the
+	// calls, or nil if there is none. A failed Try must leave no change. If WorkBatch
+	// returns an error, which is one of the database, each call is made again alone.
 	WorkBatch func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []BatchCall) (failures []error, err error)
 
 	// Effects are the external parts of Confirm and Cancel. An effect is called before the

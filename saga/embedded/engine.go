@@ -47,6 +47,7 @@ type Engine struct {
 	instance txlog.Instance
 	log      *txlog.Log
 	registry *txn.Registry
+	calls    *call.Caller
 	shared   *call.Shared
 	inFlight *inflight.Registry
 	lease    *lease.Lease
@@ -161,7 +162,8 @@ func newInstance() txlog.Instance {
 // wire makes the parts of the engine and connects them.
 func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	config, instance := e.config, e.instance.ID
-	calls := call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done(), MaxBatch: config.MaxBatch})
+	e.calls = call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done(), MaxBatch: config.MaxBatch})
+	calls := e.calls
 	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
 		return err
 	}

@@ -98,6 +98,7 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 		cancel()
 	}
 	e.life.End()
+	e.calls.Close()
 	e.shared.Close()
 	e.commits.Close()
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.Lease)

@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -22,15 +23,15 @@ type SingleFailure struct {
 func (f *SingleFailure) Error() string { return f.Err.Error() }
 func (f *SingleFailure) Unwrap() error { return f.Err }
 
-// CallBatch makes calls of the same operation of a branch: with one WorkBatch if the branch
-// has it, and one after the other otherwise. The failures are in the order of the calls,
+// CallBatch makes calls of the same operation of a branch: Trys and Confirms with one WorkBatch
+// if the branch has it, and others one after the other. The failures are in the order of the calls,
 // and nil if there is none.
 func (s *Shared) CallBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
 	if !b.Works(calls[0].Op) {
 		return nil, nil
 	}
 	defer w.start()()
-	if b.WorkBatch != nil && len(calls) > 1 {
+	if b.WorkBatch != nil && len(calls) > 1 && calls[0].Op != barrier.Cancel {
 		return s.callWorkBatch(ctx, tx, b, calls)
 	}
 	began := time.Now()

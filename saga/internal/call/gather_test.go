@@ -59,6 +59,9 @@ func (w *gathering) plain() *txn.Branch {
 func (w *gathering) bulk() *txn.Branch {
 	return w.Register(saga.NewLocal("k", parts.Encode, saga.Local{Work: w.work,
 		WorkBatch: func(ctx context.Context, tx *gorm.DB, op barrier.Op, calls []saga.BatchCall) (failures []error, err error) {
+			if op == barrier.Cancel {
+				w.t.Error("Cancels are made together")
+			}
 			for _, c := range calls {
 				failures = append(failures, w.work(ctx, tx, c.Call))
 			}

@@ -15,6 +15,7 @@ type Order struct {
 	Rewards int  // actions of a saga, in the database of another service
 	Decides bool // the COMMIT of a row in the database of another service is the decision
 	Receipt bool // a step after the decision, there too
+	Local   bool // the worker executes it in a local transaction of its own, with a row of its own and a message more
 
 	TryAttempts   int // of a plan with forward recovery
 	Timeout       time.Duration
@@ -73,6 +74,9 @@ const (
 	Cancel  Command = "cancel"
 )
 
+// LocalSubject is the subject of the messages of local transactions. Their data is the gid.
+const LocalSubject = "chaos.local"
+
 // Answer is the answer to a request.
 type Answer struct {
 	Result Result
@@ -84,13 +88,14 @@ type Result string
 
 // The results.
 const (
-	Confirmed  Result = "confirmed"  // it is, or is decided to be
-	Cancelled  Result = "cancelled"  // it is, or is decided to be
-	Tried      Result = "tried"      // the branches of an open transaction are tried
-	NotTried   Result = "not tried"  // a Try has failed
-	NotFound   Result = "not found"  // there is no such transaction
-	Unknown    Result = "unknown"    // the client has to ask again
-	Unexpected Result = "unexpected" // an error that must not come
+	Confirmed  Result = "confirmed"   // it is, or is decided to be
+	Cancelled  Result = "cancelled"   // it is, or is decided to be
+	Tried      Result = "tried"       // the branches of an open transaction are tried
+	NotTried   Result = "not tried"   // a Try has failed
+	NotFound   Result = "not found"   // there is no such transaction
+	RolledBack Result = "rolled back" // the local transaction of the order is, and nothing is known of the order
+	Unknown    Result = "unknown"     // the client has to ask again
+	Unexpected Result = "unexpected"  // an error that must not come
 )
 
 // Setup is what a worker is started with, as JSON in its first argument.

@@ -38,7 +38,7 @@ func (c *client) run(ctx context.Context) {
 		// how often the client asked about the one before.
 		c.rng = rand.New(rand.NewPCG(c.seed, uint64(n)))
 		order, refused := c.draw(fmt.Sprintf("%s-%d", c.name, n))
-		if c.rng.IntN(5) == 0 {
+		if !order.Local && c.rng.IntN(5) == 0 {
 			c.open(ctx, order, refused)
 		} else {
 			c.execute(ctx, order, refused)
@@ -70,6 +70,10 @@ func (c *client) draw(gid string) (o Order, refused string) {
 	if !o.Decides && c.rng.IntN(4) == 0 {
 		o.TryAttempts = []int{3, -1}[c.rng.IntN(2)]
 	}
+	if c.rng.IntN(6) == 0 && (o.Pieces > 0 || o.Notify) { // only branches in the database of the engine
+		o.Local = true
+		o.Cents, o.Account, o.Points, o.Rewards, o.Decides, o.Receipt, o.TryAttempts = 0, "", 0, 0, false, false, 0
+	}
 	if c.rng.IntN(8) != 0 {
 		return o, ""
 	}
@@ -94,7 +98,7 @@ func (c *client) execute(ctx context.Context, o Order, refused string) {
 	request := Request{Command: Execute, Order: o}
 	for {
 		atOnce := 1
-		if c.rng.IntN(5) == 0 {
+		if !o.Local && c.rng.IntN(5) == 0 {
 			atOnce = 3
 		}
 		var calls sync.WaitGroup
@@ -105,6 +109,10 @@ func (c *client) execute(ctx context.Context, o Order, refused string) {
 		calls.Wait()
 		if h.done() {
 			break
+		}
+		if h.rolledBack() {
+			h.abandon()
+			return
 		}
 		if !c.backOff(ctx) {
 			return

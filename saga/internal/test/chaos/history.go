@@ -60,6 +60,13 @@ func (h *history) done() bool {
 	return h.counts[Confirmed]+h.counts[Cancelled]+h.counts[Unexpected] > 0
 }
 
+// rolledBack says whether the client has learned that nothing is left of its order.
+func (h *history) rolledBack() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counts[RolledBack] > 0
+}
+
 func (h *history) abandon() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -21,6 +21,8 @@ type records struct {
 	outbox      map[invariant.Key]string // state of the message, by branch
 	published   map[string]int           // messages in the stream, by branch
 	handled     map[string]int           // effects of the consumer, by branch
+	local       map[string]bool          // gids of the rows of local transactions
+	localOf     map[string]string        // gid of each message of a local transaction, by id
 	deadLetters uint64
 	quantities  []quantity
 	payments    map[string]payment // by key
@@ -35,7 +37,7 @@ type quantity struct {
 
 func newRecords() *records {
 	return &records{Records: invariant.NewRecords(), outbox: map[invariant.Key]string{}, published: map[string]int{}, handled: map[string]int{},
-		payments: map[string]payment{}, histories: map[string]*history{}}
+		local: map[string]bool{}, localOf: map[string]string{}, payments: map[string]payment{}, histories: map[string]*history{}}
 }
 
 // shapes say where the branches of a kind have their effects. Those of a message are
@@ -46,7 +48,7 @@ var shapes = map[string]invariant.Shape{StockKind: invariant.InDatabase, PointsK
 // read reads everything.
 func read(ctx context.Context, engine, service *sql.DB, js jetstream.JetStream, g *gateway, h *histories) (*records, error) {
 	r := newRecords()
-	err := errors.Join(r.readLog(ctx, engine), r.readEffects(ctx, engine), r.readEffects(ctx, service), r.readOutbox(ctx, engine),
+	err := errors.Join(r.readLog(ctx, engine), r.readEffects(ctx, engine), r.readEffects(ctx, service), r.readOutbox(ctx, engine), r.readLocal(ctx, engine),
 		r.readHandled(ctx, service), r.readQuantities(ctx, engine, service), r.readStream(ctx, js))
 	r.readGateway(g)
 	r.readHistories(h)
@@ -110,6 +112,15 @@ func (r *records) readOutbox(ctx context.Context, db *sql.DB) error {
 	})
 }
 
+func (r *records) readLocal(ctx context.Context, db *sql.DB) error {
+	return each(ctx, db, "SELECT gid FROM local_orders", func(rows *sql.Rows) error {
+		var gid string
+		err := rows.Scan(&gid)
+		r.local[gid] = true
+		return err
+	})
+}
+
 func (r *records) readHandled(ctx context.Context, db *sql.DB) error {
 	return each(ctx, db, "SELECT message_id, COUNT(*) FROM handled GROUP BY message_id", func(rows *sql.Rows) error {
 		var id string
@@ -159,7 +170,11 @@ func (r *records) readStream(ctx context.Context, js jetstream.JetStream) error 
 				return err
 			}
 			read = meta.Sequence.Stream
-			r.published[branchOf(msg.Headers().Get(message.HeaderID))]++
+			id := msg.Headers().Get(message.HeaderID)
+			r.published[branchOf(id)]++
+			if msg.Subject() == LocalSubject {
+				r.localOf[branchOf(id)] = string(msg.Data())
+			}
 		}
 		if batch.Error() != nil || read == before {
 			return fmt.Errorf("reading the stream ended at %d of %d: %w", read, last, batch.Error())

@@ -14,6 +14,7 @@ var rules = []invariant.Rule[*records]{
 	{Name: "gateway", Sentence: "No branch asks the gateway for what its barrier has to prevent.", Check: checkGateway},
 	{Name: "outbox", Sentence: "A message is published if its branch is confirmed, and discarded if it is cancelled.", Check: checkOutbox},
 	{Name: "stream", Sentence: "The stream has the messages of confirmed branches, and no others.", Check: checkStream},
+	{Name: "local", Sentence: "A local transaction leaves its row, its order and its message, or nothing.", Check: checkLocal},
 	{Name: "handled once", Sentence: "Each message in the stream is handled exactly once.", Check: checkHandledOnce},
 	{Name: "dead letters", Sentence: "No message becomes a dead letter.", Check: checkDeadLetters},
 	{Name: "conserved", Sentence: "Stock and points add up, and those that are taken are those of confirmed orders.", Check: checkConserved},
@@ -80,6 +81,9 @@ func checkOutbox(r *records, report invariant.Report) {
 
 func checkStream(r *records, report invariant.Report) {
 	for branch, n := range r.published {
+		if r.localOf[branch] != "" {
+			continue
+		}
 		if gid, id, _ := strings.Cut(branch, "/"); !r.confirmed(gid) {
 			report(gid, "branch %s: the message is %d times in the stream, but the transaction is not confirmed", id, n)
 		}
@@ -90,6 +94,29 @@ func checkStream(r *records, report invariant.Report) {
 		}
 		if b.Kind == MessageKind && r.published[key.String()] == 0 {
 			report(key.GID, "branch %s: the message is not in the stream, but the transaction is confirmed", key.ID)
+		}
+	}
+}
+
+// checkLocal compares the rows of local transactions with what was committed with them.
+func checkLocal(r *records, report invariant.Report) {
+	messages := map[string]int{}
+	for id, gid := range r.localOf {
+		if messages[gid]++; !r.local[gid] {
+			report(gid, "the message %s of its local transaction is published, but that has left no row", id)
+		}
+	}
+	for gid := range r.local {
+		if !r.confirmed(gid) {
+			report(gid, "its local transaction has left a row, but it is not confirmed")
+		}
+		if messages[gid] != 1 {
+			report(gid, "its local transaction has left a row, and %d messages", messages[gid])
+		}
+	}
+	for gid, h := range r.histories {
+		if h.order.Local && r.confirmed(gid) && !r.local[gid] {
+			report(gid, "it is confirmed, but its local transaction has left no row")
 		}
 	}
 }

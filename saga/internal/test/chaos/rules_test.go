@@ -23,6 +23,7 @@ func correct() *records {
 	add("a", Confirmed, order, "")
 	add("b", Cancelled, order, "")
 	add("c", Cancelled, Order{SKU: scarce, Pieces: scarcePieces + 1}, StockKind)
+	add("l", Confirmed, Order{Notify: true, Local: true}, "")
 	r.readHistories(&clients)
 	for gid, client := range r.Clients {
 		for _, asked := range client.Asked {
@@ -47,6 +48,9 @@ func correct() *records {
 	r.readGateway(g)
 	r.outbox[messageOf("a")], r.outbox[messageOf("b")] = "published", "discarded"
 	r.published["a/04"], r.handled["a/04"] = 2, 1
+	r.outbox[invariant.Key{GID: "l", ID: "01"}] = "published"
+	r.published["l/01"], r.handled["l/01"], r.published["20260101-X"], r.handled["20260101-X"] = 1, 1, 1, 1
+	r.local["l"], r.localOf["20260101-X"] = true, "l"
 	r.quantities = []quantity{{"pen", plenty - 3, 0, 3}, {"ann", plenty - 2, 0, 2}, {scarce, scarcePieces, 0, 0}}
 	return r
 }
@@ -73,6 +77,10 @@ var ruleTests = []struct {
 	{"outbox", "a", `the outbox row is ""`, func(r *records) { delete(r.outbox, messageOf("a")) }},
 	{"stream", "a", "not in the stream", func(r *records) { clear(r.published); clear(r.handled) }},
 	{"stream", "b", "1 times in the stream, but the transaction is not confirmed", func(r *records) { r.published["b/04"] = 1 }},
+	{"local", "l", "and 0 messages", func(r *records) { clear(r.localOf); delete(r.published, "20260101-X"); delete(r.handled, "20260101-X") }},
+	{"local", "l", "and 2 messages", func(r *records) { r.localOf["20260102-X"] = "l" }},
+	{"local", "l", "has left no row", func(r *records) { clear(r.local) }},
+	{"local", "b", "but it is not confirmed", func(r *records) { r.local["b"] = true }},
 	{"handled once", "a", "handled 2 times", func(r *records) { r.handled["a/04"] = 2 }},
 	{"handled once", "a", "handled 0 times", func(r *records) { clear(r.handled) }},
 	{"handled once", "b", "but was handled 1 times", func(r *records) { r.handled["b/04"] = 1 }},

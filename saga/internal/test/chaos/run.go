@@ -134,13 +134,17 @@ func ended(ctx context.Context, db *sql.DB, js jetstream.JetStream) error {
 	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM saga_transactions WHERE state NOT IN ('confirmed', 'cancelled')").Scan(&open); err != nil {
 		return err
 	}
+	var unpublished int
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM saga_outbox_delayed").Scan(&unpublished); err != nil {
+		return err
+	}
 	consumer, err := js.Consumer(ctx, stream, "effects")
 	if err != nil {
 		return err
 	}
 	info := consumer.CachedInfo()
-	if open > 0 || info.NumPending > 0 || info.NumAckPending > 0 {
-		return fmt.Errorf("%w: %d transactions, %d messages, %d acknowledgements", errUnfinished, open, info.NumPending, info.NumAckPending)
+	if open > 0 || unpublished > 0 || info.NumPending > 0 || info.NumAckPending > 0 {
+		return fmt.Errorf("%w: %d transactions, %d messages to publish, %d to handle, %d acknowledgements", errUnfinished, open, unpublished, info.NumPending, info.NumAckPending)
 	}
 	return nil
 }
@@ -194,7 +198,8 @@ func (r *run) fill(ctx context.Context) (err error) {
 	}
 	const branchEffects = "CREATE TABLE branch_effects (id BIGINT AUTO_INCREMENT PRIMARY KEY, gid VARCHAR(128) NOT NULL, branch_id VARCHAR(32) NOT NULL, operation VARCHAR(16) NOT NULL, at DATETIME(6) NOT NULL)"
 	var engine, service *gorm.DB
-	if r.engineDB, engine, err = r.database(ctx, engineDB, branchEffects); err != nil {
+	if r.engineDB, engine, err = r.database(ctx, engineDB, branchEffects,
+		"CREATE TABLE local_orders (gid VARCHAR(128) NOT NULL PRIMARY KEY)"); err != nil {
 		return err
 	}
 	if r.serviceDB, service, err = r.database(ctx, serviceDB, branchEffects,

@@ -28,6 +28,7 @@ import (
 // branches, a consumer, and HTTP in front.
 type service struct {
 	setup     chaos.Setup
+	engineDB  *gorm.DB
 	orch      *embedded.Engine
 	publisher *message.Publisher
 	consumer  *message.Consumer
@@ -47,6 +48,7 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
+	s.engineDB = engineDB
 	serviceDB, err := s.database(setup.ServiceDB)
 	if err != nil {
 		return nil, err
@@ -141,6 +143,9 @@ func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Result, error)
 	o := r.Order
 	switch options := (saga.Options{Timeout: o.Timeout, ReturnDecided: o.ReturnDecided}); r.Command {
 	case chaos.Execute:
+		if o.Local {
+			return s.executeIn(ctx, o)
+		}
 		err := s.execute(ctx, o, options)
 		return resultOf(err, chaos.Confirmed), err
 	case chaos.Try:
@@ -168,6 +173,27 @@ func (s *service) do(ctx context.Context, r chaos.Request) (chaos.Result, error)
 		return resultOf(err, chaos.Cancelled), err
 	}
 	return chaos.Unexpected, fmt.Errorf("unknown command %q", r.Command)
+}
+
+// executeIn executes an order in a local transaction, with a row and a message more. If the order
+// was executed before, it changes nothing.
+func (s *service) executeIn(ctx context.Context, o chaos.Order) (chaos.Result, error) {
+	var failure error
+	err := s.engineDB.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if _, failure = tcc.ExecuteIn(ctx, s.orch, tx, o.GID, branches(o)...); failure != nil {
+			return failure
+		}
+		row := tx.Exec("INSERT IGNORE INTO local_orders (gid) VALUES (?)", o.GID)
+		if row.Error != nil || row.RowsAffected == 0 {
+			return row.Error
+		}
+		return s.publisher.PublishIn(ctx, tx, message.Publish{Subject: chaos.LocalSubject, Data: []byte(o.GID)})
+	})
+	var rejection *saga.Rejection
+	if errors.As(failure, &rejection) {
+		return chaos.RolledBack, err
+	}
+	return resultOf(err, chaos.Confirmed), err
 }
 
 // resultOf translates the error of a call; without one, the result is success.

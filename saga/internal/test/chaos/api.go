@@ -3,7 +3,7 @@ package chaos
 import "time"
 
 // Order is what a client wants to happen as a whole or not at all. It has branches, in this
-// order; one with a zero value is left out. An open transaction has only the first four.
+// order; one with a zero value is left out. An open transaction has only the first five.
 type Order struct {
 	GID     string
 	Cents   int64  // held at the gateway, which has no database of ours
@@ -12,6 +12,7 @@ type Order struct {
 	SKU     string // locked in the database of the engine
 	Pieces  int64
 	Notify  bool // publish a message
+	XA      bool // a row in the database of another service, by two-phase commit
 	Rewards int  // actions of a saga, in the database of another service
 	Decides bool // the COMMIT of a row in the database of another service is the decision
 	Receipt bool // a step after the decision, there too
@@ -28,6 +29,7 @@ const (
 	PointsKind  = "points.take"
 	StockKind   = "stock.lock"
 	MessageKind = "message.publish"
+	XAKind      = "row.insert"
 	RewardKind  = "reward.add"
 	DecideKind  = "orders"
 	ReceiptKind = "receipt.send"
@@ -38,7 +40,7 @@ func (o Order) kinds() (kinds []string) {
 	for _, branch := range []struct {
 		kind string
 		has  bool
-	}{{PaymentKind, o.Cents > 0}, {PointsKind, o.Points > 0}, {StockKind, o.Pieces > 0}, {MessageKind, o.Notify}} {
+	}{{PaymentKind, o.Cents > 0}, {PointsKind, o.Points > 0}, {StockKind, o.Pieces > 0}, {MessageKind, o.Notify}, {XAKind, o.XA}} {
 		if branch.has {
 			kinds = append(kinds, branch.kind)
 		}

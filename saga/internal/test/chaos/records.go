@@ -43,7 +43,7 @@ func newRecords() *records {
 // shapes say where the branches of a kind have their effects. Those of a message are
 // in the outbox and the stream, and have rules of their own.
 var shapes = map[string]invariant.Shape{StockKind: invariant.InDatabase, PointsKind: invariant.InDatabase, PaymentKind: invariant.AtService, MessageKind: invariant.NotRecorded,
-	RewardKind: invariant.InDatabase, DecideKind: invariant.InDatabase, ReceiptKind: invariant.InDatabase}
+	XAKind: invariant.Prepared, RewardKind: invariant.InDatabase, DecideKind: invariant.InDatabase, ReceiptKind: invariant.InDatabase}
 
 // read reads everything.
 func read(ctx context.Context, engine, service *sql.DB, js jetstream.JetStream, g *gateway, h *histories) (*records, error) {

@@ -99,6 +99,10 @@ func (b *Branch) due(outcome State) []effects {
 	confirmed := map[Role]string{"": Try + " " + Confirm, Action: Try, Decides: Try, After: Apply}[b.Role]
 	const cancelled = Try + " " + Cancel
 	switch {
+	case s == Prepared && outcome == Confirmed:
+		return []effects{{database: Try}}
+	case s == Prepared:
+		return []effects{{}}
 	case s == AtService && outcome == Confirmed:
 		return []effects{{service: confirmed}}
 	case s == AtService && row == Cancelled:

@@ -127,6 +127,7 @@ const (
 	AtService                        // each operation has effect at a service without a database
 	ServiceThenDatabase              // as InDatabase, and a Confirm calls a service before
 	NotRecorded                      // its effects are not recorded here
+	Prepared                         // its Try has effect if it is confirmed, as in two-phase commit
 )
 
 // Client is what the clients of a transaction asked for, and what they were told.

@@ -9,7 +9,7 @@ import (
 var shapes = []struct {
 	id, kind string
 	shape    Shape
-}{{"01", "stock", InDatabase}, {"02", "payment", AtService}, {"03", "mail", ServiceThenDatabase}, {"04", "message", NotRecorded}}
+}{{"01", "stock", InDatabase}, {"02", "payment", AtService}, {"03", "mail", ServiceThenDatabase}, {"04", "message", NotRecorded}, {"05", "row", Prepared}}
 
 // correct returns records that keep every rule:
 //
@@ -41,6 +41,7 @@ func correct() *Records {
 		r.Branch(Key{"a", id}).Database = []string{Try, Confirm}
 		r.Branch(Key{"b", id}).Database = []string{Try, Cancel}
 	}
+	r.Branch(Key{"a", "05"}).Database = []string{Try}
 	r.Branch(Key{"a", "02"}).Service = []string{Try, Confirm}
 	r.Branch(Key{"a", "03"}).Service = []string{Confirm}
 	r.Branch(Key{"b", "02"}).Service = []string{Try, Cancel}
@@ -118,12 +119,12 @@ var ruleTests = []struct {
 	{"answers", "a", "cancelled, but it is confirmed", func(r *Records) { r.Clients["a"].ToldCancelled = 1 }},
 	{"answers", "b", "cancelled, but it is not in the log", func(r *Records) { delete(r.Transactions, "b") }},
 	{"one answer", "a", "2 times that it is confirmed, and 1 times that it is cancelled", func(r *Records) { r.Clients["a"].ToldCancelled = 1 }},
-	{"complete", "a", "branch 04 (message), number 4 of 4", func(r *Records) { delete(r.Branches, Key{"a", "04"}) }},
+	{"complete", "a", "branch 04 (message), number 4 of 5", func(r *Records) { delete(r.Branches, Key{"a", "04"}) }},
 	{"complete", "a", "branch 01: the log has the kind stock, but its client asked for payment", func(r *Records) { r.Clients["a"].Asked[0].Kind = "payment" }},
 	{"refused", "a", "branch 01 (stock) is always refused", func(r *Records) { r.Clients["a"].Asked[0].Refused = true }},
 	{"abandoned", "a", "no client decided it, but it is confirmed", func(r *Records) { r.Clients["a"].Abandoned = true }},
 
-	{"named first", "a", "the log does not name it", func(r *Records) { r.Branch(Key{"a", "05"}).Rows = []State{Tried} }},
+	{"named first", "a", "the log does not name it", func(r *Records) { r.Branch(Key{"a", "06"}).Rows = []State{Tried} }},
 	{"named first", "e", `and effects: "try" at the service`, func(r *Records) { r.Branch(Key{"e", "01"}).Service = []string{Try} }},
 	{"named first", "b", "does not have its transaction", func(r *Records) { delete(r.Transactions, "b") }},
 	{"one row", "a", "in 2 databases", func(r *Records) { r.Branch(Key{"a", "01"}).Rows = []State{Confirmed, Confirmed} }},
@@ -134,6 +135,8 @@ var ruleTests = []struct {
 	{"barrier", "c", `the barrier row is ""`, func(r *Records) { r.Transactions["c"].DecidedByCaller = false }},
 
 	{"effects", "a", `branch 01 (stock): effects are "try confirm confirm" in the database, expected "try confirm" in the database`, func(r *Records) { r.database("a", "01", Try, Confirm, Confirm) }},
+	{"effects", "a", `branch 05 (row): effects are none, expected "try"`, func(r *Records) { r.database("a", "05") }},
+	{"effects", "b", `branch 05 (row): effects are "try" in the database, expected none`, func(r *Records) { r.database("b", "05", Try) }},
 	{"effects", "a", `effects are none`, func(r *Records) { r.database("a", "01") }},
 	{"effects", "b", `effects are "try" in the database`, func(r *Records) { r.database("b", "01", Try) }},
 	{"effects", "b", `effects are "try cancel try" in the database`, func(r *Records) { r.database("b", "01", Try, Cancel, Try) }},

@@ -21,6 +21,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/action"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
+	"github.com/tccsaga/tccsaga/saga/xa"
 	"github.com/tccsaga/tccsaga/tcc"
 )
 
@@ -66,6 +67,11 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
+	prepared, err := xa.Open(ctx, serviceDB)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, prepared.Close)
 	s.orch, err = embedded.Open(ctx, engineDB, embedded.Config{Lease: setup.Lease, Poll: 100 * time.Millisecond, Timeout: 5 * time.Second,
 		CallTimeout: 3 * time.Second, MinBackoff: 20 * time.Millisecond, MaxBackoff: time.Second, Logger: logger})
 	if err != nil {
@@ -76,6 +82,7 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 		tcc.Register(s.orch, s.publisher),
 		tcc.Register(s.orch, recorded[takePoints](points{serviceDB})),
 		tcc.RegisterExternal(s.orch, gateway{setup.Gateway}),
+		xa.Register(s.orch, prepared, xa.Func[insertRow](writeRow)),
 		action.Register(s.orch, rewards{serviceDB}),
 		action.Register(s.orch, receipts{serviceDB}),
 		s.orch.Register(saga.NewDatabase(chaos.DecideKind, serviceDB)),
@@ -231,6 +238,9 @@ func branches(o chaos.Order) (all []tcc.Payload) {
 	}
 	if o.Notify {
 		all = append(all, message.Publish{Subject: "chaos.orders", Data: []byte(o.GID)})
+	}
+	if o.XA {
+		all = append(all, insertRow{})
 	}
 	return all
 }

@@ -1,9 +1,15 @@
 package chaos
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/nested"
+)
 
 // Order is what a client wants to happen as a whole or not at all. It has branches, in this
-// order; one with a zero value is left out. An open transaction has only the first five.
+// order; one with a zero value is left out. An open transaction has only the first six.
 type Order struct {
 	GID     string
 	Cents   int64  // held at the gateway, which has no database of ours
@@ -13,6 +19,7 @@ type Order struct {
 	Pieces  int64
 	Notify  bool // publish a message
 	XA      bool // a row in the database of another service, by two-phase commit
+	Nested  bool // a nested transaction, with branches of its own
 	Rewards int  // actions of a saga, in the database of another service
 	Decides bool // the COMMIT of a row in the database of another service is the decision
 	Receipt bool // a step after the decision, there too
@@ -30,6 +37,7 @@ const (
 	StockKind   = "stock.lock"
 	MessageKind = "message.publish"
 	XAKind      = "row.insert"
+	NestedKind  = "trip"
 	RewardKind  = "reward.add"
 	DecideKind  = "orders"
 	ReceiptKind = "receipt.send"
@@ -40,7 +48,7 @@ func (o Order) kinds() (kinds []string) {
 	for _, branch := range []struct {
 		kind string
 		has  bool
-	}{{PaymentKind, o.Cents > 0}, {PointsKind, o.Points > 0}, {StockKind, o.Pieces > 0}, {MessageKind, o.Notify}, {XAKind, o.XA}} {
+	}{{PaymentKind, o.Cents > 0}, {PointsKind, o.Points > 0}, {StockKind, o.Pieces > 0}, {MessageKind, o.Notify}, {XAKind, o.XA}, {NestedKind, o.Nested}} {
 		if branch.has {
 			kinds = append(kinds, branch.kind)
 		}
@@ -55,6 +63,22 @@ func (o Order) kinds() (kinds []string) {
 		kinds = append(kinds, ReceiptKind)
 	}
 	return kinds
+}
+
+// A nested transaction takes points from an account, and inserts a row by two-phase commit.
+const (
+	NestedAccount = "account-0"
+	NestedPoints  = 1
+)
+
+// nested returns the gid of the nested transaction of the order; empty if there is none.
+func (o Order) nested() string {
+	for i, kind := range o.kinds() {
+		if kind == NestedKind {
+			return nested.GID(barrier.Key{GID: o.GID, BranchID: fmt.Sprintf("%02d", i+1)})
+		}
+	}
+	return ""
 }
 
 // Request asks a worker to do something with an order.

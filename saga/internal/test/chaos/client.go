@@ -64,7 +64,7 @@ func (c *client) draw(gid string) (o Order, refused string) {
 		}
 	}
 	o.Notify = branches&8 != 0
-	o.XA = c.rng.IntN(8) == 0
+	o.XA, o.Nested = c.rng.IntN(8) == 0, c.rng.IntN(8) == 0
 	if c.rng.IntN(2) == 0 {
 		o.Rewards, o.Decides, o.Receipt = c.rng.IntN(3), c.rng.IntN(4) == 0, c.rng.IntN(3) == 0
 	}
@@ -73,7 +73,7 @@ func (c *client) draw(gid string) (o Order, refused string) {
 	}
 	if c.rng.IntN(6) == 0 && (o.Pieces > 0 || o.Notify) { // only branches in the database of the engine
 		o.Local = true
-		o.Cents, o.Account, o.Points, o.XA, o.Rewards, o.Decides, o.Receipt, o.TryAttempts = 0, "", 0, false, 0, false, false, 0
+		o.Cents, o.Account, o.Points, o.XA, o.Nested, o.Rewards, o.Decides, o.Receipt, o.TryAttempts = 0, "", 0, false, false, 0, false, false, 0
 	}
 	if c.rng.IntN(8) != 0 {
 		return o, ""

@@ -43,7 +43,7 @@ func newRecords() *records {
 // shapes say where the branches of a kind have their effects. Those of a message are
 // in the outbox and the stream, and have rules of their own.
 var shapes = map[string]invariant.Shape{StockKind: invariant.InDatabase, PointsKind: invariant.InDatabase, PaymentKind: invariant.AtService, MessageKind: invariant.NotRecorded,
-	XAKind: invariant.Prepared, RewardKind: invariant.InDatabase, DecideKind: invariant.InDatabase, ReceiptKind: invariant.InDatabase}
+	XAKind: invariant.Prepared, NestedKind: invariant.InLog, RewardKind: invariant.InDatabase, DecideKind: invariant.InDatabase, ReceiptKind: invariant.InDatabase}
 
 // read reads everything.
 func read(ctx context.Context, engine, service *sql.DB, js jetstream.JetStream, g *gateway, h *histories) (*records, error) {
@@ -58,7 +58,7 @@ func read(ctx context.Context, engine, service *sql.DB, js jetstream.JetStream, 
 func (r *records) readLog(ctx context.Context, db *sql.DB) error {
 	err := each(ctx, db, `SELECT gid, state, digest <> '', decided_by = 'caller', created_at, decided_at, finished_at, deadline_at,
 		(SELECT COUNT(*) FROM saga_attempts a WHERE a.gid = t.gid AND code = 'conflict'),
-		EXISTS (SELECT 1 FROM saga_branches b WHERE b.gid = t.gid AND role = 'decides') FROM saga_transactions t`, func(rows *sql.Rows) error {
+		EXISTS (SELECT 1 FROM saga_branches b WHERE b.gid = t.gid AND role = 'decides') OR parent <> '' FROM saga_transactions t`, func(rows *sql.Rows) error {
 		var gid string
 		var decided, finished sql.NullTime
 		t := &invariant.Transaction{}
@@ -205,6 +205,11 @@ func (r *records) readHistories(h *histories) {
 	for gid, told := range h.byGID {
 		r.histories[gid] = told
 		r.Clients[gid] = told.client()
+		if child := told.order.nested(); child != "" && r.Transactions[child] != nil {
+			c := *r.Clients[gid]
+			c.Asked, c.Partial = []invariant.Asked{{ID: "01", Kind: PointsKind}, {ID: "02", Kind: XAKind}}, true
+			r.Clients[child] = &c
+		}
 	}
 }
 

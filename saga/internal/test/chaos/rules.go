@@ -14,6 +14,7 @@ var rules = []invariant.Rule[*records]{
 	{Name: "gateway", Sentence: "No branch asks the gateway for what its barrier has to prevent.", Check: checkGateway},
 	{Name: "outbox", Sentence: "A message is published if its branch is confirmed, and discarded if it is cancelled.", Check: checkOutbox},
 	{Name: "stream", Sentence: "The stream has the messages of confirmed branches, and no others.", Check: checkStream},
+	{Name: "nested", Sentence: "A nested transaction is confirmed if the outer one is, and only then.", Check: checkNested},
 	{Name: "local", Sentence: "A local transaction leaves its row, its order and its message, or nothing.", Check: checkLocal},
 	{Name: "handled once", Sentence: "Each message in the stream is handled exactly once.", Check: checkHandledOnce},
 	{Name: "dead letters", Sentence: "No message becomes a dead letter.", Check: checkDeadLetters},
@@ -98,6 +99,14 @@ func checkStream(r *records, report invariant.Report) {
 	}
 }
 
+func checkNested(r *records, report invariant.Report) {
+	for gid, h := range r.histories {
+		if child := h.order.nested(); child != "" && r.confirmed(gid) != r.confirmed(child) {
+			report(gid, "it is confirmed: %v; its nested transaction %s is confirmed: %v", r.confirmed(gid), child, r.confirmed(child))
+		}
+	}
+}
+
 // checkLocal compares the rows of local transactions with what was committed with them.
 func checkLocal(r *records, report invariant.Report) {
 	messages := map[string]int{}
@@ -147,6 +156,9 @@ func checkConserved(r *records, report invariant.Report) {
 		if r.confirmed(gid) {
 			confirmed[h.order.SKU] += h.order.Pieces
 			confirmed[h.order.Account] += h.order.Points
+			if h.order.Nested {
+				confirmed[NestedAccount] += NestedPoints
+			}
 		}
 	}
 	for _, q := range r.quantities {

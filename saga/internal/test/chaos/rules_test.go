@@ -77,6 +77,7 @@ var ruleTests = []struct {
 	{"outbox", "a", `the outbox row is ""`, func(r *records) { delete(r.outbox, messageOf("a")) }},
 	{"stream", "a", "not in the stream", func(r *records) { clear(r.published); clear(r.handled) }},
 	{"stream", "b", "1 times in the stream, but the transaction is not confirmed", func(r *records) { r.published["b/04"] = 1 }},
+	{"nested", "l", "it is confirmed: true; its nested transaction l.02 is confirmed: false", func(r *records) { r.histories["l"].order.Nested = true }},
 	{"local", "l", "and 0 messages", func(r *records) { clear(r.localOf); delete(r.published, "20260101-X"); delete(r.handled, "20260101-X") }},
 	{"local", "l", "and 2 messages", func(r *records) { r.localOf["20260102-X"] = "l" }},
 	{"local", "l", "has left no row", func(r *records) { clear(r.local) }},

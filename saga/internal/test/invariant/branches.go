@@ -44,7 +44,10 @@ func (r *Records) ended(visit func(Key, *Branch, *Transaction)) {
 func checkBarrier(r *Records, report Report) {
 	r.ended(func(key Key, b *Branch, t *Transaction) {
 		allowed := []State{Confirmed}
-		if t.State == Cancelled {
+		if b.Shape == InLog {
+			allowed = []State{NoRow}
+		}
+		if t.State == Cancelled && b.Shape != InLog {
 			allowed = []State{Cancelled, Suspended}
 			// An execution that cancels its own plan does not call the Cancel of a
 			// branch whose Try it never called, or saw rolled back.
@@ -101,7 +104,7 @@ func (b *Branch) due(outcome State) []effects {
 	switch {
 	case s == Prepared && outcome == Confirmed:
 		return []effects{{database: Try}}
-	case s == Prepared:
+	case s == Prepared, s == InLog:
 		return []effects{{}}
 	case s == AtService && outcome == Confirmed:
 		return []effects{{service: confirmed}}

@@ -127,6 +127,7 @@ const (
 	AtService                        // each operation has effect at a service without a database
 	ServiceThenDatabase              // as InDatabase, and a Confirm calls a service before
 	NotRecorded                      // its effects are not recorded here
+	InLog                            // it is a nested transaction, whose row in the log is its barrier row
 	Prepared                         // its Try has effect if it is confirmed, as in two-phase commit
 )
 

@@ -21,6 +21,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/action"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
+	"github.com/tccsaga/tccsaga/saga/nested"
 	"github.com/tccsaga/tccsaga/saga/xa"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -83,6 +84,7 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 		tcc.Register(s.orch, recorded[takePoints](points{serviceDB})),
 		tcc.RegisterExternal(s.orch, gateway{setup.Gateway}),
 		xa.Register(s.orch, prepared, xa.Func[insertRow](writeRow)),
+		nested.Register(s.orch, nested.Branch[trip]{Child: s.orch, Plan: planOf, Timeout: 5 * time.Second}),
 		action.Register(s.orch, rewards{serviceDB}),
 		action.Register(s.orch, receipts{serviceDB}),
 		s.orch.Register(saga.NewDatabase(chaos.DecideKind, serviceDB)),
@@ -241,6 +243,9 @@ func branches(o chaos.Order) (all []tcc.Payload) {
 	}
 	if o.XA {
 		all = append(all, insertRow{})
+	}
+	if o.Nested {
+		all = append(all, trip{})
 	}
 	return all
 }

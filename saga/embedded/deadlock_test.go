@@ -16,6 +16,40 @@ import (
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
+// In a local transaction of the caller, a deadlock that a branch ignores is an error of ExecuteIn,
+// and nothing that follows it is sent: it would commit by itself.
+func TestADeadlockThatABranchIgnoresInALocalTransaction(t *testing.T) {
+	t.Parallel()
+	for _, op := range []barrier.Op{barrier.Try, barrier.Confirm} {
+		for _, last := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/last=%t", op, last), func(t *testing.T) {
+				t.Parallel()
+				db := sqltest.Open(t, "mysql")
+				c := newCareless(t, db, op, 1)
+				c.kinds, c.last = []string{"b"}, last
+				orch := opened(t, db, embedded.Config{}, spec{Kind: "a", Work: c.inside}, spec{Kind: "b", Work: c.inside})
+				gid := sagatest.GID()
+				tx := db.Begin()
+				_, err := orch.ExecuteIn(t.Context(), tx, saga.Plan{GID: gid, Pattern: "tcc", Steps: []saga.Step{{Kind: "a"}, {Kind: "b"}}})
+				if err == nil {
+					t.Error("ExecuteIn returned no error")
+				}
+				tx.Commit() // a caller that ignores that commits nothing
+				if c.lost.Load() != 1 {
+					t.Errorf("%d deadlocks", c.lost.Load())
+				}
+				for _, table := range []string{"saga_transactions", "saga_branches", "saga_barrier", "effects"} {
+					var rows int
+					sagatest.Must(t, db.Raw("SELECT COUNT(*) FROM "+table).Scan(&rows).Error)
+					if rows != 0 {
+						t.Errorf("%d rows in %s", rows, table)
+					}
+				}
+			})
+		}
+	}
+}
+
 // MySQL rolls the whole local transaction back after a deadlock. Nobody is told
 // anything that rests on what was rolled back, whichever call it was that lost one
 // and ignored it, and wherever it was made.

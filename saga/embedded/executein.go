@@ -75,6 +75,10 @@ func (e *enlisted) executeIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (
 		return saga.Outcome{}, err
 	}
 	defer leave()
+	tx, err = local.Guard(ctx, tx)
+	if err != nil {
+		return saga.Outcome{}, txn.Invalid("%w", err)
+	}
 	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, Digest: t.Digest(plan.Pattern), Owner: e.instance, Deadline: deadline, Branches: t.Rows()}
 	state, err := e.decide(ctx, tx, t, start)
 	switch {

@@ -18,6 +18,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -86,7 +87,7 @@ func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start, wor
 // DecideIn writes a plan of resident branches as decided in the local transaction tx of the
 // user, tries its branches there, and confirms those whose Confirm is in the same commit. It
 // returns the state that the transaction has if the user commits. If Confirms are left, it is
-// due after due.
+// due after due. Tx is a handle of [local.Guard].
 func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start txlog.Start, due time.Duration) (saga.State, error) {
 	start = startConfirmed(start, t, due)
 	if err := d.Log.Insert(ctx, tx, start); err != nil {
@@ -114,7 +115,7 @@ func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start t
 			}
 		}
 	}
-	return saga.State(start.State), nil
+	return saga.State(start.State), local.Intact(ctx, tx)
 }
 
 // TryAll tries steps in order, in the local transaction tx.

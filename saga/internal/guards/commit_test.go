@@ -66,6 +66,13 @@ var commitGuards = []guard{
 		why: "a host asks for ever for the outcome of a branch that was confirmed in a batch",
 	},
 	{
+		name: "guard-of-callers", file: "saga/embedded/executein.go",
+		text: "tx, err = local.Guard(ctx, tx)",
+		with: "_, err = local.Guard(ctx, tx)",
+		pkg:  "saga/embedded", run: "^TestADeadlockThatABranchIgnoresInALocalTransaction$",
+		why: "after a deadlock that a branch ignores, the rest of a plan in a caller's local transaction commits by itself",
+	},
+	{
 		name: "gather-end-count", file: "saga/internal/barrierrows/batch.go",
 		text: "if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {\n\t\treturn errors.Join(ErrNotAll, err)",
 		with: "if _, err := result.RowsAffected(); err != nil {\n\t\treturn errors.Join(ErrNotAll, err)",

@@ -26,11 +26,11 @@ var errOwned = errors.New("the local transaction belongs to the framework, which
 // would commit by itself. So a Tx then sends nothing more and refuses the COMMIT.
 // PostgreSQL does this by itself.
 //
-// A Tx is the ConnPool of the gorm handles that [Run] passes to work.
+// A Tx is the ConnPool of the gorm handles that [Run] passes to work, and that [Guard] returns.
 type Tx struct {
 	pool    *sql.DB
-	conn    *sql.Conn
-	tx      *sql.Tx
+	conn    *sql.Conn // nil in the local transaction of a caller
+	tx      gorm.Tx   // a *sql.Tx, or what a caller has made of one
 	dialect dialect.Dialect
 
 	twoPhase bool // it is prepared at its end, on a connection of a pool of its own
@@ -41,6 +41,37 @@ type Tx struct {
 	lockingRead bool  // because of a locking read: its error may come with its rows
 	failure     error // of the last statement that failed
 	unusable    bool  // the connection must not be used again
+}
+
+// Guard returns a handle on the local transaction tx of a caller, who ends it. The handle sends
+// nothing more after the server has rolled back by itself, although user code has ignored the
+// error: the statements would commit one by one. Intact says whether that has happened.
+func Guard(ctx context.Context, tx *gorm.DB) (*gorm.DB, error) {
+	pool, err := Pool(tx)
+	if err != nil {
+		return nil, err
+	}
+	own := tx.Statement.ConnPool
+	if prepared, ok := own.(*gorm.PreparedStmtTX); ok {
+		own = prepared.Tx
+	}
+	begun, ok := own.(gorm.Tx)
+	if !ok {
+		return nil, fmt.Errorf("a local transaction of the type %T is not supported: begin it with gorm or with package database/sql", own)
+	}
+	switch begun.(type) {
+	case *Tx, *userTx:
+		return tx, nil // it is guarded
+	}
+	return raw(ctx, tx, &Tx{pool: pool, tx: begun, dialect: dialectOf(tx)}), nil
+}
+
+// Intact returns an error if the local transaction of a handle of [Guard] is over.
+func Intact(ctx context.Context, guarded *gorm.DB) error {
+	if t, ok := guarded.Statement.ConnPool.(*Tx); ok {
+		return t.ready(ctx)
+	}
+	return nil
 }
 
 var (

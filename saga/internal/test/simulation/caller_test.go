@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
@@ -52,9 +54,14 @@ func (c *caller) pause(longest int) {
 	time.Sleep(time.Duration(c.random.IntN(longest)) * time.Millisecond)
 }
 
-// ask calls a process, and notes the answer. There is none, and false, if the
+// ask calls the engine of a process, and notes the answer. There is none, and false, if the
 // process is dead or dies.
 func (c *caller) ask(what string, call func(context.Context, *embedded.Engine) answer) (answer, bool) {
+	return c.askProcess(what, func(ctx context.Context, p *process) answer { return call(ctx, p.orch) })
+}
+
+// askProcess is ask for code in the process that uses the engine.
+func (c *caller) askProcess(what string, call func(context.Context, *process) answer) (answer, bool) {
 	number := c.random.IntN(processes)
 	if c.first > 0 {
 		number = c.first - 1
@@ -77,7 +84,7 @@ func (c *caller) ask(what string, call func(context.Context, *embedded.Engine) a
 			}
 			defer leave()
 		}
-		a = call(context.WithValue(jitter.With(ctx, p.draw), callerKey{}, c.name), p.orch)
+		a = call(context.WithValue(jitter.With(ctx, p.draw), callerKey{}, c.name), p)
 	})
 	select {
 	case <-answered:
@@ -116,6 +123,31 @@ func (c *caller) execute() {
 			return answerOf(orch.Execute(ctx, saga.Plan{GID: c.gid, Pattern: c.asked.pattern, Steps: c.asked.steps, Options: options}))
 		})
 		if a.known() && c.random.IntN(3) > 0 || a.err != nil && c.random.IntN(8) == 0 {
+			return
+		}
+		c.pause(3000)
+	}
+}
+
+// executeIn lets a process execute the plan in a local transaction of its own, with a row beside
+// it, until it knows the outcome, or until it gives up.
+func (c *caller) executeIn() {
+	for range 1 + c.random.IntN(8) {
+		a, _ := c.askProcess("ExecuteIn", func(ctx context.Context, p *process) answer {
+			var outcome saga.Outcome
+			err := p.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
+				// The own row comes first: SQLite gives the write lock to no reader whose
+				// snapshot is old.
+				if err = tx.Exec("INSERT INTO own (gid) VALUES (?) ON CONFLICT (gid) DO NOTHING", c.gid).Error; err != nil {
+					return err
+				}
+				outcome, err = p.orch.ExecuteIn(ctx, tx, saga.Plan{GID: c.gid, Pattern: "tcc", Steps: c.asked.steps})
+				return err
+			})
+			return answerOf(outcome, err)
+		})
+		var rejection *saga.Rejection
+		if a.known() && c.random.IntN(3) > 0 || errors.As(a.err, &rejection) || a.err != nil && c.random.IntN(8) == 0 {
 			return
 		}
 		c.pause(3000)

@@ -63,6 +63,7 @@ func openDatabase(t *testing.T, name string) *database {
 	for _, statement := range []string{
 		`CREATE TABLE effects (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, branch TEXT, op TEXT)`,
 		`CREATE TABLE remarks (n INTEGER)`,
+		`CREATE TABLE own (gid TEXT PRIMARY KEY)`,
 		`CREATE TABLE transitions (number INTEGER PRIMARY KEY AUTOINCREMENT, gid TEXT, state TEXT, epoch INTEGER, old_state TEXT, old_epoch INTEGER)`,
 		`CREATE TRIGGER begun AFTER INSERT ON saga_transactions BEGIN
 			INSERT INTO transitions (gid, state, epoch, old_state, old_epoch) VALUES (new.gid, new.state, new.epoch, '', 0); END`,
@@ -80,7 +81,7 @@ func (d *database) empty(t *testing.T) {
 	t.Helper()
 	d.pass(d.writer, nil)
 	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_instances", "saga_kinds", "saga_acts",
-		"saga_barrier", "effects", "transitions", "sqlite_sequence"} {
+		"saga_barrier", "effects", "own", "transitions", "sqlite_sequence"} {
 		_, err := d.direct.Exec("DELETE FROM " + table)
 		must(t, err)
 	}

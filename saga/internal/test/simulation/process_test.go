@@ -34,6 +34,7 @@ type process struct {
 	pausedUntil time.Time
 	entering    *call // the last one of a caller; only for the scheduler
 	orch        *embedded.Engine
+	db          *gorm.DB      // of the log
 	ended       chan struct{} // closed when the engine has ended; nil if it does not run
 
 	mu         sync.Mutex
@@ -130,7 +131,7 @@ func (p *process) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.orch = orch
+	p.orch, p.db = orch, here
 	for _, b := range p.world.branches(p, away) {
 		if err := orch.Register(b); err != nil {
 			return err

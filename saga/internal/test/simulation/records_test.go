@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"database/sql"
+	"fmt"
 	"strings"
 	"time"
 
@@ -14,7 +15,29 @@ func (w *world) violations() (lines []string) {
 	for _, v := range invariant.Check(w.records(), invariant.Rules) {
 		lines = append(lines, v.String())
 	}
-	return append(lines, w.broken...)
+	return append(append(lines, w.brokenLocals()...), w.broken...)
+}
+
+// brokenLocals compares the rows of local transactions with the outcomes of the transactions
+// that were executed in them.
+func (w *world) brokenLocals() (lines []string) {
+	confirmed, own := map[string]bool{}, map[string]bool{}
+	read := func(into map[string]bool, query string) {
+		w.log.query(query, func(rows *sql.Rows) error {
+			var gid string
+			err := rows.Scan(&gid)
+			into[gid] = true
+			return err
+		})
+	}
+	read(own, "SELECT gid FROM own")
+	read(confirmed, "SELECT gid FROM saga_transactions WHERE state = 'confirmed'")
+	for gid, asked := range w.asked {
+		if asked.local && confirmed[gid] != own[gid] {
+			lines = append(lines, fmt.Sprintf("%s: it is confirmed: %t, and its local transaction has left a row: %t", gid, confirmed[gid], own[gid]))
+		}
+	}
+	return lines
 }
 
 // records are the contents of both databases, what the service has done, and what

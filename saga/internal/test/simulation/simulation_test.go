@@ -109,6 +109,17 @@ func finishesSeveral(line string) bool {
 	return strings.Contains(line, "UPDATE saga_transactions SET state = CASE") && strings.Count(line, "burst") > 1
 }
 
+// TestLocalSeeds runs seeds in which processes execute plans in local transactions of their own.
+func TestLocalSeeds(t *testing.T) {
+	t.Parallel()
+	eachSeed(t, int64(*seeds)/3, func(t *testing.T, seed uint64, log, other *database) {
+		r := simulate(t, seed, log, other, func(w *world) { w.locals(6) }, nemesis)
+		if len(r.violations) > 0 {
+			t.Errorf("seed %d of locals:\n  %s\n%s", seed, strings.Join(r.violations, "\n  "), strings.Join(r.trace, "\n"))
+		}
+	})
+}
+
 // TestSameSeedSameTrace shows that a seed decides everything.
 func TestSameSeedSameTrace(t *testing.T) {
 	t.Parallel()
@@ -133,12 +144,24 @@ const allKindsSeed = 5
 // TestEachCallInTurn lets exactly one call fail, each in turn, in each way.
 func TestEachCallInTurn(t *testing.T) {
 	t.Parallel()
+	eachFault(t, allKindsSeed, transactions(4))
+}
+
+// TestEachCallOfLocalsInTurn does the same where plans are executed in local transactions of the
+// processes.
+func TestEachCallOfLocalsInTurn(t *testing.T) {
+	t.Parallel()
+	eachFault(t, 1, func(w *world) { w.locals(2) })
+}
+
+// eachFault runs a seed once for each call and each fault.
+func eachFault(t *testing.T, seed uint64, workload func(w *world)) {
 	for f := failBefore; f < numOfFaults; f++ {
 		t.Run(strings.ToLower(f.String()), func(t *testing.T) {
 			t.Parallel()
 			log, other := openDatabase(t, "log"), openDatabase(t, "other")
 			for nth := 1; ; nth += slower {
-				r := simulate(t, allKindsSeed, log, other, transactions(4), only(nth, f))
+				r := simulate(t, seed, log, other, workload, only(nth, f))
 				if len(r.violations) > 0 {
 					t.Fatalf("call %d %s:\n  %s\n%s", nth, f, strings.Join(r.violations, "\n  "), strings.Join(r.trace, "\n"))
 				}

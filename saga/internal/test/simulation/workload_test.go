@@ -46,6 +46,32 @@ func (w *world) callers(n int, ask func(i uint64) *request) {
 	all.Wait()
 }
 
+// locals runs callers of n plans of resident branches. Most of them are executed in local
+// transactions of the processes.
+func (w *world) locals(n int) {
+	random := rand.New(rand.NewPCG(w.seed, 40_000))
+	var all sync.WaitGroup
+	for i := range n {
+		var steps []saga.Step
+		for range 1 + random.IntN(3) {
+			steps = append(steps, saga.Step{Kind: []string{here, send}[random.IntN(2)], Input: input{}})
+		}
+		if random.IntN(5) == 0 {
+			steps[random.IntN(len(steps))].Input = input{Refuse: true}
+		}
+		asked := w.ask(fmt.Sprintf("l%d", i), steps)
+		asked.local = true
+		for copied := range uint64(1 + i%2) {
+			c := &caller{world: w, gid: asked.gid, asked: asked, random: rand.New(rand.NewPCG(w.seed, 1000*(copied+1)+uint64(i))), name: fmt.Sprint("caller ", i, ".", copied)}
+			all.Go(func() {
+				time.Sleep(time.Duration(c.random.IntN(6000)) * time.Millisecond)
+				c.executeIn()
+			})
+		}
+	}
+	all.Wait()
+}
+
 // bursts runs callers with plans of the same kinds, who call the same process at
 // the same moment, so that their transactions share commits. The seed does not
 // decide which of them share one.

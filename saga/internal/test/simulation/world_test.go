@@ -36,6 +36,7 @@ type request struct {
 	pattern   string
 	steps     []saga.Step
 	attempts  int  // TryAttempts of the plan
+	local     bool // a process executes it in a local transaction of its own, with a row in the table own
 	partial   bool // a decision may have been asked for before all branches were tried
 	abandoned bool // no caller asks for a decision
 	answers   []answer

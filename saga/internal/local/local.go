@@ -150,7 +150,7 @@ func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*conn
 	finished := false
 	defer func() {
 		if !finished { // an error, or a panic of work
-			t.tx.Rollback()
+			_ = t.tx.Rollback()
 		}
 	}()
 	if err := work(raw(ctx, db, t)); err != nil {

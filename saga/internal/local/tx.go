@@ -188,7 +188,7 @@ func (t *Tx) Abort(err error) {
 		t.aborted = err
 	}
 	t.mu.Unlock()
-	t.tx.Rollback()
+	_ = t.tx.Rollback()
 }
 
 // ExecContext sends a statement.

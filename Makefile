@@ -55,7 +55,7 @@ chaos: ## kill, pause and cut off processes with wrong clocks, FOR=10m; SEED=7 d
 bench: ## tccsaga, the same work by hand, and a DTM server, side by side, in about 25 minutes; writes saga/bench/results
 	.ci/servers sh -c 'cd saga/bench && go run . -out results'
 
-bench-short: ## the same in a minute: a line "ratio CASE VALUE TARGET" for each case
+bench-short: ## the same in some minutes: a line "ratio CASE VALUE TARGET" for each case
 	@.ci/servers sh -c 'cd saga/bench && go run . -short'
 
 clean: ## remove the data of the example

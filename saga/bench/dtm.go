@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 
 	"github.com/dtm-labs/client/dtmcli"
 	"github.com/go-resty/resty/v2"
@@ -27,13 +28,17 @@ func newDTM(ctx context.Context, db *Database) (*DTM, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DTM{server, db, httptest.NewServer(dtmBranches(pool))}, nil
+	return &DTM{server, db, httptest.NewServer(dtmBranches(pool, pool))}, nil
 }
 
-// dtmBranches is the service whose branches DTM calls.
-func dtmBranches(pool *sql.DB) http.Handler {
+// dtmBranches are the services whose branches DTM calls: of the stock, and of the messages.
+func dtmBranches(stock, messages *sql.DB) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(path string, work func(tx *sql.Tx, o Order) (sql.Result, error)) {
+		pool := stock
+		if strings.HasPrefix(path, "/message") {
+			pool = messages
+		}
 		handleBranch(mux, path, pool, work)
 	}
 	handle("/stock/try", func(tx *sql.Tx, o Order) (sql.Result, error) { return tx.Exec(tryStock, o.SKU) })
@@ -47,12 +52,14 @@ func dtmBranches(pool *sql.DB) http.Handler {
 
 func (d *DTM) Name() string { return "dtm" }
 
-// Place tolerates that the server gives up an order, because of a deadlock in its
-// own tables, say.
-func (d *DTM) Place(_ context.Context, o Order) error {
+func (d *DTM) Place(_ context.Context, o Order) error { return placeTCC(d.dtmServer, d.busi, o) }
+
+// placeTCC tolerates that the server gives up an order, because of a deadlock in its own
+// tables, say.
+func placeTCC(d *dtmServer, busi *httptest.Server, o Order) error {
 	err := dtmcli.TccGlobalTransaction2(d.url, o.ID, func(t *dtmcli.Tcc) { t.WaitResult = true }, func(t *dtmcli.Tcc) (*resty.Response, error) {
 		for _, branch := range []string{"/stock", "/message"} {
-			url := d.busi.URL + branch
+			url := busi.URL + branch
 			if reply, err := t.CallBranch(o, url+"/try", url+"/confirm", url+"/cancel"); err != nil {
 				return reply, err
 			}

@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"time"
-
-	"github.com/dtm-labs/client/dtmcli"
-	"github.com/go-resty/resty/v2"
 
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/saga"
@@ -138,34 +133,12 @@ func newDTMServices(ctx context.Context, db *Database) (Contender, error) {
 	if err := errors.Join(stockErr, ordersErr, both.stock.ownBarrier(), both.orders.ownBarrier()); err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	handleBranch(mux, "/stock/try", stock, func(tx *sql.Tx, o Order) (sql.Result, error) { return tx.Exec(tryStock, o.SKU) })
-	handleBranch(mux, "/stock/confirm", stock, func(tx *sql.Tx, o Order) (sql.Result, error) { return tx.Exec(confirmStock, o.SKU) })
-	handleBranch(mux, "/stock/cancel", stock, func(tx *sql.Tx, o Order) (sql.Result, error) { return tx.Exec(cancelStock, o.SKU) })
-	handleBranch(mux, "/message/try", orders, func(tx *sql.Tx, o Order) (sql.Result, error) { return tx.Exec(prepare, o.ID, "02", []byte(o.ID)) })
-	handleBranch(mux, "/message/confirm", orders, func(tx *sql.Tx, o Order) (sql.Result, error) { return tx.Exec(send, o.ID, "02") })
-	handleBranch(mux, "/message/cancel", orders, func(tx *sql.Tx, o Order) (sql.Result, error) { return tx.Exec(discard, o.ID, "02") })
-	return &dtmServices{server, both, httptest.NewServer(mux)}, nil
+	return &dtmServices{server, both, httptest.NewServer(dtmBranches(stock, orders))}, nil
 }
 
 func (d *dtmServices) Name() string { return "dtm services" }
 
-// Place tolerates that the server gives up an order.
-func (d *dtmServices) Place(_ context.Context, o Order) error {
-	err := dtmcli.TccGlobalTransaction2(d.url, o.ID, func(t *dtmcli.Tcc) { t.WaitResult = true }, func(t *dtmcli.Tcc) (*resty.Response, error) {
-		for _, branch := range []string{"/stock", "/message"} {
-			url := d.busi.URL + branch
-			if reply, err := t.CallBranch(o, url+"/try", url+"/confirm", url+"/cancel"); err != nil {
-				return reply, err
-			}
-		}
-		return nil, nil
-	})
-	if err != nil {
-		return failed{err}
-	}
-	return nil
-}
+func (d *dtmServices) Place(_ context.Context, o Order) error { return placeTCC(d.dtmServer, d.busi, o) }
 
 func (d *dtmServices) Close() error {
 	err := d.stop()

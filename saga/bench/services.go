@@ -138,7 +138,9 @@ func newDTMServices(ctx context.Context, db *Database) (Contender, error) {
 
 func (d *dtmServices) Name() string { return "dtm services" }
 
-func (d *dtmServices) Place(_ context.Context, o Order) error { return placeTCC(d.dtmServer, d.busi, o) }
+func (d *dtmServices) Place(_ context.Context, o Order) error {
+	return placeTCC(d.dtmServer, d.busi, o)
+}
 
 func (d *dtmServices) Close() error {
 	err := d.stop()

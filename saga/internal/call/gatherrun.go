@@ -1,0 +1,221 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
+	"github.com/tccsaga/tccsaga/saga/internal/inputs"
+	"github.com/tccsaga/tccsaga/saga/internal/result"
+)
+
+// gatheredRun is one run of the local transaction of a batch.
+type gatheredRun struct {
+	calls  *Caller
+	shared *Shared
+	tx     *gorm.DB
+	watch  *Watch
+	all    []*gathered
+}
+
+// run makes the calls. The failures are those of Trys without an effect.
+func (r *gatheredRun) run(ctx context.Context) (failures []error, err error) {
+	requests := make([]barrier.Request, len(r.all))
+	for i, m := range r.all {
+		m.result = nil // of an earlier run
+		requests[i] = r.calls.Request(m.call)
+	}
+	switch r.all[0].call.Op {
+	case barrier.Try:
+		return r.try(ctx, requests)
+	case barrier.Confirm:
+		return nil, r.confirm(ctx, requests)
+	default:
+		return nil, r.cancel(ctx, requests)
+	}
+}
+
+func (r *gatheredRun) try(ctx context.Context, requests []barrier.Request) (failures []error, err error) {
+	if err = barrierrows.TryBatch(ctx, r.tx, requests, nil); err != nil {
+		return nil, ofSomeMember(err)
+	}
+	if failures, err = r.tryWork(ctx); err != nil {
+		return nil, err
+	}
+	var failed []string
+	var results []result.Result
+	for i, m := range r.all {
+		switch {
+		case failures != nil && failures[i] != nil:
+			failed = append(failed, m.call.GID)
+			continue
+		case CheckResult(m.result) != nil:
+			return nil, &batch.MemberError{Index: i, Err: CheckResult(m.result)}
+		case m.result != nil:
+			results = append(results, result.Result{Key: m.call.Key(), JSON: m.result})
+		}
+		if err := r.calls.keepInput(ctx, r.tx, m.call); err != nil {
+			return nil, &batch.MemberError{Index: i, Err: err}
+		}
+	}
+	if len(failed) > 0 {
+		if err := barrierrows.Untry(ctx, r.tx, requests[0].BranchID, failed); err != nil {
+			return nil, err
+		}
+	}
+	return failures, result.Put(ctx, r.tx, results...)
+}
+
+func (r *gatheredRun) confirm(ctx context.Context, requests []barrier.Request) error {
+	found, err := barrierrows.LookBatch(ctx, r.tx, requests)
+	if err != nil {
+		return err
+	}
+	for i := range found {
+		if found[i] != barrierrows.Tried {
+			return &batch.MemberError{Index: i, Err: barrierrows.ErrNotAll}
+		}
+	}
+	return r.end(ctx, requests)
+}
+
+// cancel makes the Cancels of the branches that are tried, and suspends those without a row.
+func (r *gatheredRun) cancel(ctx context.Context, requests []barrier.Request) error {
+	found, err := barrierrows.LookBatch(ctx, r.tx, requests)
+	if err != nil {
+		return err
+	}
+	tried := &gatheredRun{r.calls, r.shared, r.tx, r.watch, nil}
+	var triedRequests, missing []barrier.Request
+	for i, m := range r.all {
+		switch found[i] {
+		case barrierrows.Tried:
+			tried.all, triedRequests = append(tried.all, m), append(triedRequests, requests[i])
+		case barrierrows.Missing:
+			missing = append(missing, requests[i])
+		default:
+			return &batch.MemberError{Index: i, Err: barrierrows.ErrNotAll}
+		}
+	}
+	if len(missing) > 0 {
+		if err = barrierrows.SuspendBatch(ctx, r.tx, missing); err != nil {
+			return ofSomeMember(err)
+		}
+	}
+	if len(triedRequests) == 0 {
+		return nil
+	}
+	err = tried.end(ctx, triedRequests)
+	var one *batch.MemberError
+	if errors.As(err, &one) {
+		one.Index = slices.Index(r.all, tried.all[one.Index])
+	}
+	return err
+}
+
+// end makes the Confirms or Cancels of branches that are tried.
+func (r *gatheredRun) end(ctx context.Context, requests []barrier.Request) error {
+	gids := make([]string, len(requests))
+	for i, request := range requests {
+		gids[i] = request.GID
+	}
+	if err := barrierrows.EndBatch(ctx, r.tx, requests[0].Op, requests[0].BranchID, gids); err != nil {
+		return err
+	}
+	for i, m := range r.all {
+		if !r.calls.asks(m.call) {
+			continue
+		}
+		if err := inputs.Remove(ctx, r.tx, m.call.Key()); err != nil {
+			return &batch.MemberError{Index: i, Err: err}
+		}
+	}
+	failures, err := r.work(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range failures {
+		if failures[i] != nil {
+			return &batch.MemberError{Index: i, Err: failures[i]}
+		}
+	}
+	return nil
+}
+
+// tryWork calls the Work for all Trys. If the branch has no WorkBatch and has rejected
+// recently, each Try has a savepoint, and a rejection undoes its own work only.
+func (r *gatheredRun) tryWork(ctx context.Context) (failures []error, err error) {
+	b := r.all[0].branch
+	if b.WorkBatch != nil || !b.Rejected.Recent() {
+		return r.work(ctx)
+	}
+	failures = make([]error, len(r.all))
+	began := time.Now()
+	for i := range r.all {
+		if TooSlow(began, i) {
+			return nil, ErrSlow
+		}
+		if err := Savepoint(ctx, r.tx, i); err != nil {
+			return nil, err
+		}
+		one := &gatheredRun{r.calls, r.shared, r.tx, r.watch, r.all[i : i+1]}
+		_, err := one.work(ctx)
+		var failed *batch.MemberError
+		var rejection *saga.Rejection
+		switch {
+		case errors.As(err, &rejection):
+			if failures[i], err = rejection, RollBackTo(ctx, r.tx); err != nil {
+				return nil, err
+			}
+		case errors.As(err, &failed):
+			return nil, &batch.MemberError{Index: i, Err: failed.Err}
+		case err != nil:
+			return nil, err
+		}
+	}
+	return failures, nil
+}
+
+// work calls the Work of the branch for all calls.
+func (r *gatheredRun) work(ctx context.Context) (failures []error, err error) {
+	calls := make([]saga.BatchCall, len(r.all))
+	for i, m := range r.all {
+		// Without the end of the caller's context: it would break the connection of all.
+		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.call}
+		if m.call.Result != nil {
+			calls[i].Result = &m.result
+		}
+	}
+	failures, err = r.shared.CallBatch(ctx, r.tx, r.watch, r.all[0].branch, calls)
+	var one *SingleFailure
+	if errors.As(err, &one) {
+		r.noteRejection(one.Err)
+		return nil, &batch.MemberError{Index: one.Index, Err: one.Err}
+	}
+	for _, failure := range failures {
+		r.noteRejection(failure)
+	}
+	return failures, err
+}
+
+func (r *gatheredRun) noteRejection(err error) {
+	var rejection *saga.Rejection
+	if errors.As(err, &rejection) {
+		r.all[0].branch.Rejected.Note()
+	}
+}
+
+// ofSomeMember adds to an error that one call has caused it, if that is so.
+func ofSomeMember(err error) error {
+	if errors.Is(err, barrierrows.ErrNotAll) {
+		return errors.Join(batch.ErrSomeMember, err)
+	}
+	return err
+}

@@ -27,6 +27,7 @@ type ownServer struct {
 	args     []string
 	as       *syscall.SysProcAttr
 	process  *exec.Cmd
+	exited   chan struct{} // closed when the process has ended
 }
 
 // newServer starts a server with the settings, and with a migrated database.
@@ -91,29 +92,44 @@ func (s *ownServer) postgres(dir, port string) {
 	s.database = sqltest.Database{Dialect: "postgres", DSN: "postgres://tcc@127.0.0.1:" + port + "/postgres?sslmode=disable"}
 }
 
-// start starts the server, and returns when it answers.
+// start starts the server, and returns when it answers. A server that ends at once is started
+// again: after a kill, PostgreSQL refuses to start while a process of the old server is left.
 func (s *ownServer) start() {
 	s.t.Helper()
-	s.process = exec.Command(s.program, s.args...)
+	s.launch()
+	driver := map[string]string{"mysql": "mysql", "postgres": "pgx"}[s.database.Dialect]
+	db, err := sql.Open(driver, s.database.DSN)
+	sagatest.Must(s.t, err)
+	defer db.Close()
+	sagatest.Eventually(s.t, "the server answers", func() bool {
+		select {
+		case <-s.exited:
+			s.launch()
+		default:
+		}
+		return db.PingContext(s.t.Context()) == nil
+	})
+}
+
+func (s *ownServer) launch() {
+	s.t.Helper()
+	process, exited := exec.Command(s.program, s.args...), make(chan struct{})
 	// A group of its own: PostgreSQL has several processes.
 	attributes := syscall.SysProcAttr{Setpgid: true}
 	if s.as != nil {
 		attributes.Credential = s.as.Credential
 	}
-	s.process.SysProcAttr, s.process.Dir = &attributes, os.TempDir()
-	sagatest.Must(s.t, s.process.Start())
-	driver := map[string]string{"mysql": "mysql", "postgres": "pgx"}[s.database.Dialect]
-	db, err := sql.Open(driver, s.database.DSN)
-	sagatest.Must(s.t, err)
-	defer db.Close()
-	sagatest.Eventually(s.t, "the server answers", func() bool { return db.PingContext(s.t.Context()) == nil })
+	process.SysProcAttr, process.Dir = &attributes, os.TempDir()
+	sagatest.Must(s.t, process.Start())
+	go func() { process.Wait(); close(exited) }()
+	s.process, s.exited = process, exited
 }
 
 // kill is kill -9.
 func (s *ownServer) kill() {
 	if s.process != nil {
 		syscall.Kill(-s.process.Process.Pid, syscall.SIGKILL)
-		s.process.Wait()
+		<-s.exited
 		s.process = nil
 	}
 }

@@ -167,9 +167,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
 		return err
 	}
-	if e.commits, err = commit.New(db, e.log, e.life, config.MaxBatch, e.shared.Workers()); err != nil {
-		return err
-	}
+	e.commits = commit.New(db, e.log, e.life, e.shared.Local(), config.MaxBatch, e.shared.Workers())
 	builder := &txn.Builder{Registry: e.registry, Caller: logID, MaxPayload: config.MaxPayload, MaxBytes: config.MaxBytes}
 	reader := follow.New(db, e.log, config.Poll)
 	waker := recovery.NewWaker(config.Poll)

@@ -100,7 +100,6 @@ func (e *Engine) drainOnce(ctx context.Context) error {
 	e.life.End()
 	e.calls.Close()
 	e.shared.Close()
-	e.commits.Close()
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.Lease)
 	defer cancel()
 	if leaseErr := e.lease.Resign(func() error { return e.log.Resign(resigning, e.instance.ID, interrupted) }); leaseErr != nil {

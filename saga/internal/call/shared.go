@@ -33,6 +33,10 @@ func NewShared(db *gorm.DB, calls *Caller, maxBatch int) (*Shared, error) {
 // Close closes the connections that are kept for shared local transactions.
 func (s *Shared) Close() { s.shared.Close() }
 
+// Local returns what runs the shared local transactions, for others on the same database: so
+// they keep the same connections.
+func (s *Shared) Local() *local.Shared { return s.shared }
+
 // MaxBatch is the most members of a batch; 1 if nothing is shared.
 func (s *Shared) MaxBatch() int { return s.maxBatch }
 

@@ -38,20 +38,13 @@ type Writer struct {
 	most   int
 }
 
-// New returns a Writer on db. At most maxBatch transactions share a commit, and at most
-// workers batches are written at once.
-func New(db *gorm.DB, log *txlog.Log, life *lifetime.Lifetime, maxBatch, workers int) (*Writer, error) {
-	shared, err := local.NewShared(db)
-	if err != nil {
-		return nil, err
-	}
+// New returns a Writer on db, which shared is on, too. At most maxBatch transactions share a
+// commit, and at most workers batches are written at once.
+func New(db *gorm.DB, log *txlog.Log, life *lifetime.Lifetime, shared *local.Shared, maxBatch, workers int) *Writer {
 	w := &Writer{db: db, log: log, life: life, shared: shared, most: maxBatch}
 	w.groups = batch.New(maxBatch, workers, w.writeBatch)
-	return w, nil
+	return w
 }
-
-// Close closes the connections that are kept for shared local transactions.
-func (w *Writer) Close() { w.shared.Close() }
 
 // member is a Write that waits for its commit.
 type member struct {

@@ -89,10 +89,7 @@ func (k *Kit) Shared(maxBatch int) *call.Shared {
 // Commits returns a [commit.Writer] whose batches have at most maxBatch members.
 func (k *Kit) Commits(maxBatch int) *commit.Writer {
 	k.t.Helper()
-	commits, err := commit.New(k.DB, k.Log, k.Life, maxBatch, 2)
-	k.ok(err)
-	k.t.Cleanup(commits.Close)
-	return commits
+	return commit.New(k.DB, k.Log, k.Life, k.Shared(maxBatch).Local(), maxBatch, 2)
 }
 
 // Encode encodes the input of a branch.

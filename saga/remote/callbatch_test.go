@@ -339,7 +339,7 @@ func TestBadBatches(t *testing.T) {
 		"more than calls":   {`{"calls":[` + head(2, 0) + "]}\n{}{}", 400, "2 bytes more than its calls"},
 		"payload too large": {`{"calls":[` + head(102, 0) + "]}\n\"" + strings.Repeat("x", 100) + `"`, 200, "more than the 100 bytes"},
 		"payload no JSON":   {`{"calls":[` + head(1, 0) + "]}\nx", 200, "the body is not JSON"},
-		"too large":         {strings.Repeat("x", 2<<20), 413, "more than"},
+		"too large":         {strings.Repeat("x", 2<<20), 413, "more than the 1048576 bytes"},
 	} {
 		r := request(t, th.url(), "g", barrier.Try, c.body)
 		r.URL.Path, r.URL.RawQuery = "/branches/~calls", ""

@@ -142,8 +142,8 @@
 // traffic; TLS is a setting of the [net/http.Server] and the [net/http.Client]. Without
 // keys, a host needs [HostConfig.AllowUnsigned].
 //
-// A batch is signed like a call. The header Tccsaga-Signature is "key=ID, time=SECONDS, length=BYTES,
-// body=SHA256, mac=HEX". The mac is HMAC-SHA256 over these lines, each followed
+// A batch is signed like a call. The header Tccsaga-Signature is "key=ID, time=SECONDS,
+// length=BYTES, body=SHA256, mac=HEX". The mac is HMAC-SHA256 over these lines, each followed
 // by a line feed:
 //
 //	tccsaga-2 request

@@ -43,7 +43,8 @@ type HostConfig struct {
 	// branches: these have at most 7 MB. Defaults to 1 MiB.
 	MaxPayload int64
 
-	// MaxConcurrent is the most requests that are read or called at the same time.
+	// MaxConcurrent is the most requests that are read or called at the same time. A batch
+	// of calls is one request, whose body may have 1 MiB even if MaxPayload is smaller.
 	// Beyond it, a request waits for a second, before its body is read, and is then
 	// answered 503. With Keys, requests without a valid signature are refused before
 	// that and do not count. MaxConcurrent times MaxPayload, and the results,

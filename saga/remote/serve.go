@@ -237,7 +237,11 @@ func (x *exchange) length() int64 {
 }
 
 func (x *exchange) tooLarge() error {
-	return refuse(http.StatusRequestEntityTooLarge, "the body has more than the %d bytes that are allowed", x.host.config.MaxPayload)
+	most := x.host.config.MaxPayload
+	if x.batch {
+		most = x.maxBody()
+	}
+	return refuse(http.StatusRequestEntityTooLarge, "the body has more than the %d bytes that are allowed", most)
 }
 
 // readBody reads the body, within limits of size and time, and compares it with the

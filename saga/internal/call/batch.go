@@ -24,8 +24,8 @@ func (f *SingleFailure) Error() string { return f.Err.Error() }
 func (f *SingleFailure) Unwrap() error { return f.Err }
 
 // CallBatch makes calls of the same operation of a branch: Trys and Confirms with one WorkBatch
-// if the branch has it, and others one after the other. The failures are in the order of the calls,
-// and nil if there is none.
+// if the branch has it, and others one after the other. The failures are in the order of the
+// calls, and nil if there is none.
 func (s *Shared) CallBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
 	if !b.Works(calls[0].Op) {
 		return nil, nil

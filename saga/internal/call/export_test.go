@@ -1,8 +1,6 @@
 package call
 
 import (
-	"strings"
-
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
@@ -15,5 +13,5 @@ func (c *Caller) Gather(db *gorm.DB, one saga.Call, n int) {
 	if err != nil {
 		panic(err)
 	}
-	p.groups.Gather(strings.Join([]string{one.Kind, string(one.Op), one.BranchID, one.Caller}, " "), n)
+	p.groups.Gather(groupOf(one), n)
 }

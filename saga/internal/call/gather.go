@@ -106,7 +106,7 @@ func (g *gatherer) call(ctx context.Context, b *txn.Branch, call saga.Call) erro
 		return err
 	}
 	m := &gathered{ctx: ctx, shared: p.shared, branch: b, call: call, done: make(chan struct{})}
-	p.groups.Add(strings.Join([]string{b.Kind, string(call.Op), call.BranchID, call.Caller}, " "), m)
+	p.groups.Add(groupOf(call), m)
 	select {
 	case <-m.done:
 	case <-ctx.Done():
@@ -121,6 +121,12 @@ func (g *gatherer) call(ctx context.Context, b *txn.Branch, call saga.Call) erro
 		*call.Result = m.result
 	}
 	return m.err
+}
+
+// groupOf returns the key of the batches of a call. Calls of one batch have the same branch id
+// and caller, so that one statement names them.
+func groupOf(call saga.Call) string {
+	return strings.Join([]string{call.Kind, string(call.Op), call.BranchID, call.Caller}, " ")
 }
 
 // write makes the calls of a batch.

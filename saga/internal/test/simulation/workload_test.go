@@ -46,8 +46,8 @@ func (w *world) callers(n int, ask func(i uint64) *request) {
 	all.Wait()
 }
 
-// locals runs callers of n plans of resident branches. Most of them are executed in local
-// transactions of the processes.
+// locals runs callers of n plans of resident branches, which the processes execute in local
+// transactions of their own.
 func (w *world) locals(n int) {
 	random := rand.New(rand.NewPCG(w.seed, 40_000))
 	var all sync.WaitGroup

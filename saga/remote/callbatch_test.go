@@ -359,8 +359,7 @@ func TestBadBatches(t *testing.T) {
 
 // 20,000 callers of a service that does not answer need few requests and little memory. They
 // fail when their time is over, or go on when the service answers.
-func TestManyCallersWait(t *testing.T) {
-	t.Parallel()
+func TestManyCallersWait(t *testing.T) { // alone: it measures the heap
 	const callers = 20_000
 	var requests atomic.Int64
 	answer := make(chan struct{})

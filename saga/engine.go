@@ -4,8 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"gorm.io/gorm"
 )
@@ -113,8 +118,9 @@ const MaxBranches = 99
 // Opening is a transaction that is decided later.
 type Opening struct {
 	GID     string
-	Pattern string        // name of the pattern, for people who read the log
-	Timeout time.Duration // as in [Options]
+	Pattern string            // name of the pattern, for people who read the log
+	Timeout time.Duration     // as in [Options]
+	Labels  map[string]string // as in [Options]
 
 	// Parent makes the transaction a nested one: it is a branch of another transaction, and
 	// Parent names that branch, as [Call.IdempotencyKey] of its Try does. At most MaxParent
@@ -136,6 +142,13 @@ type Options struct {
 	// Confirms continue in the background. By default they return when each branch was
 	// called once. Confirms in the commit of the decision are done in both cases.
 	ReturnDecided bool
+
+	// Labels are names and values by which people find the transaction, such as the number of
+	// an order: {"order": "1001", "customer": "7"}. They are stored with the transaction, and
+	// removed with it. If the gid was executed before, its labels stay as they are. At most
+	// 8; see [ValidateLabels]. Only Execute and ExecuteIn take them, and Begin with
+	// [Opening.Labels].
+	Labels map[string]string
 
 	// ParallelTrys calls the Trys of all steps before the decision at the same time, as if
 	// each step after the first were [Step.Parallel]. By default they are called in the order
@@ -178,6 +191,34 @@ const Unlimited = -1
 
 // BranchID returns the id of the n-th branch of a plan, from 1: "01", "02", ...
 func BranchID(n int) string { return fmt.Sprintf("%02d", n) }
+
+// MaxLabels is the most labels that a transaction can have.
+const MaxLabels = 8
+
+var validLabel = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,31}$`)
+
+// ValidateLabels returns an error if labels are not valid. There are at most MaxLabels. A valid
+// name has 1 to 32 letters, digits, dots, dashes and underscores, and begins with a letter or
+// digit. A valid value is UTF-8 text of 1 to 128 characters, without control characters.
+func ValidateLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("there are %d labels, at most %d are possible", len(labels), MaxLabels)
+	}
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		value := labels[name]
+		switch {
+		case !validLabel.MatchString(name):
+			return fmt.Errorf("the name of the label %.80q must be 1 to 32 letters, digits, dots, dashes and underscores, and begin with a letter or digit", name)
+		case value == "":
+			return fmt.Errorf("the label %s has no value", name)
+		case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
+			return fmt.Errorf("the value of the label %s must be UTF-8 text without control characters", name)
+		case utf8.RuneCountInString(value) > 128:
+			return fmt.Errorf("the value of the label %s has %d characters, at most 128 are possible", name, utf8.RuneCountInString(value))
+		}
+	}
+	return nil
+}
 
 var validKind = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
 

@@ -10,26 +10,28 @@ import (
 // Summary is the log's row of a transaction. Times are on the database's clock. A zero time
 // means that the event has not happened; it is left out of JSON.
 type Summary struct {
-	GID         string    `json:"gid"`
-	Pattern     string    `json:"pattern"`
-	State       State     `json:"state"`
-	Reason      string    `json:"reason,omitempty"`        // why it is cancelled, for people; empty otherwise
-	Code        string    `json:"reason_code,omitempty"`   // the same for programs; see [Outcome]
-	BranchID    string    `json:"reason_branch,omitempty"` // the branch whose Try was the reason
-	DecidedBy   string    `json:"decided_by,omitempty"`    // caller, deadline, recovery or operator; empty before the decision
-	Attention   string    `json:"attention,omitempty"`     // why it needs an operator; empty if it does not
-	Owner       string    `json:"owner,omitempty"`         // the instance that drives it; empty while it is open
-	Epoch       int64     `json:"epoch"`                   // rises when another instance takes over
-	Failures    int       `json:"failures"`                // failed branch calls so far
-	TryAttempts int       `json:"try_attempts,omitempty"`  // how often a Try may be called; see [Options.TryAttempts]
-	Parent      string    `json:"parent,omitempty"`        // of a nested transaction: the branch that it is, as "LOG/gid/branch"; its parent is the caller that decides it
-	CreatedAt   time.Time `json:"created_at,omitzero"`
-	DeadlineAt  time.Time `json:"deadline_at,omitzero"` // when it is cancelled if it is undecided
-	DueAt       time.Time `json:"due_at,omitzero"`      // when an instance works on it next; zero if it is finished
-	DecidedAt   time.Time `json:"decided_at,omitzero"`
-	FinishedAt  time.Time `json:"finished_at,omitzero"`
-	PausedAt    time.Time `json:"paused_at,omitzero"`   // when an operator paused it; zero if it is not paused
-	PreparedAt  time.Time `json:"prepared_at,omitzero"` // of a nested transaction: when it was prepared; it has no deadline from then on
+	GID         string            `json:"gid"`
+	Pattern     string            `json:"pattern"`
+	State       State             `json:"state"`
+	Reason      string            `json:"reason,omitempty"`        // why it is cancelled, for people; empty otherwise
+	Code        string            `json:"reason_code,omitempty"`   // the same for programs; see [Outcome]
+	BranchID    string            `json:"reason_branch,omitempty"` // the branch whose Try was the reason
+	DecidedBy   string            `json:"decided_by,omitempty"`    // caller, deadline, recovery or operator; empty before the decision
+	Attention   string            `json:"attention,omitempty"`     // why it needs an operator; empty if it does not
+	Owner       string            `json:"owner,omitempty"`         // the instance that drives it; empty while it is open
+	Epoch       int64             `json:"epoch"`                   // rises when another instance takes over
+	Failures    int               `json:"failures"`                // failed branch calls so far
+	TryAttempts int               `json:"try_attempts,omitempty"`  // how often a Try may be called; see [Options.TryAttempts]
+	Parent      string            `json:"parent,omitempty"`        // of a nested transaction: the branch that it is, as "LOG/gid/branch"; its parent is the caller that decides it
+	Labels      map[string]string `json:"labels,omitempty"`        // see [Options.Labels]
+	Trace       string            `json:"trace,omitempty"`         // trace context of the caller that began it, as W3C traceparent
+	CreatedAt   time.Time         `json:"created_at,omitzero"`
+	DeadlineAt  time.Time         `json:"deadline_at,omitzero"` // when it is cancelled if it is undecided
+	DueAt       time.Time         `json:"due_at,omitzero"`      // when an instance works on it next; zero if it is finished
+	DecidedAt   time.Time         `json:"decided_at,omitzero"`
+	FinishedAt  time.Time         `json:"finished_at,omitzero"`
+	PausedAt    time.Time         `json:"paused_at,omitzero"`   // when an operator paused it; zero if it is not paused
+	PreparedAt  time.Time         `json:"prepared_at,omitzero"` // of a nested transaction: when it was prepared; it has no deadline from then on
 }
 
 // Transaction is a transaction with its branches and the acts of operators.

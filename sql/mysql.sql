@@ -35,8 +35,11 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   try_attempts INT NOT NULL DEFAULT 0 COMMENT 'how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it',
   parent VARCHAR(255) NOT NULL DEFAULT '' COMMENT 'of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise',
   prepared_at DATETIME(6) NULL COMMENT 'when a nested transaction was prepared: it has no deadline from then on; NULL otherwise',
+  trace VARCHAR(255) NOT NULL DEFAULT '' COMMENT 'trace context of the caller that began it, as W3C traceparent; empty if it had none',
   PRIMARY KEY (gid),
-  KEY saga_transactions_due (due_at)
+  KEY saga_transactions_due (due_at),
+  KEY saga_transactions_created (created_at),
+  KEY saga_transactions_finished (finished_at, created_at)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='one row per global transaction: its state and its decision';
 
 CREATE TABLE IF NOT EXISTS saga_branches (
@@ -96,8 +99,43 @@ CREATE TABLE IF NOT EXISTS saga_acts (
   branch_id VARCHAR(32) NOT NULL DEFAULT '' COMMENT 'the branch of an action on one branch; empty for other actions',
   believed VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'state of the branch that the operator believes: confirmed or cancelled; empty for other actions',
   acted_at DATETIME(6) NOT NULL COMMENT 'when',
-  PRIMARY KEY (gid, kind, number)
+  bulk_id VARCHAR(36) NOT NULL DEFAULT '' COMMENT 'the bulk action that it is part of, see saga_bulk_acts; empty if it is none',
+  PRIMARY KEY (gid, kind, number),
+  KEY saga_acts_acted (acted_at)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='actions of operators, and why';
+
+CREATE TABLE IF NOT EXISTS saga_labels (
+  name VARCHAR(32) NOT NULL COMMENT 'the name: customer, order, ...',
+  value VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'the value',
+  created_at DATETIME(6) NOT NULL COMMENT 'when the transaction began',
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
+  PRIMARY KEY (name, value, created_at, gid),
+  KEY saga_labels_gid (gid)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='labels that callers gave to transactions, such as order numbers';
+
+CREATE TABLE IF NOT EXISTS saga_bulk_acts (
+  id VARCHAR(36) NOT NULL COMMENT 'id of the bulk action',
+  act VARCHAR(16) NOT NULL COMMENT 'the action: retry, pause, resume, confirm or cancel',
+  who VARCHAR(128) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who does it',
+  why VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why',
+  query TEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'the conditions that selected the transactions, JSON',
+  total INT NOT NULL COMMENT 'number of transactions in the list',
+  created_at DATETIME(6) NOT NULL COMMENT 'when the list was made',
+  started_at DATETIME(6) NULL COMMENT 'when a person confirmed the number, and it began; NULL before',
+  finished_at DATETIME(6) NULL COMMENT 'when every transaction of the list was acted on; NULL before',
+  PRIMARY KEY (id),
+  KEY saga_bulk_acts_created (created_at)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='actions of operators on many transactions, each with a fixed list';
+
+CREATE TABLE IF NOT EXISTS saga_bulk_targets (
+  bulk_id VARCHAR(36) NOT NULL COMMENT 'the bulk action',
+  number INT NOT NULL COMMENT 'place in the list, from 1',
+  gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
+  result VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'done, refused or failed; empty before',
+  error VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL DEFAULT '' COMMENT 'why it was refused or failed',
+  acted_at DATETIME(6) NULL COMMENT 'when; NULL before',
+  PRIMARY KEY (bulk_id, number)
+) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='the transactions of each bulk action, and what was done to each';
 
 CREATE TABLE IF NOT EXISTS saga_cleaning (
   id TINYINT NOT NULL COMMENT 'always 1, so that there is one row',

@@ -40,9 +40,12 @@ CREATE TABLE IF NOT EXISTS saga_transactions (
   try_attempts INT NOT NULL DEFAULT 0,
   parent VARCHAR(255) NOT NULL DEFAULT '',
   prepared_at TIMESTAMPTZ,
+  trace VARCHAR(255) NOT NULL DEFAULT '',
   PRIMARY KEY (gid)
 );
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
+CREATE INDEX IF NOT EXISTS saga_transactions_created ON saga_transactions (created_at, gid);
+CREATE INDEX IF NOT EXISTS saga_transactions_finished ON saga_transactions (finished_at, created_at, gid);
 COMMENT ON TABLE saga_transactions IS 'one row per global transaction: its state and its decision';
 COMMENT ON COLUMN saga_transactions.gid IS 'global id of the transaction, chosen by the caller';
 COMMENT ON COLUMN saga_transactions.pattern IS 'the pattern: tcc, saga, ...';
@@ -65,6 +68,7 @@ COMMENT ON COLUMN saga_transactions.paused_at IS 'when an operator paused it; NU
 COMMENT ON COLUMN saga_transactions.try_attempts IS 'how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it';
 COMMENT ON COLUMN saga_transactions.parent IS 'of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise';
 COMMENT ON COLUMN saga_transactions.prepared_at IS 'when a nested transaction was prepared: it has no deadline from then on; NULL otherwise';
+COMMENT ON COLUMN saga_transactions.trace IS 'trace context of the caller that began it, as W3C traceparent; empty if it had none';
 
 CREATE TABLE IF NOT EXISTS saga_branches (
   gid VARCHAR(128) NOT NULL,
@@ -155,8 +159,10 @@ CREATE TABLE IF NOT EXISTS saga_acts (
   branch_id VARCHAR(32) NOT NULL DEFAULT '',
   believed VARCHAR(16) NOT NULL DEFAULT '',
   acted_at TIMESTAMPTZ NOT NULL,
+  bulk_id VARCHAR(36) NOT NULL DEFAULT '',
   PRIMARY KEY (gid, kind, number)
 );
+CREATE INDEX IF NOT EXISTS saga_acts_acted ON saga_acts (acted_at);
 COMMENT ON TABLE saga_acts IS 'actions of operators, and why';
 COMMENT ON COLUMN saga_acts.gid IS 'the transaction; empty for an action on a kind of branch';
 COMMENT ON COLUMN saga_acts.kind IS 'the kind of branch; empty for an action on a transaction';
@@ -167,6 +173,62 @@ COMMENT ON COLUMN saga_acts.why IS 'why';
 COMMENT ON COLUMN saga_acts.branch_id IS 'the branch of an action on one branch; empty for other actions';
 COMMENT ON COLUMN saga_acts.believed IS 'state of the branch that the operator believes: confirmed or cancelled; empty for other actions';
 COMMENT ON COLUMN saga_acts.acted_at IS 'when';
+COMMENT ON COLUMN saga_acts.bulk_id IS 'the bulk action that it is part of, see saga_bulk_acts; empty if it is none';
+
+CREATE TABLE IF NOT EXISTS saga_labels (
+  name VARCHAR(32) NOT NULL,
+  value VARCHAR(128) NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  gid VARCHAR(128) NOT NULL,
+  PRIMARY KEY (name, value, created_at, gid)
+);
+CREATE INDEX IF NOT EXISTS saga_labels_gid ON saga_labels (gid);
+COMMENT ON TABLE saga_labels IS 'labels that callers gave to transactions, such as order numbers';
+COMMENT ON COLUMN saga_labels.name IS 'the name: customer, order, ...';
+COMMENT ON COLUMN saga_labels.value IS 'the value';
+COMMENT ON COLUMN saga_labels.created_at IS 'when the transaction began';
+COMMENT ON COLUMN saga_labels.gid IS 'the transaction';
+
+CREATE TABLE IF NOT EXISTS saga_bulk_acts (
+  id VARCHAR(36) NOT NULL,
+  act VARCHAR(16) NOT NULL,
+  who VARCHAR(128) NOT NULL,
+  why VARCHAR(1024) NOT NULL,
+  query TEXT NOT NULL,
+  total INT NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  started_at TIMESTAMPTZ,
+  finished_at TIMESTAMPTZ,
+  PRIMARY KEY (id)
+);
+CREATE INDEX IF NOT EXISTS saga_bulk_acts_created ON saga_bulk_acts (created_at);
+COMMENT ON TABLE saga_bulk_acts IS 'actions of operators on many transactions, each with a fixed list';
+COMMENT ON COLUMN saga_bulk_acts.id IS 'id of the bulk action';
+COMMENT ON COLUMN saga_bulk_acts.act IS 'the action: retry, pause, resume, confirm or cancel';
+COMMENT ON COLUMN saga_bulk_acts.who IS 'who does it';
+COMMENT ON COLUMN saga_bulk_acts.why IS 'why';
+COMMENT ON COLUMN saga_bulk_acts.query IS 'the conditions that selected the transactions, JSON';
+COMMENT ON COLUMN saga_bulk_acts.total IS 'number of transactions in the list';
+COMMENT ON COLUMN saga_bulk_acts.created_at IS 'when the list was made';
+COMMENT ON COLUMN saga_bulk_acts.started_at IS 'when a person confirmed the number, and it began; NULL before';
+COMMENT ON COLUMN saga_bulk_acts.finished_at IS 'when every transaction of the list was acted on; NULL before';
+
+CREATE TABLE IF NOT EXISTS saga_bulk_targets (
+  bulk_id VARCHAR(36) NOT NULL,
+  number INT NOT NULL,
+  gid VARCHAR(128) NOT NULL,
+  result VARCHAR(16) NOT NULL DEFAULT '',
+  error VARCHAR(1024) NOT NULL DEFAULT '',
+  acted_at TIMESTAMPTZ,
+  PRIMARY KEY (bulk_id, number)
+);
+COMMENT ON TABLE saga_bulk_targets IS 'the transactions of each bulk action, and what was done to each';
+COMMENT ON COLUMN saga_bulk_targets.bulk_id IS 'the bulk action';
+COMMENT ON COLUMN saga_bulk_targets.number IS 'place in the list, from 1';
+COMMENT ON COLUMN saga_bulk_targets.gid IS 'the transaction';
+COMMENT ON COLUMN saga_bulk_targets.result IS 'done, refused or failed; empty before';
+COMMENT ON COLUMN saga_bulk_targets.error IS 'why it was refused or failed';
+COMMENT ON COLUMN saga_bulk_targets.acted_at IS 'when; NULL before';
 
 CREATE TABLE IF NOT EXISTS saga_cleaning (
   id SMALLINT NOT NULL,

@@ -35,9 +35,12 @@ CREATE TABLE IF NOT EXISTS saga_transactions ( -- one row per global transaction
   try_attempts INTEGER NOT NULL DEFAULT 0, -- how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it
   parent TEXT NOT NULL DEFAULT '', -- of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise
   prepared_at TEXT, -- when a nested transaction was prepared: it has no deadline from then on; NULL otherwise
+  trace TEXT NOT NULL DEFAULT '', -- trace context of the caller that began it, as W3C traceparent; empty if it had none
   PRIMARY KEY (gid)
 );
 CREATE INDEX IF NOT EXISTS saga_transactions_due ON saga_transactions (due_at);
+CREATE INDEX IF NOT EXISTS saga_transactions_created ON saga_transactions (created_at, gid);
+CREATE INDEX IF NOT EXISTS saga_transactions_finished ON saga_transactions (finished_at, created_at, gid);
 CREATE INDEX IF NOT EXISTS saga_transactions_decided ON saga_transactions (decided_at);
 
 CREATE TABLE IF NOT EXISTS saga_branches ( -- the branches of each transaction, recorded before they are called
@@ -97,7 +100,42 @@ CREATE TABLE IF NOT EXISTS saga_acts ( -- actions of operators, and why
   branch_id TEXT NOT NULL DEFAULT '', -- the branch of an action on one branch; empty for other actions
   believed TEXT NOT NULL DEFAULT '', -- state of the branch that the operator believes: confirmed or cancelled; empty for other actions
   acted_at TEXT NOT NULL, -- when
+  bulk_id TEXT NOT NULL DEFAULT '', -- the bulk action that it is part of, see saga_bulk_acts; empty if it is none
   PRIMARY KEY (gid, kind, number)
+);
+CREATE INDEX IF NOT EXISTS saga_acts_acted ON saga_acts (acted_at);
+
+CREATE TABLE IF NOT EXISTS saga_labels ( -- labels that callers gave to transactions, such as order numbers
+  name TEXT NOT NULL, -- the name: customer, order, ...
+  value TEXT NOT NULL, -- the value
+  created_at TEXT NOT NULL, -- when the transaction began
+  gid TEXT NOT NULL, -- the transaction
+  PRIMARY KEY (name, value, created_at, gid)
+);
+CREATE INDEX IF NOT EXISTS saga_labels_gid ON saga_labels (gid);
+
+CREATE TABLE IF NOT EXISTS saga_bulk_acts ( -- actions of operators on many transactions, each with a fixed list
+  id TEXT NOT NULL, -- id of the bulk action
+  act TEXT NOT NULL, -- the action: retry, pause, resume, confirm or cancel
+  who TEXT NOT NULL, -- who does it
+  why TEXT NOT NULL, -- why
+  query TEXT NOT NULL, -- the conditions that selected the transactions, JSON
+  total INTEGER NOT NULL, -- number of transactions in the list
+  created_at TEXT NOT NULL, -- when the list was made
+  started_at TEXT, -- when a person confirmed the number, and it began; NULL before
+  finished_at TEXT, -- when every transaction of the list was acted on; NULL before
+  PRIMARY KEY (id)
+);
+CREATE INDEX IF NOT EXISTS saga_bulk_acts_created ON saga_bulk_acts (created_at);
+
+CREATE TABLE IF NOT EXISTS saga_bulk_targets ( -- the transactions of each bulk action, and what was done to each
+  bulk_id TEXT NOT NULL, -- the bulk action
+  number INTEGER NOT NULL, -- place in the list, from 1
+  gid TEXT NOT NULL, -- the transaction
+  result TEXT NOT NULL DEFAULT '', -- done, refused or failed; empty before
+  error TEXT NOT NULL DEFAULT '', -- why it was refused or failed
+  acted_at TEXT, -- when; NULL before
+  PRIMARY KEY (bulk_id, number)
 );
 
 CREATE TABLE IF NOT EXISTS saga_cleaning ( -- progress of the removal of old transactions; one row

@@ -6,10 +6,18 @@ UPDATE saga_schema SET version = 3, complete = 0 WHERE id = 1;
 ALTER TABLE saga_transactions
   ADD COLUMN IF NOT EXISTS try_attempts INT NOT NULL DEFAULT 0,
   ADD COLUMN IF NOT EXISTS parent VARCHAR(255) NOT NULL DEFAULT '',
-  ADD COLUMN IF NOT EXISTS prepared_at TIMESTAMPTZ;
+  ADD COLUMN IF NOT EXISTS prepared_at TIMESTAMPTZ,
+  ADD COLUMN IF NOT EXISTS trace VARCHAR(255) NOT NULL DEFAULT '';
+CREATE INDEX IF NOT EXISTS saga_transactions_created ON saga_transactions (created_at, gid);
+CREATE INDEX IF NOT EXISTS saga_transactions_finished ON saga_transactions (finished_at, created_at, gid);
 COMMENT ON COLUMN saga_transactions.try_attempts IS 'how often each Try may be called: 0 for once, -1 for no limit; with more than once, another instance continues an undecided transaction instead of cancelling it';
 COMMENT ON COLUMN saga_transactions.parent IS 'of a nested transaction: the branch of its parent that decides it, written log/gid/branch; empty otherwise';
 COMMENT ON COLUMN saga_transactions.prepared_at IS 'when a nested transaction was prepared: it has no deadline from then on; NULL otherwise';
+COMMENT ON COLUMN saga_transactions.trace IS 'trace context of the caller that began it, as W3C traceparent; empty if it had none';
+
+ALTER TABLE saga_acts ADD COLUMN IF NOT EXISTS bulk_id VARCHAR(36) NOT NULL DEFAULT '';
+CREATE INDEX IF NOT EXISTS saga_acts_acted ON saga_acts (acted_at);
+COMMENT ON COLUMN saga_acts.bulk_id IS 'the bulk action that it is part of, see saga_bulk_acts; empty if it is none';
 
 ALTER TABLE saga_branches
   ADD COLUMN IF NOT EXISTS stage INT NOT NULL DEFAULT 0,
@@ -49,5 +57,60 @@ COMMENT ON COLUMN saga_inputs.branch_id IS 'the branch';
 COMMENT ON COLUMN saga_inputs.payload IS 'input of Try, Confirm and Cancel, JSON';
 COMMENT ON COLUMN saga_inputs.tried_at IS 'when its Try ran';
 COMMENT ON COLUMN saga_inputs.ask_at IS 'earliest time to ask for the outcome';
+
+CREATE TABLE IF NOT EXISTS saga_labels (
+  name VARCHAR(32) NOT NULL,
+  value VARCHAR(128) NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  gid VARCHAR(128) NOT NULL,
+  PRIMARY KEY (name, value, created_at, gid)
+);
+CREATE INDEX IF NOT EXISTS saga_labels_gid ON saga_labels (gid);
+COMMENT ON TABLE saga_labels IS 'labels that callers gave to transactions, such as order numbers';
+COMMENT ON COLUMN saga_labels.name IS 'the name: customer, order, ...';
+COMMENT ON COLUMN saga_labels.value IS 'the value';
+COMMENT ON COLUMN saga_labels.created_at IS 'when the transaction began';
+COMMENT ON COLUMN saga_labels.gid IS 'the transaction';
+
+CREATE TABLE IF NOT EXISTS saga_bulk_acts (
+  id VARCHAR(36) NOT NULL,
+  act VARCHAR(16) NOT NULL,
+  who VARCHAR(128) NOT NULL,
+  why VARCHAR(1024) NOT NULL,
+  query TEXT NOT NULL,
+  total INT NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  started_at TIMESTAMPTZ,
+  finished_at TIMESTAMPTZ,
+  PRIMARY KEY (id)
+);
+CREATE INDEX IF NOT EXISTS saga_bulk_acts_created ON saga_bulk_acts (created_at);
+COMMENT ON TABLE saga_bulk_acts IS 'actions of operators on many transactions, each with a fixed list';
+COMMENT ON COLUMN saga_bulk_acts.id IS 'id of the bulk action';
+COMMENT ON COLUMN saga_bulk_acts.act IS 'the action: retry, pause, resume, confirm or cancel';
+COMMENT ON COLUMN saga_bulk_acts.who IS 'who does it';
+COMMENT ON COLUMN saga_bulk_acts.why IS 'why';
+COMMENT ON COLUMN saga_bulk_acts.query IS 'the conditions that selected the transactions, JSON';
+COMMENT ON COLUMN saga_bulk_acts.total IS 'number of transactions in the list';
+COMMENT ON COLUMN saga_bulk_acts.created_at IS 'when the list was made';
+COMMENT ON COLUMN saga_bulk_acts.started_at IS 'when a person confirmed the number, and it began; NULL before';
+COMMENT ON COLUMN saga_bulk_acts.finished_at IS 'when every transaction of the list was acted on; NULL before';
+
+CREATE TABLE IF NOT EXISTS saga_bulk_targets (
+  bulk_id VARCHAR(36) NOT NULL,
+  number INT NOT NULL,
+  gid VARCHAR(128) NOT NULL,
+  result VARCHAR(16) NOT NULL DEFAULT '',
+  error VARCHAR(1024) NOT NULL DEFAULT '',
+  acted_at TIMESTAMPTZ,
+  PRIMARY KEY (bulk_id, number)
+);
+COMMENT ON TABLE saga_bulk_targets IS 'the transactions of each bulk action, and what was done to each';
+COMMENT ON COLUMN saga_bulk_targets.bulk_id IS 'the bulk action';
+COMMENT ON COLUMN saga_bulk_targets.number IS 'place in the list, from 1';
+COMMENT ON COLUMN saga_bulk_targets.gid IS 'the transaction';
+COMMENT ON COLUMN saga_bulk_targets.result IS 'done, refused or failed; empty before';
+COMMENT ON COLUMN saga_bulk_targets.error IS 'why it was refused or failed';
+COMMENT ON COLUMN saga_bulk_targets.acted_at IS 'when; NULL before';
 
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

@@ -6,10 +6,16 @@ UPDATE saga_schema SET version = 3, complete = 0 WHERE id = 1;
 ALTER TABLE saga_transactions ADD COLUMN try_attempts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE saga_transactions ADD COLUMN parent TEXT NOT NULL DEFAULT '';
 ALTER TABLE saga_transactions ADD COLUMN prepared_at TEXT;
+ALTER TABLE saga_transactions ADD COLUMN trace TEXT NOT NULL DEFAULT '';
+CREATE INDEX IF NOT EXISTS saga_transactions_created ON saga_transactions (created_at, gid);
+CREATE INDEX IF NOT EXISTS saga_transactions_finished ON saga_transactions (finished_at, created_at, gid);
 CREATE INDEX IF NOT EXISTS saga_transactions_decided ON saga_transactions (decided_at);
 
 ALTER TABLE saga_branches ADD COLUMN stage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE saga_branches ADD COLUMN role TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE saga_acts ADD COLUMN bulk_id TEXT NOT NULL DEFAULT '';
+CREATE INDEX IF NOT EXISTS saga_acts_acted ON saga_acts (acted_at);
 
 ALTER TABLE saga_outbox_delayed ADD COLUMN after_id TEXT NOT NULL DEFAULT '';
 
@@ -29,5 +35,38 @@ CREATE TABLE IF NOT EXISTS saga_inputs ( -- inputs of branches of a service that
   PRIMARY KEY (gid, branch_id)
 );
 CREATE INDEX IF NOT EXISTS saga_inputs_ask ON saga_inputs (ask_at);
+
+CREATE TABLE IF NOT EXISTS saga_labels ( -- labels that callers gave to transactions, such as order numbers
+  name TEXT NOT NULL, -- the name: customer, order, ...
+  value TEXT NOT NULL, -- the value
+  created_at TEXT NOT NULL, -- when the transaction began
+  gid TEXT NOT NULL, -- the transaction
+  PRIMARY KEY (name, value, created_at, gid)
+);
+CREATE INDEX IF NOT EXISTS saga_labels_gid ON saga_labels (gid);
+
+CREATE TABLE IF NOT EXISTS saga_bulk_acts ( -- actions of operators on many transactions, each with a fixed list
+  id TEXT NOT NULL, -- id of the bulk action
+  act TEXT NOT NULL, -- the action: retry, pause, resume, confirm or cancel
+  who TEXT NOT NULL, -- who does it
+  why TEXT NOT NULL, -- why
+  query TEXT NOT NULL, -- the conditions that selected the transactions, JSON
+  total INTEGER NOT NULL, -- number of transactions in the list
+  created_at TEXT NOT NULL, -- when the list was made
+  started_at TEXT, -- when a person confirmed the number, and it began; NULL before
+  finished_at TEXT, -- when every transaction of the list was acted on; NULL before
+  PRIMARY KEY (id)
+);
+CREATE INDEX IF NOT EXISTS saga_bulk_acts_created ON saga_bulk_acts (created_at);
+
+CREATE TABLE IF NOT EXISTS saga_bulk_targets ( -- the transactions of each bulk action, and what was done to each
+  bulk_id TEXT NOT NULL, -- the bulk action
+  number INTEGER NOT NULL, -- place in the list, from 1
+  gid TEXT NOT NULL, -- the transaction
+  result TEXT NOT NULL DEFAULT '', -- done, refused or failed; empty before
+  error TEXT NOT NULL DEFAULT '', -- why it was refused or failed
+  acted_at TEXT, -- when; NULL before
+  PRIMARY KEY (bulk_id, number)
+);
 
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

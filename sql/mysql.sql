@@ -109,8 +109,8 @@ CREATE TABLE IF NOT EXISTS saga_labels (
   value VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'the value',
   created_at DATETIME(6) NOT NULL COMMENT 'when the transaction began',
   gid VARCHAR(128) NOT NULL COMMENT 'the transaction',
-  PRIMARY KEY (name, value, created_at, gid),
-  KEY saga_labels_gid (gid)
+  PRIMARY KEY (gid, name),
+  KEY saga_labels_value (value, created_at, gid)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='labels that callers gave to transactions, such as order numbers';
 
 CREATE TABLE IF NOT EXISTS saga_bulk_acts (

@@ -110,9 +110,9 @@ CREATE TABLE IF NOT EXISTS saga_labels ( -- labels that callers gave to transact
   value TEXT NOT NULL, -- the value
   created_at TEXT NOT NULL, -- when the transaction began
   gid TEXT NOT NULL, -- the transaction
-  PRIMARY KEY (name, value, created_at, gid)
+  PRIMARY KEY (gid, name)
 );
-CREATE INDEX IF NOT EXISTS saga_labels_gid ON saga_labels (gid);
+CREATE INDEX IF NOT EXISTS saga_labels_value ON saga_labels (value, created_at, gid);
 
 CREATE TABLE IF NOT EXISTS saga_bulk_acts ( -- actions of operators on many transactions, each with a fixed list
   id TEXT NOT NULL, -- id of the bulk action

@@ -63,9 +63,9 @@ CREATE TABLE IF NOT EXISTS saga_labels (
   value VARCHAR(128) NOT NULL,
   created_at TIMESTAMPTZ NOT NULL,
   gid VARCHAR(128) NOT NULL,
-  PRIMARY KEY (name, value, created_at, gid)
+  PRIMARY KEY (gid, name)
 );
-CREATE INDEX IF NOT EXISTS saga_labels_gid ON saga_labels (gid);
+CREATE INDEX IF NOT EXISTS saga_labels_value ON saga_labels (value, created_at, gid);
 COMMENT ON TABLE saga_labels IS 'labels that callers gave to transactions, such as order numbers';
 COMMENT ON COLUMN saga_labels.name IS 'the name: customer, order, ...';
 COMMENT ON COLUMN saga_labels.value IS 'the value';

@@ -40,7 +40,7 @@ func Of(db *gorm.DB) (Dialect, error) {
 
 var (
 	placeholder = regexp.MustCompile(`\?`)
-	micros      = regexp.MustCompile(`\{micros (\w+)\}`)
+	micros      = regexp.MustCompile(`\{micros ([\w.]+)\}`)
 )
 
 // SQL completes a template:

@@ -60,6 +60,7 @@ type Record struct {
 	Failures                     int
 	TryAttempts                  int    // how often a Try may be called; see [Record.Forward]
 	Parent                       string // of a nested transaction: the branch that it is, as LOG/gid/branch; else empty
+	Trace                        string // trace context of the caller that began it
 	CreatedAt, DeadlineAt        time.Time
 	DueAt, DecidedAt, FinishedAt time.Time // zero where the column is NULL
 	PausedAt                     time.Time
@@ -112,6 +113,7 @@ type Log struct {
 	starter
 	finisher
 	reader
+	finder
 	claimer
 	instances
 	cleaner
@@ -137,7 +139,7 @@ func New(db *gorm.DB) (*Log, error) {
 	}
 	s := &store{db: direct, sql: statements[d]}
 	return &Log{
-		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, claimer: claimer{reader{s}},
+		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, finder: finder{s}, claimer: claimer{reader{s}},
 		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, heartbeat: heartbeat,
 	}, nil
 }

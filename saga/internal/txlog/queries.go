@@ -6,9 +6,9 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/dialect"
 )
 
-const selectRecords = `SELECT gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures,
-	try_attempts, parent, {micros created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
-	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), COALESCE({micros prepared_at}, 0), {micros now},
+const selectRecords = `SELECT saga_transactions.gid, pattern, state, digest, reason, reason_code, reason_branch, decided_by, attention, owner, epoch, failures,
+	try_attempts, parent, {micros saga_transactions.created_at}, {micros deadline_at}, COALESCE({micros due_at}, 0), COALESCE({micros decided_at}, 0),
+	COALESCE({micros finished_at}, 0), COALESCE({micros paused_at}, 0), COALESCE({micros prepared_at}, 0), trace, {micros now},
 	deadline_at <= {now} AND prepared_at IS NULL FROM saga_transactions`
 
 // queries are the log's statements in one dialect. A statement with a list of placeholders

@@ -42,7 +42,7 @@ func (l reader) records(ctx context.Context, db *gorm.DB, query string, argument
 	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
 		var created, deadline, due, decided, finished, paused, prepared, now int64
 		err = row.Scan(&r.GID, &r.Pattern, &r.State, &r.Digest, &r.Reason, &r.Code, &r.BranchID, &r.DecidedBy, &r.Attention, &r.Owner, &r.Epoch,
-			&r.Failures, &r.TryAttempts, &r.Parent, &created, &deadline, &due, &decided, &finished, &paused, &prepared, &now, &r.Expired)
+			&r.Failures, &r.TryAttempts, &r.Parent, &created, &deadline, &due, &decided, &finished, &paused, &prepared, &r.Trace, &now, &r.Expired)
 		r.CreatedAt, r.DeadlineAt, r.DueAt = dialect.Time(created), dialect.Time(deadline), dialect.Time(due)
 		r.DecidedAt, r.FinishedAt, r.PausedAt, r.PreparedAt = dialect.Time(decided), dialect.Time(finished), dialect.Time(paused), dialect.Time(prepared)
 		if r.Forward() {

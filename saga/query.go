@@ -69,7 +69,7 @@ type Overview struct {
 type KindView struct {
 	Kind       string    `json:"kind"`
 	Registered bool      `json:"registered"`         // in this process
-	Place      string    `json:"place,omitempty"`    // where its branches are, if it is registered: "engine's database", "own database" or "service"
+	Place      string    `json:"place,omitempty"`    // where its branches are, if it is registered: "engine's database", "another database" or "another service"
 	PausedAt   time.Time `json:"paused_at,omitzero"` // zero if it is not paused
 	Circuit    *Circuit  `json:"circuit,omitempty"`  // of this process; nil if no engine runs in it or the kind is not registered
 	Acts       []Action  `json:"acts,omitempty"`     // the last acts of operators on the kind, in order
@@ -77,10 +77,10 @@ type KindView struct {
 
 // Circuit is the state of the circuit breaker of a kind of branch in one process.
 type Circuit struct {
-	Open     bool      `json:"open"`
-	Failed   int       `json:"failed"`            // transactions that failed since the last success
-	RetryAt  time.Time `json:"retry_at,omitzero"` // when an open circuit lets the next call through, by the clock of the process
-	Postpone int       `json:"postponed"`         // transactions that wait until it closes
+	Open      bool      `json:"open"`
+	Failed    int       `json:"failed"`            // transactions that failed since the last success
+	RetryAt   time.Time `json:"retry_at,omitzero"` // when an open circuit lets the next call through, by the clock of the process
+	Postponed int       `json:"postponed"`         // transactions that wait until it closes
 }
 
 // Instance is a running engine, or one that ended without a goodbye in the last hour.

@@ -21,6 +21,7 @@ type Summary struct {
 	Owner       string            `json:"owner,omitempty"`         // the instance that drives it; empty while it is open
 	Epoch       int64             `json:"epoch"`                   // rises when another instance takes over
 	Failures    int               `json:"failures"`                // failed branch calls so far
+	Planned     bool              `json:"planned,omitempty"`       // Execute runs it, and decides; nobody else can decide to confirm it
 	TryAttempts int               `json:"try_attempts,omitempty"`  // how often a Try may be called; see [Options.TryAttempts]
 	Parent      string            `json:"parent,omitempty"`        // of a nested transaction: the branch that it is, as "LOG/gid/branch"; its parent is the caller that decides it
 	Labels      map[string]string `json:"labels,omitempty"`        // see [Options.Labels]

@@ -18,16 +18,18 @@ type admission struct {
 	stopping <-chan struct{} // closed when the engine begins to stop
 }
 
-// enter admits a call when the instance holds its lease. The context that it returns also
+// enter admits a call, and with leased only when the instance holds its lease. The context that it returns also
 // ends when Stop interrupts the remaining calls. The caller has to call leave at the end of
 // the call.
-func (a *admission) enter(ctx context.Context) (admitted context.Context, leave func(), err error) {
+func (a *admission) enter(ctx context.Context, leased bool) (admitted context.Context, leave func(), err error) {
 	if !a.inFlight.Enter() {
 		return nil, nil, saga.ErrStopped
 	}
-	if err := a.awaitLease(ctx); err != nil {
-		a.inFlight.Leave()
-		return nil, nil, err
+	if leased {
+		if err := a.awaitLease(ctx); err != nil {
+			a.inFlight.Leave()
+			return nil, nil, err
+		}
 	}
 	admitted, cancel := context.WithCancelCause(ctx)
 	unlink := context.AfterFunc(a.life.Context(), func() { cancel(saga.ErrStopped) })

@@ -85,7 +85,7 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, x extras) (saga.O
 	if err := barrier.ValidateGID(d.GID); err != nil {
 		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
-	ctx, leave, err := o.admission.enter(ctx)
+	ctx, leave, err := o.admission.enter(ctx, !o.passive)
 	if err != nil {
 		return saga.Outcome{GID: d.GID}, err
 	}
@@ -212,6 +212,9 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 		return err
 	}
 	claimed := txlog.Claimed{Record: decided.record, Branches: branches[d.GID]}
+	if o.passive {
+		d.Owner, d.Due = "", 0
+	}
 	if txlog.Ordered(claimed.Branches) {
 		results, readErr := o.log.Results(ctx, tx, d.GID)
 		if readErr != nil {

@@ -94,17 +94,7 @@ func Open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 }
 
 func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
-	config, err := config.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	if err = txn.CheckHandle(db); err != nil {
-		return nil, txn.Invalid("the database: %w", err)
-	}
-	if err = schema.Check(ctx, db); err != nil {
-		return nil, err
-	}
-	e, err := newEngine(ctx, db, config)
+	e, err := openEngine(ctx, db, config)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +105,21 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// openEngine checks what an engine needs, and makes it. It writes nothing.
+func openEngine(ctx context.Context, db *gorm.DB, config Config) (*Engine, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err = txn.CheckHandle(db); err != nil {
+		return nil, txn.Invalid("the database: %w", err)
+	}
+	if err = schema.Check(ctx, db); err != nil {
+		return nil, err
+	}
+	return newEngine(ctx, db, config)
 }
 
 // newEngine makes an engine and its parts. It writes nothing.
@@ -218,7 +223,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	}
 	e.recorder = recorder{opened: &e.opened}
 	e.nesting = nesting{opened: &e.opened, attentionAge: config.AttentionAge}
-	e.viewer = viewer{db: db, log: e.log, logID: logID, registry: e.registry, calls: calls}
+	e.viewer = viewer{db: db, log: e.log, logID: logID, registry: e.registry, calls: calls, running: true}
 	e.answerer = answerer{db: db, log: e.log, logID: logID}
 	e.operators = operators{
 		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,

@@ -66,7 +66,7 @@ func (p *planned) start(ctx context.Context, plan saga.Plan) (saga.Outcome, erro
 	if err = local.Expired(ctx); err != nil {
 		return saga.Outcome{}, fmt.Errorf("nothing was begun: %w", err)
 	}
-	ctx, leave, err := p.admission.enter(ctx)
+	ctx, leave, err := p.admission.enter(ctx, true)
 	if err != nil {
 		return saga.Outcome{}, err
 	}

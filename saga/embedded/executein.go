@@ -70,7 +70,7 @@ func (e *enlisted) executeIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (
 	if err = e.paused.Refuse(t.Steps); err != nil {
 		return saga.Outcome{}, err
 	}
-	ctx, leave, err := e.admission.enter(ctx)
+	ctx, leave, err := e.admission.enter(ctx, true)
 	if err != nil {
 		return saga.Outcome{}, err
 	}

@@ -25,6 +25,7 @@ type viewer struct {
 	logID    string
 	registry *txn.Registry
 	calls    *call.Caller
+	running  bool // the engine of this process may run
 }
 
 // LogID returns the id of the log, which was made when its schema was installed. The calls of
@@ -47,7 +48,7 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 	}
 	t := &saga.Transaction{Summary: summary(read.record)}
 	for _, a := range read.acts {
-		t.Acts = append(t.Acts, saga.Action{Name: a.Name, Operator: saga.Operator{Who: a.Who, Why: a.Why}, BranchID: a.BranchID, Believed: saga.State(a.Believed), At: a.At})
+		t.Acts = append(t.Acts, action(a))
 	}
 	rows := barrierRows{ctx: ctx, gid: gid}
 	for _, b := range read.branches {
@@ -200,6 +201,6 @@ func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error
 
 func summary(r txlog.Record) saga.Summary {
 	return saga.Summary{GID: r.GID, Pattern: r.Pattern, State: saga.State(r.State), Reason: r.Reason, Code: r.Code, BranchID: r.BranchID, DecidedBy: r.DecidedBy,
-		Attention: r.Attention, Owner: r.Owner, Epoch: r.Epoch, Failures: r.Failures, TryAttempts: r.TryAttempts, Parent: r.Parent, PreparedAt: r.PreparedAt, CreatedAt: r.CreatedAt,
+		Attention: r.Attention, Owner: r.Owner, Epoch: r.Epoch, Failures: r.Failures, TryAttempts: r.TryAttempts, Parent: r.Parent, Planned: r.Digest != "", Trace: r.Trace, PreparedAt: r.PreparedAt, CreatedAt: r.CreatedAt,
 		DeadlineAt: r.DeadlineAt, DueAt: r.DueAt, DecidedAt: r.DecidedAt, FinishedAt: r.FinishedAt, PausedAt: r.PausedAt}
 }

@@ -101,7 +101,7 @@ func (n *nesting) enter(ctx context.Context, gid string, call func(context.Conte
 	if err := barrier.ValidateGID(gid); err != nil {
 		return txn.Invalid("%w", err)
 	}
-	ctx, leave, err := n.opened.admission.enter(ctx)
+	ctx, leave, err := n.opened.admission.enter(ctx, true)
 	if err != nil {
 		return err
 	}

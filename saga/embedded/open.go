@@ -37,6 +37,7 @@ type opened struct {
 	instance  string
 	lease     time.Duration
 	timeout   time.Duration // unless the opening says otherwise
+	passive   bool          // it decides, and leaves the rest to running engines
 }
 
 // Begin opens a transaction that is decided later; see [saga.Engine]. It belongs to no
@@ -61,7 +62,7 @@ func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 	if err != nil {
 		return txn.Invalid("%w", err)
 	}
-	ctx, leave, err := o.admission.enter(ctx)
+	ctx, leave, err := o.admission.enter(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (o *opened) add(ctx context.Context, gid, branchID string, step saga.Step) 
 	if s.Branch.Action || step.Parallel || step.AfterDecision || step.Decides {
 		return txn.Invalid("%s: an open transaction has only branches with Try, Confirm and Cancel, one after the other: use a plan for actions and for an order", s.Kind)
 	}
-	ctx, leave, err := o.admission.enter(ctx)
+	ctx, leave, err := o.admission.enter(ctx, true)
 	if err != nil {
 		return err
 	}

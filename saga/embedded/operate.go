@@ -46,13 +46,8 @@ const (
 // next attempt, and clears the transaction's attention. The [Limits] still apply.
 func (o *operators) Retry(ctx context.Context, gid string, by saga.Operator) error {
 	return o.actOn(ctx, gid, actRetry, by, func(tx *gorm.DB, r txlog.Record) error {
-		switch state := saga.State(r.State); {
-		case !state.Decided():
-			return fmt.Errorf("it is undecided, and a retry is only possible after the decision: %w", saga.ErrRefused)
-		case state.Finished():
-			return fmt.Errorf("it is %s already: %w", state, saga.ErrRefused)
-		case r.Paused():
-			return fmt.Errorf("it is paused; resume it: %w", saga.ErrRefused)
+		if why := refusalOfRetry(saga.State(r.State), r.Paused()); why != "" {
+			return fmt.Errorf("%s: %w", why, saga.ErrRefused)
 		}
 		return o.log.Retry(ctx, tx, gid)
 	})
@@ -63,11 +58,8 @@ func (o *operators) Retry(ctx context.Context, gid string, by saga.Operator) err
 // is still cancelled at its deadline, and the Cancels wait for Resume.
 func (o *operators) Pause(ctx context.Context, gid string, by saga.Operator) error {
 	return o.actOn(ctx, gid, actPause, by, func(tx *gorm.DB, r txlog.Record) error {
-		switch {
-		case saga.State(r.State).Finished():
-			return fmt.Errorf("it is %s already: %w", r.State, saga.ErrRefused)
-		case r.Paused():
-			return fmt.Errorf("it is paused already: %w", saga.ErrRefused)
+		if why := refusalOfPause(saga.State(r.State), r.Paused()); why != "" {
+			return fmt.Errorf("%s: %w", why, saga.ErrRefused)
 		}
 		return o.log.Pause(ctx, tx, gid)
 	})
@@ -76,8 +68,8 @@ func (o *operators) Pause(ctx context.Context, gid string, by saga.Operator) err
 // Resume undoes Pause. Due branches are called at once.
 func (o *operators) Resume(ctx context.Context, gid string, by saga.Operator) error {
 	return o.actOn(ctx, gid, actResume, by, func(tx *gorm.DB, r txlog.Record) error {
-		if !r.Paused() {
-			return fmt.Errorf("it is not paused: %w", saga.ErrRefused)
+		if why := refusalOfResume(r.Paused()); why != "" {
+			return fmt.Errorf("%s: %w", why, saga.ErrRefused)
 		}
 		return o.log.Resume(ctx, tx, gid)
 	})

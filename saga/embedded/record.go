@@ -41,7 +41,7 @@ func (r *recorder) record(ctx context.Context, plan saga.Plan) error {
 	if err != nil {
 		return txn.Invalid("%w", err)
 	}
-	ctx, leave, err := o.admission.enter(ctx)
+	ctx, leave, err := o.admission.enter(ctx, true)
 	if err != nil {
 		return err
 	}

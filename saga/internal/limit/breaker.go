@@ -77,6 +77,25 @@ func (b *Breaker) Delay(ctx context.Context, longest time.Duration, unlimited bo
 
 func (b *Breaker) open() bool { return len(b.failed) >= b.limits.Failures }
 
+// State is what a Breaker does at a moment.
+type State struct {
+	Open      bool
+	Failed    int       // transactions that failed since the last success
+	RetryAt   time.Time // while it is open: when it lets the next call through
+	Postponed int       // transactions that wait for their backoff, or until it closes
+}
+
+// State returns the state of the breaker.
+func (b *Breaker) State() State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := State{Open: b.open(), Failed: len(b.failed), Postponed: len(b.postponed)}
+	if s.Open {
+		s.RetryAt = b.retryAt
+	}
+	return s
+}
+
 // Failure records that a call of a transaction has failed.
 func (b *Breaker) Failure(gid string) {
 	b.mu.Lock()

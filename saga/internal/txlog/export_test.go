@@ -6,3 +6,17 @@ func (l *Log) ListQuery(f Filter) (query string, arguments []any) { return l.rea
 // CandidatesQuery is the statement that looks for due transactions. Its parameters
 // are a time in microseconds since 1970, twice, a gid, an instance, and a limit.
 func (l *Log) CandidatesQuery() string { return l.claimer.sql.candidates }
+
+// Statement is a statement with its arguments.
+type Statement struct {
+	SQL       string
+	Arguments []any
+}
+
+// FindQueries are the statements of Find: the end of the window, and the page up to end.
+func (l *Log) FindQueries(s Search, end Place) []Statement {
+	a := l.finder.index(s)
+	window, windowArguments := l.finder.windowQuery(a, s)
+	page, pageArguments := l.finder.pageQuery(a, s, end)
+	return []Statement{{window, windowArguments}, {page, pageArguments}}
+}

@@ -54,8 +54,7 @@ func (l finder) Find(ctx context.Context, s Search) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	where, arguments := l.conditions(along, s, end)
-	query := l.sql.dialect.SQL(selectRecords + along.joined + where + " ORDER BY " + along.order(s.OldestFirst) + fmt.Sprintf(" LIMIT %d", s.Limit+1))
+	query, arguments := l.pageQuery(along, s, end)
 	found := Found{Next: end}
 	if found.Records, err = (reader{l.store}).records(ctx, l.db, query, arguments...); err != nil {
 		return Found{}, err
@@ -96,6 +95,7 @@ func (l finder) Count(ctx context.Context, s Search, most int) (n int, more bool
 type along struct {
 	table     string // the table that has the index
 	joined    string // joins that table, if it is not saga_transactions
+	first     string // the first column of the order, which a condition makes constant; may be empty
 	time, gid string // the columns of the order; time is empty in the order of the gids
 	where     []string
 	arguments []any
@@ -115,6 +115,9 @@ func (l finder) index(s Search) along {
 		l.addEnd(&a, s.Prefix)
 		return a
 	case s.Unfinished:
+		if l.sql.dialect == dialect.Postgres {
+			a.first = "finished_at"
+		}
 		a.add("finished_at IS NULL")
 		return a
 	default:
@@ -143,10 +146,14 @@ func (a *along) order(ascending bool) string {
 	if ascending {
 		direction = ""
 	}
-	if a.time == "" {
-		return a.gid + direction
+	columns := ""
+	if a.first != "" { // PostgreSQL uses the index only then, and MariaDB only without it
+		columns = a.first + direction + ", "
 	}
-	return a.time + direction + ", " + a.gid + direction
+	if a.time != "" {
+		columns += a.time + direction + ", "
+	}
+	return columns + a.gid + direction
 }
 
 // addRange adds the conditions for the places behind after, up to end. A zero place is
@@ -170,20 +177,32 @@ func (a *along) addRange(ascending bool, after, end Place) {
 	add(end, before, "=")
 }
 
-// window returns the end of the window of a search; zero if the search has no condition
-// beside those of the index, or if the window reaches the end of the index.
-func (l finder) window(ctx context.Context, a along, s Search) (Place, error) {
-	if where, _ := l.filters(s); len(where) == 0 {
-		return Place{}, nil
-	}
+// pageQuery returns the statement that reads a page, up to the end of the window.
+func (l finder) pageQuery(a along, s Search, end Place) (query string, arguments []any) {
+	where, arguments := l.conditions(a, s, end)
+	return l.sql.dialect.SQL(selectRecords + a.joined + where + " ORDER BY " + a.order(s.OldestFirst) + fmt.Sprintf(" LIMIT %d", s.Limit+1)), arguments
+}
+
+// windowQuery returns the statement that reads the end of the window.
+func (l finder) windowQuery(a along, s Search) (query string, arguments []any) {
 	a.addTimes(s)
 	a.addRange(s.OldestFirst, s.After, Place{})
 	columns := "0, " + a.gid
 	if a.time != "" {
 		columns = "{micros created_at}, gid"
 	}
-	query := "SELECT " + columns + " FROM " + a.table + whereAll(a.where) + " ORDER BY " + a.order(s.OldestFirst) + fmt.Sprintf(" LIMIT 1 OFFSET %d", Window-1)
-	ends, err := scan(ctx, l.db, l.sql.dialect.SQL(query), a.arguments, func(row scanner) (p Place, err error) {
+	query = "SELECT " + columns + " FROM " + a.table + whereAll(a.where) + " ORDER BY " + a.order(s.OldestFirst) + fmt.Sprintf(" LIMIT 1 OFFSET %d", Window-1)
+	return l.sql.dialect.SQL(query), a.arguments
+}
+
+// window returns the end of the window of a search; zero if the search has no condition
+// beside those of the index, or if the window reaches the end of the index.
+func (l finder) window(ctx context.Context, a along, s Search) (Place, error) {
+	if where, _ := l.filters(s); len(where) == 0 {
+		return Place{}, nil
+	}
+	query, arguments := l.windowQuery(a, s)
+	ends, err := scan(ctx, l.db, query, arguments, func(row scanner) (p Place, err error) {
 		err = row.Scan(&p.Micros, &p.GID)
 		return p, err
 	})

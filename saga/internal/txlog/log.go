@@ -114,6 +114,7 @@ type Log struct {
 	finisher
 	reader
 	finder
+	overviewer
 	claimer
 	instances
 	cleaner
@@ -139,7 +140,7 @@ func New(db *gorm.DB) (*Log, error) {
 	}
 	s := &store{db: direct, sql: statements[d]}
 	return &Log{
-		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, finder: finder{s}, claimer: claimer{reader{s}},
+		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, finder: finder{s}, overviewer: overviewer{s}, claimer: claimer{reader{s}},
 		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, heartbeat: heartbeat,
 	}, nil
 }

@@ -21,6 +21,8 @@ type Act struct {
 	Who, Why  string
 	BranchID  string    // of a resolve; empty otherwise
 	Believed  string    // of a resolve: the state of the branch, as the operator believes
+	BulkID    string    // of the bulk action that it is part of; empty if it is none
+	Number    int       // on this transaction or kind, from 1; set by a read
 	At        time.Time // set by a read
 }
 
@@ -41,9 +43,9 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 	return operatorQueries{
 		cancelDue: d.SQL(`UPDATE saga_transactions SET due_at = {now} WHERE gid = ? AND state = 'cancelling' AND due_at > {now} AND paused_at IS NULL`),
 		// The writer of an act holds a lock on the transaction or kind.
-		act: d.SQL(`INSERT INTO saga_acts (gid, kind, number, act, who, why, branch_id, believed, acted_at)
-			SELECT ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, ?, {now} FROM saga_acts WHERE gid = ? AND kind = ?`),
-		acts: d.SQL(`SELECT gid, kind, act, who, why, branch_id, believed, {micros acted_at} FROM saga_acts WHERE gid = ? AND kind = ? ORDER BY number`),
+		act: d.SQL(`INSERT INTO saga_acts (gid, kind, number, act, who, why, branch_id, believed, bulk_id, acted_at)
+			SELECT ?, ?, COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, ?, ?, {now} FROM saga_acts WHERE gid = ? AND kind = ?`),
+		acts: d.SQL(`SELECT gid, kind, act, who, why, branch_id, believed, bulk_id, number, {micros acted_at} FROM saga_acts WHERE gid = ? AND kind = ? ORDER BY number`),
 		retry: d.SQL(`UPDATE saga_transactions SET due_at = {now}, attention = '' WHERE gid = ?
 			AND state IN ('confirming', 'cancelling')`),
 		retryBranches: d.SQL(`UPDATE saga_attempts SET next_at = {now} WHERE gid = ? AND next_at > {now}`),
@@ -58,7 +60,7 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 
 // Record writes an act, in the local transaction that does it.
 func (l operations) Record(ctx context.Context, tx *gorm.DB, a Act) error {
-	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.BranchID, a.Believed, a.GID, a.Kind)
+	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.BranchID, a.Believed, a.BulkID, a.GID, a.Kind)
 	if err != nil {
 		return fmt.Errorf("log: recording the %s of %s%s: %w", a.Name, a.GID, a.Kind, err)
 	}
@@ -70,7 +72,7 @@ func (l operations) Record(ctx context.Context, tx *gorm.DB, a Act) error {
 func (l operations) Acts(ctx context.Context, tx *gorm.DB, gid, kind string) ([]Act, error) {
 	return scan(ctx, tx, l.sql.operator.acts, []any{gid, kind}, func(row scanner) (a Act, err error) {
 		var at int64
-		err = row.Scan(&a.GID, &a.Kind, &a.Name, &a.Who, &a.Why, &a.BranchID, &a.Believed, &at)
+		err = row.Scan(&a.GID, &a.Kind, &a.Name, &a.Who, &a.Why, &a.BranchID, &a.Believed, &a.BulkID, &a.Number, &at)
 		a.At = dialect.Time(at)
 		return a, err
 	})

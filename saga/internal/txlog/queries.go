@@ -49,6 +49,7 @@ type queries struct {
 	operator         operatorQueries
 	clean            cleanQueries
 	nested           nestedQueries
+	overview         overviewQueries
 }
 
 // branchRows is the number of open and of done branches in an insert. Ordered says that they
@@ -172,6 +173,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		operator: operatorStatements(d),
 		clean:    cleanStatements(d),
 		nested:   nestedStatements(d),
+		overview: overviewStatements(d),
 	}
 })
 

@@ -103,3 +103,35 @@ func ExampleEngine_List() {
 	}
 	// Output: reservation-1 trying
 }
+
+// A process without an engine looks at transactions, and acts on one.
+func ExampleOpenOperations() {
+	db, remove := openShop()
+	defer remove()
+	ctx := context.Background()
+	orch, err := embedded.Open(ctx, db, embedded.Config{})
+	ok(err)
+	ok(tcc.Register(orch, stock.New(db)))
+	defer orch.Stop(ctx)
+	_, err = tcc.Begin(ctx, orch, "reservation-1")
+	ok(err)
+
+	operations, err := embedded.OpenOperations(ctx, db, embedded.OperationsConfig{})
+	ok(err)
+	defer operations.Close()
+	page, err := operations.Find(ctx, saga.Query{Unfinished: true, OldestFirst: true})
+	ok(err)
+	for _, t := range page.Transactions {
+		fmt.Println(t.GID, t.State)
+	}
+	_, err = operations.Decide(ctx, "reservation-1", saga.Cancelling, saga.Operator{Who: "alice", Why: "the customer called"})
+	ok(err)
+	acts, err := operations.Actions(ctx, saga.ActionQuery{})
+	ok(err)
+	for _, act := range acts.Actions {
+		fmt.Println(act.Name, act.GID, "by", act.Who)
+	}
+	// Output:
+	// reservation-1 trying
+	// cancel reservation-1 by alice
+}

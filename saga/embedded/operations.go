@@ -141,16 +141,17 @@ func refusalOfDecision(t *saga.Transaction, act string) string {
 
 // refusalOfResolve returns why a resolve of a branch would be refused.
 func refusalOfResolve(t *saga.Transaction, branchID string) string {
+	switch {
+	case !t.State.Decided():
+		return "it is undecided"
+	case t.State.Finished():
+		return fmt.Sprintf("it is %s already", t.State)
+	}
 	for _, b := range t.Branches {
-		if b.ID != branchID {
-			continue
-		}
 		op, err := endOf(t.State, b.Role)
 		switch {
-		case !t.State.Decided():
-			return "it is undecided"
-		case err != nil:
-			return fmt.Sprintf("it is %s already", t.State)
+		case b.ID != branchID || err != nil:
+			continue
 		case !b.DoneAt.IsZero():
 			return fmt.Sprintf("branch %s is done already", b.ID)
 		case !conflicts(b, t.State):

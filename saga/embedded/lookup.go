@@ -32,6 +32,10 @@ type viewer struct {
 // branches have it as their Caller.
 func (v *viewer) LogID() string { return v.logID }
 
+// Dialect returns the dialect of the log's database: "mysql", also for MariaDB, "postgres" or
+// "sqlite".
+func (v *viewer) Dialect() string { return v.db.Dialector.Name() }
+
 // Lookup returns a transaction with its branches, barrier rows and failed attempts. It is for
 // operators and support tools, and locks nothing. The parts are read one after the other: if
 // the transaction is in flight, they may be some milliseconds apart.

@@ -178,3 +178,38 @@ func (f *Form) Next(after string) url.Values {
 	values.Set(After, after)
 	return values
 }
+
+// Of returns the parameters of the URL of a search.
+func Of(q saga.Query) url.Values {
+	values := make(url.Values)
+	set := func(name, value string) {
+		if value != "" {
+			values.Add(name, value)
+		}
+	}
+	flag := func(name, value string, is bool) {
+		if is {
+			values.Add(name, value)
+		}
+	}
+	at := func(name string, t time.Time) {
+		if !t.IsZero() {
+			values.Add(name, t.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	for _, s := range q.States {
+		set(State, string(s))
+	}
+	flag(Show, "all", !q.Unfinished)
+	flag(Attention, "1", q.Attention)
+	flag(Paused, "1", q.Paused)
+	set(Kind, q.Kind)
+	set(Owner, q.Owner)
+	set(Prefix, q.Prefix)
+	set(Label, q.Label)
+	set(Value, q.Value)
+	set(Text, q.Text)
+	at(From, q.CreatedAfter)
+	at(To, q.CreatedBefore)
+	return values
+}

@@ -10,6 +10,7 @@ import (
 	"bufio"
 	_ "embed"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/text/language"
@@ -77,7 +78,7 @@ func (p *Printer) N(key string, n int, args ...any) string {
 }
 
 // parse reads a catalogue. A line with a key in brackets begins an entry; "en: TEXT" is its text
-// in a language. Empty lines, and lines that begin with #, are left out.
+// in a language. A text that begins or ends with a space is in quotes. Empty lines, and lines that begin with #, are left out.
 func parse(text string) (map[string]map[string]string, error) {
 	parsed := make(map[string]map[string]string)
 	for _, l := range Languages {
@@ -98,6 +99,9 @@ func parse(text string) (map[string]map[string]string, error) {
 		texts := parsed[lang]
 		if !ok || texts == nil || key == "" {
 			return nil, fmt.Errorf("words: line %d: %q is neither a key nor a text in a language", n, line)
+		}
+		if quoted, err := strconv.Unquote(text); err == nil && strings.HasPrefix(text, `"`) {
+			text = quoted
 		}
 		if _, twice := texts[key]; twice {
 			return nil, fmt.Errorf("words: line %d: key %q has a second text in language %s", n, key, lang)

@@ -71,14 +71,14 @@ func parameters(pairs []string) url.Values {
 // moment is a time as a page shows it.
 type moment struct {
 	Is                       bool // false for no time
-	Machine, UTC, Exact, Ago string
+	Machine, UTC, Clock, Exact, Ago string
 }
 
 func momentOf(p *words.Printer, t, now time.Time) moment {
 	if t.IsZero() {
 		return moment{}
 	}
-	return moment{Is: true, Machine: t.UTC().Format(time.RFC3339Nano), UTC: words.UTC(t), Exact: words.Exact(t), Ago: p.Ago(t, now)}
+	return moment{Is: true, Machine: t.UTC().Format(time.RFC3339Nano), UTC: words.UTC(t), Clock: words.Clock(t), Exact: words.Exact(t), Ago: p.Ago(t, now)}
 }
 
 // frame is what every page has.

@@ -29,7 +29,9 @@ func (p *Printer) AtLeast(n int, more bool) string {
 // Percent writes a share from 0 to 1.
 func (p *Printer) Percent(share float64) string {
 	switch {
-	case share > 0 && share < 0.001:
+	case share == 0:
+		return "0 %"
+	case share < 0.001:
 		return "<0.1 %"
 	case share < 0.1:
 		return strconv.FormatFloat(share*100, 'f', 1, 64) + " %"
@@ -51,11 +53,9 @@ func (p *Printer) Rate(perSecond float64) string {
 }
 
 // Duration writes a duration with its two largest units, or with three digits below a second.
-// A negative one is written as zero.
+// A negative one is written as less than a millisecond.
 func (p *Printer) Duration(d time.Duration) string {
 	switch {
-	case d <= 0:
-		return p.T("duration.ms", "0")
 	case d < time.Millisecond:
 		return p.T("duration.ms", "<1")
 	case d < time.Second:
@@ -123,6 +123,9 @@ func (p *Printer) largest(d time.Duration) string {
 
 // UTC writes a time to the second.
 func UTC(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
+
+// Clock writes a time to the millisecond, without its zone, which is UTC.
+func Clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") }
 
 // Exact writes a time to the millisecond.
 func Exact(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") + " UTC" }

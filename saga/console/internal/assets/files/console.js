@@ -62,13 +62,15 @@
   const store = (value) => { try { localStorage.setItem(key, value); } catch { /* it is not remembered */ } };
   const two = (n) => String(n).padStart(2, "0");
   const localTime = (t) => `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`;
+  const localClock = (t) => `${localTime(t)}.${String(t.getMilliseconds()).padStart(3, "0")}`;
+  const shown = (time, at) => (time.hasAttribute("data-clock") ? localClock : localTime)(at);
   let zone = stored() === "local" ? "local" : "utc";
   const showTimes = () => {
     for (const time of document.querySelectorAll("time[datetime]:not([data-keep])")) {
       const at = new Date(time.dateTime);
       if (Number.isNaN(at.getTime())) continue;
       time.dataset.utcText ??= time.textContent;
-      time.textContent = zone === "local" ? localTime(at) : time.dataset.utcText;
+      time.textContent = zone === "local" ? shown(time, at) : time.dataset.utcText;
     }
     const place = document.getElementById("zone");
     if (!place) return;

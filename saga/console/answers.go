@@ -10,7 +10,8 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 )
 
-// withForm adds what a person has typed, and the page to go on, to an error that refuses an act.
+// withForm adds what a person has typed, and the page to go on, to an error of an act. After an
+// error that it does not know, the act may be done.
 func withForm(err error, typed, back string) error {
 	switch {
 	case errors.Is(err, saga.ErrRefused), errors.Is(err, saga.ErrCancelled), errors.Is(err, saga.ErrConfirmed):
@@ -19,8 +20,10 @@ func withForm(err error, typed, back string) error {
 		return &problem{status: http.StatusBadRequest, key: "error.invalid", detail: err.Error(), typed: typed, back: back}
 	case errors.Is(err, saga.ErrPaused), errors.Is(err, saga.ErrNoLease):
 		return &problem{status: http.StatusServiceUnavailable, key: "error.refused", detail: err.Error(), typed: typed, back: back}
+	case errors.Is(err, saga.ErrNotFound):
+		return err
 	}
-	return err
+	return &problem{status: http.StatusServiceUnavailable, key: "error.unknown", typed: typed, back: back, cause: err}
 }
 
 // sorted returns the keys of a map in order.

@@ -20,8 +20,10 @@ const (
 	places = 4
 	// patience is how long a request waits for a place.
 	patience = 3 * time.Second
-	// timeout limits a request.
+	// timeout limits a request for a page.
 	timeout = 10 * time.Second
+	// actTimeout limits an act: a decision calls the branches once before it returns.
+	actTimeout = time.Minute
 	// maxBody is the largest body of a request, in bytes.
 	maxBody = 64 << 10
 )
@@ -84,7 +86,11 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	limit := timeout
+	if r.Method == http.MethodPost {
+		limit = actTimeout
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	newVisit(c, w, r.WithContext(ctx), name).serve(routes[name])
 }

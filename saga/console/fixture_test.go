@@ -22,6 +22,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/console"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
+	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
 // nasty is a text that must never reach a page unescaped.
@@ -51,6 +52,7 @@ func newWorld(t testing.TB, db *gorm.DB) *world {
 	w.execute(t, "rejected-1", "reject", saga.Cancelled)
 	w.execute(t, "failing-1", "fail", saga.Confirming)
 	w.execute(t, "conflict-1", "conflict", saga.Confirming)
+	sqltest.Exec(t, db, "DELETE FROM saga_barrier WHERE gid = 'conflict-1' AND branch_id = '02'") // as if its Try had never run
 	sagatest.Must(t, w.engine.Begin(t.Context(), saga.Opening{GID: "open-1", Pattern: "tcc", Timeout: time.Hour}))
 	sagatest.Must(t, w.engine.Try(t.Context(), "open-1", "01", saga.Step{Kind: "hold", Input: "room"}))
 	return w

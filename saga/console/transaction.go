@@ -196,8 +196,7 @@ func (v *visit) redacted(kind string, data json.RawMessage) json.RawMessage {
 
 // actOnTransaction does an act on a transaction that the sender has seen in a state.
 func actOnTransaction(v *visit) error {
-	name, branchID, gid := v.r.PostFormValue("act"), v.r.PostFormValue("branch"), v.r.PostFormValue("gid")
-	verb := Verb(name)
+	verb := Verb(v.r.PostFormValue("act"))
 	switch verb {
 	case Retry, Pause, Resume, Confirm, Cancel, Resolve:
 	default:
@@ -206,12 +205,13 @@ func actOnTransaction(v *visit) error {
 	if err := v.demand(verb); err != nil {
 		return err
 	}
-	back := v.link("transaction", url.Values{"gid": {gid}})
-	why, err := v.reason()
+	gid, err := v.gid()
 	if err != nil {
 		return err
 	}
-	if _, err := v.gid(); err != nil {
+	back := v.link("transaction", url.Values{"gid": {gid}})
+	why, err := v.reason()
+	if err != nil {
 		return err
 	}
 	ctx, by := v.r.Context(), saga.Operator{Who: v.who, Why: why}
@@ -234,12 +234,12 @@ func actOnTransaction(v *visit) error {
 	case Cancel:
 		_, err = v.ops.Decide(ctx, gid, saga.Cancelling, by)
 	case Resolve:
-		err = v.ops.Resolve(ctx, gid, branchID, saga.State(v.r.PostFormValue("believed")), by)
+		err = v.ops.Resolve(ctx, gid, v.r.PostFormValue("branch"), saga.State(v.r.PostFormValue("believed")), by)
 	}
 	if err != nil {
 		return withForm(err, why, back)
 	}
-	return v.done(name, "transaction", url.Values{"gid": {gid}})
+	return v.done(string(verb), "transaction", url.Values{"gid": {gid}})
 }
 
 // seenAs says how a person sees a transaction. An act is refused if it has changed meanwhile.

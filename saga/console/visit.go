@@ -149,6 +149,7 @@ type problem struct {
 	detail string // of the engine, in English; may be empty
 	typed  string // what the person has typed; may be empty
 	back   string // where to go on; may be empty
+	cause  error  // for the log; may be nil
 }
 
 func (p *problem) Error() string { return p.key + " " + p.detail }
@@ -163,9 +164,10 @@ type errorPage struct {
 func (v *visit) fail(err error) {
 	p := &problem{}
 	var refused *refusal
-	var log bool
+	cause := error(nil) // for the log
 	switch {
 	case errors.As(err, &p):
+		cause = p.cause
 	case errors.As(err, &refused):
 		p = &problem{status: http.StatusForbidden, key: refused.key}
 		if refused.text != "" {
@@ -184,11 +186,11 @@ func (v *visit) fail(err error) {
 	case errors.Is(err, context.Canceled) && v.r.Context().Err() != nil:
 		return // the client is gone
 	default:
-		log = true
+		cause = err
 		p = &problem{status: http.StatusServiceUnavailable, key: "error.database"}
 	}
-	if log {
-		v.config.Logger.Error("console: a page could not be made", "page", v.name, "error", err)
+	if cause != nil {
+		v.config.Logger.Error("console: a request has failed", "page", v.name, "error", cause)
 	}
 	if p.status == http.StatusServiceUnavailable {
 		v.w.Header().Set("Retry-After", "5")

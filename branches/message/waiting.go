@@ -2,8 +2,6 @@ package message
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -76,9 +74,14 @@ type OutboxPage struct {
 	Next     string          `json:"next,omitempty"` // for OutboxFilter.After; empty if nothing is left to look at
 }
 
-// outboxWindow is the most transactions, and the most rows of saga_outbox_delayed, that one call
-// looks at.
-const outboxWindow = 10_000
+const (
+	// outboxWindow is the most rows of saga_outbox_delayed that one call looks at.
+	outboxWindow = 10_000
+
+	// outboxStep is how many transactions one statement looks at, and outboxSteps the most
+	// such statements of a call. So a call stops soon if many messages wait.
+	outboxStep, outboxSteps = 1000, 10
+)
 
 // outboxStreams is the most streams that one call looks at.
 const outboxStreams = 100
@@ -91,28 +94,6 @@ type outboxPlace struct {
 	GID    string `json:"g,omitempty"`
 	ID     string `json:"i,omitempty"` // of the branch, or of the message
 	Stream string `json:"s,omitempty"`
-}
-
-func (p outboxPlace) text() string {
-	encoded, err := json.Marshal(p)
-	if err != nil {
-		panic(err) // texts and a number
-	}
-	return base64.RawURLEncoding.EncodeToString(encoded)
-}
-
-func placeOf(text string) (p outboxPlace, err error) {
-	if text == "" {
-		return p, nil
-	}
-	encoded, err := base64.RawURLEncoding.DecodeString(text)
-	if err == nil {
-		err = json.Unmarshal(encoded, &p)
-	}
-	if err != nil {
-		return p, fmt.Errorf("%w: After is %.40q, which is not the Next of a page", ErrInvalid, text)
-	}
-	return p, nil
 }
 
 // List returns messages that wait: first those of transactions that are not finished, the
@@ -142,9 +123,11 @@ func (o *Outbox) list(ctx context.Context, f OutboxFilter) (page OutboxPage, err
 	if f.Limit == 0 {
 		f.Limit = 50
 	}
-	place, err := placeOf(f.After)
-	if err != nil {
-		return page, err
+	var place outboxPlace
+	if f.After != "" {
+		if place, err = placeOf[outboxPlace](f.After); err != nil {
+			return page, err
+		}
 	}
 	r := waitingReader{db: o.db.WithContext(ctx), filter: f}
 	next := &place
@@ -168,7 +151,7 @@ func (o *Outbox) list(ctx context.Context, f OutboxFilter) (page OutboxPage, err
 		next = nil
 	}
 	if next != nil {
-		page.Next = next.text()
+		page.Next = placeText(*next)
 	}
 	return page, nil
 }

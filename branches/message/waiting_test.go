@@ -155,7 +155,7 @@ func TestOutboxRefusals(t *testing.T) {
 	t.Parallel()
 	o := outboxIn(t, sqltest.Open(t, "sqlite"))
 	for says, f := range map[string]message.OutboxFilter{
-		"the state is": {State: "published"}, "between 0 and 1,000": {Limit: 1001}, "the limit is -1": {Limit: -1}, "After is": {After: "?"}, "After is \"e30x": {After: "e30x"},
+		"the state is": {State: "published"}, "between 0 and 1,000": {Limit: 1001}, "the limit is -1": {Limit: -1}, "the end of a page": {After: "?"}, "the text \"e30x": {After: "e30x"},
 	} {
 		if _, err := o.List(t.Context(), f); !errors.Is(err, message.ErrInvalid) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %q", err, says)

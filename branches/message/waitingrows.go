@@ -39,15 +39,19 @@ func (r waitingRow) message() OutboxMessage {
 	return m
 }
 
-// unfinished selects the oldest unfinished transactions behind a place, along the index
-// saga_transactions_finished.
-func unfinished(db *gorm.DB, p outboxPlace) (query string, arguments []any) {
+// unfinished selects the oldest unfinished transactions behind one place, and up to another one
+// if that is not nil, along the index saga_transactions_finished.
+func unfinished(db *gorm.DB, from outboxPlace, to *outboxPlace) (query string, arguments []any) {
 	query = "SELECT gid, state, created_at, decided_at, paused_at, failures FROM saga_transactions WHERE finished_at IS NULL"
-	if p.GID != "" {
-		// A transaction with a place at one of its branches is looked at again. The first
-		// condition uses the index.
-		query += " AND created_at >= " + at(db) + " AND (created_at > " + at(db) + " OR gid >= ?)"
-		arguments = []any{p.Micros, p.Micros, p.GID}
+	add := func(sign string, p outboxPlace) { // the first condition uses the index
+		query += fmt.Sprintf(" AND created_at %[1]s= %[2]s AND (created_at %[1]s %[2]s OR gid %[1]s= ?)", sign, at(db))
+		arguments = append(arguments, p.Micros, p.Micros, p.GID)
+	}
+	if from.GID != "" { // a transaction with a place at one of its branches is looked at again
+		add(">", from)
+	}
+	if to != nil {
+		add("<", *to)
 	}
 	return query + " ORDER BY created_at, gid", arguments
 }
@@ -55,7 +59,7 @@ func unfinished(db *gorm.DB, p outboxPlace) (query string, arguments []any) {
 // preparedOf joins the prepared messages of the transactions t of a window. It finds them by the
 // primary key, whatever the database believes about the size of the tables.
 func preparedOf(db *gorm.DB, window string) string {
-	from := fmt.Sprintf(" FROM (%s LIMIT %d) t ", window, outboxWindow)
+	from := fmt.Sprintf(" FROM (%s LIMIT %d) t ", window, outboxStep)
 	switch db.Dialector.Name() {
 	case "mysql":
 		from += "STRAIGHT_JOIN saga_outbox o FORCE INDEX (PRIMARY) ON o.gid = t.gid"
@@ -67,17 +71,31 @@ func preparedOf(db *gorm.DB, window string) string {
 	return from + " WHERE o.state = 'prepared'"
 }
 
-// failedConfirms selects the failed Confirms of the message o.
+// failedConfirms selects the failed Confirms of the message o. It is used with MAX, and not with
+// EXISTS, for which MariaDB would read all failed attempts.
 const failedConfirms = " FROM saga_attempts a WHERE a.gid = o.gid AND a.branch_id = o.branch_id AND a.operation = 'confirm'"
 
 // ofTransactions returns messages of unfinished transactions behind a place. next is nil if all
 // of these transactions were looked at.
 func (r waitingReader) ofTransactions(p outboxPlace) (messages []OutboxMessage, next *outboxPlace, err error) {
-	window, arguments := unfinished(r.db, p)
-	end, err := r.end(window, arguments)
+	next = &p
+	for step := 0; next != nil && step < outboxSteps && len(messages) < r.filter.Limit; step++ {
+		var found []OutboxMessage
+		if found, next, err = r.step(*next, r.filter.Limit-len(messages)); err != nil {
+			return nil, nil, err
+		}
+		messages = append(messages, found...)
+	}
+	return messages, next, nil
+}
+
+// step is ofTransactions for one statement.
+func (r waitingReader) step(p outboxPlace, limit int) (messages []OutboxMessage, next *outboxPlace, err error) {
+	end, err := r.end(p)
 	if err != nil {
 		return nil, nil, err
 	}
+	window, arguments := unfinished(r.db, p, end)
 	query := "SELECT o.message_id, o.destination, o.subject, o.order_key, o.gid, o.branch_id, t.state, t.failures, " + bytesOf(r.db, "o.data") + " AS bytes, " +
 		bytesOf(r.db, "o.headers") + " AS header_bytes, t.paused_at IS NOT NULL AS paused, " + micros(r.db, "t.created_at") + " AS created, COALESCE(" +
 		micros(r.db, "t.decided_at") + ", 0) AS due" + preparedOf(r.db, window) + " AND t.state IN ?"
@@ -90,7 +108,7 @@ func (r waitingReader) ofTransactions(p outboxPlace) (messages []OutboxMessage, 
 	}
 	arguments = append(arguments, states)
 	if r.filter.State == OutboxFailing {
-		query += " AND t.failures > 0 AND EXISTS (SELECT 1" + failedConfirms + ")"
+		query += " AND t.failures > 0 AND (SELECT MAX(a.attempt)" + failedConfirms + ") > 0"
 	}
 	if r.filter.Stream != "" {
 		query, arguments = query+" AND o.destination = ?", append(arguments, r.filter.Stream)
@@ -99,12 +117,12 @@ func (r waitingReader) ofTransactions(p outboxPlace) (messages []OutboxMessage, 
 		query, arguments = query+" AND (t.gid <> ? OR o.branch_id > ?)", append(arguments, p.GID, p.ID)
 	}
 	var rows []waitingRow
-	if err := r.db.Raw(query+" ORDER BY t.created_at, t.gid, o.branch_id LIMIT ?", append(arguments, r.filter.Limit+1)...).Scan(&rows).Error; err != nil {
+	if err := r.db.Raw(query+" ORDER BY t.created_at, t.gid, o.branch_id LIMIT ?", append(arguments, limit+1)...).Scan(&rows).Error; err != nil {
 		return nil, nil, err
 	}
-	if len(rows) > r.filter.Limit {
-		rows = rows[:r.filter.Limit]
-		last := rows[r.filter.Limit-1]
+	if len(rows) > limit {
+		rows = rows[:limit]
+		last := rows[limit-1]
 		end = &outboxPlace{Micros: last.Created, GID: last.GID, ID: last.BranchID}
 	}
 	if err := r.addAttempts(rows); err != nil {
@@ -117,10 +135,12 @@ func (r waitingReader) ofTransactions(p outboxPlace) (messages []OutboxMessage, 
 	return messages, end, nil
 }
 
-// end returns the last transaction of a window; nil if the window has all.
-func (r waitingReader) end(window string, arguments []any) (*outboxPlace, error) {
+// end returns the place behind the transactions that one statement looks at; nil if it looks
+// at all.
+func (r waitingReader) end(from outboxPlace) (*outboxPlace, error) {
 	var ends []waitingRow
-	query := fmt.Sprintf("SELECT gid, %s AS created FROM (%s LIMIT 1 OFFSET %d) t", micros(r.db, "created_at"), window, outboxWindow-1)
+	window, arguments := unfinished(r.db, from, nil)
+	query := fmt.Sprintf("SELECT gid, %s AS created FROM (%s LIMIT 1 OFFSET %d) t", micros(r.db, "created_at"), window, outboxStep-1)
 	if err := r.db.Raw(query, arguments...).Scan(&ends).Error; err != nil || len(ends) == 0 {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // OutboxCounts counts messages that wait. A count has More if there may be others: it looks at
-// the 1,000 rows of each stream in saga_outbox_delayed that are due first, and at the messages
-// of the 10,000 oldest unfinished transactions.
+// the 1,000 rows of each stream in saga_outbox_delayed that are due first, and at the 10,000
+// oldest unfinished transactions, or fewer if these have more than 1,000 messages.
 type OutboxCounts struct {
 	Waiting saga.Count    `json:"waiting"`             // all, also those of undecided transactions
 	Due     saga.Count    `json:"due"`                 // of these, to be published now
@@ -132,30 +132,47 @@ func (o *Outbox) countOthers(ctx context.Context, streams map[string]*OutboxCoun
 	}
 }
 
-// countPrepared counts the messages of unfinished transactions by stream. It returns true if it
-// has looked at all of these transactions.
+// countPrepared counts the messages of unfinished transactions by stream, beginning with the
+// oldest transaction. It returns true if it has looked at all of these transactions.
 func (o *Outbox) countPrepared(ctx context.Context, streams map[string]*OutboxCounts) (all bool, err error) {
-	db := o.db.WithContext(ctx)
-	window, _ := unfinished(db, outboxPlace{})
-	var rows []struct {
-		Destination           string
-		Waiting, Due, Failing int
-		Oldest                int64
+	r := waitingReader{db: o.db.WithContext(ctx)}
+	next, counted := &outboxPlace{}, 0
+	for step := 0; next != nil && step < outboxSteps && counted <= streamRows; step++ {
+		var rows []preparedCounts
+		if rows, next, err = r.countStep(*next); err != nil {
+			return false, err
+		}
+		for _, row := range rows {
+			if streams[row.Destination] == nil {
+				streams[row.Destination] = &OutboxCounts{}
+			}
+			streams[row.Destination].add(OutboxCounts{Waiting: saga.Count{N: row.Waiting}, Due: saga.Count{N: row.Due}, Failing: saga.Count{N: row.Failing}, Oldest: timeOf(row.Oldest)})
+			counted += row.Waiting
+		}
+	}
+	return next == nil, nil
+}
+
+// preparedCounts counts the messages of some transactions for one stream.
+type preparedCounts struct {
+	Destination           string
+	Waiting, Due, Failing int
+	Oldest                int64
+}
+
+// countStep counts the messages of the transactions that one statement looks at.
+func (r waitingReader) countStep(p outboxPlace) (rows []preparedCounts, next *outboxPlace, err error) {
+	if next, err = r.end(p); err != nil {
+		return nil, nil, err
+	}
+	window, arguments := unfinished(r.db, p, next)
+	query := preparedOf(r.db, window) + " AND t.state IN ('trying', 'confirming')"
+	if p.GID != "" { // it is the last one of the step before
+		query, arguments = query+" AND t.gid <> ?", append(arguments, p.GID)
 	}
 	const isDue = "t.state = 'confirming'"
-	err = db.Raw("SELECT o.destination, COUNT(*) AS waiting, SUM(CASE WHEN " + isDue + " THEN 1 ELSE 0 END) AS due, SUM(CASE WHEN " + isDue +
-		" AND t.failures > 0 AND EXISTS (SELECT 1" + failedConfirms + ") THEN 1 ELSE 0 END) AS failing, COALESCE(" + micros(db, "MIN(CASE WHEN "+isDue+" THEN t.decided_at END)") +
-		", 0) AS oldest" + preparedOf(db, window) + " AND t.state IN ('trying', 'confirming') GROUP BY o.destination").Scan(&rows).Error
-	if err != nil {
-		return false, err
-	}
-	end, err := waitingReader{db: db}.end(window, nil)
-	for _, row := range rows {
-		count := func(n int) saga.Count { return saga.Count{N: n, More: end != nil} }
-		if streams[row.Destination] == nil {
-			streams[row.Destination] = &OutboxCounts{}
-		}
-		streams[row.Destination].add(OutboxCounts{Waiting: count(row.Waiting), Due: count(row.Due), Failing: count(row.Failing), Oldest: timeOf(row.Oldest)})
-	}
-	return end == nil, err
+	err = r.db.Raw("SELECT o.destination, COUNT(*) AS waiting, SUM(CASE WHEN "+isDue+" THEN 1 ELSE 0 END) AS due, SUM(CASE WHEN "+isDue+
+		" AND t.failures > 0 AND (SELECT MAX(a.attempt)"+failedConfirms+") > 0 THEN 1 ELSE 0 END) AS failing, COALESCE("+micros(r.db, "MIN(CASE WHEN "+isDue+" THEN t.decided_at END)")+
+		", 0) AS oldest"+query+" GROUP BY o.destination", arguments...).Scan(&rows).Error
+	return rows, next, err
 }

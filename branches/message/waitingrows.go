@@ -42,7 +42,11 @@ func (r waitingRow) message() OutboxMessage {
 // unfinished selects the oldest unfinished transactions behind one place, and up to another one
 // if that is not nil, along the index saga_transactions_finished.
 func unfinished(db *gorm.DB, from outboxPlace, to *outboxPlace) (query string, arguments []any) {
-	query = "SELECT gid, state, created_at, decided_at, paused_at, failures FROM saga_transactions WHERE finished_at IS NULL"
+	query = "SELECT gid, state, created_at, decided_at, paused_at, failures FROM saga_transactions"
+	if db.Dialector.Name() == "mysql" {
+		query += " FORCE INDEX (saga_transactions_finished)"
+	}
+	query += " WHERE finished_at IS NULL"
 	add := func(sign string, p outboxPlace) { // the first condition uses the index
 		query += fmt.Sprintf(" AND created_at %[1]s= %[2]s AND (created_at %[1]s %[2]s OR gid %[1]s= ?)", sign, at(db))
 		arguments = append(arguments, p.Micros, p.Micros, p.GID)
@@ -52,6 +56,10 @@ func unfinished(db *gorm.DB, from outboxPlace, to *outboxPlace) (query string, a
 	}
 	if to != nil {
 		add("<", *to)
+	}
+	if db.Dialector.Name() == "postgres" {
+		// Without finished_at, it reads all that is finished along the index of the begin.
+		return query + " ORDER BY finished_at, created_at, gid", arguments
 	}
 	return query + " ORDER BY created_at, gid", arguments
 }

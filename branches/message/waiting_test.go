@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -246,6 +247,37 @@ func TestLargeOutbox(t *testing.T) {
 		}
 		if got := listed(t, o, f, 1000); len(got) != 200 || pages < 2 || pages > 6 {
 			t.Errorf("%d are failing, found on page %d", len(got), pages)
+		}
+	})
+}
+
+// If transactions end while a page is read, a message is not shown twice.
+func TestOutboxStep(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		for i := range 1100 {
+			gid := fmt.Sprintf("g%04d", i)
+			at := fmt.Sprintf("2020-01-01 00:%02d:%02d.000", i/60, i%60)
+			sqltest.Exec(t, db, "INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, created_at, deadline_at) VALUES (?, 'tcc', 'trying', '', '', '', ?, ?)", gid, at, at)
+			if i >= 990 {
+				sqltest.Exec(t, db, "INSERT INTO saga_outbox (gid, branch_id, state, subject, headers, data, prepared_at, message_id) VALUES (?, '01', 'prepared', 's', '{}', 'x', ?, ?)", gid, at, gid)
+			}
+		}
+		// The first 20 end between the two statements of the first step.
+		var once sync.Once
+		sagatest.Must(t, db.Callback().Row().Before("gorm:row").Register("end", func(tx *gorm.DB) {
+			if strings.Contains(tx.Statement.SQL.String(), "saga_outbox") {
+				once.Do(func() { sqltest.Exec(t, db, "UPDATE saga_transactions SET finished_at = created_at WHERE gid < 'g0020'") })
+			}
+		}))
+		seen := map[string]bool{}
+		for _, m := range listed(t, outboxIn(t, db), message.OutboxFilter{}, 1000) {
+			if seen[m.ID] {
+				t.Errorf("%s twice", m.ID)
+			}
+			seen[m.ID] = true
+		}
+		if len(seen) != 110 {
+			t.Errorf("%d messages", len(seen))
 		}
 	})
 }

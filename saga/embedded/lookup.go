@@ -138,6 +138,34 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 	return nil
 }
 
+// States returns the states of up to 1,000 transactions with one statement. A transaction that
+// the log does not have is not in the result. The error wraps [saga.ErrInvalid] if there are
+// more gids, or if one of them is not valid.
+func (v *viewer) States(ctx context.Context, gids ...string) (map[string]saga.State, error) {
+	if len(gids) > 1000 {
+		return nil, txn.Wrap("states", "", txn.Invalid("there are %d gids, at most 1,000 are allowed", len(gids)))
+	}
+	for _, gid := range gids {
+		if err := barrier.ValidateGID(gid); err != nil {
+			return nil, txn.Wrap("states", gid, txn.Invalid("%w", err))
+		}
+	}
+	found := make(map[string]saga.State, len(gids))
+	// In a local transaction, a proxy reads from the database that takes writes.
+	err := local.Run(ctx, v.db, func(tx *gorm.DB) error {
+		clear(found)
+		states, err := v.log.States(ctx, tx, gids)
+		for gid, state := range states {
+			found[gid] = saga.State(state)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, txn.Wrap("states", "", err)
+	}
+	return found, nil
+}
+
 // List returns transactions in ascending order of their gids. Without Unfinished, Attention
 // or a Prefix it may read the whole log.
 func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error) {

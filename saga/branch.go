@@ -169,6 +169,16 @@ type Remote interface {
 	Call(ctx context.Context, call Call) error
 }
 
+// BarrierReader is a [Remote] that can be asked for the barrier rows of its branches. The engine
+// asks for Lookup, once for a transaction. Package remote has one.
+type BarrierReader interface {
+	Remote
+	// Barrier returns the barrier rows of a transaction. The caller is the id of its log:
+	// rows of other logs, which may use the same gid, are not returned. Barrier is for people,
+	// and changes nothing. It has to return when ctx ends.
+	Barrier(ctx context.Context, gid, caller string) ([]barrier.Row, error)
+}
+
 // Nesting is a [Remote] in this process: each of its branches is a nested transaction of a
 // [ChildEngine], which is also the barrier of the branch. A participant takes such a branch,
 // too. Package nested makes it.

@@ -55,8 +55,8 @@ type BranchView struct {
 	Barrier *barrier.Row    `json:"barrier,omitempty"` // nil if the branch has none
 	Child   string          `json:"child,omitempty"`   // gid of the nested transaction that is the branch, if its engine is in this process
 	// BarrierError says why the barrier row could not be read: the kind is not registered
-	// in this process, or is in another service, or its database did not answer. Empty
-	// otherwise.
+	// in this process, or its database or service did not answer, or its service does not
+	// answer questions about its barrier. Empty otherwise.
 	BarrierError string `json:"barrier_error,omitempty"`
 	// UnderWay is a call of the branch that is under way, or has no recorded end. The
 	// barrier row shows the effects and external calls of every instance. The calls to

@@ -290,7 +290,8 @@ CREATE TABLE IF NOT EXISTS saga_letter_acts (
   who VARCHAR(128) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who did it',
   why VARCHAR(1024) CHARACTER SET utf8mb4 NOT NULL COMMENT 'why',
   acted_at DATETIME(6) NOT NULL COMMENT 'when',
-  PRIMARY KEY (stream, consumer, message_id, number)
+  PRIMARY KEY (stream, consumer, message_id, number),
+  KEY saga_letter_acts_acted (stream, acted_at)
 ) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT='actions of operators on dead letters, and why';
 
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

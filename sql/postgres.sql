@@ -488,6 +488,7 @@ CREATE TABLE IF NOT EXISTS saga_letter_acts (
   acted_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (stream, consumer, message_id, number)
 );
+CREATE INDEX IF NOT EXISTS saga_letter_acts_acted ON saga_letter_acts (stream, acted_at);
 COMMENT ON TABLE saga_letter_acts IS 'actions of operators on dead letters, and why';
 COMMENT ON COLUMN saga_letter_acts.stream IS 'the stream that the message came from';
 COMMENT ON COLUMN saga_letter_acts.consumer IS 'the consumer that failed to handle it';

@@ -293,5 +293,6 @@ CREATE TABLE IF NOT EXISTS saga_letter_acts ( -- actions of operators on dead le
   acted_at TEXT NOT NULL, -- when
   PRIMARY KEY (stream, consumer, message_id, number)
 );
+CREATE INDEX IF NOT EXISTS saga_letter_acts_acted ON saga_letter_acts (stream, acted_at);
 
 UPDATE saga_schema SET complete = 1 WHERE id = 1 AND version = 3;

@@ -67,3 +67,40 @@ func micros(db *gorm.DB, column string) string {
 		return "(CAST(strftime('%s', " + column + ") AS INTEGER) * 1000000 + CAST(substr(" + column + ", 21, 3) AS INTEGER) * 1000)"
 	}
 }
+
+// started is the SQL expression for the database's clock at the start of the statement. Unlike
+// now, a comparison with it uses an index, also on PostgreSQL.
+func started(db *gorm.DB) string {
+	if db.Dialector.Name() == "postgres" {
+		return "statement_timestamp()"
+	}
+	return now(db)
+}
+
+// at is the SQL expression for a time that is a parameter, in microseconds since 1970.
+func at(db *gorm.DB) string {
+	switch db.Dialector.Name() {
+	case "mysql":
+		return "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND)"
+	case "postgres":
+		return "(TIMESTAMPTZ 'epoch' + CAST(? AS BIGINT) * INTERVAL '1 microsecond')"
+	default:
+		return "strftime('%Y-%m-%d %H:%M:%f', ? / 1000000.0, 'unixepoch')"
+	}
+}
+
+// timeOf returns a time of the database; zero for 0.
+func timeOf(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}
+
+// bytesOf is the SQL expression for the number of bytes in a column.
+func bytesOf(db *gorm.DB, column string) string {
+	if db.Dialector.Name() == "sqlite" {
+		return "LENGTH(CAST(" + column + " AS BLOB))"
+	}
+	return "OCTET_LENGTH(" + column + ")"
+}

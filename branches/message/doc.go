@@ -91,8 +91,11 @@
 // before it is stored. If one of them cannot be published, the later ones wait. Different
 // calls have no order, and a [Publish.Key] is refused.
 //
-// An operator finds all messages that wait in saga_outbox_delayed, those with a gid and those
-// without.
+// # Messages that wait
+//
+// [Outbox] lists and counts the messages that wait to be published, with the reason and the time
+// of the next attempt. It needs no broker, and its reads are bounded. [Outbox.Stats] is for
+// monitoring: its Lag is how long the oldest message that is due has waited.
 //
 // # Consuming
 //
@@ -146,7 +149,8 @@
 // A message becomes a dead letter when its attempts are used up, or when its handler returns
 // an error of [Permanent]. It is stored in the dead-letter stream, with the reason.
 // [DeadLetters] lists dead letters, sends them again to the consumer that could not handle
-// them, or deletes them. Each of these acts is recorded. If a message would be too large with
+// them, or deletes them. Each of these acts is recorded. [DeadLetters.Newest] and
+// [DeadLetters.LatestActs] are for pages. If a message would be too large with
 // the headers of a dead letter, the letter has no data: they stay in the stream of the
 // message.
 //

@@ -73,10 +73,7 @@ func (d *DeadLetters) List(ctx context.Context, filter LetterFilter) (letters []
 	if err != nil {
 		return nil, d.failed("list dead letters", err)
 	}
-	pattern := deadPrefix + d.stream + ".>"
-	if filter.Consumer != "" {
-		pattern = letterPrefix(d.stream, filter.Consumer) + ">"
-	}
+	pattern := d.pattern(filter)
 	for next := filter.After + 1; filter.Limit <= 0 || len(letters) < filter.Limit; {
 		stored, err := d.broker.First(ctx, d.dead, pattern, next)
 		if errors.Is(err, broker.ErrNotFound) || err == nil && stored.Sequence > last {
@@ -91,6 +88,14 @@ func (d *DeadLetters) List(ctx context.Context, filter LetterFilter) (letters []
 		next = stored.Sequence + 1
 	}
 	return letters, nil
+}
+
+// pattern returns the subjects of the letters that a filter may select.
+func (d *DeadLetters) pattern(f LetterFilter) string {
+	if f.Consumer != "" {
+		return letterPrefix(d.stream, f.Consumer) + ">"
+	}
+	return deadPrefix + d.stream + ".>"
 }
 
 // letter returns a stored message as a letter, or false if it is none.
@@ -225,27 +230,14 @@ type LetterAct struct {
 }
 
 // Acts returns the recorded acts on the dead letters of a message, the oldest first. If id
-// is empty, it returns the acts of all messages of the stream.
-func (d *DeadLetters) Acts(ctx context.Context, id string) (acts []LetterAct, err error) {
-	db := d.db.WithContext(ctx)
-	query := "SELECT stream, consumer, message_id, number, act, letter, who, why, " + micros(db, "acted_at") + " AS at FROM saga_letter_acts WHERE stream = ?"
-	arguments := []any{d.stream}
-	if id != "" {
-		query += " AND message_id = ?"
-		arguments = append(arguments, id)
+// is empty, it returns the acts of all messages of the stream; [DeadLetters.LatestActs] returns
+// these in pages.
+func (d *DeadLetters) Acts(ctx context.Context, id string) ([]LetterAct, error) {
+	const order = " ORDER BY acted_at, consumer, message_id, number"
+	if id == "" {
+		return d.readActs(ctx, order)
 	}
-	var rows []struct {
-		LetterAct
-		At int64
-	}
-	if err := db.Raw(query+" ORDER BY acted_at, consumer, message_id, number", arguments...).Scan(&rows).Error; err != nil {
-		return nil, fmt.Errorf("message: acts on dead letters: %w", err)
-	}
-	for _, r := range rows {
-		r.ActedAt = time.UnixMicro(r.At).UTC()
-		acts = append(acts, r.LetterAct)
-	}
-	return acts, nil
+	return d.readActs(ctx, " AND message_id = ?"+order, id)
 }
 
 func (d *DeadLetters) record(ctx context.Context, by By, act string, l Letter) error {

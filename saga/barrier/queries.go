@@ -15,6 +15,7 @@ type queries struct {
 	stamp           string
 	state           string
 	look            string // takes the gid alone
+	lookOf          string // takes a gid, a caller and a number of rows
 	unnamed         string
 
 	countsRows bool // an insert affects one row and an update two; otherwise both return turned_away
@@ -53,6 +54,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		stamp:    d.SQL(`UPDATE saga_barrier SET turned_away_at = {now}` + where),
 		state:    d.SQL(`SELECT state, caller, kind, input FROM saga_barrier` + where),
 		look:     d.SQL(look + ` ORDER BY branch_id`),
+		lookOf:   d.SQL(look + ` AND caller IN (?, '') ORDER BY branch_id LIMIT ?`),
 		unnamed: d.SQL(`SELECT COUNT(*) FROM saga_transactions WHERE gid = ?
 			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND branch_id = ?` + share + `)` + share),
 		countsRows: d == dialect.MySQL,

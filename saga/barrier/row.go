@@ -50,19 +50,29 @@ type UnderWay struct {
 // Look returns the barrier rows of a transaction in the database db, ordered by branch
 // id. It locks nothing and changes nothing. It is for people.
 func Look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
-	found, err := look(ctx, db, gid)
+	return look(ctx, db, gid, func(q queries) string { return q.look })
+}
+
+// LookOf is Look for the rows of one caller, and no more than most of them. A row of version 1
+// of the schema has no caller; as in a call, it counts as one of every caller.
+func LookOf(ctx context.Context, db *gorm.DB, gid, caller string, most int) ([]Row, error) {
+	return look(ctx, db, gid, func(q queries) string { return q.lookOf }, caller, most)
+}
+
+func look(ctx context.Context, db *gorm.DB, gid string, statement func(queries) string, arguments ...any) ([]Row, error) {
+	found, err := read(ctx, db, gid, statement, arguments...)
 	if err != nil {
 		return nil, fmt.Errorf("barrier: look at %s: %w", gid, err)
 	}
 	return found, nil
 }
 
-func look(ctx context.Context, db *gorm.DB, gid string) ([]Row, error) {
+func read(ctx context.Context, db *gorm.DB, gid string, statement func(queries) string, arguments ...any) ([]Row, error) {
 	d, err := dialect.Of(db)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.Statement.ConnPool.QueryContext(ctx, statements[d].look, gid)
+	rows, err := db.Statement.ConnPool.QueryContext(ctx, statement(statements[d]), append([]any{gid}, arguments...)...)
 	if err != nil {
 		return nil, err
 	}

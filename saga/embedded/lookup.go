@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -38,7 +37,8 @@ func (v *viewer) Dialect() string { return v.db.Dialector.Name() }
 
 // Lookup returns a transaction with its branches, barrier rows and failed attempts. It is for
 // operators and support tools, and locks nothing. The parts are read one after the other: if
-// the transaction is in flight, they may be some milliseconds apart.
+// the transaction is in flight, they may be some milliseconds apart. A database or a service
+// with barrier rows that does not answer within two seconds is left out, with a BarrierError.
 func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, error) {
 	if err := barrier.ValidateGID(gid); err != nil {
 		return nil, txn.Wrap("lookup", gid, txn.Invalid("%w", err))
@@ -54,7 +54,7 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 	for _, a := range read.acts {
 		t.Acts = append(t.Acts, action(a))
 	}
-	rows := barrierRows{ctx: ctx, gid: gid}
+	rows := newBarrierRows(ctx, v.registry, gid, v.logID, read.branches)
 	for _, b := range read.branches {
 		view := saga.BranchView{ID: b.ID, Kind: b.Kind, Payload: json.RawMessage(b.Payload), Tried: b.Tried, DoneAt: b.DoneAt,
 			Stage: b.Stage, Role: saga.Role(b.Role)}
@@ -63,7 +63,7 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 				view.Result = r.JSON
 			}
 		}
-		if err := v.lookAtBarrier(&view, &rows); err != nil {
+		if err := v.lookAtBarrier(&view, rows); err != nil {
 			view.BarrierError = err.Error()
 		}
 		for _, a := range read.attempts {
@@ -120,17 +120,14 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 		view.UnderWay = &call
 	}
 	known, err := v.registry.Branch(view.Kind)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case known.Database == nil:
-		if nesting, nested := known.Remote.(saga.Nesting); nested {
-			view.Child = nesting.ChildGID(key)
-			return nil
-		}
-		return errRemoteBarrier
 	}
-	if view.Barrier, err = rows.of(known.Database, view.ID); err != nil {
+	if nesting, nested := known.Remote.(saga.Nesting); nested && known.Database == nil {
+		view.Child = nesting.ChildGID(key)
+		return nil
+	}
+	if view.Barrier, err = rows.of(known, view.ID); err != nil {
 		return err
 	}
 	// The row is more exact: the call of this process may only be reading the row.
@@ -141,38 +138,32 @@ func (v *viewer) lookAtBarrier(view *saga.BranchView, rows *barrierRows) (err er
 	return nil
 }
 
-var errRemoteBarrier = errors.New("the service that has the branch keeps its barrier")
-
-// lookTimeout limits the read of the barrier rows in one database.
-const lookTimeout = 2 * time.Second
-
-// barrierRows reads the barrier rows of a transaction, once per database.
-type barrierRows struct {
-	ctx  context.Context
-	gid  string
-	read map[*gorm.DB][]barrier.Row
-}
-
-func (b *barrierRows) of(db *gorm.DB, branchID string) (*barrier.Row, error) {
-	rows, known := b.read[db]
-	if !known {
-		// With a limit: if this database does not answer, the rest is still returned.
-		ctx, cancel := context.WithTimeout(b.ctx, lookTimeout)
-		defer cancel()
-		var err error
-		if rows, err = barrier.Look(ctx, db, b.gid); err != nil {
-			return nil, err
-		}
-		if b.read == nil {
-			b.read = make(map[*gorm.DB][]barrier.Row)
-		}
-		b.read[db] = rows
+// States returns the states of up to 1,000 transactions with one statement. A transaction that
+// the log does not have is not in the result. The error wraps [saga.ErrInvalid] if there are
+// more gids, or if one of them is not valid.
+func (v *viewer) States(ctx context.Context, gids ...string) (map[string]saga.State, error) {
+	if len(gids) > 1000 {
+		return nil, txn.Wrap("states", "", txn.Invalid("there are %d gids, at most 1,000 are allowed", len(gids)))
 	}
-	i := slices.IndexFunc(rows, func(r barrier.Row) bool { return r.BranchID == branchID })
-	if i < 0 {
-		return nil, nil
+	for _, gid := range gids {
+		if err := barrier.ValidateGID(gid); err != nil {
+			return nil, txn.Wrap("states", gid, txn.Invalid("%w", err))
+		}
 	}
-	return &rows[i], nil
+	found := make(map[string]saga.State, len(gids))
+	// In a local transaction, a proxy reads from the database that takes writes.
+	err := local.Run(ctx, v.db, func(tx *gorm.DB) error {
+		clear(found)
+		states, err := v.log.States(ctx, tx, gids)
+		for gid, state := range states {
+			found[gid] = saga.State(state)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, txn.Wrap("states", "", err)
+	}
+	return found, nil
 }
 
 // List returns transactions in ascending order of their gids. Without Unfinished, Attention

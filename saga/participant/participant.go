@@ -1,10 +1,12 @@
 package participant
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -185,6 +187,33 @@ const callerPrefix = "@"
 // for people who want to know what happened.
 func (p *Participant) Barrier(ctx context.Context, gid string) ([]barrier.Row, error) {
 	return barrier.Look(ctx, p.db, gid)
+}
+
+// BarrierOf returns the barrier rows of a transaction of one caller, the log of an engine, in
+// all databases of the participant: at most [saga.MaxBranches], ordered by branch id. Their
+// Caller is the name with which the engine calls. A nested transaction has no row here: its
+// engine is its barrier. BarrierOf is for people.
+func (p *Participant) BarrierOf(ctx context.Context, gid, caller string) ([]barrier.Row, error) {
+	if err := barrier.ValidateGID(gid); err != nil {
+		return nil, wrap("barrier", txn.Invalid("%w", err))
+	}
+	if caller == "" {
+		return nil, wrap("barrier", txn.Invalid("the caller is missing: name the log of the engine"))
+	}
+	var all []barrier.Row
+	for _, database := range p.registry.Databases() {
+		rows, err := barrier.LookOf(ctx, database.DB, gid, callerPrefix+caller, saga.MaxBranches)
+		if err != nil {
+			return nil, wrap("barrier", err)
+		}
+		all = append(all, rows...)
+	}
+	slices.SortStableFunc(all, func(a, b barrier.Row) int { return cmp.Compare(a.BranchID, b.BranchID) })
+	all = all[:min(len(all), saga.MaxBranches)]
+	for i := range all {
+		all[i].Caller = strings.TrimPrefix(all[i].Caller, callerPrefix)
+	}
+	return all, nil
 }
 
 // Clean removes old transactions from every database of the participant: their barrier

@@ -135,6 +135,40 @@
 // A DTM server does not answer questions, and its calls do not name a caller. A host does not
 // ask for the branches of such calls.
 //
+// # Barrier rows
+//
+// An operator sees the barrier row of each branch in the Lookup of a transaction, also of the
+// branches behind a [Host]. A [Service] asks the host for them, once for a transaction; see
+// [Service.Barrier]. The address of a question has ~barrier in the place of the kind:
+//
+//	POST {base}/~barrier?gid=...&caller=...
+//
+// The caller is the log of the engine, as in its calls, and is required. The header
+// Tccsaga-Request is required, too. There is no body. A question is signed like a call. It takes
+// no slot of MaxConcurrent; a host answers 16 questions at the same time. It changes nothing, so
+// a question that is sent again has no effect.
+//
+// The answer is signed for this request, so an old answer does not count. Its body is a JSON
+// object of at most 256 KiB:
+//
+//	caller, gid, request  the question
+//	rows                  with 200: a list of the barrier rows of this transaction of this
+//	                      caller, at most 99, in the order of the branches; left out if there
+//	                      is none. Each is a barrier.Row in JSON, with the field call_left: the
+//	                      microseconds until the latest end of the call under way, negative
+//	                      after it
+//	message               for people
+//	error_id              finds the error in the log of the host
+//
+//	200            the rows
+//	400, 401, 405  this is not a question
+//	500, 503       the barrier cannot be read now, or there are too many questions
+//
+// Rows of other callers with the same gid are not in the answer, and neither are payloads. A
+// nested transaction of a host has no row: the engine there is its barrier. An older host
+// answers 400, and other services 404. Then Lookup says that the service does not answer
+// questions about its barrier. A service of [ServiceConfig.PlainDTM] is not asked.
+//
 // # Who may call
 //
 // With [HostConfig.Keys], a host refuses requests that are not signed with one of these
@@ -179,5 +213,6 @@
 // A DTM server cannot sign. A host that a DTM server calls needs AllowUnsigned, and only
 // the network, or mutual TLS in front of the host, keeps others out. The limits of a
 // host always bound its memory. But anybody who can reach an unsigned host can make
-// calls, and can use all its slots.
+// calls, can use all its slots, and can read the barrier rows of a transaction whose gid and
+// log id are known.
 package remote

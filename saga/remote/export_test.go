@@ -3,6 +3,9 @@ package remote
 import (
 	"net/http"
 	"time"
+
+	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/wire"
 )
 
 // SetClock moves the clock of a host.
@@ -28,3 +31,8 @@ func (k Key) Sign(r *http.Request, service string, body []byte, now time.Time) {
 
 // Gather keeps the calls of a service until n of them wait, and then sends them as one request.
 func (s *Service) Gather(n int) { s.calls.groups.Gather("", n) }
+
+// ReadBarrier reads an answer to an unsigned question for barrier rows.
+func ReadBarrier(status int, body []byte, caller, gid, id string) ([]barrier.Row, error) {
+	return readBarrier(wire.Response{From: "host", Status: status, Header: http.Header{}, Body: body}, barrierReply{Caller: caller, GID: gid, Request: id}, nil)
+}

@@ -92,12 +92,13 @@ type HostConfig struct {
 // It is safe for concurrent use.
 type Host struct {
 	*participant.Participant
-	config   HostConfig
-	verifier verifier
-	now      func() time.Time
-	slots    chan struct{} // of MaxConcurrent requests
-	queue    time.Duration // the longest wait for a slot
-	refused  refusals
+	config    HostConfig
+	verifier  verifier
+	now       func() time.Time
+	slots     chan struct{} // of MaxConcurrent requests
+	queue     time.Duration // the longest wait for a slot
+	questions chan struct{} // slots of questions for barrier rows
+	refused   refusals
 }
 
 var (
@@ -119,11 +120,12 @@ func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error)
 		return nil, fmt.Errorf("remote: new host: %w", err)
 	}
 	h := &Host{
-		config:   config,
-		verifier: verifier{service: config.Name, keys: config.Keys, window: config.Window},
-		now:      time.Now,
-		slots:    make(chan struct{}, config.MaxConcurrent),
-		queue:    defaultQueue,
+		config:    config,
+		verifier:  verifier{service: config.Name, keys: config.Keys, window: config.Window},
+		now:       time.Now,
+		slots:     make(chan struct{}, config.MaxConcurrent),
+		queue:     defaultQueue,
+		questions: make(chan struct{}, maxBarrierQuestions),
 	}
 	h.Participant, err = participant.New(ctx, db, participant.Config{
 		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Outcomes: config.Outcomes, AskAfter: config.AskAfter, MaxBatch: config.MaxBatch,

@@ -126,7 +126,7 @@ func (o *Outcomes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, err := o.verifier.readHead(r, o.now())
 	var state saga.State
 	if err == nil {
-		err = checkQuestion(r, h)
+		err = checkQuestion(r, h, http.MethodGet)
 	}
 	if err == nil {
 		state, err = o.outcome(r.Context(), h.query.Get(wire.Caller), h.query.Get("gid"))
@@ -144,11 +144,11 @@ func (o *Outcomes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // checkQuestion returns why a request is not a valid question.
-func checkQuestion(r *http.Request, h head) error {
+func checkQuestion(r *http.Request, h head, method string) error {
 	gid, log := h.query["gid"], h.query[wire.Caller]
 	switch {
-	case r.Method != http.MethodGet:
-		return refuse(http.StatusMethodNotAllowed, "an outcome is asked for with GET")
+	case r.Method != method:
+		return refuse(http.StatusMethodNotAllowed, "the question is asked with %s", method)
 	case h.id == "":
 		return refuse(http.StatusBadRequest, "the header %s is missing", headerRequest)
 	case r.ContentLength != 0:

@@ -23,8 +23,13 @@ import (
 // to a Try that the branch rejects, or that arrives after its Cancel, and to an Ask if
 // the Try was not committed. It answers 425 if the call is under way. After any other failure
 // it answers 5xx, and the call may be repeated. A request that is not a valid call is answered
-// 4xx. A batch of calls has an answer for each of them.
+// 4xx. A batch of calls has an answer for each of them. A question for barrier rows is answered
+// with them.
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if asksForBarrier(r) {
+		h.serveBarrier(w, r)
+		return
+	}
 	x := &exchange{host: h, w: w, r: r, read: r.ContentLength == 0}
 	err := x.readHead()
 	if err == nil {

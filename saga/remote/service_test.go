@@ -39,7 +39,7 @@ func TestMixedPlan(t *testing.T) {
 		books(t, a.cabs, 98, 0, 2)
 		found, err := a.orch.Lookup(ctx, gid)
 		sagatest.Must(t, err)
-		if len(found.Branches) != 4 || found.Branches[0].BarrierError == "" || found.Branches[1].Barrier == nil || found.Branches[2].Barrier == nil {
+		if len(found.Branches) != 4 || found.Branches[0].Barrier == nil || found.Branches[3].Barrier == nil || found.Branches[1].Barrier == nil || found.Branches[2].Barrier == nil {
 			t.Errorf("branches %+v", found.Branches)
 		}
 		rows, err := th.host.Barrier(ctx, gid)

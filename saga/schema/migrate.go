@@ -83,13 +83,13 @@ func run(ctx context.Context, db *gorm.DB, statements []string) error {
 	return nil
 }
 
-// isThere reports whether err says that a column exists, because an earlier upgrade broke
-// off: MySQL's 1060, and SQLite's text. A table gets all its columns in one statement on
-// MySQL, and in one local transaction on SQLite.
+// isThere reports whether err says that a column or an index exists, because an earlier upgrade
+// broke off: MySQL's 1060 and 1061, and SQLite's text. A table gets all its columns and indexes
+// in one statement on MySQL, and its columns in one local transaction on SQLite.
 func isThere(err error) bool {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
-		return e.Number == 1060
+		return e.Number == 1060 || e.Number == 1061
 	}
 	return strings.Contains(err.Error(), "duplicate column name")
 }

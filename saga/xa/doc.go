@@ -146,7 +146,7 @@
 // # What operators see
 //
 // Lookup shows the barrier row of a branch after its end. Before, it has none. The method
-// InDoubt lists the prepared transactions with what the log says of each, and Sweep ends those
-// that are decided, or that the log does not have any more. It leaves the transactions of other
-// logs and programs.
+// InDoubt lists the prepared transactions with what the log says of each, InDoubtPage a bounded
+// number of them, and Sweep ends those that are decided, or that the log does not have any more.
+// It leaves the transactions of other logs and programs. All take an engine, or its Operations.
 package xa

@@ -13,6 +13,7 @@ var (
 	XID          = xid
 	Parse        = parse
 	CheckVersion = checkVersion
+	StatesOf     = statesOf
 )
 
 // RollbackStatement returns the statement that rolls a prepared transaction back.

@@ -1,9 +1,11 @@
 package xa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
@@ -23,11 +25,11 @@ type Prepared struct {
 	format uint32 // on MySQL
 }
 
-// Log is the log of an engine, such as the Engine of package embedded.
+// Log is the log of an engine: an Engine of package embedded, or its Operations.
 type Log interface {
 	LogID() string
-	Lookup(ctx context.Context, gid string) (*saga.Transaction, error)
-	List(ctx context.Context, filter saga.Filter) ([]saga.Summary, error)
+	States(ctx context.Context, gids ...string) (map[string]saga.State, error)
+	Find(ctx context.Context, query saga.Query) (saga.Page, error)
 }
 
 // InDoubt is a prepared transaction, and what the log says of it.
@@ -38,13 +40,13 @@ type InDoubt struct {
 	Foreign bool
 	// Ended says what Sweep has done: "COMMIT" or "ROLLBACK"; empty for nothing.
 	Ended string
-	Err   error // why Sweep could not end it
+	Err   error // why Sweep could not end it, or why its State is not known
 }
 
 // InDoubt lists the prepared transactions of this package, and what the log of an engine says
 // of each. Usually they wait for a decision, or the engine is about to end them. On MariaDB and
 // MySQL, the list is of the whole server, also of its other databases. On PostgreSQL it is of
-// the database.
+// the database. It takes as long as it needs; [Database.InDoubtPage] is for pages.
 func (d *Database) InDoubt(ctx context.Context, log Log) ([]InDoubt, error) {
 	// The log is read afterwards: it names a transaction before its Try, and until every
 	// branch has ended.
@@ -52,47 +54,47 @@ func (d *Database) InDoubt(ctx context.Context, log Log) ([]InDoubt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xa: list the prepared transactions: %w", err)
 	}
-	found := make([]InDoubt, len(all))
-	for i, p := range all {
-		found[i] = InDoubt{Prepared: p, Foreign: p.Log != digest(log.LogID())}
-		if found[i].Foreign {
-			continue
-		}
-		if found[i].State, err = stateOf(ctx, log, p); err != nil {
-			return nil, fmt.Errorf("xa: list the prepared transactions: %w", err)
-		}
+	found, err := statesOf(ctx, log, all, noLimit)
+	if err != nil {
+		return nil, fmt.Errorf("xa: list the prepared transactions: %w", err)
 	}
 	return found, nil
 }
 
-// stateOf returns the state of a transaction in the log; empty if the log does not have it.
-func stateOf(ctx context.Context, log Log, p Prepared) (saga.State, error) {
-	if p.Digest == "" {
-		found, err := log.Lookup(ctx, p.GID)
-		if errors.Is(err, saga.ErrNotFound) {
-			return "", nil
-		}
-		if err != nil {
-			return "", err
-		}
-		return found.State, nil
+// InDoubtPage is a part of the list of prepared transactions.
+type InDoubtPage struct {
+	InDoubt []InDoubt
+	Next    string // for the next call of InDoubtPage; empty at the end
+	Total   int    // prepared transactions of this package, of all pages
+}
+
+// InDoubtPage is InDoubt for people: it lists at most limit transactions, by XID, which begin
+// behind after. It asks the log in a bounded number of statements, also if the server has many
+// prepared transactions. If that is not enough for one whose gid is shortened in its XID, its Err
+// says so. The limit defaults to 50, and is at most 1,000; the error wraps [saga.ErrInvalid] if it is
+// not valid.
+func (d *Database) InDoubtPage(ctx context.Context, log Log, after string, limit int) (InDoubtPage, error) {
+	if limit < 0 || limit > mostStates {
+		return InDoubtPage{}, fmt.Errorf("xa: list the prepared transactions: %w: the limit is %d, it must be between 0 and 1,000", saga.ErrInvalid, limit)
 	}
-	filter := saga.Filter{Prefix: p.GID, Limit: 1000}
-	for {
-		page, err := log.List(ctx, filter)
-		if err != nil {
-			return "", err
-		}
-		for _, t := range page {
-			if digest(t.GID) == p.Digest {
-				return t.State, nil
-			}
-		}
-		if len(page) < filter.Limit {
-			return "", nil
-		}
-		filter.After = page[len(page)-1].GID
+	if limit == 0 {
+		limit = 50
 	}
+	all, err := recovered(ctx, d.db)
+	if err != nil {
+		return InDoubtPage{}, fmt.Errorf("xa: list the prepared transactions: %w", err)
+	}
+	page := InDoubtPage{Total: len(all)}
+	slices.SortFunc(all, func(a, b Prepared) int { return cmp.Compare(a.XID, b.XID) })
+	all = slices.DeleteFunc(all, func(p Prepared) bool { return p.XID <= after })
+	if len(all) > limit {
+		all = all[:limit]
+		page.Next = all[limit-1].XID
+	}
+	if page.InDoubt, err = statesOf(ctx, log, all, mostSearches); err != nil {
+		return InDoubtPage{}, fmt.Errorf("xa: list the prepared transactions: %w", err)
+	}
+	return page, nil
 }
 
 // Sweep ends the prepared transactions of an engine's log that are decided: it commits what the
@@ -111,6 +113,8 @@ func (d *Database) Sweep(ctx context.Context, log Log) ([]InDoubt, error) {
 		how := rollback
 		switch {
 		case p.Foreign || p.State == saga.Trying:
+			continue
+		case p.Err != nil: // nobody knows its state
 			continue
 		case p.State == saga.Confirming || p.State == saga.Confirmed:
 			how = commit

@@ -2,6 +2,7 @@ package xa_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,29 @@ func TestSweep(t *testing.T) {
 		}
 		listed, err := d.InDoubt(ctx, e)
 		sagatest.Must(t, err)
+		// Operations list the same, in pages.
+		var paged []xa.InDoubt
+		for after := ""; ; {
+			page, pageErr := d.InDoubtPage(ctx, e.Operations(), after, 2)
+			sagatest.Must(t, pageErr)
+			if len(page.InDoubt) > 2 || page.Total < len(page.InDoubt) {
+				t.Errorf("%+v", page)
+			}
+			if paged = append(paged, page.InDoubt...); page.Next == "" {
+				break
+			}
+			after = page.Next
+		}
+		for id, p := range mine(listed) {
+			if got := mine(paged)[id]; got != p {
+				t.Errorf("%+v, want %+v", got, p)
+			}
+		}
+		for _, limit := range []int{-1, 1001} {
+			if _, limitErr := d.InDoubtPage(ctx, e, "", limit); !errors.Is(limitErr, saga.ErrInvalid) {
+				t.Errorf("%v", limitErr)
+			}
+		}
 		swept, err := d.Sweep(ctx, e)
 		sagatest.Must(t, err)
 		before, after := mine(listed), mine(swept)

@@ -15,6 +15,8 @@ ALTER TABLE saga_acts
   ADD COLUMN bulk_id VARCHAR(36) NOT NULL DEFAULT '' COMMENT 'the bulk action that it is part of, see saga_bulk_acts; empty if it is none' AFTER acted_at,
   ADD KEY saga_acts_acted (acted_at);
 
+ALTER TABLE saga_letter_acts ADD KEY saga_letter_acts_acted (stream, acted_at);
+
 ALTER TABLE saga_branches
   ADD COLUMN stage INT NOT NULL DEFAULT 0 COMMENT 'place in the order of the calls: branches of one stage are called in parallel; 0 in a transaction without an order of Cancels' AFTER payload,
   ADD COLUMN role VARCHAR(16) NOT NULL DEFAULT '' COMMENT 'decides: the COMMIT of its Try is the decision; after: its Try is called after the decision; empty for the others' AFTER stage;

@@ -17,6 +17,7 @@ COMMENT ON COLUMN saga_transactions.trace IS 'trace context of the caller that b
 
 ALTER TABLE saga_acts ADD COLUMN IF NOT EXISTS bulk_id VARCHAR(36) NOT NULL DEFAULT '';
 CREATE INDEX IF NOT EXISTS saga_acts_acted ON saga_acts (acted_at);
+CREATE INDEX IF NOT EXISTS saga_letter_acts_acted ON saga_letter_acts (stream, acted_at);
 COMMENT ON COLUMN saga_acts.bulk_id IS 'the bulk action that it is part of, see saga_bulk_acts; empty if it is none';
 
 ALTER TABLE saga_branches

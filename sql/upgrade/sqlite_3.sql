@@ -16,6 +16,7 @@ ALTER TABLE saga_branches ADD COLUMN role TEXT NOT NULL DEFAULT '';
 
 ALTER TABLE saga_acts ADD COLUMN bulk_id TEXT NOT NULL DEFAULT '';
 CREATE INDEX IF NOT EXISTS saga_acts_acted ON saga_acts (acted_at);
+CREATE INDEX IF NOT EXISTS saga_letter_acts_acted ON saga_letter_acts (stream, acted_at);
 
 ALTER TABLE saga_outbox_delayed ADD COLUMN after_id TEXT NOT NULL DEFAULT '';
 

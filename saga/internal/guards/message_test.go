@@ -247,4 +247,18 @@ var messageGuards = []guard{
 		pkg:  "branches/message", run: "^TestPublishInBehindAnotherRelay$/^sqlite$",
 		why: "a message overtakes an earlier one of its call that another relay has",
 	},
+	{
+		name: "outbox-page", file: "branches/message/waitingrows.go",
+		text: `AND (t.gid <> ? OR o.branch_id > ?)`,
+		with: `AND (t.gid <> ? OR o.branch_id >= ?)`,
+		pkg:  "branches/message", run: "^TestOutboxInAnOutage$/^sqlite$",
+		why: "a page of the outbox shows a message again",
+	},
+	{
+		name: "outbox-window", file: "branches/message/waitingrows.go",
+		text: `		add("<", *to)`,
+		with: `		_ = to`,
+		pkg:  "branches/message", run: "^TestOutboxStep$/^sqlite$",
+		why: "a page shows a message again if transactions end meanwhile",
+	},
 }

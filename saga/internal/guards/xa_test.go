@@ -53,4 +53,11 @@ var xaGuards = []guard{
 		pkg:  "saga/xa", run: "^TestSweep$/^postgres$",
 		why: "Sweep rolls back what is not decided yet",
 	},
+	{
+		name: "xa-state-not-known", file: "saga/xa/states.go",
+		text: `p.Err = errShortened`,
+		with: `p.Err = nil`,
+		pkg:  "saga/xa", run: "^TestStatesOfMany$", short: true,
+		why: "an operator is told that the log does not have a transaction, although the search was given up",
+	},
 }

@@ -38,6 +38,28 @@ func (l reader) get(ctx context.Context, db *gorm.DB, query, gid string) (Record
 	return records[0], nil
 }
 
+// States returns the states of the transactions with the given gids; those that do not exist
+// are left out.
+func (l reader) States(ctx context.Context, tx *gorm.DB, gids []string) (map[string]string, error) {
+	if len(gids) == 0 {
+		return nil, nil
+	}
+	query := l.sql.dialect.SQL("SELECT gid, state FROM saga_transactions WHERE gid IN " + in(len(gids)))
+	arguments := make([]any, len(gids))
+	for i, gid := range gids {
+		arguments[i] = gid
+	}
+	found, err := scan(ctx, tx, query, arguments, func(row scanner) (s [2]string, err error) {
+		err = row.Scan(&s[0], &s[1])
+		return s, err
+	})
+	states := make(map[string]string, len(found))
+	for _, s := range found {
+		states[s[0]] = s[1]
+	}
+	return states, err
+}
+
 func (l reader) records(ctx context.Context, db *gorm.DB, query string, arguments ...any) ([]Record, error) {
 	return scan(ctx, db, query, arguments, func(row scanner) (r Record, err error) {
 		var created, deadline, due, decided, finished, paused, prepared, now int64

@@ -15,6 +15,9 @@ import (
 // this name.
 const Calls = "~calls"
 
+// Barrier takes that place in the address of a question for barrier rows.
+const Barrier = "~barrier"
+
 // Limits of a batch.
 const (
 	MaxBatchCalls = 256

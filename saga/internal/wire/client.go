@@ -66,7 +66,7 @@ type Response struct {
 	From   string // host and port
 	Status int
 	Header http.Header
-	Body   []byte // at most MaxReply bytes
+	Body   []byte // at most MaxReply bytes, or the limit of SendUpTo
 	Cut    bool   // the body was longer
 }
 
@@ -81,17 +81,22 @@ func Do(client *http.Client, r *http.Request, call saga.Call) (Response, error) 
 
 // Send sends a request and reads the answer.
 func Send(client *http.Client, r *http.Request) (Response, error) {
+	return SendUpTo(client, r, MaxReply)
+}
+
+// SendUpTo is Send for an answer of at most the given bytes.
+func SendUpTo(client *http.Client, r *http.Request, most int) (Response, error) {
 	reply, err := client.Do(r)
 	if err != nil {
 		return Response{}, err
 	}
 	defer reply.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(reply.Body, MaxReply+1))
+	body, err := io.ReadAll(io.LimitReader(reply.Body, int64(most)+1))
 	if err != nil {
 		return Response{}, fmt.Errorf("read the answer of %s: %w", r.URL.Host, err)
 	}
-	cut := len(body) > MaxReply
-	return Response{From: r.URL.Host, Status: reply.StatusCode, Header: reply.Header, Body: body[:min(len(body), MaxReply)], Cut: cut}, nil
+	cut := len(body) > most
+	return Response{From: r.URL.Host, Status: reply.StatusCode, Header: reply.Header, Body: body[:min(len(body), most)], Cut: cut}, nil
 }
 
 // Post calls a branch at address that follows DTM's convention. The call does not name the

@@ -19,6 +19,7 @@ type Call struct {
 	Attempt  int    // from 1
 	Payload  []byte // the encoded input
 	Receipt  any    // from the [Effect] of the same call
+	Trace    string // trace context of the call, as W3C traceparent, for a [Remote] that carries it to another process; empty if there is none
 
 	// Results are the results of the actions whose Trys ended before this call began, by
 	// branch id. The Cancel of an action has the result of its own branch, too. A branch

@@ -9,6 +9,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
@@ -27,12 +28,14 @@ type alarm struct {
 	inFlight *inflight.Registry
 	life     *lifetime.Lifetime
 	timeout  time.Duration
+	observe  *observe.Notifier
 }
 
 // raise reports a transaction. It calls the hook in a goroutine of its own.
 func (a *alarm) raise(t *txn.Txn) {
 	a.logger.Error("saga: a transaction needs attention", slog.String("gid", t.GID),
 		slog.String("state", string(t.State)), slog.String("why", t.Attention))
+	a.observe.Attention(a.life.Context(), t.Subject(), t.Attention)
 	if a.hook == nil || !a.inFlight.Enter() {
 		return
 	}

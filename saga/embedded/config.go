@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/clean"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -67,6 +68,10 @@ type Config struct {
 	// nobody is called; List with Filter.Attention returns all such transactions. Defaults
 	// to none. The Logger gets an error in any case.
 	OnAttention func(context.Context, Attention)
+
+	// Observers are told what happens; see [saga.Observer]. Package otelsaga has one for
+	// OpenTelemetry. Defaults to none, which costs nothing.
+	Observers []saga.Observer
 
 	// Retention is how long a finished transaction stays in the log, counted from its end
 	// and from its deadline. Until then its gid returns the same outcome. After that the

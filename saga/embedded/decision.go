@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -36,7 +37,9 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.TryAttempts != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("TryAttempts is an option of Execute"))
 	}
+	ctx, ended := o.observe.Operation(ctx, "confirm", gid)
 	outcome, err := o.confirm(ctx, gid, txlog.ByCaller, extras{returnDecided: options.ReturnDecided, work: options.LocalWork})
+	ended(err)
 	return outcome, txn.Wrap("confirm", gid, err)
 }
 
@@ -49,7 +52,9 @@ func (o *opened) Cancel(ctx context.Context, gid, why string) (saga.Outcome, err
 	if why == "" {
 		why = "cancelled by the caller"
 	}
+	ctx, ended := o.observe.Operation(ctx, "cancel", gid)
 	outcome, err := o.cancel(ctx, gid, txlog.ByCaller, reason.Reason{Text: why, Code: saga.CodeCancelled}, extras{})
+	ended(err)
 	return outcome, txn.Wrap("cancel", gid, err)
 }
 
@@ -96,6 +101,7 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, x extras) (saga.O
 		if err != nil {
 			return saga.Outcome{GID: d.GID}, err
 		}
+		o.tellDecided(ctx, decided)
 		outcome := follow.Outcome(decided.record)
 		if x.act != nil && !decided.made && isCancelled(outcome.State) == (d.State == txlog.Cancelling) {
 			return outcome, fmt.Errorf("it is %s already: %w", outcome.State, saga.ErrRefused)
@@ -115,15 +121,27 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, x extras) (saga.O
 type madeDecision struct {
 	record txlog.Record
 	made   bool     // this call has made it
+	lost   bool     // an earlier run has, whose COMMIT was not answered
 	drive  *txn.Txn // the transaction, if this instance has to drive it now; else nil
 	asking *txn.Txn // the transaction, if the branch that decides has to be asked first; else nil
+}
+
+// tellDecided tells observers of a decision that this call has made.
+func (o *opened) tellDecided(ctx context.Context, decided madeDecision) {
+	if o.observe == nil || !decided.made && !decided.lost {
+		return
+	}
+	r := decided.record
+	o.observe.Decided(ctx, saga.Subject{GID: r.GID, Pattern: r.Pattern, Trace: r.Trace}, saga.State(r.State), r.DecidedBy, r.Code, time.Now().Add(-r.SinceBegin))
 }
 
 // decideOnce makes the decision d, or returns the one that was made before. After the deadline
 // it decides to cancel instead of to confirm.
 func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, x extras) (decided madeDecision, err error) {
-	for run := 1; ; run++ {
+	for run, unanswered := 1, false; ; run++ {
 		decided, err = o.decideOrRead(ctx, d, x)
+		decided.lost = err == nil && unanswered && !decided.made && decided.record.State == d.State && decided.record.DecidedBy == d.By
+		unanswered = unanswered || errors.Is(err, local.ErrCommitUnknown)
 		if err == nil && decided.asking != nil {
 			return o.decideByBranch(ctx, d, x, decided)
 		}

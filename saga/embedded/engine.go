@@ -22,6 +22,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/lease"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/limit"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/recovery"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -53,6 +54,7 @@ type Engine struct {
 	lease    *lease.Lease
 	life     *lifetime.Lifetime // ends when Stop interrupts the remaining calls
 	warn     *warn.Logger
+	observe  *observe.Notifier
 	paused   *pause.Kinds
 	decider  *decide.Decider
 	driver   *drive.Driver
@@ -136,19 +138,25 @@ func newEngine(ctx context.Context, db *gorm.DB, config Config) (*Engine, error)
 	if err != nil {
 		return nil, err
 	}
+	observers, err := saga.NewObservers(config.Logger, config.Observers)
+	if err != nil {
+		return nil, txn.Invalid("Config.Observers: %w", err)
+	}
+	observed := observe.New(observers, false)
 	e := &Engine{
 		config:   config,
 		instance: newInstance(),
 		log:      log,
 		registry: registry,
 		inFlight: &inflight.Registry{},
-		life:     lifetime.New(ctx, config.CallTimeout),
+		life:     lifetime.New(observed.Attach(ctx), config.CallTimeout),
 		warn:     warn.New(config.Logger),
+		observe:  observed,
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
 	}
-	e.lease = lease.New(config.Lease, func(ctx context.Context) error { return log.Renew(ctx, e.instance, config.Lease) })
-	e.paused = pause.New(log, e.warn)
+	e.lease = lease.New(config.Lease, func(ctx context.Context) error { return log.Renew(ctx, e.instance, config.Lease) }, observed.Lease)
+	e.paused = pause.New(log, e.warn, observed.Kind)
 	if err := e.wire(db, logID); err != nil {
 		return nil, err
 	}
@@ -167,34 +175,34 @@ func newInstance() txlog.Instance {
 // wire makes the parts of the engine and connects them.
 func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	config, instance := e.config, e.instance.ID
-	e.calls = call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done(), MaxBatch: config.MaxBatch})
+	e.calls = call.New(call.Config{Timeout: config.CallTimeout, Logger: config.Logger, Instance: instance, Stopped: e.life.Context().Done(), MaxBatch: config.MaxBatch, Observe: e.observe})
 	calls := e.calls
 	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
 		return err
 	}
-	e.commits = commit.New(db, e.log, e.life, e.shared.Local(), config.MaxBatch, e.shared.Workers())
+	e.commits = commit.New(db, e.log, e.life, e.shared.Local(), config.MaxBatch, e.shared.Workers(), e.observe.Log)
 	builder := &txn.Builder{Registry: e.registry, Caller: logID, MaxPayload: config.MaxPayload, MaxBytes: config.MaxBytes}
 	reader := follow.New(db, e.log, config.Poll)
 	waker := recovery.NewWaker(config.Poll)
-	alarm := &alarm{logger: config.Logger, hook: config.OnAttention, inFlight: e.inFlight, life: e.life, timeout: config.CallTimeout}
+	alarm := &alarm{logger: config.Logger, hook: config.OnAttention, inFlight: e.inFlight, life: e.life, timeout: config.CallTimeout, observe: e.observe}
 	e.decider = decide.New(decide.Parts{
 		DB: db, Log: e.log, Reader: reader, Calls: calls, Shared: e.shared, Commits: e.commits, Life: e.life, Warn: e.warn, Instance: instance, Lease: config.Lease,
 		Paused: e.paused, Logger: config.Logger, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
-		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Alarm: alarm.raise,
+		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Alarm: alarm.raise, Observe: e.observe,
 	})
 	e.driver = drive.New(drive.Parts{
 		DB: db, Log: e.log, LogID: logID, Reader: reader, Calls: calls, Shared: e.shared, Commits: e.commits, Life: e.life, Paused: e.paused, InFlight: e.inFlight,
 		Logger: config.Logger, Instance: instance, CallTimeout: config.CallTimeout, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
-		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Wake: waker.After, Alarm: alarm.raise,
+		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Wake: waker.After, Alarm: alarm.raise, Observe: e.observe,
 	})
 	e.recovery = recovery.New(recovery.Parts{
 		DB: db, Log: e.log, Builder: builder, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
 		Lease: config.Lease, PollEvery: config.Poll, CallTimeout: config.CallTimeout, AttentionAge: config.AttentionAge,
-		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Continue: e.continueTrys, Ask: e.ask, Drive: e.driver.Drive, Alarm: alarm.raise,
+		Workers: config.MaxWorkers, MaxBytes: config.MaxBytes, Continue: e.continueTrys, Ask: e.ask, Drive: e.driver.Drive, Alarm: alarm.raise, Observe: e.observe,
 	}, waker)
 	e.watcher = enlist.New(enlist.Parts{
 		DB: db, Log: e.log, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,
-		For: min(config.Lease, 2*config.Poll), Most: config.MaxWorkers, MaxBytes: 2 * config.MaxBytes, Drive: e.driver.Drive,
+		For: min(config.Lease, 2*config.Poll), Most: config.MaxWorkers, MaxBytes: 2 * config.MaxBytes, Drive: e.driver.Drive, Observe: e.observe,
 	})
 	e.cleaner = clean.New(clean.Parts{
 		DB: db, Log: e.log, Registry: e.registry, Calls: calls, Logger: config.Logger, Warn: e.warn, Stopping: e.stopping,
@@ -211,15 +219,15 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	finisher := &finisher{life: e.life, inFlight: e.inFlight, driver: e.driver}
 	e.planned = planned{
 		admission: admission, builder: builder, paused: e.paused, inFlight: e.inFlight, decider: e.decider, finisher: finisher,
-		reader: reader, wake: waker, instance: instance, timeout: config.Timeout,
+		reader: reader, wake: waker, instance: instance, timeout: config.Timeout, observe: e.observe,
 	}
 	e.enlisted = enlisted{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, db: db, log: e.log, timeout: config.Timeout,
-		instance: instance, commits: e.watcher, wake: waker,
+		instance: instance, commits: e.watcher, wake: waker, observe: e.observe,
 	}
 	e.opened = opened{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, commits: e.commits, reader: reader,
-		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout,
+		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout, observe: e.observe,
 	}
 	e.recorder = recorder{opened: &e.opened}
 	e.nesting = nesting{opened: &e.opened, attentionAge: config.AttentionAge}
@@ -271,7 +279,8 @@ func (e *Engine) breaker(kind string) *limit.Breaker {
 	if !own {
 		limits = e.config.Limits
 	}
-	return limit.NewBreaker(kind, limit.Limits(limits), e.config.Logger, e.recovery.MakeDue)
+	return limit.NewBreaker(kind, limit.Limits(limits), e.config.Logger,
+		limit.Hooks{Release: e.recovery.MakeDue, Changed: func(open bool) { e.observe.Circuit(kind, open) }})
 }
 
 // Instance returns the id of this instance in the log. It is a new one at every Open.

@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/recovery"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -29,6 +30,7 @@ type planned struct {
 	wake      *recovery.Waker
 	instance  string
 	timeout   time.Duration // unless the plan says otherwise
+	observe   *observe.Notifier
 }
 
 // Execute runs a transaction whose branches are all known; see [saga.Engine].
@@ -46,7 +48,9 @@ type planned struct {
 // error is a [*saga.UnknownError], and recovery asks the branch again. In both cases Execute
 // returns within a second after the end of ctx.
 func (p *planned) Execute(ctx context.Context, plan saga.Plan) (saga.Outcome, error) {
+	ctx, ended := p.observe.Operation(ctx, "execute", plan.GID)
 	outcome, err := p.start(ctx, plan)
+	ended(err)
 	return outcome, txn.Wrap("execute", plan.GID, err)
 }
 
@@ -100,6 +104,8 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 	start := txlog.Start{
 		GID: t.GID, Pattern: plan.Pattern, Digest: digest, Owner: p.instance, Deadline: timeout, Branches: t.Rows(),
 	}
+	start.Trace = p.observe.Inject(ctx)
+	t.Trace = start.Trace
 	decision := p.decider.Decide(ctx, t, start, plan.LocalWork)
 	switch {
 	case errors.Is(decision.Cause, txlog.ErrExists):

@@ -14,6 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/enlist"
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/recovery"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -32,6 +33,7 @@ type enlisted struct {
 	instance  string
 	commits   *enlist.Watcher
 	wake      *recovery.Waker
+	observe   *observe.Notifier
 }
 
 // ExecuteIn executes a plan in a local transaction of the caller; see [saga.LocalEngine].
@@ -41,7 +43,9 @@ type enlisted struct {
 // as the publishing of a message. If the process dies, or the commit takes longer than two
 // polls, recovery finds the transaction later.
 func (e *enlisted) ExecuteIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (saga.Outcome, error) {
+	ctx, ended := e.observe.Operation(ctx, "execute in", plan.GID)
 	outcome, err := e.executeIn(ctx, tx, plan)
+	ended(err)
 	return outcome, txn.Wrap("execute in a local transaction", plan.GID, err)
 }
 
@@ -80,6 +84,8 @@ func (e *enlisted) executeIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (
 		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
 	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, Digest: t.Digest(plan.Pattern), Owner: e.instance, Deadline: deadline, Branches: t.Rows()}
+	start.Trace = e.observe.Inject(ctx)
+	t.Trace = start.Trace
 	state, err := e.decide(ctx, tx, t, start)
 	switch {
 	case errors.Is(err, txlog.ErrExists):

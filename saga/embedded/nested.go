@@ -86,14 +86,17 @@ func checkDecider(record txlog.Record, d txlog.Decision, x extras) error {
 // Prepare prepares a nested transaction; see [saga.ChildEngine]. If nobody decides it within
 // [Config.AttentionAge], it is raised to attention, and stays prepared.
 func (n *nesting) Prepare(ctx context.Context, gid string, branches int) error {
-	return txn.Wrap("prepare", gid, n.enter(ctx, gid, func(ctx context.Context) (err error) {
+	ctx, ended := n.opened.observe.Operation(ctx, "prepare", gid)
+	err := n.enter(ctx, gid, func(ctx context.Context) (err error) {
 		for run := 1; ; run++ {
 			err = local.Run(ctx, n.opened.db, func(tx *gorm.DB) error { return n.prepare(ctx, tx, gid, branches) })
 			if run == txn.MaxRuns || !errors.Is(err, local.ErrCommitUnknown) {
 				return err
 			}
 		}
-	}))
+	})
+	ended(err)
+	return txn.Wrap("prepare", gid, err)
 }
 
 // enter admits a call that writes.
@@ -149,7 +152,10 @@ func (n *nesting) prepare(ctx context.Context, tx *gorm.DB, gid string, branches
 // ConfirmNested decides to confirm a nested transaction for its parent; see
 // [saga.ChildEngine].
 func (n *nesting) ConfirmNested(ctx context.Context, gid, parent string) error {
-	return txn.Wrap("confirm nested", gid, n.confirm(ctx, gid, parent))
+	ctx, ended := n.opened.observe.Operation(ctx, "confirm nested", gid)
+	err := n.confirm(ctx, gid, parent)
+	ended(err)
+	return txn.Wrap("confirm nested", gid, err)
 }
 
 func (n *nesting) confirm(ctx context.Context, gid, parent string) error {
@@ -175,7 +181,10 @@ func (n *nesting) decide(ctx context.Context, d txlog.Decision, parent string) (
 // CancelNested decides to cancel a nested transaction for its parent; see
 // [saga.ChildEngine].
 func (n *nesting) CancelNested(ctx context.Context, gid, parent string) error {
-	return txn.Wrap("cancel nested", gid, n.cancel(ctx, gid, parent))
+	ctx, ended := n.opened.observe.Operation(ctx, "cancel nested", gid)
+	err := n.cancel(ctx, gid, parent)
+	ended(err)
+	return txn.Wrap("cancel nested", gid, err)
 }
 
 const parentCancelled = "its parent is cancelled"

@@ -16,6 +16,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -38,13 +39,17 @@ type opened struct {
 	lease     time.Duration
 	timeout   time.Duration // unless the opening says otherwise
 	passive   bool          // it decides, and leaves the rest to running engines
+	observe   *observe.Notifier
 }
 
 // Begin opens a transaction that is decided later; see [saga.Engine]. It belongs to no
 // process: any instance may add branches and decide, and at the deadline any instance
 // cancels it.
 func (o *opened) Begin(ctx context.Context, opening saga.Opening) error {
-	return txn.Wrap("begin", opening.GID, o.start(ctx, opening))
+	ctx, ended := o.observe.Operation(ctx, "begin", opening.GID)
+	err := o.start(ctx, opening)
+	ended(err)
+	return txn.Wrap("begin", opening.GID, err)
 }
 
 func (o *opened) start(ctx context.Context, opening saga.Opening) error {
@@ -66,7 +71,7 @@ func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 	if err != nil {
 		return err
 	}
-	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout}
+	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout, Trace: o.observe.Inject(ctx)}
 	return awaitError(ctx, gid, func() error {
 		defer leave()
 		return o.begin(ctx, start, opening.Parent)
@@ -99,7 +104,10 @@ func (o *opened) begin(ctx context.Context, start txlog.Start, parent string) er
 // have reserved something. The log names the branch, so a cancel releases the reservation.
 // Do not confirm.
 func (o *opened) Try(ctx context.Context, gid, branchID string, step saga.Step) error {
-	return txn.Wrap("try", gid+"/"+branchID, o.add(ctx, gid, branchID, step))
+	ctx, ended := o.observe.Operation(ctx, "try", gid)
+	err := o.add(ctx, gid, branchID, step)
+	ended(err)
+	return txn.Wrap("try", gid+"/"+branchID, err)
 }
 
 func (o *opened) add(ctx context.Context, gid, branchID string, step saga.Step) error {

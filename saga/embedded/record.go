@@ -25,7 +25,10 @@ type recorder struct{ opened *opened }
 // LocalWorkIn and TryAttempts are refused. A repeated Record with the same plan succeeds, whatever
 // the state of the transaction. With another plan, the error matches [saga.ErrMismatch].
 func (r *recorder) Record(ctx context.Context, plan saga.Plan) error {
-	return txn.Wrap("record", plan.GID, r.record(ctx, plan))
+	ctx, ended := r.opened.observe.Operation(ctx, "record", plan.GID)
+	err := r.record(ctx, plan)
+	ended(err)
+	return txn.Wrap("record", plan.GID, err)
 }
 
 func (r *recorder) record(ctx context.Context, plan saga.Plan) error {
@@ -45,7 +48,8 @@ func (r *recorder) record(ctx context.Context, plan saga.Plan) error {
 	if err != nil {
 		return err
 	}
-	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, State: txlog.Trying, Digest: t.Digest(plan.Pattern), Deadline: timeout, Due: timeout, Branches: t.Rows()}
+	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, State: txlog.Trying, Digest: t.Digest(plan.Pattern), Deadline: timeout, Due: timeout, Branches: t.Rows(),
+		Trace: o.observe.Inject(ctx)}
 	return awaitError(ctx, t.GID, func() error {
 		defer leave()
 		if err := o.paused.Refuse(t.Steps); err != nil {

@@ -31,7 +31,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer background.Wait()
 	defer end()
 
-	e.recovery.Poll(ctx)
+	e.recovery.Poll(e.observe.Attach(ctx))
 
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.config.StopTimeout)
 	defer cancel()

@@ -14,6 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/clean"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
@@ -25,6 +26,7 @@ type Participant struct {
 	registry *txn.Registry
 	calls    *call.Caller
 	minAge   time.Duration // of the rows that Clean removes
+	observe  *observe.Notifier
 	doubts   doubts
 }
 
@@ -56,6 +58,9 @@ type Config struct {
 	// same time, are the same operation of the same kind of branch, and are quick. 1 means
 	// that every call commits alone. Defaults to 128; at most 1,000.
 	MaxBatch int
+
+	// Observers are told of the calls of branches; see [saga.Observer]. Defaults to none.
+	Observers []saga.Observer
 
 	// Logger logs errors. Defaults to [slog.Default].
 	Logger *slog.Logger
@@ -111,11 +116,16 @@ func open(ctx context.Context, db *gorm.DB, config Config) (*Participant, error)
 	if err != nil {
 		return nil, err
 	}
+	observers, err := saga.NewObservers(config.Logger, config.Observers)
+	if err != nil {
+		return nil, txn.Invalid("the Observers: %w", err)
+	}
+	observed := observe.New(observers, true)
 	calls := call.New(call.Config{
 		Timeout: config.CallTimeout, Logger: config.Logger, Instance: uuid.NewString(), Prefix: callerPrefix, AskAfter: config.AskAfter,
-		MaxBatch: config.MaxBatch,
+		MaxBatch: config.MaxBatch, Observe: observed,
 	})
-	p := &Participant{db: db, registry: registry, calls: calls, minAge: 2*config.CallTimeout + config.MaxDelay}
+	p := &Participant{db: db, registry: registry, calls: calls, minAge: 2*config.CallTimeout + config.MaxDelay, observe: observed}
 	p.doubts = newDoubts(p, config)
 	return p, nil
 }
@@ -164,7 +174,7 @@ func (p *Participant) Call(ctx context.Context, c saga.Call) error {
 	if err != nil {
 		return wrap("call", err)
 	}
-	return p.calls.Call(ctx, b, c)
+	return p.calls.Call(p.observe.Attach(p.observe.Extract(ctx, c.Trace)), b, c)
 }
 
 // callerPrefix begins the names of callers in the barrier rows of a participant. So the

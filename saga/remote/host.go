@@ -74,6 +74,11 @@ type HostConfig struct {
 	// 128.
 	MaxBatch int
 
+	// Observers are told of the calls of branches; see [saga.Observer]. A call continues the
+	// trace of its caller: that of the header traceparent, or, in a batch, that of the call.
+	// Defaults to none.
+	Observers []saga.Observer
+
 	// Logger logs errors and refused requests. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
@@ -122,7 +127,7 @@ func NewHost(ctx context.Context, db *gorm.DB, config HostConfig) (*Host, error)
 	}
 	h.Participant, err = participant.New(ctx, db, participant.Config{
 		CallTimeout: config.CallTimeout, MaxDelay: h.maxDelay(), Outcomes: config.Outcomes, AskAfter: config.AskAfter, MaxBatch: config.MaxBatch,
-		Logger: config.Logger,
+		Observers: config.Observers, Logger: config.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("remote: new host: %w", err)

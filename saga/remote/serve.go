@@ -119,7 +119,8 @@ func (x *exchange) readHead() error {
 	h, err := x.host.verifier.readHead(x.r, x.host.now())
 	x.id, x.signed = h.id, h.signed
 	query := h.query
-	x.call = saga.Call{GID: query.Get("gid"), BranchID: query.Get("branch_id"), Op: barrier.Op(query.Get("op")), Caller: query.Get(wire.Caller), Attempt: 1}
+	x.call = saga.Call{GID: query.Get("gid"), BranchID: query.Get("branch_id"), Op: barrier.Op(query.Get("op")), Caller: query.Get(wire.Caller), Attempt: 1,
+		Trace: x.r.Header.Get(wire.Trace)}
 	switch {
 	case err != nil:
 		return err

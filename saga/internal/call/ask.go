@@ -24,10 +24,10 @@ func (c *Caller) Ask(ctx context.Context, b *txn.Branch, call saga.Call) (commit
 
 // ask asks the barrier of a branch. The answer counts when the COMMIT of the barrier row is
 // answered.
-func (c *Caller) ask(ctx context.Context, b *txn.Branch, call saga.Call) error {
+func (c *Caller) ask(ctx context.Context, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
 	verdict, err := c.withBarrier(ctx, b, call, func(*gorm.DB) error { return nil })
 	if err == nil && verdict != barrier.Duplicate {
-		return saga.ErrNotCommitted
+		return verdict, saga.ErrNotCommitted
 	}
-	return err
+	return verdict, err
 }

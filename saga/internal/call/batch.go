@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
@@ -23,20 +24,38 @@ type SingleFailure struct {
 func (f *SingleFailure) Error() string { return f.Err.Error() }
 func (f *SingleFailure) Unwrap() error { return f.Err }
 
-// CallBatch makes calls of the same operation of a branch: Trys and Confirms with one WorkBatch
+// CallBatch is RunBatch, and tells observers of each call.
+func (s *Shared) CallBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
+	return s.runBatch(ctx, tx, w, b, calls, s.calls.observe)
+}
+
+// RunBatch makes calls of the same operation of a branch: Trys and Confirms with one WorkBatch
 // if the branch has it, and others one after the other. The failures are in the order of the
 // calls, and nil if there is none.
-func (s *Shared) CallBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
+func (s *Shared) RunBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall) (failures []error, err error) {
+	return s.runBatch(ctx, tx, w, b, calls, nil)
+}
+
+func (s *Shared) runBatch(ctx context.Context, tx *gorm.DB, w *Watch, b *txn.Branch, calls []saga.BatchCall, n *observe.Notifier) (failures []error, err error) {
 	if !b.Works(calls[0].Op) {
 		return nil, nil
 	}
 	defer w.start()()
 	if b.WorkBatch != nil && len(calls) > 1 && calls[0].Op != barrier.Cancel {
-		return s.callWorkBatch(ctx, tx, b, calls)
+		observed := startAll(n, calls)
+		failures, err = s.callWorkBatch(ctx, tx, b, calls)
+		observed.end(b, calls[0].Op, failures, err)
+		return failures, err
 	}
 	began := time.Now()
 	for i, c := range calls {
-		if err := s.calls.callWorkInBatch(callContext{c.Context, ctx}, tx, b, c.Call); err != nil {
+		own, observed := n.Call(c.Context, c.Call, false)
+		err := s.calls.callWorkInBatch(callContext{own, ctx}, tx, b, c.Call)
+		if observed != nil {
+			observed.Saw(barrier.Run)
+			observed.End(ResultOf(b, c.Op, err), err)
+		}
+		if err != nil {
 			return nil, &SingleFailure{i, err}
 		}
 		if len(calls) > 1 && TooSlow(began, i+1) {

@@ -2,7 +2,6 @@ package call
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -23,7 +22,14 @@ const returnGrace = time.Second
 
 // errAbandoned is wrapped by the error of a call that did not return although its
 // context had ended. The call goes on, and may still have its effect.
-var errAbandoned = errors.New("the call did not return when its context ended, and goes on")
+var errAbandoned = abandonedError{}
+
+type abandonedError struct{}
+
+func (abandonedError) Error() string {
+	return "the call did not return when its context ended, and goes on"
+}
+func (abandonedError) Unanswered() {}
 
 // errNoReturn is wrapped by the error of a call that panicked or ended its goroutine. It
 // adds no text.
@@ -78,7 +84,7 @@ func withLimit(ctx context.Context, limit time.Duration, cause error) (context.C
 func (b bounds) awaitAbandoned(call saga.Call, ended <-chan error, late func()) {
 	err := <-ended
 	b.logger.Warn("saga: a branch call returned long after its context had ended", slog.String("gid", call.GID), slog.String("branch", call.BranchID),
-		slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Any("error", err))
+		slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Int("attempt", call.Attempt), slog.Any("error", err))
 	if late != nil {
 		late()
 	}
@@ -101,8 +107,8 @@ func (b bounds) protected(ctx context.Context, call saga.Call, f func(context.Co
 		}
 		p := recover()
 		err = fmt.Errorf("panic: %v%w", p, errNoReturn) // without a panic, the goroutine ends, and nobody gets it
-		b.logger.Error("saga: a branch panicked", "gid", call.GID, "branch", call.BranchID,
-			"kind", call.Kind, "operation", string(call.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		b.logger.Error("saga: a branch panicked", slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind),
+			slog.String("operation", string(call.Op)), slog.Int("attempt", call.Attempt), slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 	}()
 	err = f(ctx)
 	returned = true

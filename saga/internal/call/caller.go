@@ -14,6 +14,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/barrierrows"
 	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
@@ -26,6 +27,7 @@ type Config struct {
 	Stopped  <-chan struct{} // closed when no further call may begin; nil for never
 	AskAfter time.Duration   // a branch in doubt for so long asks for the outcome; 0 for never
 	MaxBatch int             // the most calls that share a local transaction of the branch's database; 0 or 1 for none
+	Observe  *observe.Notifier
 }
 
 // Caller calls branches, each within a time limit, in local transactions without the log.
@@ -37,6 +39,7 @@ type Caller struct {
 	stopped  <-chan struct{}
 	askAfter time.Duration
 	gatherer *gatherer // nil if every call is made alone
+	observe  *observe.Notifier
 
 	// UnderWay holds the calls that this process makes at this moment.
 	UnderWay UnderWay
@@ -44,7 +47,7 @@ type Caller struct {
 
 // New returns a Caller.
 func New(c Config) *Caller {
-	made := &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, stopped: c.Stopped, askAfter: c.AskAfter}
+	made := &Caller{bounds: bounds{timeout: c.Timeout, logger: c.Logger}, instance: c.Instance, prefix: c.Prefix, stopped: c.Stopped, askAfter: c.AskAfter, observe: c.Observe}
 	if c.MaxBatch > 1 {
 		made.gatherer = newGatherer(made, c.MaxBatch)
 	}
@@ -80,6 +83,18 @@ func (c *Caller) Request(call saga.Call) barrier.Request {
 // Call makes one branch call in a local transaction of the branch's database, if it has one.
 // Calls that are made at the same time may share it.
 func (c *Caller) Call(ctx context.Context, b *txn.Branch, call saga.Call) error {
+	ctx, observed := c.observe.Call(ctx, call, b.Remote != nil)
+	if b.Remote != nil {
+		call.Trace = c.observe.Inject(ctx)
+	}
+	err := c.call(ctx, b, call, observed)
+	if observed != nil {
+		observed.End(ResultOf(b, call.Op, err), err)
+	}
+	return err
+}
+
+func (c *Caller) call(ctx context.Context, b *txn.Branch, call saga.Call, observed *observe.Call) error {
 	defer c.UnderWay.Begin(call)()
 	if !b.Action {
 		call.Result = nil // only an action has a result; a host does not know the branch before
@@ -98,13 +113,19 @@ func (c *Caller) Call(ctx context.Context, b *txn.Branch, call saga.Call) error 
 	}
 	ctx, cancel := withLimit(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
 	defer cancel()
-	if c.gatherer != nil && c.gatherer.gathers(b, call) {
-		if err := c.gatherer.call(ctx, b, call); !errors.Is(err, batch.ErrAlone) {
+	gathers := c.gatherer != nil && c.gatherer.gathers(b, call)
+	if gathers {
+		if verdict, err := c.gatherer.call(ctx, b, call); !errors.Is(err, batch.ErrAlone) {
+			observed.Saw(verdict)
 			return err
 		}
 	}
 	for run := 1; ; run++ {
-		err := c.callOnce(ctx, b, call)
+		verdict, err := c.callOnce(ctx, b, call)
+		observed.Saw(verdict)
+		if gathers && err == nil {
+			c.observe.Batch(ctx, batchCalls, 1)
+		}
 		again := errors.Is(err, ErrRaced) || errors.Is(err, local.ErrCommitUnknown)
 		if !again || run == txn.MaxRuns || ctx.Err() != nil {
 			return err
@@ -112,13 +133,13 @@ func (c *Caller) Call(ctx context.Context, b *txn.Branch, call saga.Call) error 
 	}
 }
 
-func (c *Caller) callOnce(ctx context.Context, b *txn.Branch, call saga.Call) error {
+// callOnce returns what the barrier has said; no verdict if it was not asked.
+func (c *Caller) callOnce(ctx context.Context, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
 	switch {
 	case call.Op == barrier.Ask:
 		return c.ask(ctx, b, call)
 	case b.Effect(call.Op) == nil:
-		_, err := c.withBarrier(ctx, b, call, func(tx *gorm.DB) error { return c.CallWork(ctx, tx, b, call) })
-		return err
+		return c.withBarrier(ctx, b, call, func(tx *gorm.DB) error { return c.CallWork(ctx, tx, b, call) })
 	case call.Op == barrier.Try:
 		return tryEffect{c}.run(ctx, b, call)
 	case call.Op == barrier.Apply:
@@ -210,17 +231,17 @@ func (c *Caller) callWorkInBatch(ctx context.Context, tx *gorm.DB, b *txn.Branch
 }
 
 // CallInLog makes one branch call in the local transaction tx of the log: it writes the
-// barrier row and then, if the verdict is Run, does the work.
-func (c *Caller) CallInLog(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
+// barrier row and then, if the verdict is Run, does the work. Observers are not told of it.
+func (c *Caller) CallInLog(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
 	verdict, err := barrier.Call(ctx, tx, Request(call))
 	if err != nil {
-		return err
+		return verdict, err
 	}
-	return obey(ctx, tx, call, verdict, func() error { return c.CallWork(ctx, tx, b, call) })
+	return verdict, obey(ctx, tx, call, verdict, func() error { return c.CallWork(ctx, tx, b, call) })
 }
 
 // WorkInLog calls the Work of a branch in the local transaction tx of the log, and stores
-// its result there.
+// its result there. Observers are not told of it.
 func (c *Caller) WorkInLog(ctx context.Context, tx *gorm.DB, b *txn.Branch, call saga.Call) error {
 	if err := c.CallWork(ctx, tx, b, call); err != nil {
 		return err

@@ -39,13 +39,13 @@ type EffectResult struct {
 
 // endExternal makes a Confirm or Cancel that has an effect: first the effect, then the new
 // state of the barrier row with the Work.
-func (c *Caller) endExternal(ctx context.Context, b *txn.Branch, call saga.Call) error {
+func (c *Caller) endExternal(ctx context.Context, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
 	result, err := c.RunEffect(ctx, b, call)
 	if err != nil {
-		return err
+		return "", err
 	}
 	call.Receipt = result.Receipt
-	_, err = c.withBarrier(ctx, b, call, func(tx *gorm.DB) error {
+	verdict, err := c.withBarrier(ctx, b, call, func(tx *gorm.DB) error {
 		if !result.Due {
 			return ErrRaced
 		}
@@ -60,9 +60,9 @@ func (c *Caller) endExternal(ctx context.Context, b *txn.Branch, call saga.Call)
 		return c.CallWork(ctx, tx, b, call)
 	})
 	if err == nil && result.CancelAgain {
-		return &NotYetError{Wait: c.timeout, Why: cancelledOnceMore}
+		return verdict, &NotYetError{Wait: c.timeout, Why: cancelledOnceMore}
 	}
-	return err
+	return verdict, err
 }
 
 // NoteEffect updates the mark in the barrier row after an effect, in the local transaction
@@ -153,7 +153,8 @@ func (c *Caller) unmarkFailed(ctx context.Context, b *txn.Branch, call saga.Call
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
 	if err := c.unmark(ctx, b, call, mark); err != nil {
-		c.logger.Warn("saga: recording the end of a failed call failed", slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.Any("error", err))
+		c.logger.Warn("saga: recording the end of a failed call failed", slog.String("gid", call.GID), slog.String("branch", call.BranchID),
+			slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Int("attempt", call.Attempt), slog.Any("error", err))
 	}
 }
 

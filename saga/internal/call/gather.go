@@ -48,6 +48,7 @@ type gathered struct {
 	branch *txn.Branch
 	call   saga.Call
 	result json.RawMessage // of an action's Try
+	found  barrier.Verdict // set with done
 	err    error
 	done   chan struct{}
 }
@@ -100,10 +101,10 @@ func (g *gatherer) gathers(b *txn.Branch, call saga.Call) bool {
 }
 
 // call makes a call in a batch. It returns batch.ErrAlone if the call has to be made alone.
-func (g *gatherer) call(ctx context.Context, b *txn.Branch, call saga.Call) error {
+func (g *gatherer) call(ctx context.Context, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
 	p, err := g.in(b.Database)
 	if err != nil {
-		return err
+		return "", err
 	}
 	m := &gathered{ctx: ctx, shared: p.shared, branch: b, call: call, done: make(chan struct{})}
 	p.groups.Add(groupOf(call), m)
@@ -114,13 +115,13 @@ func (g *gatherer) call(ctx context.Context, b *txn.Branch, call saga.Call) erro
 		select {
 		case <-m.done:
 		case <-time.After(returnGrace):
-			return context.Cause(ctx)
+			return "", context.Cause(ctx)
 		}
 	}
 	if m.err == nil && call.Result != nil {
 		*call.Result = m.result
 	}
-	return m.err
+	return m.found, m.err
 }
 
 // groupOf returns the key of the batches of a call. Calls of one batch have the same branch id
@@ -154,7 +155,7 @@ func (g *gatherer) write(all []*gathered) {
 
 // writeShared makes calls in one local transaction.
 func (g *gatherer) writeShared(all []*gathered) error {
-	ctx, cancel := context.WithTimeout(context.Background(), g.calls.timeout)
+	ctx, cancel := context.WithTimeout(g.calls.observe.Attach(context.Background()), g.calls.timeout)
 	defer cancel()
 	first := all[0]
 	var failures []error
@@ -169,6 +170,10 @@ func (g *gatherer) writeShared(all []*gathered) error {
 		if failures != nil {
 			m.err = failures[i]
 		}
+		if m.found == "" {
+			m.found = barrier.Run
+		}
 	}
+	g.calls.observe.Batch(ctx, batchCalls, len(all))
 	return nil
 }

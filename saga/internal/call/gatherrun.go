@@ -29,7 +29,7 @@ type gatheredRun struct {
 func (r *gatheredRun) run(ctx context.Context) (failures []error, err error) {
 	requests := make([]barrier.Request, len(r.all))
 	for i, m := range r.all {
-		m.result = nil // of an earlier run
+		m.result, m.found = nil, "" // of an earlier run
 		requests[i] = r.calls.Request(m.call)
 	}
 	switch r.all[0].call.Op {
@@ -99,7 +99,7 @@ func (r *gatheredRun) cancel(ctx context.Context, requests []barrier.Request) er
 		case barrierrows.Tried:
 			tried.all, triedRequests = append(tried.all, m), append(triedRequests, requests[i])
 		case barrierrows.Missing:
-			missing = append(missing, requests[i])
+			missing, m.found = append(missing, requests[i]), barrier.EmptyRollback
 		default:
 			return &batch.MemberError{Index: i, Err: barrierrows.ErrNotAll}
 		}
@@ -193,7 +193,7 @@ func (r *gatheredRun) work(ctx context.Context) (failures []error, err error) {
 			calls[i].Result = &m.result
 		}
 	}
-	failures, err = r.shared.CallBatch(ctx, r.tx, r.watch, r.all[0].branch, calls)
+	failures, err = r.shared.RunBatch(ctx, r.tx, r.watch, r.all[0].branch, calls)
 	var one *SingleFailure
 	if errors.As(err, &one) {
 		r.noteRejection(one.Err)

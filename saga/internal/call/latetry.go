@@ -34,7 +34,8 @@ func (t tryEffect) cancelLate(ctx context.Context, b *txn.Branch, call saga.Call
 		}
 	}
 	t.logger.Error("saga: a Try returned long after its time was over, and its Cancel failed: release its reservation by hand, if there is one",
-		slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", err))
+		slog.String("gid", call.GID), slog.String("branch", call.BranchID), slog.String("kind", call.Kind),
+		slog.String("operation", string(barrier.Cancel)), slog.Int("attempt", call.Attempt), slog.Any("error", err))
 }
 
 // pause waits. It returns false if no further call may begin.

@@ -23,25 +23,26 @@ type tryEffect struct{ *Caller }
 // run marks a Try durably as under way, makes it, and records its end. If it was
 // marked before, an earlier call may have made it. The result of that call is not known
 // here, and the Try is not made again.
-func (t tryEffect) run(ctx context.Context, b *txn.Branch, call saga.Call) error {
+func (t tryEffect) run(ctx context.Context, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
 	// The time begins before the mark is written, so the call ends before the end that the
 	// mark names.
 	ctx, cancel := withLimit(ctx, t.timeout, fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, t.timeout))
 	defer cancel()
 	mark := t.newMark()
-	if err := t.mark(ctx, b, call, mark); err != nil {
-		return err
+	verdict, err := t.mark(ctx, b, call, mark)
+	if err != nil {
+		return verdict, err
 	}
-	if err := local.Expired(ctx); err != nil { // the Try is not made
+	if err = local.Expired(ctx); err != nil { // the Try is not made
 		_, markErr := t.unmark(ctx, b, call, mark, true)
-		return errors.Join(err, markErr)
+		return verdict, errors.Join(err, markErr)
 	}
-	_, err := t.CallEffect(ctx, b, call, func() { t.cancelLate(ctx, b, call, mark) })
+	_, err = t.CallEffect(ctx, b, call, func() { t.cancelLate(ctx, b, call, mark) })
 	if err == nil && call.Result != nil {
 		err = CheckResult(*call.Result)
 	}
 	if errors.Is(err, errAbandoned) {
-		return err // it goes on, and its mark stays
+		return verdict, err // it goes on, and its mark stays
 	}
 	if err != nil && call.Result != nil {
 		*call.Result = nil
@@ -50,13 +51,13 @@ func (t tryEffect) run(ctx context.Context, b *txn.Branch, call saga.Call) error
 	switch {
 	case markErr != nil:
 		t.logger.Warn("saga: recording the end of a Try failed; a Cancel waits until the time of the Try is over", slog.String("gid", call.GID),
-			slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.Any("error", markErr))
+			slog.String("branch", call.BranchID), slog.String("kind", call.Kind), slog.String("operation", string(call.Op)), slog.Int("attempt", call.Attempt), slog.Any("error", markErr))
 	case !noted:
 		// The time of the Try was over, as after a pause of the process, and Cancel was
 		// called.
 		t.cancelLate(ctx, b, call, mark)
 	}
-	return err
+	return verdict, err
 }
 
 // mayArrive reports whether a call that has returned err may still have its effect later.
@@ -77,7 +78,7 @@ func mayArrive(ctx context.Context, err error) bool {
 
 // mark marks a Try as under way. If the COMMIT of the mark is not answered, it looks
 // for the mark in the barrier row.
-func (t tryEffect) mark(ctx context.Context, b *txn.Branch, call saga.Call, mark string) error {
+func (t tryEffect) mark(ctx context.Context, b *txn.Branch, call saga.Call, mark string) (barrier.Verdict, error) {
 	for run := 1; ; run++ {
 		verdict, err := t.withBarrier(ctx, b, call, func(tx *gorm.DB) error {
 			return barrierrows.Mark(ctx, tx, call.Key(), barrier.Try, mark, t.timeout+returnGrace)
@@ -86,16 +87,16 @@ func (t tryEffect) mark(ctx context.Context, b *txn.Branch, call saga.Call, mark
 			continue
 		}
 		if err != nil || verdict != barrier.Duplicate {
-			return err
+			return verdict, err
 		}
 		row, err := t.ReadLocked(ctx, b, call)
 		switch {
 		case err != nil || row != nil && row.UnderWay != nil && row.UnderWay.By == mark:
-			return err
+			return barrier.Run, err
 		case b.Action && row != nil:
-			return t.markAgain(ctx, b, call, mark)
+			return barrier.Duplicate, t.markAgain(ctx, b, call, mark)
 		}
-		return fmt.Errorf("the Try was begun before and its outcome is unknown: %w", saga.ErrOngoing)
+		return barrier.Duplicate, fmt.Errorf("the Try was begun before and its outcome is unknown: %w", saga.ErrOngoing)
 	}
 }
 

@@ -36,12 +36,14 @@ type Writer struct {
 	shared *local.Shared
 	groups *batch.Groups[*member] // all with the same key
 	most   int
+
+	committed func(ctx context.Context, writes int) // is told of each commit
 }
 
 // New returns a Writer on db, which shared is on, too. At most maxBatch transactions share a
-// commit, and at most workers batches are written at once.
-func New(db *gorm.DB, log *txlog.Log, life *lifetime.Lifetime, shared *local.Shared, maxBatch, workers int) *Writer {
-	w := &Writer{db: db, log: log, life: life, shared: shared, most: maxBatch}
+// commit, and at most workers batches are written at once. Committed is told of each commit.
+func New(db *gorm.DB, log *txlog.Log, life *lifetime.Lifetime, shared *local.Shared, maxBatch, workers int, committed func(ctx context.Context, writes int)) *Writer {
+	w := &Writer{db: db, log: log, life: life, shared: shared, most: maxBatch, committed: committed}
 	w.groups = batch.New(maxBatch, workers, w.writeBatch)
 	return w
 }
@@ -72,7 +74,11 @@ func (w *Writer) Write(ctx context.Context, one Write) error {
 }
 
 func (w *Writer) writeAlone(ctx context.Context, one Write) error {
-	return local.Run(ctx, w.db, func(tx *gorm.DB) error { return w.apply(ctx, tx, []Write{one}) })
+	err := local.Run(ctx, w.db, func(tx *gorm.DB) error { return w.apply(ctx, tx, []Write{one}) })
+	if err == nil {
+		w.committed(ctx, 1)
+	}
+	return err
 }
 
 // writeBatch writes a batch in one local transaction, and gives its members the result.
@@ -101,7 +107,11 @@ func (w *Writer) writeShared(all []*member) error {
 	}
 	ctx, cancel := w.life.DetachCall(w.life.Context())
 	defer cancel()
-	return w.shared.Run(ctx, func(tx *gorm.DB) error { return w.apply(ctx, tx, writes) })
+	err := w.shared.Run(ctx, func(tx *gorm.DB) error { return w.apply(ctx, tx, writes) })
+	if err == nil {
+		w.committed(ctx, len(writes))
+	}
+	return err
 }
 
 // withoutGone returns the members whose callers still wait. The others get the error of their

@@ -74,7 +74,7 @@ func (d *Decider) noteUnanswered(ctx context.Context, t *txn.Txn, s *txn.Step, c
 		s.Branch.Breaker.Failure(t.GID)
 	}
 	d.Logger.Warn("saga: asking the branch that decides has failed and will be repeated", slog.String("gid", t.GID), slog.String("branch", s.ID),
-		slog.String("kind", s.Kind), slog.Int("attempt", s.Asked), slog.Duration("next", pause), slog.Any("error", cause))
+		slog.String("kind", s.Kind), slog.String("operation", string(barrier.Ask)), slog.Int("attempt", s.Asked), slog.Duration("next", pause), slog.Any("error", cause))
 	return d.askLater(ctx, t, s, txlog.Retry{Due: pause, Attention: d.whyAttention(t, s, cause)}, cause, failure)
 }
 

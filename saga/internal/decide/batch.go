@@ -67,6 +67,7 @@ func (d *Decider) tryBatch(batch []*item) {
 	var failure *batchFailure
 	switch {
 	case err == nil:
+		d.Observe.Batch(ctx, batchDecide, len(batch))
 		for _, m := range batch {
 			m.cancelled = cancelled[m]
 			close(m.done)
@@ -117,6 +118,7 @@ func (d *Decider) tryMember(batch []*item) {
 	switch {
 	case err == nil:
 		m.cancelled = cancelled[m]
+		d.Observe.Batch(m.ctx, batchDecide, 1)
 	case errors.Is(err, local.ErrCommitUnknown), errors.Is(err, barrierrows.ErrNotAll), errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
 		m.alone = true // its own run shows the cause
 	case errors.As(err, &failure) && failure.op == barrier.Confirm && errors.As(err, &failed):

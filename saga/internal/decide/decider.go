@@ -19,6 +19,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/follow"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -45,6 +46,8 @@ type Parts struct {
 	AttentionAttempts int
 	AttentionAge      time.Duration
 	Alarm             func(*txn.Txn) // is called when a transaction was raised to attention
+
+	Observe *observe.Notifier
 }
 
 // Decider decides transactions, each alone or in a batch. It is safe for concurrent use.
@@ -81,6 +84,7 @@ func (d *Decider) Decide(ctx context.Context, t *txn.Txn, start txlog.Start, wor
 	}
 	e := &execution{d: d, txn: t, start: start, work: work}
 	cause := e.decide(ctx)
+	e.tell(ctx)
 	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.taken}
 }
 
@@ -110,7 +114,10 @@ func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start t
 			if op == barrier.Try && s.Branch.Action {
 				called.Result = &s.Result
 			}
-			if err := d.Calls.WorkInLog(ctx, tx, s.Branch, called); err != nil {
+			calling, observed := d.Observe.Call(ctx, called, false)
+			err := d.Calls.WorkInLog(calling, tx, s.Branch, called)
+			d.ended(observed, s.Branch, op, barrier.Run, err)
+			if err != nil {
 				return "", &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}
 			}
 		}
@@ -126,7 +133,10 @@ func (d *Decider) TryAll(ctx context.Context, tx *gorm.DB, t *txn.Txn, steps []*
 		if s.Branch.Action {
 			try.Result = &s.Result
 		}
-		if err := d.Calls.CallInLog(ctx, tx, s.Branch, try); err != nil {
+		calling, observed := d.Observe.Call(ctx, try, false)
+		verdict, err := d.Calls.CallInLog(calling, tx, s.Branch, try)
+		d.ended(observed, s.Branch, barrier.Try, verdict, err)
+		if err != nil {
 			forget(steps)
 			return &txn.BranchError{Index: i, ID: s.ID, Kind: s.Kind, Err: err}
 		}

@@ -27,6 +27,7 @@ type execution struct {
 	work   LocalWork
 	reason reason.Reason // why it is cancelled
 	taken  bool          // another instance has taken the transaction over
+	made   bool          // this execution has made the decision
 
 	newResults []*txn.Step // their results are not in the log yet
 	notTried   []*txn.Step // their Trys were not called, or were rolled back: they need no Cancel

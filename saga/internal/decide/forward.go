@@ -34,6 +34,7 @@ func (d *Decider) Continue(ctx context.Context, t *txn.Txn, left time.Duration) 
 	trying, cancel := context.WithTimeoutCause(ctx, left, txn.ErrDeadline)
 	defer cancel()
 	cause := e.tryForward(ctx, trying)
+	e.tell(ctx)
 	return Decision{Outcome: e.outcome(), Cause: cause, Taken: e.taken}
 }
 
@@ -218,7 +219,7 @@ func (e *execution) postpone(ctx context.Context, failed map[*txn.Step]error, wa
 			s.Branch.Breaker.Failure(t.GID)
 		}
 		d.Logger.Warn("saga: a Try failed and will be repeated", slog.String("gid", t.GID), slog.String("branch", s.ID), slog.String("kind", s.Kind),
-			slog.Int("attempt", s.Failed), slog.Duration("next", pause), slog.Any("error", err))
+			slog.String("operation", string(barrier.Try)), slog.Int("attempt", s.Failed), slog.Duration("next", pause), slog.Any("error", err))
 	}
 	next = min(next, e.left(ctx))
 	err := d.Commits.Write(ctx, commit.Write{GID: e.txn.GID, More: func(ctx context.Context, tx *gorm.DB) error {

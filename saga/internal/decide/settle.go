@@ -111,13 +111,15 @@ func (e *execution) markWithoutCancel(failed *txn.Step, cause error) (ids []stri
 // settle runs write, which makes a decision, until the decision is certain. It may be a
 // different one, which somebody else has made.
 func (e *execution) settle(ctx context.Context, decision txlog.Decision, write func() error) error {
-	d, t := e.d, e.txn
+	d, t, unanswered := e.d, e.txn, false
 	for run := 1; ; run++ {
 		err := write()
 		if err == nil {
 			t.Decide(saga.State(decision.State))
+			e.made = true
 			return nil
 		}
+		unanswered = unanswered || errors.Is(err, local.ErrCommitUnknown)
 		if !errors.Is(err, txlog.ErrStale) && !errors.Is(err, local.ErrCommitUnknown) {
 			return err
 		}
@@ -129,6 +131,7 @@ func (e *execution) settle(ctx context.Context, decision txlog.Decision, write f
 			return e.awaitTaken(ctx)
 		case saga.State(record.State).Decided():
 			e.adopt(record)
+			e.made = unanswered && record.State == decision.State && record.DecidedBy == decision.By
 			return nil
 		case record.Expired && decision.State == txlog.Confirming && !decision.ByBranch:
 			return txn.ErrDeadline

@@ -32,10 +32,10 @@ func (e *execution) decideInBatch(ctx context.Context) error {
 	case m.err != nil:
 		return e.recordCancelled(ctx, m.err)
 	case m.cancelled != nil:
-		t.State, e.reason = saga.Cancelled, reason.Of(m.cancelled)
+		t.State, e.reason, e.made = saga.Cancelled, reason.Of(m.cancelled), true
 		return m.cancelled.Err
 	}
-	t.State, t.Fresh = saga.Confirmed, true
+	t.State, t.Fresh, e.made = saga.Confirmed, true, true
 	for _, s := range t.Steps {
 		if s.Done = s.EndsWithDecision(); s.Done {
 			s.Branch.Breaker.Success()
@@ -153,6 +153,7 @@ func (e *execution) insert(ctx context.Context, start txlog.Start, write func() 
 		switch {
 		case err == nil:
 			e.txn.State = saga.State(start.State)
+			e.made = e.txn.State.Decided()
 			return nil
 		case errors.Is(err, local.ErrCommitUnknown) && run < txn.MaxRuns:
 			unanswered = true
@@ -161,6 +162,7 @@ func (e *execution) insert(ctx context.Context, start txlog.Start, write func() 
 			record, getErr := d.Reader.Locked(ctx, start.GID)
 			if getErr == nil && e.isOurs(record) {
 				e.adopt(record)
+				e.made = e.txn.State.Decided()
 				return nil
 			}
 			return errors.Join(err, getErr)

@@ -13,6 +13,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
@@ -20,14 +21,22 @@ import (
 // has succeeded.
 type readyStep struct {
 	*txn.Step
-	call   saga.Call
-	effect call.EffectResult // Due is set if there is no effect
+	call     saga.Call
+	effect   call.EffectResult // Due is set if there is no effect
+	observed *observe.Call
 }
 
 // runInLog calls the branches in the engine's own database in one local transaction. If
 // these are all branches, it ends the transaction in the same commit. A branch that fails is
 // left out, and the others are written again without it.
 func (r *round) runInLog(ctx context.Context, steps []readyStep, all bool) error {
+	r.startCalls(ctx, steps)
+	err := r.commitSteps(ctx, steps, all)
+	r.endCalls(steps, err)
+	return err
+}
+
+func (r *round) commitSteps(ctx context.Context, steps []readyStep, all bool) error {
 	ready := r.runEffects(ctx, steps)
 	for len(ready) > 0 {
 		var err error
@@ -82,8 +91,11 @@ func (r *round) runEffects(ctx context.Context, all []readyStep) []readyStep {
 			continue
 		}
 		effects = append(effects, func() {
-			all[i].effect, failures[i] = r.d.runEffect(ctx, s.Branch, all[i].call, r.txn.Fresh)
+			all[i].effect, failures[i] = r.d.runEffect(all[i].observed.In(ctx), s.Branch, all[i].call, r.txn.Fresh)
 			all[i].call.Receipt = all[i].effect.Receipt
+			if failures[i] != nil && all[i].observed != nil {
+				all[i].observed.End(call.ResultOf(s.Branch, all[i].call.Op, failures[i]), failures[i])
+			}
 		})
 	}
 	inParallel(effects)
@@ -152,11 +164,15 @@ func (r *round) committed(steps []readyStep, end bool) {
 }
 
 func (r *round) callInTransaction(ctx context.Context, tx *gorm.DB, one readyStep) error {
+	ctx = one.observed.In(ctx)
 	if one.call.Op == barrier.Apply {
 		*one.call.Result = nil // of an earlier run
-		return r.d.Calls.CallInLog(ctx, tx, one.Branch, one.call)
+		verdict, err := r.d.Calls.CallInLog(ctx, tx, one.Branch, one.call)
+		one.observed.Saw(verdict)
+		return err
 	}
 	verdict, err := barrier.Call(ctx, tx, call.Request(one.call))
+	one.observed.Saw(verdict)
 	switch {
 	case err != nil || verdict != barrier.Run:
 		return err

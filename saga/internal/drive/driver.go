@@ -20,6 +20,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -47,6 +48,8 @@ type Parts struct {
 
 	Wake  func(after time.Duration) // asks recovery for a poll
 	Alarm func(*txn.Txn)            // is called when a transaction was raised to attention
+
+	Observe *observe.Notifier
 }
 
 // Driver drives decided transactions. It is safe for concurrent use.
@@ -96,9 +99,13 @@ func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
 	}
 	switch {
 	case r.finished:
+		d.Observe.Finished(ctx, t.Subject(), r.end, t.Begun)
 		return r.end
 	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
 		if record, readErr := d.Reader.Locked(ctx, t.GID); readErr == nil {
+			if state := saga.State(record.State); errors.Is(err, local.ErrCommitUnknown) && state.Finished() && record.Epoch == t.Epoch {
+				d.Observe.Finished(ctx, t.Subject(), state, t.Begun)
+			}
 			return saga.State(record.State)
 		}
 	case err != nil:

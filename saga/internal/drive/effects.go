@@ -68,6 +68,7 @@ func (d *Driver) runEffectBatch(batch []*effectItem) {
 	}
 	if m := batch[0]; len(batch) == 1 {
 		m.receipt, m.err = d.Calls.CallEffect(m.ctx, m.branch, m.call, nil)
+		d.Observe.Batch(m.ctx, batchEffects, 1)
 		close(m.done)
 		return
 	}
@@ -79,6 +80,7 @@ func (d *Driver) runEffectBatch(batch []*effectItem) {
 	defer cancel()
 	b := batch[0].branch
 	receipts, failures, err := d.Calls.CallEffectBatch(ctx, b, calls)
+	d.Observe.Batch(ctx, batchEffects, len(calls))
 	for i, m := range batch {
 		switch {
 		case err != nil:

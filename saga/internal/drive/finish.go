@@ -46,7 +46,9 @@ var errCommitAlone = errors.New("the batch has failed")
 func (d *Driver) finishBatch(batch []*finishItem) {
 	if len(batch) == 1 {
 		m := batch[0]
-		m.err = m.round.commit(m.ctx, m.ready, true)
+		if m.err = m.round.commit(m.ctx, m.ready, true); m.err == nil {
+			d.Observe.Batch(m.ctx, batchFinish, 1)
+		}
 		close(m.done)
 		return
 	}
@@ -55,6 +57,9 @@ func (d *Driver) finishBatch(batch []*finishItem) {
 	err := d.Shared.Run(ctx, len(batch), branchesOf(batch[0].ready), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		return d.writeFinishes(ctx, tx, w, batch)
 	})
+	if err == nil {
+		d.Observe.Batch(ctx, batchFinish, len(batch))
+	}
 	for _, m := range batch {
 		if err != nil {
 			m.err = errCommitAlone
@@ -81,9 +86,9 @@ func (d *Driver) writeFinishes(ctx context.Context, tx *gorm.DB, w *call.Watch, 
 	for position, one := range batch[0].ready {
 		calls := make([]saga.BatchCall, len(batch))
 		for i, m := range batch {
-			calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.ready[position].call}
+			calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ready[position].observed.In(m.ctx)), Call: m.ready[position].call}
 		}
-		failures, err := d.Shared.CallBatch(ctx, tx, w, one.Branch, calls)
+		failures, err := d.Shared.RunBatch(ctx, tx, w, one.Branch, calls)
 		if err = errors.Join(err, errors.Join(failures...)); err != nil {
 			return err
 		}

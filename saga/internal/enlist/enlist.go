@@ -19,6 +19,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 	"github.com/tccsaga/tccsaga/saga/internal/warn"
@@ -39,6 +40,8 @@ type Parts struct {
 	MaxBytes int           // of their inputs
 
 	Drive func(context.Context, *txn.Txn, *inflight.Entry) saga.State // drives a transaction once, and releases its entry
+
+	Observe *observe.Notifier
 }
 
 // Watcher watches for commits. It is safe for concurrent use.
@@ -249,6 +252,7 @@ func (w *Watcher) drive(x *Expected) {
 		defer x.Drop()
 		ctx, cancel := w.Life.Detach(x.ctx)
 		defer cancel()
+		w.Observe.Decided(ctx, t.Subject(), t.State, txlog.ByCaller, "", t.Begun)
 		if err := w.readResults(ctx, t); err != nil {
 			w.InFlight.Release(entry)
 			w.Warn.Warn(ctx, "saga: reading the results of a transaction failed; recovery drives it later", err)

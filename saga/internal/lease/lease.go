@@ -24,17 +24,21 @@ var (
 type Lease struct {
 	length time.Duration
 	write  func(context.Context) error // writes a renewal to the database
+	tell   func(held bool)             // is told when Keep notices that the lease was lost, or is held again
 
 	mu       sync.Mutex
 	until    time.Time
 	resigned bool
 	kept     bool          // Keep is renewing it
+	lost     bool          // its end was told
 	renewed  chan struct{} // closed and replaced at each renewal
 }
 
-// New returns a lease of the given length that is not held yet. A renewal calls write.
-func New(length time.Duration, write func(context.Context) error) *Lease {
-	return &Lease{length: length, write: write, renewed: make(chan struct{})}
+// New returns a lease of the given length that is not held yet. A renewal calls write. Tell is
+// called, in the goroutine of Keep, when the lease has ended without Resign, and when it is held
+// again after that.
+func New(length time.Duration, write func(context.Context) error, tell func(held bool)) *Lease {
+	return &Lease{length: length, write: write, tell: tell, renewed: make(chan struct{})}
 }
 
 // Renew takes or renews the lease. It stops after half the length, so that one connection
@@ -130,7 +134,34 @@ func (l *Lease) Keep(ctx context.Context, after func(error)) {
 		if l.isResigned() {
 			return
 		}
-		after(l.Renew(ctx))
+		l.tellLost()
+		err := l.Renew(ctx)
+		if l.tellLost(); err == nil {
+			l.tellHeld()
+		}
+		after(err)
+	}
+}
+
+// tellLost tells that the lease has ended, once.
+func (l *Lease) tellLost() {
+	l.mu.Lock()
+	lost := !l.lost && !l.resigned && !l.until.IsZero() && !l.held()
+	l.lost = l.lost || lost
+	l.mu.Unlock()
+	if lost {
+		l.tell(false)
+	}
+}
+
+// tellHeld tells that the lease is held again, if its end was told.
+func (l *Lease) tellHeld() {
+	l.mu.Lock()
+	again := l.lost && l.held()
+	l.lost = l.lost && !again
+	l.mu.Unlock()
+	if again {
+		l.tell(true)
 	}
 }
 

@@ -3,6 +3,7 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,7 @@ func TestSlowRenewal(t *testing.T) {
 		l := lease.New(length, func(context.Context) error {
 			time.Sleep(4 * time.Second)
 			return nil
-		})
+		}, func(bool) {})
 		if l.Held() {
 			t.Error("held before the first renewal")
 		}
@@ -45,7 +46,7 @@ func TestSilentDatabase(t *testing.T) {
 		l := lease.New(length, func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()
-		})
+		}, func(bool) {})
 		began := time.Now()
 		if err := l.Renew(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != length/2 || l.Held() {
 			t.Errorf("%v after %s, held: %t", err, time.Since(began), l.Held())
@@ -61,7 +62,7 @@ func TestWait(t *testing.T) {
 				return errors.New("the database is away")
 			}
 			return nil
-		})
+		}, func(bool) {})
 		never := make(chan struct{})
 		if err := l.Wait(t.Context(), never); !errors.Is(err, lease.ErrLost) {
 			t.Errorf("while nobody renews it: %v", err)
@@ -96,7 +97,7 @@ func TestWait(t *testing.T) {
 func TestKeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var renewals atomic.Int64
-		l := lease.New(length, written)
+		l := lease.New(length, written, func(bool) {})
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -116,5 +117,55 @@ func TestKeep(t *testing.T) {
 		if told != 1 || l.Held() || !errors.Is(l.Wait(t.Context(), nil), lease.ErrLost) {
 			t.Errorf("resigned %d times, held: %t", told, l.Held())
 		}
+	})
+}
+
+// The end of a lease is told once, and so is the renewal after it. A resigned lease is not
+// lost.
+func TestTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away, slow atomic.Bool
+		var told []bool
+		l := lease.New(length, func(context.Context) error {
+			if away.Load() {
+				return errors.New("the database is away")
+			}
+			return nil
+		}, func(held bool) { told = append(told, held) })
+		if err := l.Renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			l.Keep(t.Context(), func(error) {
+				if slow.CompareAndSwap(true, false) {
+					time.Sleep(2 * length) // as if the process was paused
+				}
+			})
+		}()
+		check := func(when string, want ...bool) {
+			t.Helper()
+			synctest.Wait()
+			if !slices.Equal(told, want) {
+				t.Errorf("%s: %v, want %v", when, told, want)
+			}
+		}
+		time.Sleep(3 * length)
+		check("while it is renewed")
+		away.Store(true)
+		time.Sleep(3 * length)
+		check("without a database", false)
+		away.Store(false)
+		time.Sleep(length)
+		check("with the database", false, true)
+		slow.Store(true)
+		time.Sleep(4 * length)
+		check("after a pause", false, true, false, true)
+		if err := l.Resign(func() error { return nil }); err != nil {
+			t.Error(err)
+		}
+		<-ended
+		check("after the end", false, true, false, true)
 	})
 }

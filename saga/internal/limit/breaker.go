@@ -29,7 +29,7 @@ type Breaker struct {
 	limits Limits
 	rate   *rate.Limiter
 	logger *slog.Logger
-	closed func(gids []string)
+	hooks  Hooks
 
 	mu        sync.Mutex
 	failed    map[string]struct{} // gids since the last success, at most limits.Failures
@@ -43,11 +43,15 @@ type Breaker struct {
 // for the end of their backoff.
 const maxPostponed = 200_000
 
-// NewBreaker returns a Breaker with a closed circuit. When an open circuit closes, the
-// breaker calls closed in a new goroutine, with the gids of the postponed transactions.
-// The function closed may be nil.
-func NewBreaker(kind string, limits Limits, logger *slog.Logger, closed func(gids []string)) *Breaker {
-	return &Breaker{kind: kind, limits: limits, logger: logger, closed: closed,
+// Hooks are functions that a Breaker calls. Each may be nil.
+type Hooks struct {
+	Release func(gids []string) // when an open circuit closes, in a new goroutine, with the gids of the postponed transactions
+	Changed func(open bool)     // when the circuit has opened or closed
+}
+
+// NewBreaker returns a Breaker with a closed circuit.
+func NewBreaker(kind string, limits Limits, logger *slog.Logger, hooks Hooks) *Breaker {
+	return &Breaker{kind: kind, limits: limits, logger: logger, hooks: hooks,
 		rate:   rate.NewLimiter(rate.Limit(limits.Rate), max(1, int(limits.Rate/10))),
 		failed: map[string]struct{}{}, postponed: map[string]struct{}{}, released: map[string]struct{}{}}
 }
@@ -98,35 +102,57 @@ func (b *Breaker) State() State {
 
 // Failure records that a call of a transaction has failed.
 func (b *Breaker) Failure(gid string) {
+	if b.fail(gid) {
+		b.changed(true)
+	}
+}
+
+// fail reports whether the circuit has opened.
+func (b *Breaker) fail(gid string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open() {
-		return
+		return false
 	}
-	if b.failed[gid] = struct{}{}; b.open() {
-		b.retryAt = time.Now().Add(b.limits.Cooldown)
-		b.logger.Warn("saga: the circuit of a kind of branch is open: repeated calls wait", slog.String("kind", b.kind),
-			slog.Int("transactions failed in a row", len(b.failed)))
+	if b.failed[gid] = struct{}{}; !b.open() {
+		return false
+	}
+	b.retryAt = time.Now().Add(b.limits.Cooldown)
+	b.logger.Warn("saga: the circuit of a kind of branch is open: repeated calls wait", slog.String("kind", b.kind),
+		slog.Int("transactions failed in a row", len(b.failed)))
+	return true
+}
+
+func (b *Breaker) changed(open bool) {
+	if b.hooks.Changed != nil {
+		b.hooks.Changed(open)
 	}
 }
 
 // Success records that a call has succeeded. It closes the circuit.
 func (b *Breaker) Success() {
+	if b.succeed() {
+		b.changed(false)
+	}
+}
+
+// succeed reports whether the circuit has closed.
+func (b *Breaker) succeed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.open() {
 		clear(b.failed)
 		clear(b.postponed)
-		return
+		return false
 	}
 	clear(b.failed)
 	b.delayed = 0
 	b.logger.Info("saga: the circuit of a kind of branch is closed again", slog.String("kind", b.kind))
-	if len(b.postponed) == 0 || b.closed == nil {
-		return
+	if len(b.postponed) > 0 && b.hooks.Release != nil {
+		b.released, b.postponed = b.postponed, map[string]struct{}{}
+		go b.hooks.Release(slices.Collect(maps.Keys(b.released)))
 	}
-	b.released, b.postponed = b.postponed, map[string]struct{}{}
-	go b.closed(slices.Collect(maps.Keys(b.released)))
+	return true
 }
 
 // Postpone records that a transaction is called again only after its backoff. If the

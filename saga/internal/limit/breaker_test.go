@@ -15,7 +15,7 @@ func newBreaker(limits limit.Limits) *limit.Breaker {
 	if limits.Failures == 0 {
 		limits.Failures, limits.Cooldown = 10, time.Second
 	}
-	return limit.NewBreaker("k", limits, slog.New(slog.DiscardHandler), nil)
+	return limit.NewBreaker("k", limits, slog.New(slog.DiscardHandler), limit.Hooks{})
 }
 
 // through is how many of n repeated calls are let through now.
@@ -96,8 +96,10 @@ func TestCircuit(t *testing.T) {
 func TestPostponedTransactionsAreReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var released []string
-		b := limit.NewBreaker("k", limit.Limits{Rate: 1000, Failures: 2, Cooldown: time.Second}, slog.New(slog.DiscardHandler), func(gids []string) {
-			released = slices.Sorted(slices.Values(gids))
+		var changes []bool
+		b := limit.NewBreaker("k", limit.Limits{Rate: 1000, Failures: 2, Cooldown: time.Second}, slog.New(slog.DiscardHandler), limit.Hooks{
+			Release: func(gids []string) { released = slices.Sorted(slices.Values(gids)) },
+			Changed: func(open bool) { changes = append(changes, open) },
 		})
 		b.Postpone("healthy") // nothing has failed
 		b.Failure("a")
@@ -111,6 +113,10 @@ func TestPostponedTransactionsAreReleased(t *testing.T) {
 		}
 		if !b.TakeReleased("a") || b.TakeReleased("a") || b.TakeReleased("healthy") {
 			t.Error("a released transaction is called at once, one time")
+		}
+		b.Success() // the circuit is closed already
+		if !slices.Equal(changes, []bool{true, false}) {
+			t.Errorf("the circuit was told to be open: %v, want true, then false", changes)
 		}
 	})
 }

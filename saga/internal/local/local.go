@@ -220,6 +220,7 @@ func (t *Tx) commit(ctx context.Context) (again bool, err error) {
 		return false, fmt.Errorf("%w: %w", ErrCommitRefused, err)
 	default:
 		t.unusable = true
+		tellUnanswered(ctx)
 		return false, fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	}
 }

@@ -25,14 +25,18 @@ type Log interface {
 type Kinds struct {
 	log     Log
 	warn    *warn.Logger
+	tell    func(kind string, paused bool)
 	reading sync.Mutex // keeps an older result from replacing a newer one
 
 	mu    sync.RWMutex
 	kinds map[string]struct{}
 }
 
-// New returns Kinds without a list. Call Read before the first use.
-func New(log Log, warn *warn.Logger) *Kinds { return &Kinds{log: log, warn: warn} }
+// New returns Kinds without a list. Call Read before the first use. Tell is called for each
+// kind that a Read finds paused or not paused any more.
+func New(log Log, warn *warn.Logger, tell func(kind string, paused bool)) *Kinds {
+	return &Kinds{log: log, warn: warn, tell: tell}
+}
 
 // Has reports whether a kind is paused.
 func (k *Kinds) Has(kind string) bool {
@@ -72,9 +76,25 @@ func (k *Kinds) Read(ctx context.Context) error {
 		paused[kind] = struct{}{}
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	before := k.kinds
 	k.kinds = paused
+	k.mu.Unlock()
+	k.tellChanges(before, paused)
 	return nil
+}
+
+// tellChanges tells which kinds differ between two lists, in order.
+func (k *Kinds) tellChanges(before, after map[string]struct{}) {
+	for _, kind := range slices.Sorted(maps.Keys(after)) {
+		if _, known := before[kind]; !known {
+			k.tell(kind, true)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(before)) {
+		if _, still := after[kind]; !still {
+			k.tell(kind, false)
+		}
+	}
 }
 
 // Watch reads the list every interval, until ctx ends or stopping is closed. Timeout limits

@@ -3,6 +3,7 @@ package pause_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -33,7 +34,8 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, stopping := &paused{}, make(chan struct{})
 		log.kinds.Store(&[]string{"b", "a"})
-		kinds := pause.New(log, warn.New(slog.New(slog.NewTextHandler(io.Discard, nil))))
+		var told []string
+		kinds := pause.New(log, warn.New(slog.New(slog.NewTextHandler(io.Discard, nil))), func(kind string, paused bool) { told = append(told, fmt.Sprint(kind, " ", paused)) })
 		if err := kinds.Read(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -58,5 +60,9 @@ func TestWatch(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		check("after a look", "c")
 		close(stopping)
+		synctest.Wait()
+		if want := []string{"a true", "b true", "c true", "a false", "b false"}; !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
 	})
 }

@@ -31,6 +31,7 @@ func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep)
 	for _, gid := range claims.Waiting {
 		r.Alarm(&txn.Txn{GID: gid, Attention: whyWaiting})
 	}
+	r.Observe.TakenOver(ctx, r.takenOver(claims.Claimed))
 	for _, claimed := range claims.Claimed {
 		entry := r.InFlight.TakeOver(claimed.GID)
 		if entry == nil {
@@ -41,12 +42,22 @@ func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep)
 		r.driving.Add(bytes)
 		go func() {
 			defer r.free(slots, bytes)
-			driving, cancel := r.Life.Detach(ctx)
+			driving, cancel := r.Life.Detach(r.Observe.Extract(ctx, claimed.Trace))
 			defer cancel()
 			r.decideAndDrive(driving, claimed.Record, r.Builder.Load(claimed), entry)
 		}()
 	}
 	return claims.More
+}
+
+// takenOver returns how many of the claimed transactions other instances have driven before.
+func (r *Recovery) takenOver(claimed []txlog.Claimed) (n int) {
+	for _, one := range claimed {
+		if one.Owner != "" && one.Owner != r.Instance {
+			n++
+		}
+	}
+	return n
 }
 
 // free frees the slot and the bytes of a transaction. If there were none left, it asks for

@@ -16,6 +16,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/lifetime"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -44,6 +45,8 @@ type Parts struct {
 
 	Drive func(context.Context, *txn.Txn, *inflight.Entry) saga.State // drives a transaction once, and releases its entry
 	Alarm func(*txn.Txn)                                              // tells that a transaction was raised to attention
+
+	Observe *observe.Notifier
 }
 
 // Recovery takes over due transactions. It is safe for concurrent use.
@@ -187,13 +190,15 @@ func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *t
 			}
 		}
 		foreign := !t.Known()
-		state, err := r.decide(ctx, record, t, committed)
+		decision, err := r.decide(ctx, record, t, committed)
 		if err != nil {
 			r.InFlight.Release(entry)
 			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err)
 			return
 		}
+		state := saga.State(decision.State)
 		t.Decide(state)
+		r.Observe.Decided(ctx, t.Subject(), state, decision.By, decision.Code, t.Begun)
 		if record.Paused() || foreign {
 			r.InFlight.Release(entry)
 			return
@@ -213,7 +218,7 @@ func (r *Recovery) leave(t *txn.Txn, entry *inflight.Entry) {
 // decide decides a transaction that is undecided. Committed says that its branch that decides
 // has committed. A foreign transaction has a kind of branch that is not registered here. It is
 // left without an owner, and another instance drives it.
-func (r *Recovery) decide(ctx context.Context, record txlog.Record, t *txn.Txn, committed bool) (saga.State, error) {
+func (r *Recovery) decide(ctx context.Context, record txlog.Record, t *txn.Txn, committed bool) (txlog.Decision, error) {
 	decision := r.presumeAbort(record)
 	decision.ByBranch = t.Deciding() != nil
 	if committed {
@@ -232,7 +237,7 @@ func (r *Recovery) decide(ctx context.Context, record txlog.Record, t *txn.Txn, 
 		}
 		return r.Log.Decide(ctx, tx, decision)
 	})
-	return saga.State(decision.State), err
+	return decision, err
 }
 
 // presumeAbort returns the decision to cancel: the deadline has passed, or the process that

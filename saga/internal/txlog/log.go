@@ -68,7 +68,7 @@ type Record struct {
 	Expired                      bool          // the deadline had passed when the row was read, and it was not prepared
 	Left                         time.Duration // until the deadline, when the row was read, if it is Forward
 	SinceDecision                time.Duration // when the row was read; 0 if it is undecided
-	SinceBegin                   time.Duration // when the row was read, if it is undecided
+	SinceBegin                   time.Duration // when the row was read
 }
 
 // Paused reports whether an operator has paused the transaction.

@@ -16,6 +16,7 @@ const selectRecords = `SELECT saga_transactions.gid, pattern, state, digest, rea
 type queries struct {
 	dialect          dialect.Dialect
 	insert           map[string]func(rows int) string // by state
+	insertTraced     map[string]func(rows int) string // the same, with a trace
 	insertBranches   func(branchRows) string
 	finishAll        func(int) string
 	confirmAll       func(int) string // takes who decides, the owner, microseconds until it is due, the epoch, then gids
@@ -80,6 +81,15 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		return rowsOf(d, `INSERT INTO saga_transactions (gid, pattern, state, digest, decided_by, owner, deadline_at, created_at, `+
 			columns+`) VALUES `, `(?, ?, ?, ?, ?, ?, {after ?}, {now}, `+values+`)`, unlessThere)
 	}
+	inserts := func(columns, values string) map[string]func(rows int) string {
+		return map[string]func(int) string{
+			Trying:     insert(`due_at`+columns, `{after ?}`+values),
+			forward:    insert(`due_at, try_attempts`+columns, `{after ?}, ?`+values),
+			Confirming: insert(`due_at, decided_at`+columns, `{after ?}, `+decided+values),
+			Confirmed:  insert(`decided_at, finished_at`+columns, `{now}, {now}`+values),
+			Cancelled:  insert(`reason, reason_code, reason_branch, decided_at, finished_at`+columns, `?, ?, ?, {now}, {now}`+values),
+		}
+	}
 	decide := `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
 		attention = '', decided_at = ` + decided + `, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
 	decideHere := decide + ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
@@ -109,13 +119,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	}
 	return queries{
 		dialect: d,
-		insert: map[string]func(int) string{
-			Trying:     insert(`due_at`, `{after ?}`),
-			forward:    insert(`due_at, try_attempts`, `{after ?}, ?`),
-			Confirming: insert(`due_at, decided_at`, `{after ?}, `+decided),
-			Confirmed:  insert(`decided_at, finished_at`, `{now}, {now}`),
-			Cancelled:  insert(`reason, reason_code, reason_branch, decided_at, finished_at`, `?, ?, ?, {now}, {now}`),
-		},
+		insert:  inserts(``, ``), insertTraced: inserts(`, trace`, `, ?`),
 		insertBranches: dialect.Remembered(func(n branchRows) string {
 			columns, values := `gid, branch_id, kind, payload, `, `, (?, ?, ?, ?, `
 			if n.ordered {

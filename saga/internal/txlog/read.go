@@ -48,9 +48,7 @@ func (l reader) records(ctx context.Context, db *gorm.DB, query string, argument
 		if r.Forward() {
 			r.Left = time.Duration(deadline-now) * time.Microsecond
 		}
-		if r.State == Trying {
-			r.SinceBegin = time.Duration(now-created) * time.Microsecond
-		}
+		r.SinceBegin = time.Duration(now-created) * time.Microsecond
 		if decided != 0 {
 			r.SinceDecision = time.Duration(now-decided) * time.Microsecond
 		}

@@ -26,6 +26,7 @@ type Start struct {
 	TryAttempts          int           // of a transaction with forward recovery; 0 otherwise
 	Deadline             time.Duration // from now
 	Due                  time.Duration // from now; not used if it is finished
+	Trace                string        // trace context of the caller; empty for none
 	Branches             []Branch
 }
 
@@ -33,12 +34,17 @@ type Start struct {
 // transaction does not show.
 var ErrUnseen = errors.New("the gid may be in use")
 
-// statement returns the key of the statement that inserts the transaction.
+// statement returns the key of the statement that inserts the transaction, without its trace.
 func (s Start) statement() string {
 	if s.State == Trying && s.TryAttempts != 0 {
 		return forward
 	}
 	return s.State
+}
+
+// traced reports whether one of several transactions has a trace.
+func traced(starts []Start) bool {
+	return slices.ContainsFunc(starts, func(s Start) bool { return s.Trace != "" })
 }
 
 // Insert writes new transactions of the same state, with their branches, at epoch 1. Of
@@ -47,7 +53,11 @@ func (s Start) statement() string {
 // that has the gid. If tx has a snapshot, it may return ErrUnseen instead.
 func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error {
 	pool := tx.Statement.ConnPool
-	arguments := make([]any, 0, 9*len(starts))
+	arguments := make([]any, 0, 10*len(starts))
+	insert, withTrace := l.sql.insert, traced(starts)
+	if withTrace {
+		insert = l.sql.insertTraced
+	}
 	var open, done []Branch
 	for _, s := range starts {
 		arguments = append(arguments, s.GID, s.Pattern, s.State, s.Digest, s.DecidedBy, s.Owner, s.Deadline.Microseconds())
@@ -59,6 +69,9 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 		case Cancelled:
 			arguments = append(arguments, s.Reason, s.Code, s.BranchID)
 		}
+		if withTrace {
+			arguments = append(arguments, s.Trace)
+		}
 		for _, b := range s.Branches {
 			b.GID = s.GID
 			if b.Done {
@@ -68,7 +81,7 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 			}
 		}
 	}
-	result, err := pool.ExecContext(ctx, l.sql.insert[starts[0].statement()](len(starts)), arguments...)
+	result, err := pool.ExecContext(ctx, insert[starts[0].statement()](len(starts)), arguments...)
 	if err != nil {
 		if local.Duplicate(err) {
 			return ErrExists

@@ -133,3 +133,7 @@ func (b *Branch) ConfirmsInLog() bool {
 // its effect, if there is one. An external branch has only an effect, which may be slow, so
 // it does not share the commit of the others.
 func (b *Branch) EndsInLog() bool { return b.Resident && b.Work != nil }
+
+// Outside reports whether an operation acts on something other than a database of this process:
+// a call without an answer may have had its effect.
+func (b *Branch) Outside(op barrier.Op) bool { return b.Remote != nil || b.Effect(op) != nil }

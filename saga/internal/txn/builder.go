@@ -51,7 +51,7 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 	if p.TryAttempts < saga.Unlimited {
 		return nil, Invalid("TryAttempts is %d", p.TryAttempts)
 	}
-	t := &Txn{GID: p.GID, Caller: b.Caller, Epoch: 1}
+	t := &Txn{GID: p.GID, Pattern: p.Pattern, Caller: b.Caller, Epoch: 1, Begun: time.Now()}
 	if p.TryAttempts != 1 { // one is none: the first failure cancels
 		t.TryAttempts = p.TryAttempts
 	}
@@ -85,7 +85,7 @@ func CheckPattern(pattern string) error {
 func (b *Builder) Load(c txlog.Claimed) *Txn {
 	r := c.Record
 	t := &Txn{GID: r.GID, Caller: b.Caller, State: saga.State(r.State), Epoch: r.Epoch, Decided: time.Now().Add(-r.SinceDecision),
-		Attention: r.Attention, TryAttempts: r.TryAttempts, Planned: r.Digest != ""}
+		Begun: time.Now().Add(-r.SinceBegin), Pattern: r.Pattern, Trace: r.Trace, Attention: r.Attention, TryAttempts: r.TryAttempts, Planned: r.Digest != ""}
 	byID := make(map[string]*Step, len(c.Branches))
 	for _, row := range c.Branches {
 		s := &Step{ID: row.ID, Kind: row.Kind, Payload: []byte(row.Payload), Stage: row.Stage, Role: row.Role, Tried: row.Tried, Done: !row.DoneAt.IsZero()}
@@ -102,9 +102,6 @@ func (b *Builder) Load(c txlog.Claimed) *Txn {
 		case a.Operation == string(t.Op(s)):
 			s.Failed, s.Wait = a.Number, a.Wait
 		}
-	}
-	if r.State == txlog.Trying {
-		t.Begun = time.Now().Add(-r.SinceBegin)
 	}
 	t.Decide(t.State)
 	t.SetResults(c.Results)

@@ -35,12 +35,13 @@ type Step struct {
 
 // Txn is a transaction in memory.
 type Txn struct {
-	GID    string
-	Caller string // the log's id, which names the engine in the barrier
-	State  saga.State
-	Epoch  int64
-	Steps  []*Step
-	Next   time.Duration // after a round that did not finish it: until it is due again
+	GID            string
+	Pattern, Trace string // as in package txlog; for observers
+	Caller         string // the log's id, which names the engine in the barrier
+	State          saga.State
+	Epoch          int64
+	Steps          []*Step
+	Next           time.Duration // after a round that did not finish it: until it is due again
 
 	TryAttempts int // as in package txlog
 
@@ -49,6 +50,11 @@ type Txn struct {
 	Decided   time.Time // approximate, by this process's clock
 	Begun     time.Time // approximate, by this process's clock; zero if it is not known
 	Attention string    // why it was raised to attention; empty if it was not
+}
+
+// Subject returns the transaction as observers know it.
+func (t *Txn) Subject() saga.Subject {
+	return saga.Subject{GID: t.GID, Pattern: t.Pattern, Trace: t.Trace}
 }
 
 // Known reports whether the kinds of all branches are registered here.

@@ -126,7 +126,7 @@ func TestLoadAReleasedTransaction(t *testing.T) {
 	t.Parallel()
 	kit := parts.New(t, sqltest.Open(t, "sqlite"))
 	released := make(chan []string, 1)
-	breaker := limit.NewBreaker("a", limit.Limits{Rate: 1, Failures: 1, Cooldown: time.Hour}, kit.Logger, func(gids []string) { released <- gids })
+	breaker := limit.NewBreaker("a", limit.Limits{Rate: 1, Failures: 1, Cooldown: time.Hour}, kit.Logger, limit.Hooks{Release: func(gids []string) { released <- gids }})
 	b, err := txn.NewBranch(localBranch("a", saga.Local{}), breaker)
 	ok(t, err)
 	ok(t, kit.Registry.Add(t.Context(), b))

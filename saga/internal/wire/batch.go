@@ -35,6 +35,7 @@ type callHead struct {
 	Caller   string `json:"caller,omitempty"`
 	Payload  int    `json:"payload"`           // bytes
 	Results  int    `json:"results,omitempty"` // bytes of the results of earlier branches
+	Trace    string `json:"trace,omitempty"`   // trace context; an older host does not read it
 }
 
 // EncodeBatch returns the body of a batch of calls.
@@ -42,7 +43,7 @@ func EncodeBatch(calls []saga.Call) ([]byte, error) {
 	var head batchHead
 	var bodies bytes.Buffer
 	for _, c := range calls {
-		one := callHead{GID: c.GID, BranchID: c.BranchID, Op: string(c.Op), Kind: c.Kind, Caller: c.Caller, Payload: len(c.Payload)}
+		one := callHead{GID: c.GID, BranchID: c.BranchID, Op: string(c.Op), Kind: c.Kind, Caller: c.Caller, Payload: len(c.Payload), Trace: c.Trace}
 		bodies.Write(c.Payload)
 		if len(c.Results) > 0 {
 			results, err := Marshal(c.Results)
@@ -80,7 +81,7 @@ func DecodeBatch(body []byte) (calls []saga.Call, err error) {
 		return part, true
 	}
 	for i, one := range head.Calls {
-		c := saga.Call{GID: one.GID, BranchID: one.BranchID, Op: barrier.Op(one.Op), Kind: one.Kind, Caller: one.Caller, Attempt: 1}
+		c := saga.Call{GID: one.GID, BranchID: one.BranchID, Op: barrier.Op(one.Op), Kind: one.Kind, Caller: one.Caller, Attempt: 1, Trace: one.Trace}
 		var all bool
 		if c.Payload, all = take(one.Payload); !all {
 			return nil, fmt.Errorf("the body ends before the payload of call %d", i)

@@ -41,6 +41,9 @@ func NewRequest(ctx context.Context, address *url.URL, call saga.Call, own url.V
 		return nil, NewFault(call.Kind, "cannot be called", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	if call.Trace != "" {
+		r.Header.Set(Trace, call.Trace)
+	}
 	return r, nil
 }
 

@@ -12,7 +12,14 @@ import (
 
 // ErrUnanswered is wrapped by the error of a call that may or may not have been made:
 // there was no answer, or the answer of a proxy.
-var ErrUnanswered = errors.New("no answer")
+var ErrUnanswered error = unanswered{}
+
+type unanswered struct{}
+
+func (unanswered) Error() string { return "no answer" }
+
+// Unanswered distinguishes the error for package call.
+func (unanswered) Unanswered() {}
 
 // Fault is the error of a call that was not done and that the branch did not reject.
 // Error returns the details, for operators. Public leaves them out.

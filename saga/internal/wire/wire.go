@@ -54,6 +54,10 @@ const Results = "results"
 // MaxResults is the most bytes of the results of a call, with their branch ids.
 const MaxResults = saga.MaxBranches * (saga.MaxResult + 64)
 
+// Trace is the header with the trace context of a call, by the standard of the W3C. It is not
+// signed. Each call in a batch names its own.
+const Trace = "traceparent"
+
 // Marshal returns the JSON of a value. It leaves <, > and & as they are: json.Marshal would
 // write six bytes for each, and so make results longer than allowed.
 func Marshal(value any) ([]byte, error) {

@@ -3,6 +3,7 @@
 package parts
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -72,7 +73,7 @@ func New(t testing.TB, db *gorm.DB) *Kit {
 	k.Life = lifetime.New(t.Context(), CallTimeout)
 	t.Cleanup(k.Life.End)
 	k.Warn = warn.New(k.Logger)
-	k.Paused = pause.New(k.Log, k.Warn)
+	k.Paused = pause.New(k.Log, k.Warn, func(string, bool) {})
 	k.Calls = call.New(call.Config{Timeout: CallTimeout, Logger: k.Logger, Instance: Instance})
 	return k
 }
@@ -89,7 +90,7 @@ func (k *Kit) Shared(maxBatch int) *call.Shared {
 // Commits returns a [commit.Writer] whose batches have at most maxBatch members.
 func (k *Kit) Commits(maxBatch int) *commit.Writer {
 	k.t.Helper()
-	return commit.New(k.DB, k.Log, k.Life, k.Shared(maxBatch).Local(), maxBatch, 2)
+	return commit.New(k.DB, k.Log, k.Life, k.Shared(maxBatch).Local(), maxBatch, 2, func(context.Context, int) {})
 }
 
 // Encode encodes the input of a branch.
@@ -98,7 +99,7 @@ func Encode(input any) ([]byte, error) { return json.Marshal(input) }
 // Register adds a kind of branch to the registry.
 func (k *Kit) Register(b saga.Branch) *txn.Branch {
 	k.t.Helper()
-	registered, err := txn.NewBranch(b, limit.NewBreaker(b.Kind(), k.Limits, k.Logger, func([]string) {}))
+	registered, err := txn.NewBranch(b, limit.NewBreaker(b.Kind(), k.Limits, k.Logger, limit.Hooks{Release: func([]string) {}}))
 	k.ok(err)
 	k.ok(k.Registry.Add(k.t.Context(), registered))
 	return registered

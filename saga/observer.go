@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +19,7 @@ import (
 // Observe is called by many goroutines at once, and the caller waits for it. Some calls are
 // made in a local transaction that holds locks. So Observe has to return within microseconds,
 // and must not use the database of the engine. If it panics, the panic is logged, and the event
-// is dropped for this observer. If it does not return within a second, the caller goes on. The
+// is dropped for this observer. If it does not return within three seconds, the caller goes on. The
 // observer then gets no events until that call has returned.
 //
 // Events are in order for one branch call, and for one transaction in one process. An event is
@@ -117,24 +116,13 @@ type guarded struct {
 }
 
 // observeLimit is how long the caller waits for an observer.
-const observeLimit = time.Second
+const observeLimit = 3 * time.Second
 
-// waiter waits for the end of one call of an observer.
-type waiter struct {
-	ended chan observed
-	timer *time.Timer
-}
-
+// observed is what an observer has returned.
 type observed struct {
 	ctx   context.Context
 	trace string
 }
-
-var waiters = sync.Pool{New: func() any {
-	timer := time.NewTimer(observeLimit)
-	timer.Stop()
-	return &waiter{make(chan observed, 1), timer}
-}}
 
 // run calls an observer in a goroutine of its own, and waits for it. It returns ctx if the
 // observer panics or blocks.
@@ -142,20 +130,18 @@ func (g *guarded) run(ctx context.Context, call func() (context.Context, string)
 	if g.blocked.Load() > 0 {
 		return ctx, ""
 	}
-	w := waiters.Get().(*waiter)
-	w.timer.Reset(observeLimit)
-	go g.protect(ctx, call, w.ended)
+	ended, timer := make(chan observed, 1), time.NewTimer(observeLimit)
+	defer timer.Stop()
+	go g.protect(ctx, call, ended)
 	select {
-	case r := <-w.ended:
-		w.timer.Stop()
-		waiters.Put(w)
+	case r := <-ended:
 		return r.ctx, r.trace
-	case <-w.timer.C:
+	case <-timer.C:
 	}
 	g.blocked.Add(1)
 	g.warn.Warn(context.Background(), "saga: an observer blocks; it gets no events until it returns", fmt.Errorf("%T has not returned within %s", g.Observer, observeLimit))
 	go func() {
-		<-w.ended
+		<-ended
 		g.blocked.Add(-1)
 	}()
 	return ctx, ""

@@ -120,7 +120,7 @@ func (p *Publisher) logFailures(rows []*outboxRow) {
 	if len(failed) > 0 {
 		r := failed[0]
 		p.config.Logger.Warn("message: messages of the outbox could not be published, which will be repeated", slog.String("stream", p.config.Stream),
-			slog.Int("messages", len(failed)), slog.String("message", r.MessageID), slog.String("subject", r.Subject), slog.Int("attempt", r.Failures+1),
+			slog.Int("messages", len(failed)), slog.String("message", r.MessageID), slog.String("gid", r.GID), slog.String("subject", r.Subject), slog.Int("attempt", r.Failures+1),
 			slog.Duration("next", r.pause()), slog.Any("error", r.err))
 	}
 }

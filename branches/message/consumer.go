@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/schema"
 )
@@ -69,7 +70,7 @@ func ConsumeBatch(ctx context.Context, db *gorm.DB, b broker.Broker, config Cons
 			if len(messages) == 1 {
 				ctx = config.extract(ctx, messages[0])
 			}
-			return handle(ctx, tx, messages)
+			return config.observed(ctx, messages, func(ctx context.Context) error { return handle(ctx, tx, messages) })
 		}
 	})
 }
@@ -82,6 +83,10 @@ func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 		return nil, fmt.Errorf("message: consume: %w", err)
 	}
 	config = config.withDefaults()
+	var err error
+	if config.observers, err = saga.NewObservers(config.Logger, config.Observers); err != nil {
+		return nil, fmt.Errorf("message: consume: ConsumerConfig.Observers: %w: %w", err, ErrInvalid)
+	}
 	if err := schema.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("message: consume: the database of the inbox: %w", err)
 	}

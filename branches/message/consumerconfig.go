@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/branches/message/broker"
+	"github.com/tccsaga/tccsaga/saga"
 )
 
 // Received is a message as a handler gets it.
@@ -139,8 +140,15 @@ type ConsumerConfig struct {
 	// context and baggage.
 	Propagator propagation.TextMapPropagator
 
+	// Observers are told of the calls of the handler; see [saga.Observer]. The handler of a
+	// batch is told of once for each message. Package otelsaga has one for OpenTelemetry.
+	// Defaults to none.
+	Observers []saga.Observer
+
 	// Logger gets errors and warnings. Defaults to [slog.Default].
 	Logger *slog.Logger
+
+	observers *saga.Observers // of Observers
 }
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

@@ -109,7 +109,7 @@ func (c ConsumerConfig) protected(handle func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
-			c.Logger.Error("message: a handler panicked", slog.String("consumer", c.Name),
+			c.Logger.Error("message: a handler panicked", slog.String("stream", c.Stream), slog.String("consumer", c.Name),
 				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
 	}()
@@ -138,7 +138,9 @@ func (c ConsumerConfig) oneByOne(handle Handler) BatchHandler {
 					return err // an earlier handler has ignored an error
 				}
 			}
-			err := c.protected(func() error { return handle(c.extract(ctx, m), tx, m) })
+			err := c.protected(func() error {
+				return c.observed(c.extract(ctx, m), messages[i:i+1], func(ctx context.Context) error { return handle(ctx, tx, m) })
+			})
 			if err == nil {
 				continue
 			}

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -242,7 +243,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 func (e *Engine) continueTrys(ctx context.Context, t *txn.Txn, left time.Duration) (drive bool) {
 	decision := e.decider.Continue(ctx, t, left)
 	if !decision.State.Decided() {
-		e.warnUndecided(ctx, decision.Cause)
+		e.warnUndecided(ctx, t, decision.Cause)
 		return false
 	}
 	return !decision.Taken
@@ -251,15 +252,15 @@ func (e *Engine) continueTrys(ctx context.Context, t *txn.Txn, left time.Duratio
 // ask asks the branch that decides a claimed transaction.
 func (e *Engine) ask(ctx context.Context, t *txn.Txn) (committed bool, err error) {
 	committed, err = e.decider.Ask(ctx, t)
-	e.warnUndecided(ctx, err)
+	e.warnUndecided(ctx, t, err)
 	return committed, err
 }
 
 // warnUndecided logs why a claimed transaction stays undecided, if the log has no attempt that
 // says so.
-func (e *Engine) warnUndecided(ctx context.Context, why error) {
+func (e *Engine) warnUndecided(ctx context.Context, t *txn.Txn, why error) {
 	if why != nil && !errors.Is(why, decide.ErrPostponed) && !errors.Is(why, decide.ErrNotAnswered) {
-		e.warn.Warn(ctx, "saga: continuing an undecided transaction failed; it is due again when the lease ends", why)
+		e.warn.Warn(ctx, "saga: continuing an undecided transaction failed; it is due again when the lease ends", why, slog.String("gid", t.GID))
 	}
 }
 

@@ -157,7 +157,7 @@ func (d *Decider) MakeCancelDue(ctx context.Context, gid string) {
 	ctx, cancel := d.Life.DetachCall(ctx)
 	defer cancel()
 	if err := d.Log.MakeCancelDue(ctx, gid); err != nil {
-		d.Warn.Warn(ctx, "saga: making a cancel due failed; it waits for its next attempt", err)
+		d.Warn.Warn(ctx, "saga: making a cancel due failed; it waits for its next attempt", err, slog.String("gid", gid))
 	}
 }
 

@@ -8,6 +8,7 @@ package enlist
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -255,7 +256,7 @@ func (w *Watcher) drive(x *Expected) {
 		w.Observe.Decided(ctx, t.Subject(), t.State, txlog.ByCaller, "", t.Begun)
 		if err := w.readResults(ctx, t); err != nil {
 			w.InFlight.Release(entry)
-			w.Warn.Warn(ctx, "saga: reading the results of a transaction failed; recovery drives it later", err)
+			w.Warn.Warn(ctx, "saga: reading the results of a transaction failed; recovery drives it later", err, slog.String("gid", t.GID))
 			return
 		}
 		w.Drive(ctx, t, entry)

@@ -119,7 +119,7 @@ func (b *Breaker) fail(gid string) bool {
 	}
 	b.retryAt = time.Now().Add(b.limits.Cooldown)
 	b.logger.Warn("saga: the circuit of a kind of branch is open: repeated calls wait", slog.String("kind", b.kind),
-		slog.Int("transactions failed in a row", len(b.failed)))
+		slog.Int("failed", len(b.failed)))
 	return true
 }
 

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -91,7 +92,7 @@ func (r *Recovery) raiseForeign(ctx context.Context, foreign []txlog.Foreign) {
 		why := fmt.Sprintf("kind: no instance that runs knows the kind of branch %s: register it, or an alias for it", f.Kind)
 		done, err := r.Log.Unclaimed(ctx, f.GID, why)
 		if err != nil {
-			r.Warn.Warn(ctx, "saga: raising a transaction to attention failed", err)
+			r.Warn.Warn(ctx, "saga: raising a transaction to attention failed", err, slog.String("gid", f.GID), slog.String("kind", f.Kind))
 			return
 		}
 		if done {

@@ -4,6 +4,7 @@ package recovery
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -193,7 +194,7 @@ func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *t
 		decision, err := r.decide(ctx, record, t, committed)
 		if err != nil {
 			r.InFlight.Release(entry)
-			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err)
+			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err, slog.String("gid", t.GID))
 			return
 		}
 		state := saga.State(decision.State)

@@ -11,7 +11,8 @@ import (
 // Every is how often the same warning is logged.
 const Every = 30 * time.Second
 
-// Logger logs each warning at most once in [Every]. It is safe for concurrent use.
+// Logger logs each warning at most once in [Every]. The attribute not_shown is how many were not
+// logged since the last one. It is safe for concurrent use.
 type Logger struct {
 	logger *slog.Logger
 
@@ -25,8 +26,9 @@ func New(logger *slog.Logger) *Logger {
 	return &Logger{logger: logger, last: make(map[string]time.Time), kept: make(map[string]int)}
 }
 
-// Warn logs a warning. If ctx has ended, the error follows from that and is not logged.
-func (l *Logger) Warn(ctx context.Context, message string, err error) {
+// Warn logs a warning, with attributes such as the gid that it is about. If ctx has ended, the
+// error follows from that and is not logged.
+func (l *Logger) Warn(ctx context.Context, message string, err error, attributes ...slog.Attr) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -36,6 +38,6 @@ func (l *Logger) Warn(ctx context.Context, message string, err error) {
 		l.kept[message]++
 		return
 	}
-	l.logger.Warn(message, slog.Any("error", err), slog.Int("not shown since the last one", l.kept[message]))
+	l.logger.LogAttrs(ctx, slog.LevelWarn, message, append(attributes, slog.Any("error", err), slog.Int("not_shown", l.kept[message]))...)
 	l.last[message], l.kept[message] = time.Now(), 0
 }

@@ -34,6 +34,9 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.ParallelTrys {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("ParallelTrys is an option of Execute"))
 	}
+	if len(options.Labels) > 0 {
+		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("Labels are an option of Begin"))
+	}
 	if options.TryAttempts != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("TryAttempts is an option of Execute"))
 	}

@@ -120,6 +120,7 @@ type Log struct {
 	cleaner
 	operations
 	nester
+	labels
 
 	heartbeat *local.Reserved
 }
@@ -141,7 +142,7 @@ func New(db *gorm.DB) (*Log, error) {
 	s := &store{db: direct, sql: statements[d]}
 	return &Log{
 		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, finder: finder{s}, overviewer: overviewer{s}, claimer: claimer{reader{s}},
-		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, heartbeat: heartbeat,
+		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, labels: labels{s}, heartbeat: heartbeat,
 	}, nil
 }
 

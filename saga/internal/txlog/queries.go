@@ -51,6 +51,7 @@ type queries struct {
 	clean            cleanQueries
 	nested           nestedQueries
 	overview         overviewQueries
+	labels           labelQueries
 }
 
 // branchRows is the number of open and of done branches in an insert. Ordered says that they
@@ -178,6 +179,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		clean:    cleanStatements(d),
 		nested:   nestedStatements(d),
 		overview: overviewStatements(d),
+		labels:   labelStatements(d),
 	}
 })
 

@@ -188,6 +188,39 @@ func TestLabelsOfABatch(t *testing.T) {
 	})
 }
 
+// Rejections of transactions with labels share the commit of the others, too.
+func TestLabelsOfRejectionsShareACommit(t *testing.T) {
+	t.Parallel()
+	const n = 8
+	db, loss := sqltest.OpenLossy(t)
+	engine := opened(t, db, embedded.Config{Lease: time.Hour, Poll: time.Hour, Retention: embedded.Forever}, rejecting("plain"), rejecting("other"))
+	commits := 0
+	for round := range 2 { // after the first one it is known that there are rejections
+		engine.GatherDecisions(planOf("x", "plain", "other"), n)
+		_, before := loss.Traffic()
+		var callers sync.WaitGroup
+		for i := range n {
+			callers.Go(func() {
+				gid := fmt.Sprintf("%s-%d-%d", []string{"yes", "no"}[i%2], round, i)
+				labels := map[string]string{"order": gid}
+				if _, err := engine.Execute(t.Context(), labelled(gid, labels, "plain", "other")); errors.Is(err, saga.ErrCancelled) != (i%2 == 1) {
+					t.Errorf("%s: %v", gid, err)
+				}
+			})
+		}
+		callers.Wait()
+		_, after := loss.Traffic()
+		commits = after - before
+		for i := range n {
+			gid := fmt.Sprintf("%s-%d-%d", []string{"yes", "no"}[i%2], round, i)
+			hasLabels(t, db, engine, gid, map[string]string{"order": gid})
+		}
+	}
+	if commits > 1 {
+		t.Errorf("%d commits for a batch of %d", commits, n)
+	}
+}
+
 // Without labels, a transaction costs not one statement more; with some, one.
 func TestLabelsCostNothingWithoutThem(t *testing.T) {
 	t.Parallel()

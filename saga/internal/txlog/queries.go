@@ -52,6 +52,7 @@ type queries struct {
 	nested           nestedQueries
 	overview         overviewQueries
 	labels           labelQueries
+	bulk             bulkQueries
 }
 
 // branchRows is the number of open and of done branches in an insert. Ordered says that they
@@ -180,6 +181,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		nested:   nestedStatements(d),
 		overview: overviewStatements(d),
 		labels:   labelStatements(d),
+		bulk:     bulkStatements(d),
 	}
 })
 

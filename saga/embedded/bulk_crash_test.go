@@ -183,6 +183,30 @@ func TestBulkSideBySide(t *testing.T) {
 	})
 }
 
+// A process that has read the list acts on nothing on which another one has acted meanwhile.
+func TestBulkWithAListThatIsOutOfDate(t *testing.T) {
+	for _, act := range []string{"retry", "pause", "cancel"} {
+		t.Run(act, func(t *testing.T) {
+			t.Parallel()
+			db, loss := sqltest.OpenLossy(t)
+			config := embedded.Config{Lease: time.Hour, Poll: time.Hour, Retention: embedded.Forever}
+			first, second := sagatest.Open(t, db, config).Operations(), sagatest.Open(t, db, config).Operations()
+			openMany(t, db, "open", 5)
+			if act == "retry" { // it can be made again and again
+				sqltest.Exec(t, db, "UPDATE saga_transactions SET state = 'confirming', decided_at = created_at")
+			}
+			bulk := freeze(t, first, act, "open", 5)
+			var once sync.Once
+			_, err := first.RunBulk(t.Context(), bulk.ID, func(saga.BulkAction) {
+				// The next COMMIT is that of the reading of the list.
+				once.Do(func() { loss.After(func() { run(t, second, bulk.ID) }) })
+			})
+			sagatest.Must(t, err)
+			hasRun(t, db, first, bulk.ID, 5, 0, 0)
+		})
+	}
+}
+
 // A retry could be made twice on one transaction without harm to its state, so only the list
 // keeps it from that.
 func TestBulkRetriesOnce(t *testing.T) {

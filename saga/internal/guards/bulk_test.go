@@ -7,14 +7,14 @@ var bulkGuards = []guard{
 		name: "bulk-once", file: "saga/internal/txlog/bulk.go",
 		text: `SET result = 'done', acted_at = {now} WHERE bulk_id = ? AND number = ? AND result = ''`,
 		with: `SET result = 'done', acted_at = {now} WHERE bulk_id = ? AND number = ?`,
-		pkg:  "saga/embedded", run: "^TestBulkWithLostCommits$/^retry,_committed_true$", short: true,
+		pkg:  "saga/embedded", run: "^TestBulkWithAListThatIsOutOfDate$/^retry$", short: true,
 		why: "a transaction of a bulk action is acted on twice",
 	},
 	{
 		name: "bulk-result", file: "saga/internal/txlog/bulk.go",
 		text: `SET result = ?, error = ?, acted_at = {now} WHERE bulk_id = ? AND number = ? AND result = ''`,
 		with: `SET result = ?, error = ?, acted_at = {now} WHERE bulk_id = ? AND number = ?`,
-		pkg:  "saga/embedded", run: "^TestBulkWithLostCommits$/^pause,_committed_true$", short: true,
+		pkg:  "saga/embedded", run: "^TestBulkWithAListThatIsOutOfDate$/^pause$", short: true,
 		why: "a bulk action says that it has not acted on a transaction on which it has",
 	},
 	{
@@ -40,13 +40,13 @@ var bulkGuards = []guard{
 	},
 	{
 		name: "bulk-act-rolled-back", file: "saga/internal/txlog/operate.go",
-		text: `		if err := (bulks{l.store}).done(ctx, tx, a.BulkID, a.Target); err != nil {
+		text: `		if err := bulks(l).done(ctx, tx, a.BulkID, a.Target); err != nil {
 			return err
 		}
 `,
-		with: `		_ = (bulks{l.store}).done(ctx, tx, a.BulkID, a.Target)
+		with: `		_ = bulks(l).done(ctx, tx, a.BulkID, a.Target)
 `,
-		pkg: "saga/embedded", run: "^TestBulkWithLostCommits$/^retry,_committed_true$",
+		pkg: "saga/embedded", run: "^TestBulkWithAListThatIsOutOfDate$/^retry$",
 		why: "the second one to act on a transaction of a bulk action is not stopped",
 	},
 	{

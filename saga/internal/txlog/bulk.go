@@ -163,9 +163,9 @@ func (l bulks) run(ctx context.Context, query string, arguments ...any) (ok bool
 // Bulk reads a bulk action, or returns ErrNotFound. Before its end, it counts the results.
 func (l bulks) Bulk(ctx context.Context, id string) (b Bulk, err error) {
 	err = local.Run(ctx, l.db, func(tx *gorm.DB) error {
-		found, err := scan(ctx, tx, l.sql.bulk.get, []any{id}, scanBulk)
-		if err != nil {
-			return err
+		found, readErr := scan(ctx, tx, l.sql.bulk.get, []any{id}, scanBulk)
+		if readErr != nil {
+			return readErr
 		}
 		if len(found) == 0 {
 			return ErrNotFound
@@ -251,14 +251,14 @@ func (l bulks) Targets(ctx context.Context, id string, after, limit int, open bo
 // LockTarget reads a target. It waits for somebody who acts on it now.
 func (l bulks) LockTarget(ctx context.Context, id string, number int) (t BulkTarget, err error) {
 	err = local.Run(ctx, l.db, func(tx *gorm.DB) error {
-		found, err := scan(ctx, tx, l.sql.bulk.target, []any{id, number}, scanTarget)
-		if err == nil && len(found) == 0 {
+		found, readErr := scan(ctx, tx, l.sql.bulk.target, []any{id, number}, scanTarget)
+		if readErr == nil && len(found) == 0 {
 			return ErrNotFound
 		}
-		if err == nil {
+		if readErr == nil {
 			t = found[0]
 		}
-		return err
+		return readErr
 	})
 	return t, err
 }
@@ -287,6 +287,7 @@ func (l bulks) RemoveBulks(ctx context.Context, unstarted, finished time.Duratio
 	return err
 }
 
+// removeBulk removes a bulk action, if it is still old.
 func (l bulks) removeBulk(ctx context.Context, id string, ages []any) error {
 	hidden, last := false, 0
 	err := local.Run(ctx, l.db, func(tx *gorm.DB) error {
@@ -314,7 +315,7 @@ func (l bulks) removeBulk(ctx context.Context, id string, ages []any) error {
 		return err
 	}
 	for first := 0; first < last; first += bulkChunk {
-		if _, err := l.run(ctx, l.sql.bulk.removeChunk, id, first, first+bulkChunk); err != nil {
+		if _, err = l.run(ctx, l.sql.bulk.removeChunk, id, first, first+bulkChunk); err != nil {
 			return err
 		}
 	}

@@ -64,7 +64,7 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 // returns ErrActed, and the caller rolls back.
 func (l operations) Record(ctx context.Context, tx *gorm.DB, a Act) error {
 	if a.BulkID != "" {
-		if err := (bulks{l.store}).done(ctx, tx, a.BulkID, a.Target); err != nil {
+		if err := bulks(l).done(ctx, tx, a.BulkID, a.Target); err != nil {
 			return err
 		}
 	}

@@ -98,7 +98,7 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 	if err := l.insertBranches(ctx, pool, open, done); err != nil {
 		return err
 	}
-	return labels{l.store}.insert(ctx, pool, starts)
+	return labels(l).insert(ctx, pool, starts)
 }
 
 func (l starter) insertBranches(ctx context.Context, pool gorm.ConnPool, open, done []Branch) error {

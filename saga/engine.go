@@ -146,8 +146,8 @@ type Options struct {
 	// Labels are names and values by which people find the transaction, such as the number of
 	// an order: {"order": "1001", "customer": "7"}. They are stored with the transaction, and
 	// removed with it. If the gid was executed before, its labels stay as they are. At most
-	// 8; see [ValidateLabels]. Only Execute and ExecuteIn take them, and Begin with
-	// [Opening.Labels].
+	// MaxLabels; see [ValidateLabels]. Only Execute and ExecuteIn take them, and Begin with
+	// [Opening.Labels]. An engine that does not keep labels refuses them with [ErrInvalid].
 	Labels map[string]string
 
 	// ParallelTrys calls the Trys of all steps before the decision at the same time, as if

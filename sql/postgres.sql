@@ -196,6 +196,9 @@ CREATE TABLE IF NOT EXISTS saga_bulk_acts (
   why VARCHAR(1024) NOT NULL,
   query TEXT NOT NULL,
   total INT NOT NULL,
+  done INT NOT NULL DEFAULT 0,
+  refused INT NOT NULL DEFAULT 0,
+  failed INT NOT NULL DEFAULT 0,
   created_at TIMESTAMPTZ NOT NULL,
   started_at TIMESTAMPTZ,
   finished_at TIMESTAMPTZ,
@@ -208,7 +211,10 @@ COMMENT ON COLUMN saga_bulk_acts.act IS 'the action: retry, pause, resume, confi
 COMMENT ON COLUMN saga_bulk_acts.who IS 'who does it';
 COMMENT ON COLUMN saga_bulk_acts.why IS 'why';
 COMMENT ON COLUMN saga_bulk_acts.query IS 'the conditions that selected the transactions, JSON';
-COMMENT ON COLUMN saga_bulk_acts.total IS 'number of transactions in the list';
+COMMENT ON COLUMN saga_bulk_acts.total IS 'number of transactions in the list; -1 while the list is being written or removed';
+COMMENT ON COLUMN saga_bulk_acts.done IS 'of these, how many were acted on; written at the end';
+COMMENT ON COLUMN saga_bulk_acts.refused IS 'of these, how many the action had no effect on any more; written at the end';
+COMMENT ON COLUMN saga_bulk_acts.failed IS 'of these, how many the action failed on; written at the end';
 COMMENT ON COLUMN saga_bulk_acts.created_at IS 'when the list was made';
 COMMENT ON COLUMN saga_bulk_acts.started_at IS 'when a person confirmed the number, and it began; NULL before';
 COMMENT ON COLUMN saga_bulk_acts.finished_at IS 'when every transaction of the list was acted on; NULL before';

@@ -70,20 +70,32 @@ func ExecuteWith(ctx context.Context, engine saga.Engine, gid string, options sa
 // are left, such as the publishing, follow within milliseconds after the commit. After an
 // error the caller has to roll back. See [saga.LocalEngine].
 func ExecuteIn(ctx context.Context, engine saga.LocalEngine, tx *gorm.DB, gid string, payloads ...Payload) (saga.Outcome, error) {
+	return ExecuteInWith(ctx, engine, tx, gid, saga.Options{}, payloads...)
+}
+
+// ExecuteInWith is ExecuteIn with options: Labels, Timeout and ReturnDecided.
+func ExecuteInWith(ctx context.Context, engine saga.LocalEngine, tx *gorm.DB, gid string, options saga.Options, payloads ...Payload) (saga.Outcome, error) {
 	plan, err := planOf(ctx, engine, gid, payloads)
 	if err != nil {
 		return saga.Outcome{}, err
 	}
+	plan.Options = options
 	return engine.ExecuteIn(ctx, tx, plan)
 }
 
 // ExecuteInSQL is [ExecuteIn] for a local transaction of package database/sql, on the pool of
 // the engine's database.
 func ExecuteInSQL(ctx context.Context, engine saga.LocalEngine, tx *sql.Tx, gid string, payloads ...Payload) (saga.Outcome, error) {
+	return ExecuteInSQLWith(ctx, engine, tx, gid, saga.Options{}, payloads...)
+}
+
+// ExecuteInSQLWith is [ExecuteInWith] for a local transaction of package database/sql.
+func ExecuteInSQLWith(ctx context.Context, engine saga.LocalEngine, tx *sql.Tx, gid string, options saga.Options, payloads ...Payload) (saga.Outcome, error) {
 	plan, err := planOf(ctx, engine, gid, payloads)
 	if err != nil {
 		return saga.Outcome{}, err
 	}
+	plan.Options = options
 	return engine.ExecuteInSQL(ctx, tx, plan)
 }
 

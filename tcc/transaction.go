@@ -32,12 +32,12 @@ func Begin(ctx context.Context, engine saga.Engine, gid string) (*Transaction, e
 }
 
 // BeginWith is Begin with options. ReturnDecided and LocalWork apply to Confirm of the
-// Transaction that it returns.
+// Transaction that it returns, and Timeout and Labels to the begin.
 func BeginWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
 	if err := Usable(ctx, engine); err != nil {
 		return nil, fmt.Errorf("tcc: begin %s: %w", gid, err)
 	}
-	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Timeout: options.Timeout}); err != nil {
+	if err := engine.Begin(ctx, saga.Opening{GID: gid, Pattern: pattern, Timeout: options.Timeout, Labels: options.Labels}); err != nil {
 		return nil, err
 	}
 	return &Transaction{engine: engine, gid: gid, next: 1, options: confirming(options)}, nil
@@ -51,13 +51,16 @@ func Join(ctx context.Context, engine saga.Engine, gid string) (*Transaction, er
 }
 
 // JoinWith is Join with options. ReturnDecided and LocalWork apply to Confirm of the
-// Transaction that it returns. A Timeout is refused: Begin has set the deadline.
+// Transaction that it returns. A Timeout and Labels are refused: Begin has set them.
 func JoinWith(ctx context.Context, engine saga.Engine, gid string, options saga.Options) (*Transaction, error) {
 	if err := Usable(ctx, engine); err != nil {
 		return nil, fmt.Errorf("tcc: join %s: %w", gid, err)
 	}
 	if options.Timeout != 0 {
 		return nil, fmt.Errorf("tcc: join %s: a Timeout has no effect, because Begin has set the deadline: %w", gid, saga.ErrInvalid)
+	}
+	if len(options.Labels) > 0 {
+		return nil, fmt.Errorf("tcc: join %s: Labels have no effect, because Begin has set them: %w", gid, saga.ErrInvalid)
 	}
 	found, err := engine.Lookup(ctx, gid)
 	if err != nil {
@@ -71,7 +74,7 @@ func JoinWith(ctx context.Context, engine saga.Engine, gid string, options saga.
 
 // confirming returns the options that Confirm takes.
 func confirming(options saga.Options) saga.Options {
-	options.Timeout = 0
+	options.Timeout, options.Labels = 0, nil
 	return options
 }
 

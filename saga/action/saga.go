@@ -90,19 +90,31 @@ func (s *Saga) ExecuteWith(ctx context.Context, engine saga.Engine, options saga
 // [tcc.ExecuteIn] does. All steps before the decision have to be in that database. The COMMIT
 // of the caller is the decision. The AfterDecision steps follow it, and may be anywhere.
 func (s *Saga) ExecuteIn(ctx context.Context, engine saga.LocalEngine, tx *gorm.DB) (saga.Outcome, error) {
+	return s.ExecuteInWith(ctx, engine, tx, saga.Options{})
+}
+
+// ExecuteInWith is ExecuteIn with options: Labels, Timeout and ReturnDecided.
+func (s *Saga) ExecuteInWith(ctx context.Context, engine saga.LocalEngine, tx *gorm.DB, options saga.Options) (saga.Outcome, error) {
 	plan, err := s.plan(ctx, engine)
 	if err != nil {
 		return saga.Outcome{}, err
 	}
+	plan.Options = options
 	return engine.ExecuteIn(ctx, tx, plan)
 }
 
 // ExecuteInSQL is ExecuteIn for a local transaction of package database/sql.
 func (s *Saga) ExecuteInSQL(ctx context.Context, engine saga.LocalEngine, tx *sql.Tx) (saga.Outcome, error) {
+	return s.ExecuteInSQLWith(ctx, engine, tx, saga.Options{})
+}
+
+// ExecuteInSQLWith is ExecuteInWith for a local transaction of package database/sql.
+func (s *Saga) ExecuteInSQLWith(ctx context.Context, engine saga.LocalEngine, tx *sql.Tx, options saga.Options) (saga.Outcome, error) {
 	plan, err := s.plan(ctx, engine)
 	if err != nil {
 		return saga.Outcome{}, err
 	}
+	plan.Options = options
 	return engine.ExecuteInSQL(ctx, tx, plan)
 }
 

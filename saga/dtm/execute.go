@@ -54,6 +54,9 @@ func (e *Engine) plan(ctx context.Context, p saga.Plan) (steps []*step, mark str
 	if len(p.Steps) == 0 || len(p.Steps) > saga.MaxBranches {
 		return nil, "", fmt.Errorf("%w: the plan has %d branches, it needs 1 to %d", saga.ErrInvalid, len(p.Steps), saga.MaxBranches)
 	}
+	if len(p.Labels) > 0 {
+		return nil, "", errLabels
+	}
 	hash := sha256.New()
 	if p.TryAttempts > 1 || p.TryAttempts < 0 {
 		return nil, "", fmt.Errorf("%w: a DTM server has no TryAttempts in its TCC pattern", saga.ErrInvalid)
@@ -81,4 +84,6 @@ func checkPattern(pattern string) error {
 }
 
 // errLocalWork is of local work, which runs in the database of the log.
+var errLabels = fmt.Errorf("%w: a DTM server does not keep Labels: use package embedded", saga.ErrInvalid)
+
 var errLocalWork = fmt.Errorf("%w: a DTM server cannot decide in a local transaction of yours: use package embedded for LocalWork", saga.ErrInvalid)

@@ -21,6 +21,9 @@ func (e *Engine) begin(ctx context.Context, opening saga.Opening) error {
 	if err := checkPattern(opening.Pattern); err != nil {
 		return err
 	}
+	if len(opening.Labels) > 0 {
+		return errLabels
+	}
 	timeout, err := seconds(opening.Timeout, e.config.OpenTimeout)
 	if err != nil {
 		return err
@@ -85,6 +88,9 @@ func (e *Engine) Confirm(ctx context.Context, gid string, options saga.Options) 
 	}
 	if options.LocalWork != nil || options.LocalWorkIn != "" {
 		return saga.Outcome{GID: gid}, wrap("confirm", gid, errLocalWork)
+	}
+	if len(options.Labels) > 0 {
+		return saga.Outcome{GID: gid}, wrap("confirm", gid, errLabels)
 	}
 	if options.Timeout != 0 {
 		return saga.Outcome{GID: gid}, wrap("confirm", gid, fmt.Errorf("%w: a Timeout is an option of Begin", saga.ErrInvalid))

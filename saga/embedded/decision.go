@@ -34,6 +34,9 @@ func (o *opened) Confirm(ctx context.Context, gid string, options saga.Options) 
 	if options.ParallelTrys {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("ParallelTrys is an option of Execute"))
 	}
+	if len(options.Labels) > 0 {
+		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("Labels are an option of Begin"))
+	}
 	if options.TryAttempts != 0 {
 		return saga.Outcome{GID: gid}, txn.Wrap("confirm", gid, txn.Invalid("TryAttempts is an option of Execute"))
 	}
@@ -65,6 +68,8 @@ type extras struct {
 	returnDecided bool
 	results       []result.Result // of the branch that decides; stored with the decision
 	parent        string          // of a nested transaction, if the parent decides it
+	listed        time.Time       // when the list of the bulk action was made that the act is part of; else zero
+	leave         bool            // engines drive the transaction when they find it; this call does not
 }
 
 // confirm and cancel decide. By is the value of DecidedBy.
@@ -155,7 +160,7 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, x extras) (de
 		return decided, workFailed
 	case errors.Is(err, txlog.ErrNotFound):
 		return decided, saga.ErrNotFound
-	case errors.Is(err, saga.ErrNotTried), errors.As(err, new(*notTheDecider)):
+	case errors.Is(err, saga.ErrNotTried), errors.Is(err, txlog.ErrActed), errors.As(err, new(*notTheDecider)):
 		return decided, err
 	case err != nil:
 		return decided, &saga.UnknownError{GID: d.GID, Cause: err}
@@ -165,11 +170,17 @@ func (o *opened) decideOnce(ctx context.Context, d txlog.Decision, x extras) (de
 		return decided, fmt.Errorf("it is being executed with a plan, which decides by itself: %w", saga.ErrNotOpen)
 	case d.State == txlog.Confirming && record.Expired:
 		d.State, d.By, d.Reason, d.Code = txlog.Cancelling, txlog.ByDeadline, "it was undecided at its deadline", saga.CodeDeadline
-		return o.decideOnce(ctx, d, extras{})
+		return o.decideOnce(ctx, d, extras{leave: x.leave})
 	default:
 		return decided, &saga.UnknownError{GID: d.GID, Cause: txlog.ErrStale}
 	}
 }
+
+// notAsked is the error of a decision if the branch that decides does not answer.
+type notAsked struct{ why error }
+
+func (e *notAsked) Error() string { return e.why.Error() }
+func (e *notAsked) Unwrap() error { return e.why }
 
 // decideByBranch asks the branch that decides, and decides as it says.
 func (o *opened) decideByBranch(ctx context.Context, d txlog.Decision, x extras, read madeDecision) (madeDecision, error) {
@@ -181,7 +192,7 @@ func (o *opened) decideByBranch(ctx context.Context, d txlog.Decision, x extras,
 	question.Result = &s.Result
 	committed, err := o.calls.Ask(ctx, s.Branch, question)
 	if err != nil {
-		return read, &saga.UnknownError{GID: d.GID, Cause: fmt.Errorf("asking branch %s, %s, which decides: %w", s.ID, s.Kind, err)}
+		return read, &saga.UnknownError{GID: d.GID, Cause: &notAsked{fmt.Errorf("asking branch %s, %s, which decides: %w", s.ID, s.Kind, err)}}
 	}
 	if committed {
 		d.State, d.By, d.Reason, d.Code, x.act = txlog.Confirming, txlog.ByCaller, "", "", nil
@@ -230,7 +241,7 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 		return err
 	}
 	claimed := txlog.Claimed{Record: decided.record, Branches: branches[d.GID]}
-	if o.passive {
+	if o.passive || x.leave {
 		d.Owner, d.Due = "", 0
 	}
 	if txlog.Ordered(claimed.Branches) {

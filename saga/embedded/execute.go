@@ -102,7 +102,7 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 		return saga.Outcome{}, saga.ErrStopped
 	}
 	start := txlog.Start{
-		GID: t.GID, Pattern: plan.Pattern, Digest: digest, Owner: p.instance, Deadline: timeout, Branches: t.Rows(),
+		GID: t.GID, Pattern: plan.Pattern, Digest: digest, Owner: p.instance, Deadline: timeout, Branches: t.Rows(), Labels: t.Labels,
 	}
 	start.Trace = p.observe.Inject(ctx)
 	t.Trace = start.Trace

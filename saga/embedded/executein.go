@@ -83,7 +83,7 @@ func (e *enlisted) executeIn(ctx context.Context, tx *gorm.DB, plan saga.Plan) (
 	if err != nil {
 		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
-	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, Digest: t.Digest(plan.Pattern), Owner: e.instance, Deadline: deadline, Branches: t.Rows()}
+	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, Digest: t.Digest(plan.Pattern), Owner: e.instance, Deadline: deadline, Branches: t.Rows(), Labels: t.Labels}
 	start.Trace = e.observe.Inject(ctx)
 	t.Trace = start.Trace
 	state, err := e.decide(ctx, tx, t, start)

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
@@ -61,4 +62,9 @@ func (e *Engine) stepsOf(p saga.Plan) []*txn.Step {
 		panic(err)
 	}
 	return t.Steps
+}
+
+// CleanBulks removes old bulk actions, as cleaning does.
+func (e *Engine) CleanBulks(ctx context.Context) error {
+	return e.log.RemoveBulks(ctx, 24*time.Hour, e.config.Retention)
 }

@@ -34,11 +34,11 @@ func (v *viewer) Find(ctx context.Context, q saga.Query) (saga.Page, error) {
 	if err != nil {
 		return saga.Page{}, txn.Wrap("find", "", err)
 	}
-	page := saga.Page{Transactions: make([]saga.Summary, len(found.Records)), Next: placeText(found.Next)}
-	for i, r := range found.Records {
-		page.Transactions[i] = summary(r)
+	summaries, err := v.summaries(ctx, found.Records)
+	if err != nil {
+		return saga.Page{}, txn.Wrap("find", "", err)
 	}
-	return page, nil
+	return saga.Page{Transactions: summaries, Next: placeText(found.Next)}, nil
 }
 
 // Count counts the transactions that a query selects, up to 1,000. The Limit and the order of

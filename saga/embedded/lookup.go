@@ -51,6 +51,7 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 		return nil, txn.Wrap("lookup", gid, err)
 	}
 	t := &saga.Transaction{Summary: summary(read.record)}
+	t.Labels = read.labels
 	for _, a := range read.acts {
 		t.Acts = append(t.Acts, action(a))
 	}
@@ -84,6 +85,7 @@ type logged struct {
 	attempts []txlog.Attempt
 	results  []result.Result
 	acts     []txlog.Act
+	labels   map[string]string
 }
 
 func (v *viewer) read(ctx context.Context, gid string) (read logged, err error) {
@@ -105,7 +107,11 @@ func (v *viewer) read(ctx context.Context, gid string) (read logged, err error) 
 		if err != nil {
 			return err
 		}
-		read.branches, read.attempts, read.results = branches[gid], attempts[gid], results[gid]
+		labels, err := v.log.Labels(ctx, tx, gid)
+		if err != nil {
+			return err
+		}
+		read.branches, read.attempts, read.results, read.labels = branches[gid], attempts[gid], results[gid], labels[gid]
 		read.acts, err = v.log.Acts(ctx, tx, gid, "")
 		return err
 	})
@@ -187,11 +193,26 @@ func (v *viewer) List(ctx context.Context, f saga.Filter) ([]saga.Summary, error
 	if err != nil {
 		return nil, txn.Wrap("list", "", err)
 	}
-	summaries := make([]saga.Summary, len(records))
+	summaries, err := v.summaries(ctx, records)
+	return summaries, txn.Wrap("list", "", err)
+}
+
+// summaries returns transactions with their labels.
+func (v *viewer) summaries(ctx context.Context, records []txlog.Record) ([]saga.Summary, error) {
+	gids := make([]string, len(records))
 	for i, r := range records {
-		summaries[i] = summary(r)
+		gids[i] = r.GID
 	}
-	return summaries, nil
+	labels, err := v.log.Labels(ctx, nil, gids...)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]saga.Summary, len(records))
+	for i, r := range records {
+		all[i] = summary(r)
+		all[i].Labels = labels[r.GID]
+	}
+	return all, nil
 }
 
 func summary(r txlog.Record) saga.Summary {

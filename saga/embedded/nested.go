@@ -67,6 +67,8 @@ func checkDecider(record txlog.Record, d txlog.Decision, x extras) error {
 		return &notTheDecider{fmt.Errorf(format, arguments...)}
 	}
 	switch unprepared := d.State == txlog.Confirming && record.PreparedAt.IsZero(); {
+	case begunAfter(record, x.listed):
+		return refuse("%w", errBegunAfter)
 	case x.parent != "" && record.Parent == "":
 		return refuse("the gid is of a transaction that is not nested: %w", barrier.ErrConflict)
 	case x.parent != "" && x.parent != record.Parent:

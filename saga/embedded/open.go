@@ -63,6 +63,10 @@ func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 	if err := checkParent(&opening); err != nil {
 		return txn.Invalid("%w", err)
 	}
+	labels, err := txn.Labels(opening.Labels)
+	if err != nil {
+		return txn.Invalid("%w", err)
+	}
 	timeout, err := timeoutOf(opening.Timeout, o.timeout)
 	if err != nil {
 		return txn.Invalid("%w", err)
@@ -71,7 +75,7 @@ func (o *opened) start(ctx context.Context, opening saga.Opening) error {
 	if err != nil {
 		return err
 	}
-	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout, Trace: o.observe.Inject(ctx)}
+	start := txlog.Start{GID: gid, Pattern: opening.Pattern, State: txlog.Trying, Deadline: timeout, Due: timeout, Labels: labels, Trace: o.observe.Inject(ctx)}
 	return awaitError(ctx, gid, func() error {
 		defer leave()
 		return o.begin(ctx, start, opening.Parent)

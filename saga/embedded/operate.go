@@ -45,34 +45,19 @@ const (
 // Retry makes every unfinished branch of a decided transaction due now, instead of at its
 // next attempt, and clears the transaction's attention. The [Limits] still apply.
 func (o *operators) Retry(ctx context.Context, gid string, by saga.Operator) error {
-	return o.actOn(ctx, gid, actRetry, by, func(tx *gorm.DB, r txlog.Record) error {
-		if why := refusalOfRetry(saga.State(r.State), r.Paused()); why != "" {
-			return fmt.Errorf("%s: %w", why, saga.ErrRefused)
-		}
-		return o.log.Retry(ctx, tx, gid)
-	})
+	return o.actOn(ctx, gid, actRetry, by)
 }
 
 // Pause stops the calls of a transaction's branches, in every instance, until Resume. Calls
 // under way go on to their end. Pause does not delay the decision: an undecided transaction
 // is still cancelled at its deadline, and the Cancels wait for Resume.
 func (o *operators) Pause(ctx context.Context, gid string, by saga.Operator) error {
-	return o.actOn(ctx, gid, actPause, by, func(tx *gorm.DB, r txlog.Record) error {
-		if why := refusalOfPause(saga.State(r.State), r.Paused()); why != "" {
-			return fmt.Errorf("%s: %w", why, saga.ErrRefused)
-		}
-		return o.log.Pause(ctx, tx, gid)
-	})
+	return o.actOn(ctx, gid, actPause, by)
 }
 
 // Resume undoes Pause. Due branches are called at once.
 func (o *operators) Resume(ctx context.Context, gid string, by saga.Operator) error {
-	return o.actOn(ctx, gid, actResume, by, func(tx *gorm.DB, r txlog.Record) error {
-		if why := refusalOfResume(r.Paused()); why != "" {
-			return fmt.Errorf("%s: %w", why, saga.ErrRefused)
-		}
-		return o.log.Resume(ctx, tx, gid)
-	})
+	return o.actOn(ctx, gid, actResume, by)
 }
 
 // Decide decides a transaction that stays undecided. State is Confirming or Cancelling. It is
@@ -95,16 +80,25 @@ func (o *operators) decide(ctx context.Context, gid string, state saga.State, by
 	if err := checkOperator(by); err != nil {
 		return saga.Outcome{}, txn.Invalid("%w", err)
 	}
-	switch act := (&txlog.Act{GID: gid, Who: by.Who, Why: by.Why}); state {
+	act := &txlog.Act{GID: gid, Who: by.Who, Why: by.Why}
+	switch state {
 	case saga.Confirming:
 		act.Name = actConfirm
-		return o.opened.confirm(ctx, gid, txlog.ByOperator, extras{act: act})
 	case saga.Cancelling:
 		act.Name = actCancel
-		return o.opened.cancel(ctx, gid, txlog.ByOperator, reason.Reason{Text: "cancelled by " + by.Who + ": " + by.Why, Code: saga.CodeOperator}, extras{act: act})
 	default:
 		return saga.Outcome{}, txn.Invalid("the decision is %q, it must be Confirming or Cancelling", string(state))
 	}
+	return o.decideWith(ctx, extras{act: act})
+}
+
+// decideWith makes the decision of an act, and records the act with it.
+func (o *operators) decideWith(ctx context.Context, x extras) (saga.Outcome, error) {
+	act := x.act
+	if act.Name == actConfirm {
+		return o.opened.confirm(ctx, act.GID, txlog.ByOperator, x)
+	}
+	return o.opened.cancel(ctx, act.GID, txlog.ByOperator, reason.Reason{Text: "cancelled by " + act.Who + ": " + act.Why, Code: saga.CodeOperator}, x)
 }
 
 // PauseKind stops the calls of all branches of a kind, in every instance, until ResumeKind.
@@ -134,15 +128,33 @@ func (o *operators) PausedKinds(ctx context.Context) ([]string, error) {
 	return o.paused.List(), nil
 }
 
-// actOn locks a transaction, does something to it, and records the act.
-func (o *operators) actOn(ctx context.Context, gid, act string, by saga.Operator, do func(tx *gorm.DB, r txlog.Record) error) error {
+// change makes the change of a retry, pause or resume to a locked transaction.
+func (o *operators) change(ctx context.Context, tx *gorm.DB, act string, r txlog.Record) error {
+	var why string
+	var do func(context.Context, *gorm.DB, string) error
+	switch state, paused := saga.State(r.State), r.Paused(); act {
+	case actRetry:
+		why, do = refusalOfRetry(state, paused), o.log.Retry
+	case actPause:
+		why, do = refusalOfPause(state, paused), o.log.Pause
+	case actResume:
+		why, do = refusalOfResume(paused), o.log.Resume
+	}
+	if why != "" {
+		return fmt.Errorf("%s: %w", why, saga.ErrRefused)
+	}
+	return do(ctx, tx, r.GID)
+}
+
+// actOn locks a transaction, changes it, and records the act.
+func (o *operators) actOn(ctx context.Context, gid, act string, by saga.Operator) error {
 	if err := barrier.ValidateGID(gid); err != nil {
 		return txn.Wrap(act, gid, txn.Invalid("%w", err))
 	}
 	if err := checkOperator(by); err != nil {
 		return txn.Wrap(act, gid, txn.Invalid("%w", err))
 	}
-	return o.record(ctx, txlog.Act{GID: gid, Name: act, Who: by.Who, Why: by.Why}, do)
+	return o.record(ctx, txlog.Act{GID: gid, Name: act, Who: by.Who, Why: by.Why}, func(tx *gorm.DB, r txlog.Record) error { return o.change(ctx, tx, act, r) })
 }
 
 // record locks a transaction, does something to it, and records the act, in one local

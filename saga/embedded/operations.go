@@ -17,6 +17,7 @@ import (
 type Operations struct {
 	*viewer
 	*operators
+	*bulks
 
 	register func(saga.Branch) error
 	waiter   *opened
@@ -55,7 +56,7 @@ func OpenOperations(ctx context.Context, db *gorm.DB, config OperationsConfig) (
 
 // Operations returns the Operations of the engine.
 func (e *Engine) Operations() *Operations {
-	return &Operations{viewer: &e.viewer, operators: &e.operators, waiter: &e.opened, register: e.Register, close: func() {}}
+	return &Operations{viewer: &e.viewer, operators: &e.operators, bulks: &bulks{log: e.log, operators: &e.operators}, waiter: &e.opened, register: e.Register, close: func() {}}
 }
 
 // Register registers a kind of branch, as [Engine.Register] does. Operations without an engine

@@ -49,7 +49,7 @@ func (r *recorder) record(ctx context.Context, plan saga.Plan) error {
 		return err
 	}
 	start := txlog.Start{GID: t.GID, Pattern: plan.Pattern, State: txlog.Trying, Digest: t.Digest(plan.Pattern), Deadline: timeout, Due: timeout, Branches: t.Rows(),
-		Trace: o.observe.Inject(ctx)}
+		Labels: t.Labels, Trace: o.observe.Inject(ctx)}
 	return awaitError(ctx, t.GID, func() error {
 		defer leave()
 		if err := o.paused.Refuse(t.Steps); err != nil {

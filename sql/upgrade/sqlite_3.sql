@@ -52,7 +52,10 @@ CREATE TABLE IF NOT EXISTS saga_bulk_acts ( -- actions of operators on many tran
   who TEXT NOT NULL, -- who does it
   why TEXT NOT NULL, -- why
   query TEXT NOT NULL, -- the conditions that selected the transactions, JSON
-  total INTEGER NOT NULL, -- number of transactions in the list
+  total INTEGER NOT NULL, -- number of transactions in the list; -1 while the list is being written or removed
+  done INTEGER NOT NULL DEFAULT 0, -- of these, how many were acted on; written at the end
+  refused INTEGER NOT NULL DEFAULT 0, -- of these, how many the action had no effect on any more; written at the end
+  failed INTEGER NOT NULL DEFAULT 0, -- of these, how many the action failed on; written at the end
   created_at TEXT NOT NULL, -- when the list was made
   started_at TEXT, -- when a person confirmed the number, and it began; NULL before
   finished_at TEXT, -- when every transaction of the list was acted on; NULL before

@@ -58,6 +58,9 @@ const (
 	// retention it is a tenth of that.
 	maxRest = time.Hour
 
+	// unstarted is how long the list of a bulk action stays that nobody starts.
+	unstarted = 24 * time.Hour
+
 	// turn is how long an instance reserves a batch. If it dies, another instance takes
 	// the next batch after that time.
 	turn = time.Minute
@@ -111,6 +114,9 @@ func (c *Cleaner) cleanBatch(ctx context.Context) time.Duration {
 	pause := max(time.Duration(factor)*time.Since(began), time.Millisecond)
 	if last == "" {
 		pause = rest
+		if err := c.Log.RemoveBulks(ctx, unstarted, c.Retention); err != nil {
+			c.Warn.Warn(ctx, "saga: some old bulk actions could not be removed", err)
+		}
 	}
 	if err := c.Log.AdvanceCleaning(ctx, last, pause); err != nil {
 		c.Warn.Warn(ctx, "saga: cleaning failed, and will be repeated", err)

@@ -216,7 +216,7 @@ func (r *batchRun) recordCancelled(ctx context.Context, members []*item, failure
 		start.DecidedBy, start.State, start.Reason, start.Code, start.BranchID = txlog.ByCaller, txlog.Cancelled, why.Text, why.Code, why.BranchID
 		gids, starts = append(gids, start.GID), append(starts, start)
 	}
-	if err := r.d.Log.Withdraw(ctx, r.tx, gids); err != nil {
+	if err := r.d.Log.Withdraw(ctx, r.tx, starts...); err != nil {
 		return nil, err
 	}
 	if err := barrierrows.Remove(ctx, r.tx, gids...); err != nil {

@@ -82,7 +82,7 @@ var batchGuards = []guard{
 	},
 	{
 		name: "refused-log", file: "saga/internal/decide/write.go",
-		text: `	if err := r.d.Log.Withdraw(ctx, r.tx, gids); err != nil {
+		text: `	if err := r.d.Log.Withdraw(ctx, r.tx, starts...); err != nil {
 		return nil, err
 	}
 `,

@@ -42,7 +42,7 @@ const root = "../../.."
 // guards are all that the list has.
 func guards() []guard {
 	return slices.Concat(batchGuards, commitGuards, logGuards, barrierGuards, localGuards, cleanGuards, engineGuards, outsideGuards,
-		lifetimeGuards, decideGuards, decidingGuards, driveGuards, actionGuards, messageGuards, outcomeGuards, nestedGuards, xaGuards, lookupGuards)
+		lifetimeGuards, decideGuards, decidingGuards, driveGuards, actionGuards, messageGuards, outcomeGuards, nestedGuards, xaGuards, lookupGuards, bulkGuards)
 }
 
 // without returns the guard's file as it is without it.

@@ -36,6 +36,7 @@ func cleanStatements(d dialect.Dialect) cleanQueries {
 	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_acts", "saga_results"} {
 		q.remove = append(q.remove, withList(d, `DELETE FROM `+table+` WHERE gid IN `, ``))
 	}
+	q.remove = append(q.remove, labelStatements(d).remove)
 	return q
 }
 
@@ -103,8 +104,8 @@ func (l cleaner) LockOld(ctx context.Context, tx *gorm.DB, age time.Duration, gi
 	return all, err
 }
 
-// Remove deletes transactions that [Log.LockOld] has locked, with their branches, attempts
-// and acts.
+// Remove deletes transactions that [Log.LockOld] has locked, with their branches, attempts, acts,
+// results and labels.
 func (l cleaner) Remove(ctx context.Context, tx *gorm.DB, gids []string) error {
 	return l.removeFrom(ctx, tx, l.sql.clean.remove, gids)
 }

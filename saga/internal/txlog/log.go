@@ -120,6 +120,8 @@ type Log struct {
 	cleaner
 	operations
 	nester
+	labels
+	bulks
 
 	heartbeat *local.Reserved
 }
@@ -141,7 +143,7 @@ func New(db *gorm.DB) (*Log, error) {
 	s := &store{db: direct, sql: statements[d]}
 	return &Log{
 		starter: starter{s}, finisher: finisher{s}, reader: reader{s}, finder: finder{s}, overviewer: overviewer{s}, claimer: claimer{reader{s}},
-		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, heartbeat: heartbeat,
+		instances: instances{s, heartbeat}, cleaner: cleaner{s}, operations: operations{s}, nester: nester{s}, labels: labels{s}, bulks: bulks{s}, heartbeat: heartbeat,
 	}, nil
 }
 

@@ -22,6 +22,7 @@ type Act struct {
 	BranchID  string    // of a resolve; empty otherwise
 	Believed  string    // of a resolve: the state of the branch, as the operator believes
 	BulkID    string    // of the bulk action that it is part of; empty if it is none
+	Target    int       // its place in the list of that bulk action; not set by a read
 	Number    int       // on this transaction or kind, from 1; set by a read
 	At        time.Time // set by a read
 }
@@ -58,8 +59,15 @@ func operatorStatements(d dialect.Dialect) operatorQueries {
 	}
 }
 
-// Record writes an act, in the local transaction that does it.
+// Record writes an act, in the local transaction that does it. If the act is part of a bulk action,
+// Record marks its target as done: one compare-and-set, from no result. If the target has one, it
+// returns ErrActed, and the caller rolls back.
 func (l operations) Record(ctx context.Context, tx *gorm.DB, a Act) error {
+	if a.BulkID != "" {
+		if err := bulks(l).done(ctx, tx, a.BulkID, a.Target); err != nil {
+			return err
+		}
+	}
 	_, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.operator.act, a.GID, a.Kind, a.Name, a.Who, a.Why, a.BranchID, a.Believed, a.BulkID, a.GID, a.Kind)
 	if err != nil {
 		return fmt.Errorf("log: recording the %s of %s%s: %w", a.Name, a.GID, a.Kind, err)

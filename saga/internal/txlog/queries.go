@@ -51,6 +51,8 @@ type queries struct {
 	clean            cleanQueries
 	nested           nestedQueries
 	overview         overviewQueries
+	labels           labelQueries
+	bulk             bulkQueries
 }
 
 // branchRows is the number of open and of done branches in an insert. Ordered says that they
@@ -178,6 +180,8 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		clean:    cleanStatements(d),
 		nested:   nestedStatements(d),
 		overview: overviewStatements(d),
+		labels:   labelStatements(d),
+		bulk:     bulkStatements(d),
 	}
 })
 

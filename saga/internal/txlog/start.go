@@ -28,6 +28,7 @@ type Start struct {
 	Due                  time.Duration // from now; not used if it is finished
 	Trace                string        // trace context of the caller; empty for none
 	Branches             []Branch
+	Labels               []Label // by name
 }
 
 // ErrUnseen says that a gid may be in use by a transaction that the snapshot of the local
@@ -47,7 +48,7 @@ func traced(starts []Start) bool {
 	return slices.ContainsFunc(starts, func(s Start) bool { return s.Trace != "" })
 }
 
-// Insert writes new transactions of the same state, with their branches, at epoch 1. Of
+// Insert writes new transactions of the same state, with their branches and labels, at epoch 1. Of
 // several, none has forward recovery. If a gid is in use, also by a local transaction that
 // commits meanwhile, it returns ErrExists, and the caller rolls back, or reads the transaction
 // that has the gid. If tx has a snapshot, it may return ErrUnseen instead.
@@ -94,7 +95,10 @@ func (l starter) Insert(ctx context.Context, tx *gorm.DB, starts ...Start) error
 	if n, err := result.RowsAffected(); err != nil || n != int64(len(starts)) {
 		return errors.Join(ErrExists, err)
 	}
-	return l.insertBranches(ctx, pool, open, done)
+	if err := l.insertBranches(ctx, pool, open, done); err != nil {
+		return err
+	}
+	return labels(l).insert(ctx, pool, starts)
 }
 
 func (l starter) insertBranches(ctx context.Context, pool gorm.ConnPool, open, done []Branch) error {
@@ -207,7 +211,17 @@ func (l starter) TriedStage(ctx context.Context, tx *gorm.DB, gid string, epoch 
 	return held[0], l.Tried(ctx, tx, gid, branchIDs...)
 }
 
-// Withdraw deletes transactions that tx has written.
-func (l starter) Withdraw(ctx context.Context, tx *gorm.DB, gids []string) error {
-	return l.removeFrom(ctx, tx, l.sql.clean.remove[:2], gids)
+// Withdraw deletes transactions that tx has inserted.
+func (l starter) Withdraw(ctx context.Context, tx *gorm.DB, starts ...Start) error {
+	gids := make([]string, len(starts))
+	var labelled []string
+	for i, s := range starts {
+		if gids[i] = s.GID; len(s.Labels) > 0 {
+			labelled = append(labelled, s.GID)
+		}
+	}
+	if err := l.removeFrom(ctx, tx, l.sql.clean.remove[:2], gids); err != nil {
+		return err
+	}
+	return l.removeFrom(ctx, tx, []func(int) string{l.sql.labels.remove}, labelled)
 }

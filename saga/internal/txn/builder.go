@@ -2,6 +2,8 @@ package txn
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
@@ -51,7 +53,11 @@ func (b *Builder) Prepare(p saga.Plan) (*Txn, error) {
 	if p.TryAttempts < saga.Unlimited {
 		return nil, Invalid("TryAttempts is %d", p.TryAttempts)
 	}
-	t := &Txn{GID: p.GID, Pattern: p.Pattern, Caller: b.Caller, Epoch: 1, Begun: time.Now()}
+	labels, err := Labels(p.Labels)
+	if err != nil {
+		return nil, Invalid("%w", err)
+	}
+	t := &Txn{GID: p.GID, Pattern: p.Pattern, Caller: b.Caller, Epoch: 1, Labels: labels, Begun: time.Now()}
 	if p.TryAttempts != 1 { // one is none: the first failure cancels
 		t.TryAttempts = p.TryAttempts
 	}
@@ -79,6 +85,20 @@ func CheckPattern(pattern string) error {
 		return fmt.Errorf("the pattern %q has %d characters, 16 are allowed", pattern, len(pattern))
 	}
 	return nil
+}
+
+// Labels checks labels, and returns them as the log has them, by name.
+func Labels(labels map[string]string) (rows []txlog.Label, err error) {
+	if len(labels) == 0 {
+		return nil, nil
+	}
+	if err = saga.ValidateLabels(labels); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		rows = append(rows, txlog.Label{Name: name, Value: labels[name]})
+	}
+	return rows, nil
 }
 
 // Load makes a transaction from the log.

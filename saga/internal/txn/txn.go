@@ -44,6 +44,7 @@ type Txn struct {
 	Next           time.Duration // after a round that did not finish it: until it is due again
 
 	TryAttempts int // as in package txlog
+	Labels      []txlog.Label
 
 	Planned   bool      // it was begun with a plan, so it has branches
 	Fresh     bool      // this process has just committed its Trys: the first calls are due without a read of the barrier

@@ -266,7 +266,9 @@ func TestOutboxStep(t *testing.T) {
 		var once sync.Once
 		sagatest.Must(t, db.Callback().Row().Before("gorm:row").Register("end", func(tx *gorm.DB) {
 			if strings.Contains(tx.Statement.SQL.String(), "saga_outbox") {
-				once.Do(func() { sqltest.Exec(t, db, "UPDATE saga_transactions SET finished_at = created_at WHERE gid < 'g0020'") })
+				once.Do(func() {
+					sqltest.Exec(t, db, "UPDATE saga_transactions SET finished_at = created_at WHERE gid < 'g0020'")
+				})
 			}
 		}))
 		seen := map[string]bool{}

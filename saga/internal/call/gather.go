@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/batch"
+	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -155,7 +156,8 @@ func (g *gatherer) write(all []*gathered) {
 
 // writeShared makes calls in one local transaction.
 func (g *gatherer) writeShared(all []*gathered) error {
-	ctx, cancel := context.WithTimeout(g.calls.observe.Attach(context.Background()), g.calls.timeout)
+	background := jitter.Inherit(context.Background(), all[0].ctx)
+	ctx, cancel := context.WithTimeout(g.calls.observe.Attach(background), g.calls.timeout)
 	defer cancel()
 	first := all[0]
 	var failures []error

@@ -17,6 +17,14 @@ func UpTo(ctx context.Context, longest time.Duration) time.Duration {
 	return rand.N(longest) + 1
 }
 
+// Inherit returns ctx with the source of another context, if that has one.
+func Inherit(ctx, from context.Context) context.Context {
+	if draw, ok := from.Value(sourceKey{}).(Source); ok {
+		return With(ctx, draw)
+	}
+	return ctx
+}
+
 // Source returns a pause that is positive and at most longest.
 type Source func(longest time.Duration) time.Duration
 

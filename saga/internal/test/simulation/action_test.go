@@ -21,7 +21,7 @@ func sagas(n int) func(w *world) {
 	return func(w *world) {
 		w.callers(n, func(i uint64) *request {
 			random := rand.New(rand.NewPCG(w.seed, 40_000+i))
-			return w.askFor(fmt.Sprintf("s%d", i), &request{steps: sagaSteps(random), attempts: []int{0, 0, 3, saga.Unlimited}[random.IntN(4)], pattern: "saga"})
+			return w.askFor(fmt.Sprintf("s%d", i), &request{steps: sagaSteps(random), options: saga.Options{TryAttempts: []int{0, 0, 3, saga.Unlimited}[random.IntN(4)]}, pattern: "saga"})
 		})
 	}
 }
@@ -88,11 +88,18 @@ func (w *world) checkAction(c saga.Call) error {
 	return nil
 }
 
-// stepsOf returns the steps that callers asked for.
+// stepsOf returns the steps that callers asked for. With ParallelTrys, they are parallel.
 func (w *world) stepsOf(gid string) []saga.Step {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.asked[gid].steps
+	asked := w.asked[gid]
+	steps := slices.Clone(asked.steps)
+	for i := range steps {
+		if asked.options.ParallelTrys && i > 0 && !steps[i].Decides && !steps[i].AfterDecision {
+			steps[i].Parallel = true
+		}
+	}
+	return steps
 }
 
 // breaks notes that a branch was called against the rules.

@@ -53,59 +53,82 @@ const (
 	actOut  = "act-out"  // without a database
 )
 
+// The kinds that the host has; see host_test.go.
+const (
+	far     = "far"      // in its database
+	farBulk = "far-bulk" // the same; many at once
+	farOut  = "far-out"  // without a database
+	actFar  = "act-far"  // an action in its database
+)
+
 // kinds are the kinds with Try, Confirm and Cancel, and actions those without Confirm, in the
 // order in which they are drawn from; see world.branches.
 var (
 	kinds   = []string{here, away, out, send}
 	actions = []string{actHere, actAway, actOut}
+
+	farKinds = []string{far, farBulk, far, farBulk, farOut}
 )
 
 // shapes say where the branches of a kind have their effects.
 var shapes = map[string]invariant.Shape{here: invariant.InDatabase, away: invariant.InDatabase, out: invariant.AtService, send: invariant.ServiceThenDatabase,
+	far: invariant.InDatabase, farBulk: invariant.InDatabase, farOut: invariant.AtService, actFar: invariant.InDatabase,
 	actHere: invariant.InDatabase, actAway: invariant.InDatabase, actOut: invariant.AtService}
+
+// works are what the branches of a process do.
+type works struct {
+	world   *world
+	process *process
+}
+
+func (k works) inside(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+	return k.world.work(ctx, k.process, c, func() error {
+		// The branch ignores an error of this statement. If the server has rolled
+		// back with it, the local transaction must not commit the rest.
+		_ = tx.Exec("UPDATE remarks SET n = n + 1").Error
+		return tx.Exec("INSERT INTO effects (gid, branch, op) VALUES (?, ?, ?)", c.GID, c.BranchID, string(c.Op)).Error
+	})
+}
+
+func (k works) outside(ctx context.Context, c saga.Call) (any, error) {
+	return "receipt", k.world.work(ctx, k.process, c, func() error {
+		k.world.service.act(c.Key().String(), c.Op)
+		return nil
+	})
+}
+
+func (k works) send(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+	if c.Op == barrier.Confirm && c.Receipt != "receipt" {
+		return fmt.Errorf("the receipt is %v", c.Receipt)
+	}
+	return k.inside(ctx, tx, c)
+}
+
+func (k works) act(ctx context.Context, tx *gorm.DB, c saga.Call) error {
+	if err := k.world.checkAction(c); err != nil {
+		return err
+	}
+	return k.inside(ctx, tx, c)
+}
+
+func (k works) actOutside(ctx context.Context, c saga.Call) (any, error) {
+	if err := k.world.checkAction(c); err != nil {
+		return nil, err
+	}
+	return k.outside(ctx, c)
+}
 
 // branches are the branches that a process registers, one of each kind.
 func (w *world) branches(p *process, other *gorm.DB) []saga.Branch {
-	inside := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
-		return w.work(ctx, p, c, func() error {
-			// The branch ignores an error of this statement. If the server has rolled
-			// back with it, the local transaction must not commit the rest.
-			_ = tx.Exec("UPDATE remarks SET n = n + 1").Error
-			return tx.Exec("INSERT INTO effects (gid, branch, op) VALUES (?, ?, ?)", c.GID, c.BranchID, string(c.Op)).Error
-		})
-	}
-	outside := func(ctx context.Context, c saga.Call) (any, error) {
-		return "receipt", w.work(ctx, p, c, func() error {
-			w.service.act(c.Key().String(), c.Op)
-			return nil
-		})
-	}
-	sendWork := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
-		if c.Op == barrier.Confirm && c.Receipt != "receipt" {
-			return fmt.Errorf("the receipt is %v", c.Receipt)
-		}
-		return inside(ctx, tx, c)
-	}
-	act := func(ctx context.Context, tx *gorm.DB, c saga.Call) error {
-		if err := w.checkAction(c); err != nil {
-			return err
-		}
-		return inside(ctx, tx, c)
-	}
-	actOutside := func(ctx context.Context, c saga.Call) (any, error) {
-		if err := w.checkAction(c); err != nil {
-			return nil, err
-		}
-		return outside(ctx, c)
-	}
+	k := works{w, p}
 	return []saga.Branch{
-		saga.NewLocal(actHere, encode, saga.Local{Work: act}).AsAction(),
-		saga.NewLocal(actAway, encode, saga.Local{Work: act, Database: other}).AsAction(),
-		saga.NewExternal(actOut, encode, saga.External{Try: actOutside, Cancel: actOutside}).AsAction(),
-		saga.NewLocal(here, encode, saga.Local{Work: inside}),
-		saga.NewLocal(away, encode, saga.Local{Work: inside, Database: other}),
-		saga.NewExternal(out, encode, saga.External{Try: outside, Confirm: outside, Cancel: outside}),
-		saga.NewLocal(send, encode, saga.Local{Work: sendWork, Effects: map[barrier.Op]saga.Effect{barrier.Confirm: outside}}),
+		saga.NewLocal(actHere, encode, saga.Local{Work: k.act}).AsAction(),
+		saga.NewLocal(actAway, encode, saga.Local{Work: k.act, Database: other}).AsAction(),
+		saga.NewExternal(actOut, encode, saga.External{Try: k.actOutside, Cancel: k.actOutside}).AsAction(),
+		saga.NewLocal(here, encode, saga.Local{Work: k.inside}),
+		saga.NewLocal(away, encode, saga.Local{Work: k.inside, Database: other}),
+		saga.NewExternal(out, encode, saga.External{Try: k.outside, Confirm: k.outside, Cancel: k.outside}),
+		saga.NewLocal(send, encode, saga.Local{Work: k.send, Effects: map[barrier.Op]saga.Effect{barrier.Confirm: k.outside}}),
 	}
 }
 
@@ -116,7 +139,17 @@ func (w *world) work(ctx context.Context, p *process, c saga.Call, act func() er
 	if err := json.Unmarshal(c.Payload, &in); err != nil {
 		return err
 	}
-	waiting := &call{process: p, what: fmt.Sprintf("%s of %s, %s", c.Op, c.Key(), c.Kind)}
+	return w.pass(ctx, p, fmt.Sprintf("%s of %s, %s", c.Op, c.Key(), c.Kind), func() error {
+		if in.Refuse && c.Op == barrier.Try {
+			return saga.Reject(errors.New("refused"))
+		}
+		return act()
+	})
+}
+
+// pass passes the gate, and then does what its fault leaves of act.
+func (w *world) pass(ctx context.Context, p *process, what string, act func() error) error {
+	waiting := &call{process: p, what: what}
 	f, err := w.gate.pass(ctx, waiting)
 	if err != nil {
 		return err
@@ -128,8 +161,6 @@ func (w *world) work(ctx context.Context, p *process, c saga.Call, act func() er
 		panic("on purpose")
 	case f == failBefore, f == rolledBack:
 		return errOnPurpose
-	case in.Refuse && c.Op == barrier.Try:
-		return saga.Reject(errors.New("refused"))
 	}
 	err = act()
 	switch f {

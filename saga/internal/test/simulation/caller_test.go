@@ -22,7 +22,8 @@ type caller struct {
 	asked  *request
 	random *rand.Rand
 	name   string // unique
-	first  int    // the number of the process to call, plus 1; 0 is any
+	at     int    // the number of the process to call, plus 1; 0 is any
+	first  int    // the same, and the caller does not pass the gate; see world.bursts
 }
 
 // answer is what a call told about the outcome of a transaction.
@@ -63,8 +64,8 @@ func (c *caller) ask(what string, call func(context.Context, *embedded.Engine) a
 // askProcess is ask for code in the process that uses the engine.
 func (c *caller) askProcess(what string, call func(context.Context, *process) answer) (answer, bool) {
 	number := c.random.IntN(processes)
-	if c.first > 0 {
-		number = c.first - 1
+	if n := max(c.first, c.at); n > 0 {
+		number = n - 1
 	}
 	p := c.world.process(number)
 	ctx, cancel := c.context()
@@ -115,7 +116,8 @@ func (c *caller) enter(ctx context.Context, p *process, what string) (leave func
 // execute asks until it knows the outcome, or until it gives up.
 func (c *caller) execute() {
 	for range 1 + c.random.IntN(8) {
-		options := saga.Options{ReturnDecided: c.random.IntN(4) == 0, TryAttempts: c.asked.attempts}
+		options := c.asked.options
+		options.ReturnDecided = c.random.IntN(4) == 0
 		if c.random.IntN(4) == 0 {
 			options.Timeout = time.Duration(1+c.random.IntN(4000)) * time.Millisecond
 		}

@@ -21,6 +21,8 @@ type call struct {
 	what     string      // the call in words
 	writes   bool        // needs the database's write lock to be free
 	commits  bool        // it is a COMMIT
+	travels  bool        // it is a request to the host
+	again    bool        // it is a request that arrives late, without a fault
 	enters   bool        // a caller calls the process; see process.admits
 	over     atomic.Bool // the caller that enters has its answer
 
@@ -48,6 +50,9 @@ type gate struct {
 func newGate(seed uint64) *gate {
 	return &gate{random: rand.New(rand.NewPCG(seed, 1)), began: time.Now(), arrived: make(chan struct{}, 1)}
 }
+
+// errorID is the random id of an error, in its text.
+var errorID = regexp.MustCompile(`error id [0-9a-f]{12}`)
 
 var instanceID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(#\d+)?`)
 
@@ -157,7 +162,7 @@ func (g *gate) release(same []*call) {
 	f := none
 	if c.enters {
 		c.process.entering = c
-	} else if c.after.IsZero() {
+	} else if c.after.IsZero() && !c.again {
 		g.calls++
 		if g.beforeCall != nil {
 			g.beforeCall()
@@ -205,7 +210,7 @@ func (g *gate) note(format string, arguments ...any) {
 func (g *gate) report(format string, arguments ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.reports = append(g.reports, g.line(format, arguments...))
+	g.reports = append(g.reports, errorID.ReplaceAllString(g.line(format, arguments...), "error id"))
 }
 
 // flush moves the reports into the trace, while all other goroutines wait.

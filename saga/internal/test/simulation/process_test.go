@@ -14,9 +14,11 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/jitter"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
+	"github.com/tccsaga/tccsaga/saga/remote"
 )
 
 // lease is that of every process.
@@ -34,6 +36,7 @@ type process struct {
 	pausedUntil time.Time
 	entering    *call // the last one of a caller; only for the scheduler
 	orch        *embedded.Engine
+	host        *remote.Host  // of the process that hosts branches; it has no engine
 	db          *gorm.DB      // of the log
 	ended       chan struct{} // closed when the engine has ended; nil if it does not run
 
@@ -119,11 +122,14 @@ func (p *process) open(d *database) (*gorm.DB, error) {
 
 // start opens the engine and runs it.
 func (p *process) start(ctx context.Context) error {
-	here, err := p.open(p.world.log)
+	away, err := p.open(p.world.other)
 	if err != nil {
 		return err
 	}
-	away, err := p.open(p.world.other)
+	if p.number == hostNumber {
+		return p.startHost(ctx, away)
+	}
+	here, err := p.open(p.world.log)
 	if err != nil {
 		return err
 	}
@@ -132,8 +138,15 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	p.orch, p.db = orch, here
-	for _, b := range p.world.branches(p, away) {
-		if err := orch.Register(b); err != nil {
+	if err := register(orch, p.world.branches(p, away)); err != nil {
+		return err
+	}
+	if p.world.hosted {
+		service, err := p.service()
+		if err != nil {
+			return err
+		}
+		if err := register(orch, remoteBranches(service)); err != nil {
 			return err
 		}
 	}
@@ -143,6 +156,15 @@ func (p *process) start(ctx context.Context) error {
 		defer close(p.ended)
 		orch.Run(ctx)
 	}()
+	return nil
+}
+
+func register(with saga.Registrar, branches []saga.Branch) error {
+	for _, b := range branches {
+		if err := with.Register(b); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -17,13 +17,16 @@ type result struct {
 }
 
 // simulate runs a world with the workload, until all transactions have ended or
-// time is up.
-func simulate(t *testing.T, seed uint64, log, other *database, workload func(w *world), faults func(w *world) plan) (r result) {
+// time is up. The functions in setUp change the world before.
+func simulate(t *testing.T, seed uint64, log, other *database, workload func(w *world), faults func(w *world) plan, setUp ...func(w *world)) (r result) {
 	log.empty(t)
 	other.empty(t)
 	synctest.Test(t, func(t *testing.T) {
 		r.faults = map[fault]int{}
 		w := newWorld(seed, log, other, func(w *world) plan { return counted(faults(w), r.faults) })
+		for _, change := range setUp {
+			change(w)
+		}
 		w.run(workload)
 		r.violations, r.trace, r.calls = w.violations(), w.gate.trace, w.gate.calls
 	})
@@ -55,7 +58,11 @@ func (w *world) run(workload func(w *world)) {
 		called.Store(true)
 	}()
 	var supervisors sync.WaitGroup
-	for number := range processes {
+	count := processes
+	if w.hosted {
+		count = hostNumber + 1
+	}
+	for number := range count {
 		supervisors.Go(func() { w.supervise(number, over) })
 	}
 	go func() {
@@ -74,7 +81,7 @@ func (w *world) run(workload func(w *world)) {
 			stopped = time.Now()
 			w.end()
 			w.gate.note("faults stop")
-		case w.unfinished() == 0 || time.Since(stopped) > endWithin:
+		case w.unfinished() == 0 && w.late.Load() == 0 || time.Since(stopped) > endWithin:
 			ended.Store(true)
 			close(over)
 			synctest.Wait() // until the processes are dead

@@ -123,9 +123,16 @@ func TestLocalSeeds(t *testing.T) {
 // TestSameSeedSameTrace shows that a seed decides everything.
 func TestSameSeedSameTrace(t *testing.T) {
 	t.Parallel()
+	sameTrace(t, max(2, 20/slower), func(t *testing.T, seed uint64, log, other *database) result {
+		return simulate(t, seed, log, other, transactions(6), nemesis)
+	})
+}
+
+// sameTrace runs n seeds twice.
+func sameTrace(t *testing.T, n int, run func(t *testing.T, seed uint64, log, other *database) result) {
 	log, other := openDatabase(t, "log"), openDatabase(t, "other")
-	for seed := range uint64(max(2, 20/slower)) {
-		one, two := simulate(t, seed, log, other, transactions(6), nemesis), simulate(t, seed, log, other, transactions(6), nemesis)
+	for seed := range uint64(n) {
+		one, two := run(t, seed, log, other), run(t, seed, log, other)
 		if slices.Equal(one.trace, two.trace) {
 			continue
 		}
@@ -161,20 +168,25 @@ func TestEachCallOfLocalsInTurn(t *testing.T) {
 // eachFault runs a seed once for each fault and every so manyth call.
 func eachFault(t *testing.T, seed uint64, every int, workload func(w *world)) {
 	for f := failBefore; f < numOfFaults; f++ {
-		t.Run(strings.ToLower(f.String()), func(t *testing.T) {
-			t.Parallel()
-			log, other := openDatabase(t, "log"), openDatabase(t, "other")
-			for nth := 1 + int(f)%every; ; nth += every * slower {
-				r := simulate(t, seed, log, other, workload, only(nth, f))
-				if len(r.violations) > 0 {
-					t.Fatalf("call %d %s:\n  %s\n%s", nth, f, strings.Join(r.violations, "\n  "), strings.Join(r.trace, "\n"))
-				}
-				if r.faults[f] == 0 {
-					return // there are not so many calls
-				}
-			}
-		})
+		eachCall(t, f, seed, every, workload)
 	}
+}
+
+// eachCall does it for one fault.
+func eachCall(t *testing.T, f fault, seed uint64, every int, workload func(w *world), setUp ...func(w *world)) {
+	t.Run(strings.ToLower(f.String()), func(t *testing.T) {
+		t.Parallel()
+		log, other := openDatabase(t, "log"), openDatabase(t, "other")
+		for nth := 1 + int(f)%every; ; nth += every * slower {
+			r := simulate(t, seed, log, other, workload, only(nth, f), setUp...)
+			if len(r.violations) > 0 {
+				t.Fatalf("call %d %s:\n  %s\n%s", nth, f, strings.Join(r.violations, "\n  "), strings.Join(r.trace, "\n"))
+			}
+			if r.faults[f] == 0 {
+				return // there are not so many calls
+			}
+		}
+	})
 }
 
 // All callers of one moment join a batch, so that a seed decides who does. Batches of different

@@ -3,6 +3,7 @@ package simulation
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,12 +23,15 @@ type world struct {
 	service    *service
 	config     embedded.Config
 	left       sync.WaitGroup // goroutines of processes, and calls to them
+	hosted     bool           // there is a process that hosts branches; see host_test.go
+	network    *process       // stands for requests that are under way, whatever became of their sender
+	late       atomic.Int64   // requests that will still arrive
 
 	mu     sync.Mutex
-	alive  [processes]*process // nil while it is down
-	asked  map[string]*request // by gid
-	ending bool                // faults have stopped
-	broken []string            // calls of branches against the rules
+	alive  [processes + 1]*process // nil while it is down; the last one hosts branches
+	asked  map[string]*request     // by gid
+	ending bool                    // faults have stopped
+	broken []string                // calls of branches against the rules
 }
 
 // request is what callers asked for with one gid, and what they were told.
@@ -35,16 +39,17 @@ type request struct {
 	gid       string
 	pattern   string
 	steps     []saga.Step
-	attempts  int  // TryAttempts of the plan
-	local     bool // a process executes it in a local transaction of its own, with a row in the table own
-	partial   bool // a decision may have been asked for before all branches were tried
-	abandoned bool // no caller asks for a decision
+	options   saga.Options // for every call of Execute
+	local     bool         // a process executes it in a local transaction of its own, with a row in the table own
+	partial   bool         // a decision may have been asked for before all branches were tried
+	abandoned bool         // no caller asks for a decision
 	answers   []answer
 }
 
 func newWorld(seed uint64, log, other *database, faults func(w *world) plan) *world {
 	w := &world{seed: seed, log: log, other: other, service: &service{done: map[string][]barrier.Op{}},
 		asked: map[string]*request{}, gate: newGate(seed)}
+	w.network = newProcess(w, networkNumber)
 	w.gate.plan = faults(w)
 	if seed%3 == 1 {
 		w.readFromReplicas()

@@ -86,12 +86,18 @@ func (k works) inside(ctx context.Context, tx *gorm.DB, c saga.Call) error {
 		// The branch ignores an error of this statement. If the server has rolled
 		// back with it, the local transaction must not commit the rest.
 		_ = tx.Exec("UPDATE remarks SET n = n + 1").Error
-		return tx.Exec("INSERT INTO effects (gid, branch, op) VALUES (?, ?, ?)", c.GID, c.BranchID, string(c.Op)).Error
+		if err := tx.Exec("INSERT INTO effects (gid, branch, op) VALUES (?, ?, ?)", c.GID, c.BranchID, string(c.Op)).Error; err != nil {
+			return err
+		}
+		return refusal(c) // so late that there is something to undo
 	})
 }
 
 func (k works) outside(ctx context.Context, c saga.Call) (any, error) {
 	return "receipt", k.world.work(ctx, k.process, c, func() error {
+		if err := refusal(c); err != nil {
+			return err
+		}
 		k.world.service.act(c.Key().String(), c.Op)
 		return nil
 	})
@@ -135,16 +141,19 @@ func (w *world) branches(p *process, other *gorm.DB) []saga.Branch {
 // work is one call of a branch: it passes the gate, and then does what its fault
 // leaves of act.
 func (w *world) work(ctx context.Context, p *process, c saga.Call, act func() error) error {
+	return w.pass(ctx, p, fmt.Sprintf("%s of %s, %s", c.Op, c.Key(), c.Kind), act)
+}
+
+// refusal is the error of a call that is a Try and refused.
+func refusal(c saga.Call) error {
 	var in input
 	if err := json.Unmarshal(c.Payload, &in); err != nil {
 		return err
 	}
-	return w.pass(ctx, p, fmt.Sprintf("%s of %s, %s", c.Op, c.Key(), c.Kind), func() error {
-		if in.Refuse && c.Op == barrier.Try {
-			return saga.Reject(errors.New("refused"))
-		}
-		return act()
-	})
+	if in.Refuse && c.Op == barrier.Try {
+		return saga.Reject(errors.New("refused"))
+	}
+	return nil
 }
 
 // pass passes the gate, and then does what its fault leaves of act.

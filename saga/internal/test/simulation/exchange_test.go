@@ -186,27 +186,29 @@ func (w *world) change(m message, f fault, dice int, lines [][]byte) [][]byte {
 		return append(slices.Clone(lines[:half]), lines[half][:len(lines[half])/2], nil)
 	case f == twice && m.batch:
 		return append(slices.Clone(lines), lines...)
-	case f == changed && dice%3 == 1 && m.batch && len(lines) > 1: // the answers to two calls are swapped
+	case f == changed && dice%4 == 1 && m.batch && len(lines) > 1: // the answers to two calls are swapped
 		numberA, restA, _ := bytes.Cut(lines[0], []byte(" "))
 		numberB, restB, _ := bytes.Cut(lines[1], []byte(" "))
 		lines[0], lines[1] = slices.Concat(numberB, []byte(" "), restA), slices.Concat(numberA, []byte(" "), restB)
 	case f == changed:
-		lines[0] = swapped(lines[0])
+		i := max(0, slices.IndexFunc(lines, func(line []byte) bool { return !bytes.Contains(line, []byte(" 200 ")) }))
+		lines[i] = swapped(lines[i])
 	}
 	return lines
 }
 
-// swapped turns success into a rejection, and a rejection into success.
+// swapped turns a line of success into one of a rejection, and any other one into success.
 func swapped(line []byte) []byte {
-	for _, pair := range [][2]string{{" 200 ", " 409 "}, {"SUCCESS", "FAILURE"}} {
-		switch from, to := []byte(pair[0]), []byte(pair[1]); {
-		case bytes.Contains(line, from):
-			line = bytes.Replace(line, from, to, 1)
-		default:
-			line = bytes.Replace(line, to, from, 1)
-		}
+	parts := bytes.SplitN(line, []byte(" "), 3)
+	if len(parts) < 3 {
+		return nil
 	}
-	return line
+	status, from, to := "200", "FAILURE", "SUCCESS"
+	if string(parts[1]) == status {
+		status, from, to = "409", to, from
+	}
+	rest := bytes.ReplaceAll(parts[2], []byte(from), []byte(to))
+	return slices.Concat(parts[0], []byte(" "+status+" "), rest)
 }
 
 // callOf returns the call, in words, that a line answers.

@@ -25,7 +25,7 @@ const (
 )
 
 // ofRequests are the faults of requests to the host. A request cannot be rolled back.
-var ofRequests = []fault{failBefore, failAfter, dieBefore, dieAfter, slow, pause, cut, cut, twice, twice, changed, late}
+var ofRequests = []fault{failBefore, failAfter, dieBefore, dieAfter, slow, pause, cut, cut, twice, twice, changed, changed, late}
 
 func (f fault) String() string {
 	return [...]string{"", "FAILS BEFORE", "FAILS AFTER", "DIES BEFORE", "DIES AFTER", "ROLLED BACK", "SLOW", "PAUSED", "CUT", "TWICE", "CHANGED", "LATE"}[f]

@@ -2,8 +2,6 @@ package simulation
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -72,13 +70,8 @@ func (k works) insideBatch(ctx context.Context, tx *gorm.DB, op barrier.Op, call
 	var keys, rows []string
 	var values []any
 	for i, c := range calls {
-		var in input
-		if err := json.Unmarshal(c.Payload, &in); err != nil {
-			return nil, err
-		}
 		keys = append(keys, c.Key().String())
-		if in.Refuse && op == barrier.Try {
-			failures[i] = saga.Reject(errors.New("refused"))
+		if failures[i] = refusal(c.Call); failures[i] != nil {
 			continue
 		}
 		rows, values = append(rows, "(?, ?, ?)"), append(values, c.GID, c.BranchID, string(op))

@@ -94,7 +94,7 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 		return n.silence(ctx)
 	case f == twice && (dice%2 == 0 || !m.batch):
 		w.sendLater(m, dice)
-	case f == changed && dice%3 == 0:
+	case f == changed && dice%4 == 0:
 		m = m.withChange()
 	case f == dieAfter:
 		_, err := w.deliver(context.Background(), m)

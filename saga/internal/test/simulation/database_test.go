@@ -29,7 +29,8 @@ type database struct {
 	io sync.Mutex // held while SQLite is called
 
 	mu     sync.Mutex
-	writer *conn // the one that is in a local transaction; SQLite allows one
+	schema map[string]*answered // by statement: the check of the schema, which never changes, takes long
+	writer *conn                // the one that is in a local transaction; SQLite allows one
 }
 
 // free says whether no connection is in a local transaction.
@@ -37,6 +38,23 @@ func (d *database) free() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.writer == nil
+}
+
+// known returns the rows of a statement about the schema; nil if it is new.
+func (d *database) known(statement string) *answered {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if rows := d.schema[statement]; rows != nil {
+		return &answered{rows.columns, rows.rows}
+	}
+	return nil
+}
+
+// keep keeps the rows of a statement about the schema.
+func (d *database) keep(statement string, rows *answered) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.schema[statement] = &answered{rows.columns, rows.rows}
 }
 
 // pass hands the write lock from one connection to another; nil is none.
@@ -73,14 +91,14 @@ func openDatabase(t *testing.T, name string) *database {
 		_, err := direct.Exec(statement)
 		must(t, err)
 	}
-	return &database{name: name, driver: direct.Driver(), dsn: dsn, direct: direct, replica: newReplica(t, direct.Driver(), file)}
+	return &database{name: name, driver: direct.Driver(), dsn: dsn, direct: direct, schema: map[string]*answered{}, replica: newReplica(t, direct.Driver(), file)}
 }
 
 // empty brings the database back to what it was when it was opened.
 func (d *database) empty(t *testing.T) {
 	t.Helper()
 	d.pass(d.writer, nil)
-	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_instances", "saga_kinds", "saga_acts",
+	for _, table := range []string{"saga_transactions", "saga_branches", "saga_attempts", "saga_instances", "saga_kinds", "saga_acts", "saga_results", "saga_inputs", "saga_labels",
 		"saga_barrier", "effects", "own", "transitions", "sqlite_sequence"} {
 		_, err := d.direct.Exec("DELETE FROM " + table)
 		must(t, err)

@@ -50,7 +50,7 @@ cover: ## test coverage by package, on private servers
 chaos: FOR ?= 10m
 chaos: SEED ?= 0
 chaos: ## kill, pause and cut off processes with wrong clocks, FOR=10m; SEED=7 draws the same faults again
-	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^TestChaos$$' ./saga/internal/test/chaos -chaos.for $(FOR) -chaos.seed $(SEED)
+	CI=true .ci/servers go test -v -count 1 -timeout 0 -run '^(TestChaos|TestHostIsKilled)$$' ./saga/internal/test/chaos -chaos.for $(FOR) -chaos.seed $(SEED) -chaos.hostkills 20
 
 bench: ## tccsaga, the same work by hand, and a DTM server, side by side, in about 25 minutes; writes saga/bench/results
 	.ci/servers sh -c 'cd saga/bench && go run . -out results'

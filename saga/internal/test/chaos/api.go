@@ -9,7 +9,7 @@ import (
 )
 
 // Order is what a client wants to happen as a whole or not at all. It has branches, in this
-// order; one with a zero value is left out. An open transaction has only the first six.
+// order; one with a zero value is left out. An open transaction has only the first eight.
 type Order struct {
 	GID     string
 	Cents   int64  // held at the gateway, which has no database of ours
@@ -20,10 +20,14 @@ type Order struct {
 	Notify  bool // publish a message
 	XA      bool // a row in the database of another service, by two-phase commit
 	Nested  bool // a nested transaction, with branches of its own
-	Rewards int  // actions of a saga, in the database of another service
-	Decides bool // the COMMIT of a row in the database of another service is the decision
-	Receipt bool // a step after the decision, there too
-	Local   bool // the worker executes it in a local transaction of its own, with a row of its own and a message more
+	Hall    string
+	Seats   int64 // taken at the host, a service with a process of its own, each order for itself
+	Show    string
+	Tickets int64 // the same; many orders at once
+	Rewards int   // actions of a saga, in the database of another service
+	Decides bool  // the COMMIT of a row in the database of another service is the decision
+	Receipt bool  // a step after the decision, there too
+	Local   bool  // the worker executes it in a local transaction of its own, with a row of its own and a message more
 
 	TryAttempts   int // of a plan with forward recovery
 	Timeout       time.Duration
@@ -38,6 +42,8 @@ const (
 	MessageKind = "message.publish"
 	XAKind      = "row.insert"
 	NestedKind  = "trip"
+	SeatsKind   = "seats.take"
+	TicketsKind = "tickets.take"
 	RewardKind  = "reward.add"
 	DecideKind  = "orders"
 	ReceiptKind = "receipt.send"
@@ -48,7 +54,7 @@ func (o Order) kinds() (kinds []string) {
 	for _, branch := range []struct {
 		kind string
 		has  bool
-	}{{PaymentKind, o.Cents > 0}, {PointsKind, o.Points > 0}, {StockKind, o.Pieces > 0}, {MessageKind, o.Notify}, {XAKind, o.XA}, {NestedKind, o.Nested}} {
+	}{{PaymentKind, o.Cents > 0}, {PointsKind, o.Points > 0}, {StockKind, o.Pieces > 0}, {MessageKind, o.Notify}, {XAKind, o.XA}, {NestedKind, o.Nested}, {SeatsKind, o.Seats > 0}, {TicketsKind, o.Tickets > 0}} {
 		if branch.has {
 			kinds = append(kinds, branch.kind)
 		}
@@ -134,7 +140,20 @@ type Setup struct {
 	Stream    string
 	Gateway   string // URL
 	Lease     time.Duration
+	Host      string // URL of the branches of the host
+
+	// Of the host: a process with HostListen has branches, and no engine.
+	HostListen string // address
+	HostDB     string // data source name
 }
+
+// HostName and HostSecret are those of the signatures of calls to the host. HostWindow is longer
+// than two clocks differ.
+const (
+	HostName   = "host"
+	HostSecret = "the secret of a test, with 32 bytes or more"
+	HostWindow = 60 * 24 * time.Hour
+)
 
 // Ready is the line of JSON that a worker prints when it serves.
 type Ready struct {

@@ -13,6 +13,7 @@ import (
 
 var (
 	faultsFor = flag.Duration("chaos.for", 40*time.Second, "how long faults come")
+	hostKills = flag.Int("chaos.hostkills", 0, "how often TestHostIsKilled kills the host; 0 skips it")
 	seed      = flag.Uint64("chaos.seed", 0, "the seed of the orders and the faults; 0 draws one")
 )
 
@@ -21,12 +22,26 @@ func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute: run it without -short")
 	}
+	runAndReport(t, Config{For: *faultsFor})
+}
+
+// TestHostIsKilled kills a service -9 while calls travel to it in batches, again and again. After
+// each time, the books balance over all databases.
+func TestHostIsKilled(t *testing.T) {
+	if *hostKills == 0 {
+		t.Skip("it takes a minute: run make chaos, or run it with -chaos.hostkills 20")
+	}
+	runAndReport(t, Config{HostKills: *hostKills})
+}
+
+func runAndReport(t *testing.T, config Config) {
 	if _, err := findMariaDB(); err != nil && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}
 	if *seed == 0 {
 		*seed = rand.Uint64N(1_000_000)
 	}
+	config.Seed, config.Dir = *seed, t.TempDir()
 	t.Logf("chaos for %s with the seed %d; again: make chaos FOR=%[1]s SEED=%[2]d", *faultsFor, *seed)
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
 	defer stop()
@@ -36,7 +51,7 @@ func TestChaos(t *testing.T) {
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-15*time.Second))
 		defer cancel()
 	}
-	report, err := Run(ctx, Config{For: *faultsFor, Seed: *seed, Dir: t.TempDir()})
+	report, err := Run(ctx, config)
 	if report != nil {
 		t.Logf("\n%s", report)
 	}
@@ -45,6 +60,14 @@ func TestChaos(t *testing.T) {
 	}
 	if err != nil {
 		t.Error(err)
+	}
+	if report != nil && report.batches == 0 {
+		t.Error("no calls travelled to the host in a batch")
+	}
+	if report != nil && config.HostKills > 0 {
+		if n := report.faults[hostKilled] + report.faults[hostKilledAtCommit]; n != config.HostKills {
+			t.Errorf("the host was killed %d times, not %d", n, config.HostKills)
+		}
 	}
 	if report != nil && !report.OK() {
 		t.Errorf("rules are broken, see the report; again: make chaos FOR=%s SEED=%d", *faultsFor, *seed)

@@ -20,6 +20,8 @@ const (
 
 func article(n int) string { return fmt.Sprintf("article-%d", n) }
 func account(n int) string { return fmt.Sprintf("account-%d", n) }
+func hall(n int) string    { return fmt.Sprintf("hall-%d", n) }
+func show(n int) string    { return fmt.Sprintf("show-%d", n) }
 
 // client submits one order after the other, and asks about each until it knows the
 // outcome.
@@ -30,6 +32,7 @@ type client struct {
 	workers   []*worker
 	histories *histories
 	ordering  *atomic.Bool // false once no new order is wanted
+	hostOnly  bool         // all orders have branches at the host, and only some have another one
 }
 
 func (c *client) run(ctx context.Context) {
@@ -65,20 +68,35 @@ func (c *client) draw(gid string) (o Order, refused string) {
 	}
 	o.Notify = branches&8 != 0
 	o.XA, o.Nested = c.rng.IntN(8) == 0, c.rng.IntN(8) == 0
-	if c.rng.IntN(2) == 0 {
+	if c.hostOnly || c.rng.IntN(3) == 0 {
+		o.Hall, o.Seats = hall(c.rng.IntN(accounts)), 1+c.rng.Int64N(4)
+	}
+	if c.hostOnly || c.rng.IntN(3) == 0 {
+		o.Show, o.Tickets = show(c.rng.IntN(accounts)), 1+c.rng.Int64N(4)
+	}
+	if c.hostOnly {
+		o.Cents, o.Account, o.Points, o.Notify, o.XA, o.Nested = 0, "", 0, false, false, false
+	} else if c.rng.IntN(2) == 0 {
 		o.Rewards, o.Decides, o.Receipt = c.rng.IntN(3), c.rng.IntN(4) == 0, c.rng.IntN(3) == 0
 	}
 	if !o.Decides && c.rng.IntN(4) == 0 {
 		o.TryAttempts = []int{3, -1}[c.rng.IntN(2)]
 	}
-	if c.rng.IntN(6) == 0 && (o.Pieces > 0 || o.Notify) { // only branches in the database of the engine
+	if !c.hostOnly && c.rng.IntN(6) == 0 && (o.Pieces > 0 || o.Notify) { // only branches in the database of the engine
 		o.Local = true
 		o.Cents, o.Account, o.Points, o.XA, o.Nested, o.Rewards, o.Decides, o.Receipt, o.TryAttempts = 0, "", 0, false, false, 0, false, false, 0
+		o.Hall, o.Seats, o.Show, o.Tickets = "", 0, "", 0
 	}
 	if c.rng.IntN(8) != 0 {
 		return o, ""
 	}
 	switch {
+	case o.Tickets > 0 && c.rng.IntN(2) == 0:
+		o.Tickets = plenty + 1
+		return o, TicketsKind
+	case o.Seats > 0:
+		o.Seats = plenty + 1
+		return o, SeatsKind
 	case o.Pieces > 0:
 		o.SKU, o.Pieces = scarce, scarcePieces+1
 		return o, StockKind

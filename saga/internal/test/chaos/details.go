@@ -36,6 +36,7 @@ func (r *run) details(ctx context.Context, gid string) string {
 		{engineDB, "saga_transactions", "gid"}, {engineDB, "saga_branches", "branch_id"}, {engineDB, "saga_barrier", "branch_id"},
 		{engineDB, "saga_attempts", "failed_at"}, {engineDB, "saga_outbox", "branch_id"}, {engineDB, "branch_effects", "id"},
 		{serviceDB, "saga_barrier", "branch_id"}, {serviceDB, "branch_effects", "id"},
+		{hostDB, "saga_barrier", "branch_id"}, {hostDB, "branch_effects", "id"},
 	} {
 		name := table.in + "." + table.name
 		lines, err := dump(ctx, r.engineDB, "SELECT * FROM "+name+" WHERE gid = ? ORDER BY "+table.order, gid)
@@ -51,7 +52,7 @@ func (r *run) details(ctx context.Context, gid string) string {
 			part("gateway "+key, r.gateway.payment(key).events, nil)
 		}
 	}
-	for _, w := range r.workers {
+	for _, w := range r.programs() {
 		lines, err := mentions(w.output, gid)
 		part("log lines of "+w.name, lines, err)
 	}

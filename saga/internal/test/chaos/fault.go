@@ -25,6 +25,14 @@ const (
 	gatewayUnavailable
 	gatewayAnswerLost
 	gatewaySlow
+	hostKilled
+	hostKilledAtCommit
+	hostPaused
+	hostRequestLost
+	hostAnswerLost
+	hostCut
+	hostSlow
+	hostSilent
 )
 
 func (f fault) String() string {
@@ -49,6 +57,14 @@ func (f fault) String() string {
 		gatewayUnavailable:   "gateway answers 503",
 		gatewayAnswerLost:    "gateway's answer lost",
 		gatewaySlow:          "gateway slow",
+		hostKilled:           "host killed",
+		hostKilledAtCommit:   "host killed at a COMMIT",
+		hostPaused:           "host paused",
+		hostRequestLost:      "request to the host lost",
+		hostAnswerLost:       "answer of the host lost",
+		hostCut:              "connections to the host cut",
+		hostSlow:             "host slow",
+		hostSilent:           "host silent",
 	}[f]
 }
 
@@ -77,5 +93,13 @@ var faults = []struct {
 	{natsSilent, 1, func(i injection) { i.silence(i.worker.nats) }},
 	{gatewayUnavailable, 2, func(i injection) { i.gateway.inject(unavailable, i.noteForAll) }},
 	{gatewayAnswerLost, 3, func(i injection) { i.gateway.inject(answerLost, i.noteForAll) }},
+	{hostKilled, 2, atHost(injection.killWorker)},
+	{hostKilledAtCommit, 3, atHost(injection.killAtCommit)},
+	{hostPaused, 1, atHost(injection.pauseWorker)},
+	{hostRequestLost, 2, func(i injection) { i.intercept(i.worker.host, request, action{cut: cutNow}) }},
+	{hostAnswerLost, 3, func(i injection) { i.intercept(i.worker.host, request, action{forward: true, cut: cutAtAnswer}) }},
+	{hostCut, 2, func(i injection) { i.cutConnections(i.worker.host) }},
+	{hostSlow, 1, func(i injection) { i.slowDown(i.worker.host) }},
+	{hostSilent, 1, func(i injection) { i.silence(i.worker.host) }},
 	{gatewaySlow, 1, func(i injection) { i.gateway.inject(answerSlow, i.noteForAll) }},
 }

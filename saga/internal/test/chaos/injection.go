@@ -22,6 +22,14 @@ func (i injection) note() { i.nemesis.note(i.fault, i.worker.name) }
 // noteForAll notes that the fault has come, for all workers.
 func (i injection) noteForAll() { i.nemesis.note(i.fault, "") }
 
+// atHost injects at the host what others inject at a worker.
+func atHost(inject func(injection)) func(injection) {
+	return func(i injection) {
+		i.worker = i.nemesis.host
+		inject(i)
+	}
+}
+
 // upTo is a random time.
 func (i injection) upTo(d time.Duration) time.Duration { return time.Duration(i.rng.Int64N(int64(d))) }
 

@@ -18,6 +18,7 @@ import (
 const (
 	engineDB  = "engine"  // of the engine's log and of the stock
 	serviceDB = "service" // of another service: its points, and the messages that it handles
+	hostDB    = "host"    // of the host: its seats and tickets
 )
 
 // mariadb is a MariaDB server that is killed and started again.
@@ -102,7 +103,7 @@ func (m *mariadb) createDatabases(ctx context.Context) error {
 	}
 	defer db.Close()
 	for _, statement := range []string{
-		"CREATE DATABASE " + engineDB, "CREATE DATABASE " + serviceDB,
+		"CREATE DATABASE " + engineDB, "CREATE DATABASE " + serviceDB, "CREATE DATABASE " + hostDB,
 		"CREATE USER chaos@'127.0.0.1' IDENTIFIED BY 'chaos'", "GRANT ALL ON *.* TO chaos@'127.0.0.1'",
 	} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,6 +14,7 @@ import (
 type nemesis struct {
 	rng      *rand.Rand
 	workers  []*worker
+	host     *worker
 	mariadb  *mariadb
 	broker   *broker
 	gateway  *gateway
@@ -84,9 +86,10 @@ func (n *nemesis) round() (round []int) {
 func (n *nemesis) heal() {
 	n.ongoing.Wait()
 	n.gateway.heal()
-	for _, w := range n.workers {
-		w.database.heal()
-		w.nats.heal()
+	for _, w := range append(slices.Clone(n.workers), n.host) {
+		for _, p := range w.proxies() {
+			p.heal()
+		}
 	}
 }
 
@@ -134,7 +137,7 @@ func (n *nemesis) failed(err error) {
 func (n *nemesis) err() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	errs := append([]error{n.mariadb.failure(), n.broker.failure()}, n.failures...)
+	errs := append([]error{n.host.failure(), n.mariadb.failure(), n.broker.failure()}, n.failures...)
 	for _, w := range n.workers {
 		errs = append(errs, w.failure())
 	}
@@ -144,6 +147,9 @@ func (n *nemesis) err() error {
 // noteCrash notes the transactions that a killed worker was driving. It notes
 // nothing if MariaDB does not answer.
 func (n *nemesis) noteCrash(instance string) {
+	if instance == "" { // the host drives nothing
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lease/2)
 	defer cancel()
 	rows, err := n.engineDB.QueryContext(ctx, "SELECT UTC_TIMESTAMP(6), gid FROM saga_transactions WHERE owner = ? AND due_at IS NOT NULL", instance)

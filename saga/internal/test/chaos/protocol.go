@@ -1,6 +1,9 @@
 package chaos
 
-import "bytes"
+import (
+	"bytes"
+	"sync/atomic"
+)
 
 // mysqlCommits recognizes a COMMIT in MySQL's protocol: a COM_QUERY with that
 // text. The driver commits in this way also if its other statements are prepared.
@@ -27,6 +30,22 @@ func mysqlCommits(fromClient bool) func([]byte) event {
 			packet = packet[end:]
 		}
 		return found
+	}
+}
+
+// requests recognizes a request of HTTP/1.1 that is a call of a branch. Each batch of calls adds
+// to batches.
+func requests(batches *atomic.Int64) classifier {
+	return func(fromClient bool) func([]byte) event {
+		return func(piece []byte) event {
+			if !fromClient || !bytes.HasPrefix(piece, []byte("POST /")) {
+				return nothing
+			}
+			if line, _, _ := bytes.Cut(piece, []byte("\r\n")); bytes.Contains(line, []byte("~calls ")) {
+				batches.Add(1)
+			}
+			return request
+		}
 	}
 }
 

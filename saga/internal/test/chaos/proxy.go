@@ -35,9 +35,10 @@ const (
 	nothing event = iota
 	commit        // a client sends a COMMIT
 	ack           // the broker acknowledges a message
+	request       // a worker calls the host
 )
 
-func (e event) String() string { return [...]string{"nothing", "COMMIT", "PubAck"}[e] }
+func (e event) String() string { return [...]string{"nothing", "COMMIT", "PubAck", "request"}[e] }
 
 // interception is what happens to the next event of its kind.
 type interception struct {

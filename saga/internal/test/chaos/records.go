@@ -42,14 +42,14 @@ func newRecords() *records {
 
 // shapes say where the branches of a kind have their effects. Those of a message are
 // in the outbox and the stream, and have rules of their own.
-var shapes = map[string]invariant.Shape{StockKind: invariant.InDatabase, PointsKind: invariant.InDatabase, PaymentKind: invariant.AtService, MessageKind: invariant.NotRecorded,
+var shapes = map[string]invariant.Shape{StockKind: invariant.InDatabase, PointsKind: invariant.InDatabase, SeatsKind: invariant.InDatabase, TicketsKind: invariant.InDatabase, PaymentKind: invariant.AtService, MessageKind: invariant.NotRecorded,
 	XAKind: invariant.Prepared, NestedKind: invariant.InLog, RewardKind: invariant.InDatabase, DecideKind: invariant.InDatabase, ReceiptKind: invariant.InDatabase}
 
 // read reads everything.
-func read(ctx context.Context, engine, service *sql.DB, js jetstream.JetStream, g *gateway, h *histories) (*records, error) {
+func read(ctx context.Context, engine, service, host *sql.DB, js jetstream.JetStream, g *gateway, h *histories) (*records, error) {
 	r := newRecords()
-	err := errors.Join(r.readLog(ctx, engine), r.readEffects(ctx, engine), r.readEffects(ctx, service), r.readOutbox(ctx, engine), r.readLocal(ctx, engine),
-		r.readHandled(ctx, service), r.readQuantities(ctx, engine, service), r.readStream(ctx, js))
+	err := errors.Join(r.readLog(ctx, engine), r.readEffects(ctx, engine), r.readEffects(ctx, service), r.readEffects(ctx, host), r.readOutbox(ctx, engine), r.readLocal(ctx, engine),
+		r.readHandled(ctx, service), r.readQuantities(ctx, engine, service, host), r.readStream(ctx, js))
 	r.readGateway(g)
 	r.readHistories(h)
 	return r, err
@@ -131,7 +131,7 @@ func (r *records) readHandled(ctx context.Context, db *sql.DB) error {
 	})
 }
 
-func (r *records) readQuantities(ctx context.Context, engine, service *sql.DB) error {
+func (r *records) readQuantities(ctx context.Context, engine, service, host *sql.DB) error {
 	read := func(db *sql.DB, query string) error {
 		return each(ctx, db, query, func(rows *sql.Rows) error {
 			var q quantity
@@ -140,7 +140,8 @@ func (r *records) readQuantities(ctx context.Context, engine, service *sql.DB) e
 			return err
 		})
 	}
-	return errors.Join(read(engine, "SELECT sku, available, locked, sold FROM saga_stock"), read(service, "SELECT id, free, held, spent FROM accounts"))
+	const accounts = "SELECT id, free, held, spent FROM accounts"
+	return errors.Join(read(engine, "SELECT sku, available, locked, sold FROM saga_stock"), read(service, accounts), read(host, accounts))
 }
 
 func (r *records) readStream(ctx context.Context, js jetstream.JetStream) error {

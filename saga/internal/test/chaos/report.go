@@ -14,7 +14,8 @@ type Report struct {
 	seed       uint64
 	took       time.Duration
 	faults     map[fault]int
-	starts     int // of workers
+	starts     int   // of workers and of the host
+	batches    int64 // requests to the host with several calls
 	crashes    []crash
 	records    *records
 	violations []invariant.Violation
@@ -35,10 +36,11 @@ func (r *Report) String() string {
 	for i, f := range faults {
 		line(heading(i, "faults"), "%5d  %s", r.faults[f.fault], f.fault)
 	}
-	line("clocks", "%d starts of a worker, each with a clock up to a day wrong, up to 5 %% too fast or too slow, jumping forth and back by up to an hour", r.starts)
+	line("clocks", "%d starts of a worker or of the host, each with a clock up to a day wrong, up to 5 %% too fast or too slow, jumping forth and back by up to an hour", r.starts)
 	for _, l := range r.transactions() {
 		line(l[0], "%s", l[1])
 	}
+	line("host", "%d batches of calls", r.batches)
 	for i, of := range []component{workerComponent, mariaDBComponent, natsComponent} {
 		line(heading(i, "recovery"), "%s", r.recovery(of))
 	}

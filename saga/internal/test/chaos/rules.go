@@ -18,7 +18,7 @@ var rules = []invariant.Rule[*records]{
 	{Name: "local", Sentence: "A local transaction leaves its row, its order and its message, or nothing.", Check: checkLocal},
 	{Name: "handled once", Sentence: "Each message in the stream is handled exactly once.", Check: checkHandledOnce},
 	{Name: "dead letters", Sentence: "No message becomes a dead letter.", Check: checkDeadLetters},
-	{Name: "conserved", Sentence: "Stock and points add up, and those that are taken are those of confirmed orders.", Check: checkConserved},
+	{Name: "conserved", Sentence: "Stock, points, seats and tickets add up, and those that are taken are those of confirmed orders.", Check: checkConserved},
 }
 
 // check applies all rules.
@@ -149,13 +149,15 @@ func checkDeadLetters(r *records, report invariant.Report) {
 	}
 }
 
-// checkConserved compares stock and points with the confirmed orders.
+// checkConserved compares the quantities of all databases with the confirmed orders.
 func checkConserved(r *records, report invariant.Report) {
 	confirmed := map[string]int64{}
 	for gid, h := range r.histories {
 		if r.confirmed(gid) {
 			confirmed[h.order.SKU] += h.order.Pieces
 			confirmed[h.order.Account] += h.order.Points
+			confirmed[h.order.Hall] += h.order.Seats
+			confirmed[h.order.Show] += h.order.Tickets
 			if h.order.Nested {
 				confirmed[NestedAccount] += NestedPoints
 			}

@@ -14,7 +14,7 @@ import (
 func correct() *records {
 	r, began := newRecords(), time.Now()
 	var clients histories
-	order := Order{Cents: 1, Account: "ann", Points: 2, SKU: "pen", Pieces: 3, Notify: true}
+	order := Order{Cents: 1, Account: "ann", Points: 2, SKU: "pen", Pieces: 3, Notify: true, Hall: "red", Seats: 4, Show: "hamlet", Tickets: 5}
 	add := func(gid string, result Result, o Order, refused string) {
 		o.GID = gid
 		clients.begin(o, refused).counts[result] = 1
@@ -34,7 +34,7 @@ func correct() *records {
 			}
 		}
 	}
-	for _, id := range []string{"02", "03"} {
+	for _, id := range []string{"02", "03", "05", "06"} {
 		r.Branch(invariant.Key{GID: "a", ID: id}).Database = []string{invariant.Try, invariant.Confirm}
 		r.Branch(invariant.Key{GID: "b", ID: id}).Database = []string{invariant.Try, invariant.Cancel}
 	}
@@ -51,7 +51,7 @@ func correct() *records {
 	r.outbox[invariant.Key{GID: "l", ID: "01"}] = "published"
 	r.published["l/01"], r.handled["l/01"], r.published["20260101-X"], r.handled["20260101-X"] = 1, 1, 1, 1
 	r.local["l"], r.localOf["20260101-X"] = true, "l"
-	r.quantities = []quantity{{"pen", plenty - 3, 0, 3}, {"ann", plenty - 2, 0, 2}, {scarce, scarcePieces, 0, 0}}
+	r.quantities = []quantity{{"pen", plenty - 3, 0, 3}, {"ann", plenty - 2, 0, 2}, {scarce, scarcePieces, 0, 0}, {"red", plenty - 4, 0, 4}, {"hamlet", plenty - 5, 0, 5}}
 	return r
 }
 
@@ -89,9 +89,17 @@ var ruleTests = []struct {
 	{"conserved", "", "1 are still held", func(r *records) { r.quantities[0] = quantity{"pen", plenty - 4, 1, 3} }},
 	{"conserved", "", "are not the", func(r *records) { r.quantities[0].free-- }},
 	{"conserved", "", "the confirmed orders have", func(r *records) { r.quantities[1] = quantity{"ann", plenty - 3, 0, 3} }},
+	{"conserved", "", "red: 4 are still held", func(r *records) { r.quantities[3] = quantity{"red", plenty - 4, 4, 0} }},
+	{"conserved", "", "hamlet: 10 are taken, but the confirmed orders have 5", func(r *records) { r.quantities[4] = quantity{"hamlet", plenty - 10, 0, 10} }},
 
 	// Some of the shared rules, about what is read here.
 	{"effects", "a", `effects are "try" at the service`, func(r *records) { r.Branch(invariant.Key{GID: "a", ID: "01"}).Service = []string{invariant.Try} }},
+	{"effects", "a", `effects are "try confirm confirm" in the database`, func(r *records) {
+		r.Branch(invariant.Key{GID: "a", ID: "06"}).Database = []string{invariant.Try, invariant.Confirm, invariant.Confirm}
+	}},
+	{"barrier", "a", "branch 05 (seats.take): the barrier row is \"tried\"", func(r *records) {
+		r.Branch(invariant.Key{GID: "a", ID: "05"}).Rows = []invariant.State{invariant.Tried}
+	}},
 	{"answers", "b", "told that it is confirmed", func(r *records) { r.Clients["b"].ToldConfirmed = 1 }},
 	{"refused", "c", "(stock.lock) is always refused", func(r *records) { r.Transactions["c"].State = invariant.Confirmed }},
 }

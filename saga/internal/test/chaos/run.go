@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,10 @@ type Config struct {
 	For  time.Duration // how long there are faults
 	Seed uint64        // of the orders and the faults
 	Dir  string        // an empty folder with a short name, for data and output
+
+	// HostKills, if it is not 0, kills the host so often, and injects no other fault: the books
+	// are balanced after each.
+	HostKills int
 }
 
 const (
@@ -44,11 +49,16 @@ type run struct {
 	broker    *broker
 	gateway   *gateway
 	workers   []*worker
+	host      *worker
 	histories histories
 	engineDB  *sql.DB             // past the proxies
 	serviceDB *sql.DB             // past the proxies
+	hostDB    *sql.DB             // past the proxies
 	js        jetstream.JetStream // past the proxies
-	nemesis   nemesis
+
+	hostAddress string
+	batches     atomic.Int64 // of calls, that were sent to the host
+	nemesis     nemesis
 }
 
 // Run starts everything, lets clients order for Config.For while faults come, waits
@@ -65,7 +75,12 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 		return nil, fmt.Errorf("chaos: starting: %w", err)
 	}
 	began := time.Now()
-	r.order(ctx)
+	if config.HostKills > 0 {
+		return r.killHost(ctx)
+	}
+	injecting, cancel := context.WithTimeout(ctx, config.For)
+	defer cancel()
+	r.order(ctx, "c", func() { r.nemesis.run(injecting) })
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("chaos: ended before its time: %w", context.Cause(ctx))
 	}
@@ -73,13 +88,25 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 	if err := r.nemesis.err(); err != nil {
 		return nil, fmt.Errorf("chaos: %w", err)
 	}
-	for _, w := range r.workers {
+	for _, w := range r.programs() {
 		report.starts += w.starts
 	}
 	ended := r.awaitEnd(ctx)
-	records, err := read(ctx, r.engineDB, r.serviceDB, r.js, r.gateway, &r.histories)
+	report.batches = r.batches.Load()
+	if err := r.check(ctx, report); err != nil {
+		return nil, errors.Join(ended, err)
+	}
+	return report, ended
+}
+
+// programs are the workers and the host.
+func (r *run) programs() []*worker { return append(slices.Clone(r.workers), r.host) }
+
+// check reads the records, and applies the rules.
+func (r *run) check(ctx context.Context, report *Report) error {
+	records, err := read(ctx, r.engineDB, r.serviceDB, r.hostDB, r.js, r.gateway, &r.histories)
 	if err != nil {
-		return nil, errors.Join(ended, fmt.Errorf("chaos: reading the records: %w", err))
+		return fmt.Errorf("chaos: reading the records: %w", err)
 	}
 	report.records, report.violations, report.details = records, records.check(), map[string]string{}
 	for _, v := range report.violations {
@@ -87,26 +114,24 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 			report.details[v.GID] = r.details(ctx, v.GID)
 		}
 	}
-	return report, ended
+	return nil
 }
 
-// order lets the clients order while the nemesis injects faults, and returns when the
-// last of them has its answer.
-func (r *run) order(ctx context.Context) {
-	source := rand.New(rand.NewPCG(r.config.Seed, 1))
+// order lets the clients order while faults come, and returns when the last of them has its
+// answer. The names of the clients begin with name.
+func (r *run) order(ctx context.Context, name string, faults func()) {
+	source := rand.New(rand.NewPCG(r.config.Seed, uint64(len(r.histories.byGID))+1))
 	var ordering atomic.Bool
 	ordering.Store(true)
 	var all sync.WaitGroup
 	asking, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	for n := range clients {
-		c := &client{name: fmt.Sprintf("c%d", n), seed: source.Uint64(),
+		c := &client{name: fmt.Sprintf("%s%d", name, n), seed: source.Uint64(), hostOnly: r.config.HostKills > 0,
 			workers: r.workers, histories: &r.histories, ordering: &ordering}
 		all.Go(func() { c.run(asking) })
 	}
-	injecting, cancel := context.WithTimeout(ctx, r.config.For)
-	r.nemesis.run(injecting)
-	cancel()
+	faults()
 	ordering.Store(false)
 	late := time.AfterFunc(endWithin, giveUp)
 	all.Wait()
@@ -116,13 +141,18 @@ func (r *run) order(ctx context.Context) {
 // awaitEnd waits until all transactions and messages have ended, and stops the
 // workers.
 func (r *run) awaitEnd(ctx context.Context) error {
-	err := eventually(ctx, endWithin, "all transactions and messages have ended", func() error { return ended(ctx, r.engineDB, r.js) })
+	err := r.awaitIdle(ctx)
 	stopping, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for _, w := range r.workers {
+	for _, w := range r.programs() {
 		err = errors.Join(err, w.stop(stopping))
 	}
 	return err
+}
+
+// awaitIdle waits until all transactions and messages have ended.
+func (r *run) awaitIdle(ctx context.Context) error {
+	return eventually(ctx, endWithin, "all transactions and messages have ended", func() error { return ended(ctx, r.engineDB, r.js) })
 }
 
 // errUnfinished is returned while something is under way.
@@ -164,6 +194,9 @@ func (r *run) open(ctx context.Context) (err error) {
 	if r.gateway, err = newGateway(); err != nil {
 		return err
 	}
+	if r.hostAddress, err = freeAddress(); err != nil {
+		return err
+	}
 	if err := r.fill(ctx); err != nil {
 		return err
 	}
@@ -177,17 +210,22 @@ func (r *run) open(ctx context.Context) (err error) {
 	}
 	source := rand.New(rand.NewPCG(r.config.Seed, 2))
 	var starts sync.WaitGroup
-	started := make([]error, workers)
+	started := make([]error, workers+1)
 	for n := range workers {
-		w, err := newWorker(n, program, r.processes, r.mariadb, r.broker, r.gateway, rand.New(rand.NewPCG(source.Uint64(), source.Uint64())))
+		w, err := r.newWorker(n, program, rand.New(rand.NewPCG(source.Uint64(), source.Uint64())))
 		if err != nil {
 			return err
 		}
 		r.workers = append(r.workers, w)
 		starts.Go(func() { started[n] = w.start(ctx) })
 	}
+	host := rand.New(rand.NewPCG(source.Uint64(), source.Uint64()))
+	if r.host, err = r.newHost(program, host); err != nil {
+		return err
+	}
+	starts.Go(func() { started[workers] = r.host.start(ctx) })
 	starts.Wait()
-	r.nemesis = nemesis{rng: source, workers: r.workers, mariadb: r.mariadb, broker: r.broker, gateway: r.gateway, engineDB: r.engineDB, counts: map[fault]int{}}
+	r.nemesis = nemesis{rng: source, workers: r.workers, host: r.host, mariadb: r.mariadb, broker: r.broker, gateway: r.gateway, engineDB: r.engineDB, counts: map[fault]int{}}
 	return errors.Join(started...)
 }
 
@@ -197,15 +235,19 @@ func (r *run) fill(ctx context.Context) (err error) {
 		return err
 	}
 	const branchEffects = "CREATE TABLE branch_effects (id BIGINT AUTO_INCREMENT PRIMARY KEY, gid VARCHAR(128) NOT NULL, branch_id VARCHAR(32) NOT NULL, operation VARCHAR(16) NOT NULL, at DATETIME(6) NOT NULL)"
-	var engine, service *gorm.DB
+	const accountsTable = "CREATE TABLE accounts (id VARCHAR(64) PRIMARY KEY, free BIGINT NOT NULL, held BIGINT NOT NULL, spent BIGINT NOT NULL)"
+	var engine, service, host *gorm.DB
 	if r.engineDB, engine, err = r.database(ctx, engineDB, branchEffects,
 		"CREATE TABLE local_orders (gid VARCHAR(128) NOT NULL PRIMARY KEY)"); err != nil {
 		return err
 	}
 	if r.serviceDB, service, err = r.database(ctx, serviceDB, branchEffects,
-		"CREATE TABLE accounts (id VARCHAR(64) PRIMARY KEY, free BIGINT NOT NULL, held BIGINT NOT NULL, spent BIGINT NOT NULL)",
+		accountsTable,
 		// It has no primary key, so that a message that is handled twice is in it twice.
 		"CREATE TABLE handled (message_id VARCHAR(200) NOT NULL)"); err != nil {
+		return err
+	}
+	if r.hostDB, host, err = r.database(ctx, hostDB, branchEffects, accountsTable); err != nil {
 		return err
 	}
 	shelf := stock.New(engine)
@@ -214,7 +256,9 @@ func (r *run) fill(ctx context.Context) (err error) {
 		err = errors.Join(err, shelf.Put(ctx, article(n), plenty))
 	}
 	for n := range accounts {
-		err = errors.Join(err, service.WithContext(ctx).Exec("INSERT INTO accounts VALUES (?, ?, 0, 0)", account(n), plenty).Error)
+		const insert = "INSERT INTO accounts VALUES (?, ?, 0, 0)"
+		err = errors.Join(err, service.WithContext(ctx).Exec(insert, account(n), plenty).Error,
+			host.WithContext(ctx).Exec(insert, hall(n), plenty).Error, host.WithContext(ctx).Exec(insert, show(n), plenty).Error)
 	}
 	return err
 }
@@ -247,13 +291,15 @@ func (r *run) database(ctx context.Context, name string, statements ...string) (
 
 // close ends every process.
 func (r *run) close() {
-	for _, w := range r.workers {
-		w.close()
+	for _, w := range r.programs() {
+		if w != nil {
+			w.close()
+		}
 	}
 	if r.js != nil {
 		r.js.Conn().Close()
 	}
-	for _, db := range []*sql.DB{r.engineDB, r.serviceDB} {
+	for _, db := range []*sql.DB{r.engineDB, r.serviceDB, r.hostDB} {
 		if db != nil {
 			db.Close()
 		}

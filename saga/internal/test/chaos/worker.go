@@ -17,10 +17,11 @@ import (
 	"time"
 )
 
-// worker is a worker process, with proxies of its own between it and the servers.
+// worker is a worker process, with proxies of its own between it and the servers; or the host,
+// which has a proxy to MariaDB only.
 type worker struct {
 	*process
-	database, nats *proxy
+	database, nats, host *proxy
 
 	rng  *rand.Rand // used by start
 	skew skew
@@ -47,30 +48,55 @@ func buildWorker(ctx context.Context, dir string) (string, error) {
 // lease is that of the workers' engines. It is short, so that many of them end.
 const lease = time.Second
 
-func newWorker(number int, program string, p *processGroup, m *mariadb, b *broker, g *gateway, rng *rand.Rand) (*worker, error) {
-	database, err := newProxy(m.address, mysqlCommits)
-	if err != nil {
+func (r *run) newWorker(number int, program string, rng *rand.Rand) (w *worker, err error) {
+	w = &worker{rng: rng}
+	if w.database, err = newProxy(r.mariadb.address, mysqlCommits); err != nil {
 		return nil, err
 	}
-	nats, err := newProxy(b.address, natsAcks)
-	if err != nil {
-		database.close()
-		return nil, err
+	if w.nats, err = newProxy(r.broker.address, natsAcks); err != nil {
+		return w, err
+	}
+	if w.host, err = newProxy(r.hostAddress, requests(&r.batches)); err != nil {
+		return w, err
 	}
 	interpolate := number%2 == 0
-	setup := Setup{Name: fmt.Sprintf("worker-%d", number), EngineDB: dsn(database.address(), engineDB, interpolate), ServiceDB: dsn(database.address(), serviceDB, interpolate),
-		Prepare: !interpolate, NATS: "nats://" + nats.address(), Stream: stream, Gateway: g.url, Lease: lease}
-	text, err := json.Marshal(setup)
-	if err != nil {
+	w.command(r, program, Setup{Name: fmt.Sprintf("worker-%d", number), EngineDB: dsn(w.database.address(), engineDB, interpolate),
+		ServiceDB: dsn(w.database.address(), serviceDB, interpolate), Prepare: !interpolate, NATS: "nats://" + w.nats.address(), Stream: stream,
+		Gateway: r.gateway.url, Lease: lease, Host: "http://" + w.host.address() + "/branches"})
+	return w, nil
+}
+
+// newHost returns the process that hosts branches.
+func (r *run) newHost(program string, rng *rand.Rand) (w *worker, err error) {
+	w = &worker{rng: rng}
+	if w.database, err = newProxy(r.mariadb.address, mysqlCommits); err != nil {
 		return nil, err
 	}
-	w := &worker{database: database, nats: nats, rng: rng}
-	w.process = p.process(setup.Name, func() *exec.Cmd {
+	w.command(r, program, Setup{Name: "host", HostListen: r.hostAddress, HostDB: dsn(w.database.address(), hostDB, true)})
+	return w, nil
+}
+
+// command makes the process of a worker.
+func (w *worker) command(r *run, program string, setup Setup) {
+	text, err := json.Marshal(setup)
+	if err != nil {
+		panic(err) // it has only texts and numbers
+	}
+	w.process = r.processes.process(setup.Name, func() *exec.Cmd {
 		command := exec.Command(program, string(text))
 		command.Env = append(os.Environ(), skewVariable+"="+w.skew.String())
 		return command
 	})
-	return w, nil
+}
+
+// proxies are those between the worker and the servers.
+func (w *worker) proxies() (all []*proxy) {
+	for _, p := range []*proxy{w.database, w.nats, w.host} {
+		if p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // start starts the process, with a new clock, and returns when it serves.
@@ -140,8 +166,9 @@ func (w *worker) stopServing() (instance string) {
 // close ends the worker and its proxies.
 func (w *worker) close() {
 	w.kill()
-	w.database.close()
-	w.nats.close()
+	for _, p := range w.proxies() {
+		p.close()
+	}
 }
 
 // answerWithin is how long a client waits for an answer. Some workers are paused.

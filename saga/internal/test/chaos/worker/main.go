@@ -36,37 +36,49 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("its setup: %w", err)
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("worker", setup.Name, "pid", os.Getpid())
-	s, err := openWhenPossible(ctx, setup, logger)
+	if setup.HostListen != "" {
+		handler, err := whenPossible(ctx, logger, func() (http.Handler, error) { return openHost(ctx, setup, logger) })
+		if err != nil {
+			return err
+		}
+		return serve(ctx, setup.HostListen, handler, "", func(context.Context) error { return nil })
+	}
+	s, err := whenPossible(ctx, logger, func() (*service, error) { return open(ctx, setup, logger) })
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return serve(ctx, "127.0.0.1:0", s, s.orch.Instance(), s.stop)
+}
+
+// serve says that the process is ready, serves until ctx ends, and stops.
+func serve(ctx context.Context, address string, handler http.Handler, instance string, stop func(context.Context) error) error {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: s}
+	server := &http.Server{Handler: handler}
 	go server.Serve(listener)
-	ready := chaos.Ready{Address: listener.Addr().String(), Instance: s.orch.Instance(), Clock: time.Now()}
+	ready := chaos.Ready{Address: listener.Addr().String(), Instance: instance, Clock: time.Now()}
 	if err := json.NewEncoder(os.Stdout).Encode(ready); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	return errors.Join(server.Shutdown(stopping), s.stop(stopping))
+	return errors.Join(server.Shutdown(stopping), stop(stopping))
 }
 
-// openWhenPossible tries again while a server is down.
-func openWhenPossible(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (*service, error) {
+// whenPossible calls open again while a server is down.
+func whenPossible[T any](ctx context.Context, logger *slog.Logger, open func() (T, error)) (T, error) {
 	for {
-		s, err := open(ctx, setup, logger)
+		opened, err := open()
 		if err == nil {
-			return s, nil
+			return opened, nil
 		}
 		logger.Info("cannot start yet", "error", err)
 		select {
 		case <-ctx.Done():
-			return nil, err
+			return opened, err
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

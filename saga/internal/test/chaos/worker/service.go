@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/internal/test/chaos"
 	"github.com/tccsaga/tccsaga/saga/nested"
+	"github.com/tccsaga/tccsaga/saga/remote"
 	"github.com/tccsaga/tccsaga/saga/xa"
 	"github.com/tccsaga/tccsaga/tcc"
 )
@@ -78,6 +80,10 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 	if err != nil {
 		return nil, err
 	}
+	host, err := remote.NewService(setup.Host, remote.ServiceConfig{Name: chaos.HostName, Keys: hostKeys(), Timeout: 2 * time.Second})
+	if err != nil {
+		return nil, err
+	}
 	if err := errors.Join(
 		tcc.Register(s.orch, recorded(stock.New(engineDB))),
 		tcc.Register(s.orch, s.publisher),
@@ -85,6 +91,8 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 		tcc.RegisterExternal(s.orch, gateway{setup.Gateway}),
 		xa.Register(s.orch, prepared, xa.Func[insertRow](writeRow)),
 		nested.Register(s.orch, nested.Branch[trip]{Child: s.orch, Plan: planOf, Timeout: 5 * time.Second}),
+		tcc.RegisterRemote[takeSeats](s.orch, host),
+		tcc.RegisterRemote[takeTickets](s.orch, host),
 		action.Register(s.orch, rewards{serviceDB}),
 		action.Register(s.orch, receipts{serviceDB}),
 		s.orch.Register(saga.NewDatabase(chaos.DecideKind, serviceDB)),
@@ -102,18 +110,25 @@ func open(ctx context.Context, setup chaos.Setup, logger *slog.Logger) (_ *servi
 }
 
 func (s *service) database(dsn string) (*gorm.DB, error) {
-	db, err := gorm.Open(mysql.Open(dsn), &gorm.Config{Logger: gormlogger.Discard, PrepareStmt: s.setup.Prepare})
+	db, pool, err := openDatabase(dsn, s.setup.Prepare)
+	if err == nil {
+		s.closers = append(s.closers, func() { pool.Close() })
+	}
+	return db, err
+}
+
+func openDatabase(dsn string, prepare bool) (*gorm.DB, *sql.DB, error) {
+	db, err := gorm.Open(mysql.Open(dsn), &gorm.Config{Logger: gormlogger.Discard, PrepareStmt: prepare})
 	if err != nil {
-		return nil, fmt.Errorf("opening a database: %w", err)
+		return nil, nil, fmt.Errorf("opening a database: %w", err)
 	}
 	pool, err := db.DB()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pool.SetMaxOpenConns(32)
 	pool.SetMaxIdleConns(32)
-	s.closers = append(s.closers, func() { pool.Close() })
-	return db, nil
+	return db, pool, nil
 }
 
 func (s *service) close() {
@@ -246,6 +261,12 @@ func branches(o chaos.Order) (all []tcc.Payload) {
 	}
 	if o.Nested {
 		all = append(all, trip{})
+	}
+	if o.Seats > 0 {
+		all = append(all, takeSeats{Hall: o.Hall, Seats: o.Seats})
+	}
+	if o.Tickets > 0 {
+		all = append(all, takeTickets{Show: o.Show, Tickets: o.Tickets})
 	}
 	return all
 }

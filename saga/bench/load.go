@@ -44,6 +44,8 @@ type Figures struct {
 // not measured.
 type failed struct{ error }
 
+func (f failed) Unwrap() error { return f.error }
+
 var orders atomic.Int64
 
 // run lets callers place orders for a while.

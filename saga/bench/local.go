@@ -65,11 +65,14 @@ func (s *Suite) messages(callers int) int {
 // postings measures each way once.
 func (s *Suite) postings(ctx context.Context) error {
 	for _, e := range s.posting() {
-		if s.Only != "" && s.Only != e.Name {
+		if !s.wanted(e.Name, e.Database) {
 			continue
 		}
 		for _, callers := range e.Callers {
 			for _, contender := range e.Contenders {
+				if !s.wantedCase(contender, callers) {
+					continue
+				}
 				f, err := post(ctx, e.Database, contender, callers, s.messages(callers))
 				if err != nil {
 					return fmt.Errorf("%s on %s, %s, %d callers: %w", e.Name, e.Database, contender, callers, err)

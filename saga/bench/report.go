@@ -44,6 +44,9 @@ func (r report) keys() []Key {
 	for _, e := range r.experiments() {
 		order[e.Name+e.Database] = len(order)
 	}
+	for _, e := range r.sharing() {
+		order[e.Name+e.Database] = len(order)
+	}
 	for _, e := range r.posting() {
 		order[e.Name+e.Database] = len(order)
 	}
@@ -76,6 +79,8 @@ type results struct {
 	Drained    []float64
 	Normal     []float64 // the pace without an outage
 	Backlog    int
+	Failing    int
+	Profiles   []Profile
 	Ratios     []Ratio
 }
 
@@ -85,7 +90,7 @@ type measured struct {
 }
 
 func (r report) figures() ([]byte, error) {
-	found := results{runtime.Version(), runtime.NumCPU(), r.Rounds, r.Length, r.Finished, r.Left, r.Idle, nil, r.recovered, r.placed, r.peakMemory, r.drained, r.undisturbed, r.Backlog, r.Ratios()}
+	found := results{runtime.Version(), runtime.NumCPU(), r.Rounds, r.Length, r.Finished, r.Left, r.Idle, nil, r.recovered, r.placed, r.peakMemory, r.drained, r.undisturbed, r.Backlog, r.Failing, r.profile, r.Ratios()}
 	for _, k := range r.keys() {
 		found.Measured = append(found.Measured, measured{k, r.runs[k]})
 	}
@@ -105,6 +110,7 @@ func (r report) Read(file string) error {
 	r.Rounds, r.Length, r.Finished, r.Left, r.Idle = found.Rounds, found.Length, found.Finished, found.Left, found.Idle
 	r.drained, r.undisturbed, r.Backlog = found.Drained, found.Normal, found.Backlog
 	r.recovered, r.placed, r.peakMemory = found.Recovered, found.Placed, found.PeakMemory
+	r.Failing, r.profile = found.Failing, found.Profiles
 	r.runs = make(map[Key][]Figures)
 	for _, m := range found.Measured {
 		r.runs[m.Key] = m.Runs
@@ -116,15 +122,26 @@ const contenders = `
 All contenders lock stock of 1 of 1,000 articles, or always the same (hot), and write a
 message; all of it is durable.
 
-- raw: the statements by hand, in four local transactions, coordinated by nobody
+- raw: the statements by hand, in four local transactions, coordinated by nobody; on SQLite,
+  the callers take turns
+- raw, shared: the same statements, one by one, for orders that come at the same time, in one
+  local transaction: the limit of branches without a bulk interface
 - alone: tccsaga, but no two callers share a commit
 - plain: tccsaga, with branches that have no bulk interface
 - tccsaga: as the README shows it, with the ready-made branches; where they publish for
-  real it is called jetstream
+  real it is called jetstream; publish by hand: raw, with a publish that the broker has
+  acknowledged before the last local transaction
 - dtm: a DTM server, through its own client, with its own barrier
 - services: two branches that a user wrote, each in a service with a database of its own,
   over signed HTTP, and the log in a third database; services bulk: the same with branches
   that have a bulk interface; dtm services: a DTM server with the same two services
+- services, cancelled; dtm services, cancelled: the same with orders that are cancelled by
+  the second Try
+- other database, two other databases: plain, with both branches in this process, in a
+  database that is not that of the log, or in two
+- open, open plain: tccsaga and plain as open transactions: Begin, two Trys and Confirm
+- 1 process, 2 processes, 4 processes: tccsaga with that many engines, each in a process of its
+  own, on one database, with 64 callers in all
 - saga: two actions in two services, each with a database of its own; dtm saga: DTM's
   pattern saga
 - local: an order of the caller's own and a message for the broker, in one local
@@ -150,14 +167,17 @@ func (r report) text() string {
 	fmt.Fprintf(&b, "# What the benchmark measured\n\nRounds: %d of %s, of which the medians count. Measured on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", r.Rounds, r.Length, runtime.NumCPU())
 	fmt.Fprintf(&b, "| case | ratio | target | |\n|---|---:|---:|---|\n")
 	for _, r := range r.Ratios() {
-		sign, verdict := "at least", "missed"
+		sign, verdict := "at least ", "missed"
 		if r.AtMost {
-			sign = "at most"
+			sign = "at most "
 		}
 		if r.Reached() {
 			verdict = "reached"
 		}
-		fmt.Fprintf(&b, "| %s | %.2f | %s %.2f | %s |\n", r.Case, r.Value, sign, r.Target, verdict)
+		if r.Target == 0 {
+			sign, verdict = "", ""
+		}
+		fmt.Fprintf(&b, "| %s | %.2f | %s%s | %s |\n", r.Case, r.Value, sign, r.goal(), verdict)
 	}
 	b.WriteString(contenders)
 	last := ""
@@ -197,6 +217,7 @@ func (r report) text() string {
 		fmt.Fprintf(&b, "\n## outage of the broker on mysql\n\n%d orders that were decided while the broker was down were confirmed at %.0f per second\nafterwards; without an outage 64 callers place %.0f per second.\n",
 			r.Backlog, middle(r.drained, same), middle(r.undisturbed, same))
 	}
+	b.WriteString(r.profileText())
 	return b.String()
 }
 

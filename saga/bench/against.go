@@ -59,19 +59,20 @@ func (s *Suite) against(ctx context.Context, other string) error {
 		}
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "experiment\tdatabase\tcontender\tcallers\tper second\tthe other\tratio\tof the rounds\tp50\tthe other\tp99\tthe other")
+	fmt.Fprintln(table, "experiment\tdatabase\tcontender\tcallers\tper second\tthe other\tratio\tof the rounds\tserver CPU\tthe other\tratio\tof the rounds\tp50\tthe other\tp99\tthe other")
 	for _, k := range keys {
-		var ratios []float64
+		var ratios, costs []float64
 		both := findings{runs: map[Key][]Figures{}}
 		their := k
 		their.Experiment += " of the other"
 		for _, p := range pairs[k] {
 			ratios = append(ratios, p.ours.PerSecond/p.theirs.PerSecond)
+			costs = append(costs, float64(p.ours.ServerCPU)/float64(p.theirs.ServerCPU))
 			both.runs[k], both.runs[their] = append(both.runs[k], p.ours), append(both.runs[their], p.theirs)
 		}
 		a, b := both.median(k), both.median(their)
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%.0f\t%.0f\t%.3f\t%.2f to %.2f\t%s\t%s\t%s\t%s\n", k.Experiment, k.Database, k.Contender, k.Callers, a.PerSecond, b.PerSecond,
-			middle(ratios, same), slices.Min(ratios), slices.Max(ratios), took(a.P50, 10*time.Microsecond), took(b.P50, 10*time.Microsecond), took(a.P99, 10*time.Microsecond), took(b.P99, 10*time.Microsecond))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%.0f\t%.0f\t%.3f\t%.2f to %.2f\t%s\t%s\t%.3f\t%.2f to %.2f\t%s\t%s\t%s\t%s\n", k.Experiment, k.Database, k.Contender, k.Callers, a.PerSecond, b.PerSecond,
+			middle(ratios, same), slices.Min(ratios), slices.Max(ratios), took(a.ServerCPU, time.Microsecond), took(b.ServerCPU, time.Microsecond), middle(costs, same), slices.Min(costs), slices.Max(costs), took(a.P50, 10*time.Microsecond), took(b.P50, 10*time.Microsecond), took(a.P99, 10*time.Microsecond), took(b.P99, 10*time.Microsecond))
 	}
 	return table.Flush()
 }

@@ -171,7 +171,10 @@ func (d *Database) stock() error {
 }
 
 // Counters are the server's own.
-type Counters struct{ Commits, Statements int64 }
+type Counters struct {
+	Commits, Statements int64
+	CPU                 time.Duration // 0 if the server is on another machine
+}
 
 // counters reads them. SQLite has none.
 func (d *Database) counters() (c Counters, err error) {
@@ -194,6 +197,9 @@ func (d *Database) counters() (c Counters, err error) {
 		// The counters arrive with a delay.
 		time.Sleep(1100 * time.Millisecond)
 		err = d.Raw("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()").Scan(&c.Commits).Error
+	}
+	if pid, unknown := d.process(); unknown == nil && err == nil {
+		c.CPU, err = cpuOf(pid)
 	}
 	return c, err
 }

@@ -213,6 +213,6 @@ func (d *delivery) measure(ctx context.Context, p poster, db *Database, callers 
 		PerSecond: float64(int64(n)-d.givenUp.Load()) / elapsed.Seconds(),
 		P50:       d.took[n/2], P99: d.took[n*99/100], LagP50: lag[n/2], LagP99: lag[n*99/100],
 		Commits: float64(after.Commits-before.Commits) / float64(n), Statements: float64(after.Statements-before.Statements) / float64(n),
-		ClientCPU: cpu / time.Duration(n), Allocs: float64(allocs) / float64(n), Failed: float64(d.givenUp.Load()) / float64(n),
+		ServerCPU: (after.CPU - before.CPU) / time.Duration(n), ClientCPU: cpu / time.Duration(n), Allocs: float64(allocs) / float64(n), Failed: float64(d.givenUp.Load()) / float64(n),
 	}, nil
 }

@@ -174,6 +174,6 @@ func together(ctx context.Context, dialect string, processes, callers int, lengt
 	return Figures{
 		PerSecond: float64(n) / elapsed.Seconds(), P50: all.Took[n/2], P99: all.Took[n*99/100],
 		Commits: float64(after.Commits-before.Commits) / float64(n), Statements: float64(after.Statements-before.Statements) / float64(n),
-		ClientCPU: all.CPU / time.Duration(n), Allocs: float64(all.Allocs) / float64(n),
+		ServerCPU: (after.CPU - before.CPU) / time.Duration(n), ClientCPU: all.CPU / time.Duration(n), Allocs: float64(all.Allocs) / float64(n),
 	}, nil
 }

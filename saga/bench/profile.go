@@ -70,13 +70,8 @@ func profileOf(ctx context.Context, c Contender, db *Database, length time.Durat
 	if _, _, err := load(ctx, c, callers, length/4, spread); err != nil {
 		return Profile{}, err
 	}
-	pid, err := db.process()
+	counters, err := db.counters()
 	if err != nil {
-		return Profile{}, err
-	}
-	counters, countersErr := db.counters()
-	server, serverErr := cpuOf(pid)
-	if err := cmp.Or(countersErr, serverErr); err != nil {
 		return Profile{}, err
 	}
 	client, began := clientCPU(), time.Now()
@@ -91,10 +86,6 @@ func profileOf(ctx context.Context, c Contender, db *Database, length time.Durat
 	}
 	elapsed := time.Since(began)
 	client = clientCPU() - client
-	served, err := cpuOf(pid)
-	if err != nil {
-		return Profile{}, err
-	}
 	after, err := db.counters()
 	if err != nil {
 		return Profile{}, err
@@ -105,7 +96,7 @@ func profileOf(ctx context.Context, c Contender, db *Database, length time.Durat
 	}
 	n := time.Duration(len(took))
 	p := Profile{Contender: c.Name(), PerSecond: float64(n) / elapsed.Seconds(), Statements: float64(after.Statements-counters.Statements) / float64(n),
-		Server: (served - server) / n, Client: map[string]time.Duration{}, Busy: (served - server + client).Seconds() / elapsed.Seconds() / float64(runtime.NumCPU())}
+		Server: (after.CPU - counters.CPU) / n, Client: map[string]time.Duration{}, Busy: (after.CPU - counters.CPU + client).Seconds() / elapsed.Seconds() / float64(runtime.NumCPU())}
 	for part, share := range parts {
 		p.Client[part] = time.Duration(share * float64(client/n))
 	}
@@ -115,25 +106,42 @@ func profileOf(ctx context.Context, c Contender, db *Database, length time.Durat
 // process returns the id of the server's process, which is on this machine.
 func (d *Database) process() (int, error) {
 	var file string
-	if err := d.Raw("SELECT @@pid_file").Scan(&file).Error; err != nil {
+	ask := "SELECT @@pid_file"
+	if d.dialect == "postgres" {
+		ask = "SELECT current_setting('data_directory') || '/postmaster.pid'"
+	}
+	if err := d.Raw(ask).Scan(&file).Error; err != nil {
 		return 0, err
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return 0, fmt.Errorf("the server has to run on this machine: %w", err)
 	}
-	return strconv.Atoi(strings.TrimSpace(string(text)))
+	first, _, _ := strings.Cut(string(text), "\n")
+	return strconv.Atoi(strings.TrimSpace(first))
 }
 
-// cpuOf returns how much time of the processors a process has had.
-func cpuOf(pid int) (time.Duration, error) {
+// cpuOf returns how much time of the processors a process and its children have had.
+func cpuOf(pid int) (sum time.Duration, err error) {
+	sum, err = cpuOfOne(pid)
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	for _, child := range strings.Fields(string(children)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			more, _ := cpuOfOne(pid) // it may have ended meanwhile
+			sum += more
+		}
+	}
+	return sum, err
+}
+
+func cpuOfOne(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
 	_, rest, _ := strings.Cut(string(text), ") ")
 	var ticks int64
-	for _, field := range strings.Fields(rest)[11:13] { // in user code and in the kernel
+	for _, field := range strings.Fields(rest)[11:15] { // in user code and in the kernel, and that of children that have ended
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
 			return 0, err

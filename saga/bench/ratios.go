@@ -30,6 +30,8 @@ type findings struct {
 	recovered, placed, peakMemory []float64
 	drained, undisturbed          []float64
 	profile                       []Profile
+	questions                     []Question
+	refreshing                    []Refreshing
 }
 
 // median is the median of each figure of the runs.
@@ -47,6 +49,7 @@ func (m *findings) median(k Key) Figures {
 		Commits:    middle(runs, func(f Figures) float64 { return f.Commits }),
 		Statements: middle(runs, func(f Figures) float64 { return f.Statements }),
 		ClientCPU:  middle(runs, func(f Figures) time.Duration { return f.ClientCPU }),
+		ServerCPU:  middle(runs, func(f Figures) time.Duration { return f.ServerCPU }),
 		Allocs:     middle(runs, func(f Figures) float64 { return f.Allocs }),
 		Failed:     middle(runs, func(f Figures) float64 { return f.Failed }),
 	}
@@ -99,6 +102,10 @@ func (m *findings) Ratios() []Ratio {
 	faster("open-plain-64-callers/raw", "open", "mysql", "open plain", "raw", 64, 0)
 	faster("2-processes/1-process", "processes", "mysql", "2 processes", "1 process", 64, 0.9)
 	faster("4-processes/1-process", "processes", "mysql", "4 processes", "1 process", 64, 0.9)
+	for _, f := range m.refreshing {
+		add("console-"+f.Database+"-refreshing/without", middle(f.ratios(), same), 1, 0.98, false)
+		add("console-"+f.Database+"-slowest/300ms", m.slowest(f.Database).Seconds(), 0.3, 1, true)
+	}
 	faster("xa-64-callers/by-hand", "xa", "mysql", "xa", "xa by hand", 64, 0.9)
 	faster("saga-64-callers/dtm", "saga", "mysql", "saga", "dtm saga", 64, 8)
 	faster("half-message-64-callers/dtm", "half-message", "mysql", "half", "dtm msg", 64, 8)
@@ -111,4 +118,4 @@ func (m *findings) Ratios() []Ratio {
 	return all
 }
 
-func same(v float64) float64 { return v }
+func same[T any](v T) T { return v }

@@ -104,6 +104,11 @@ func (s *Suite) Run(ctx context.Context) error {
 			}
 		}
 	}
+	if consoleExperiment != nil && (s.Only == "" || s.Only == "console") {
+		if err := consoleExperiment(s, ctx); err != nil {
+			return fmt.Errorf("console: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -20,3 +20,9 @@ func (l *Log) FindQueries(s Search, end Place) []Statement {
 	page, pageArguments := l.finder.pageQuery(a, s, end)
 	return []Statement{{window, windowArguments}, {page, pageArguments}}
 }
+
+// ActsQuery is the statement of FindActs for one transaction or one kind.
+func (l *Log) ActsQuery(s ActSearch) Statement {
+	query, arguments := l.overviewer.actsOfOneQuery(s)
+	return Statement{l.overviewer.sql.dialect.SQL(query), arguments}
+}

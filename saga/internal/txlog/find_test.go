@@ -203,3 +203,31 @@ func TestFindUsesAnIndex(t *testing.T) {
 		}
 	})
 }
+
+// The acts on one transaction or kind are read along the primary key, however many others there are.
+func TestActsUseAnIndex(t *testing.T) {
+	explain := map[string]string{"mysql": "EXPLAIN FORMAT=JSON ", "postgres": "EXPLAIN ", "sqlite": "EXPLAIN QUERY PLAN "}
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		for first := 0; first < 5_000; first += 1000 {
+			var rows []string
+			for i := first; i < first+1000; i++ {
+				rows = append(rows, fmt.Sprintf("('order-%d', '', 1, 'retry', 'ann', 'a test', '2026-01-01 00:00:00.000')", i))
+			}
+			sqltest.Exec(t, db, "INSERT INTO saga_acts (gid, kind, number, act, who, why, acted_at) VALUES "+strings.Join(rows, ", "))
+		}
+		dialect := db.Name()
+		sqltest.Exec(t, db, map[string]string{"mysql": "ANALYZE TABLE saga_acts", "postgres": "ANALYZE", "sqlite": "ANALYZE"}[dialect])
+		log, err := txlog.New(db)
+		sagatest.Must(t, err)
+		for _, s := range []txlog.ActSearch{{GID: "order-7", Limit: 20}, {Kind: "none", Limit: 20, Who: "ann"}, {GID: "order-7", Limit: 20, After: txlog.ActPlace{Micros: 1, GID: "order-7", Number: 7}}} {
+			query := log.ActsQuery(s)
+			var plan []map[string]any
+			sagatest.Must(t, db.Raw(explain[dialect]+query.SQL, query.Arguments...).Scan(&plan).Error)
+			text := fmt.Sprint(plan)
+			key := map[string]string{"mysql": "PRIMARY", "postgres": "saga_acts_pkey", "sqlite": "sqlite_autoindex_saga_acts_1"}[dialect]
+			if !strings.Contains(text, key) || strings.Contains(text, "filesort") || strings.Contains(text, "Sort") || strings.Contains(text, "TEMP B-TREE") || strings.Contains(text, "Seq Scan") {
+				t.Errorf("%s\n%s", query.SQL, text)
+			}
+		}
+	})
+}

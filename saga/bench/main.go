@@ -2,9 +2,18 @@
 // on real servers, and writes what came of it as a table, as plots and as raw
 // figures. "make bench" and "make bench-short" start the servers for it.
 //
-// With -against it measures the library of this checkout and that of another one, in turns:
+// One machine is never the same twice, so only figures of one run compare. With -against, the
+// benchmark compares two versions of the library: it builds itself with the library of this
+// checkout and with that of another one, and runs each case with both, in turns. It writes how
+// many orders per second both place, how much time of the processors the database server takes
+// for an order, and the ratio of both, as the median of all rounds with the extremes. The time
+// of the processors changes little when something else runs on the machine.
 //
-//	.ci/servers sh -c 'cd saga/bench && go run . -against /path/to/other/checkout -only spread -callers 1,64'
+//	git clone . /tmp/before && git -C /tmp/before checkout COMMIT
+//	.ci/servers sh -c 'cd saga/bench && go run . -against /tmp/before -only spread -database mysql -contenders "plain; tccsaga" -callers 1,64 -rounds 5'
+//
+// The flags -only, -database, -contenders and -callers select what is measured, with and
+// without -against.
 package main
 
 import (
@@ -30,7 +39,7 @@ func main() {
 	flag.IntVar(&s.Backlog, "backlog", 10_000, "messages that wait for the broker at the end of an outage")
 	flag.StringVar(&s.Only, "only", "", "only the experiment with this name")
 	flag.StringVar(&s.Database, "database", "", "only on this database: mysql, postgres or sqlite")
-	flag.Func("contenders", "only these contenders, separated by commas and spaces: \"raw; plain\"", func(text string) error {
+	flag.Func("contenders", "only these contenders, separated by semicolons: \"raw; plain\"", func(text string) error {
 		for name := range strings.SplitSeq(text, ";") {
 			s.Contenders = append(s.Contenders, strings.TrimSpace(name))
 		}

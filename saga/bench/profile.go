@@ -166,6 +166,9 @@ var clientParts = []struct {
 	{"the benchmark", []string{"main."}},
 }
 
+// forBranches is the end of the name of a part that works for a branch.
+const forBranches = ", for branches"
+
 // partsOf returns the share of each part in the samples.
 func partsOf(samples []byte) (map[string]float64, error) {
 	parsed, err := profile.ParseData(samples)
@@ -201,7 +204,7 @@ func partOf(sample *profile.Sample) string {
 		}
 	}
 	if inBranch && !slices.Contains([]string{"scheduler of Go", "tccsaga", "the benchmark", ""}, part) {
-		part += ", for branches"
+		part += forBranches
 	}
 	return cmp.Or(part, "other")
 }

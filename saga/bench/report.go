@@ -181,7 +181,7 @@ func (r report) text() string {
 		}
 		fmt.Fprintf(&b, "| %s | %.2f | %s%s | %s |\n", r.Case, r.Value, sign, r.goal(), verdict)
 	}
-	b.WriteString(contenders)
+	b.WriteString(r.limitsText() + contenders)
 	last := ""
 	for _, k := range r.keys() {
 		if title := k.Experiment + " on " + k.Database; title != last {

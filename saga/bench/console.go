@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
@@ -210,83 +211,91 @@ func (s *Suite) ask(ctx context.Context, database string, ops *embedded.Operatio
 	return nil
 }
 
-// refresh places orders with and without a console that refreshes its home and its list each
-// second, in turns.
+// refresh places orders all the time. In turns, a console that refreshes its home and its list
+// each second is there or not.
 func (s *Suite) refresh(ctx context.Context, e *Embedded, ops *embedded.Operations) error {
-	pairs, length := 5, s.Length
+	pairs, window := 15, 2*time.Second
 	if s.Short {
-		pairs = 2
+		pairs, window = 3, time.Second
 	}
-	found := Refreshing{Database: e.db.dialect}
-	once := func() error {
-		for _, r := range homeReadings {
-			if _, err := r.ask(ctx, ops); err != nil {
-				return fmt.Errorf("%s, %s: %w", r.page, r.name, err)
+	cost, err := costOf(ctx, e, ops)
+	if err != nil {
+		return err
+	}
+	found := Refreshing{Database: e.db.dialect, CPU: cost}
+	placing, stop := context.WithCancel(ctx)
+	defer stop()
+	failures := make(chan error, 64)
+	var placed atomic.Int64
+	var callers sync.WaitGroup
+	for range 64 {
+		callers.Go(func() {
+			for placing.Err() == nil {
+				n := orders.Add(1)
+				if err := e.Place(ctx, Order{ID: fmt.Sprintf("o-%d", n), SKU: spread(n)}); err != nil {
+					failures <- err
+					return
+				}
+				placed.Add(1)
 			}
-		}
-		return nil
+		})
 	}
-	if _, _, err := load(ctx, e, 64, length/2, spread); err != nil {
-		return err
-	}
-	before, err := e.db.counters()
-	if err != nil {
-		return err
-	}
-	client := clientCPU()
-	const refreshes = 20
-	for range refreshes {
-		if err := once(); err != nil {
-			return err
-		}
-	}
-	client = clientCPU() - client
-	after, err := e.db.counters()
-	if err != nil {
-		return err
-	}
-	found.CPU = (after.CPU - before.CPU + client) / refreshes
+	time.Sleep(window) // until connections are open
 	for i := range pairs {
 		var pair [2]float64
 		for k := range 2 {
 			with := (i + k) % 2
-			watching, stop := context.WithCancel(ctx)
-			var watcher sync.WaitGroup
-			failed := make(chan error, 1)
-			if with == 1 {
-				watcher.Go(func() {
-					for watching.Err() == nil {
-						next := time.Now().Add(time.Second)
-						if err := once(); err != nil {
-							failed <- err
-							return
-						}
-						select {
-						case <-time.After(time.Until(next)):
-						case <-watching.Done():
-						}
+			began, before := time.Now(), placed.Load()
+			for next := began; next.Before(began.Add(window)); {
+				if with == 1 {
+					if err := refreshOnce(ctx, ops); err != nil {
+						return err
 					}
-				})
+				}
+				next = next.Add(time.Second)
+				time.Sleep(time.Until(next))
 			}
-			began := time.Now()
-			took, _, err := load(ctx, e, 64, max(length, 2*time.Second), spread)
-			pair[with] = float64(len(took)) / time.Since(began).Seconds()
-			stop()
-			watcher.Wait()
-			if err != nil {
-				return err
-			}
-			select {
-			case err := <-failed:
-				return err
-			default:
-			}
+			pair[with] = float64(placed.Load()-before) / time.Since(began).Seconds()
 		}
 		found.Pairs = append(found.Pairs, pair)
 		if !s.Short {
 			fmt.Fprintf(os.Stderr, "console   %-9s %7.0f/s without a console, %.0f/s with one\n", found.Database, pair[0], pair[1])
 		}
 	}
+	stop()
+	callers.Wait()
 	s.refreshing = append(s.refreshing, found)
+	select {
+	case err := <-failures:
+		return err
+	default:
+		return nil
+	}
+}
+
+func refreshOnce(ctx context.Context, ops *embedded.Operations) error {
+	for _, r := range homeReadings {
+		if _, err := r.ask(ctx, ops); err != nil {
+			return fmt.Errorf("%s, %s: %w", r.page, r.name, err)
+		}
+	}
 	return nil
+}
+
+// costOf returns how much time of the processors a refresh takes.
+func costOf(ctx context.Context, e *Embedded, ops *embedded.Operations) (time.Duration, error) {
+	before, err := e.db.counters()
+	if err != nil {
+		return 0, err
+	}
+	client := clientCPU()
+	const refreshes = 50
+	for range refreshes {
+		if err := refreshOnce(ctx, ops); err != nil {
+			return 0, err
+		}
+	}
+	client = clientCPU() - client
+	after, err := e.db.counters()
+	return (after.CPU - before.CPU + client) / refreshes, err
 }

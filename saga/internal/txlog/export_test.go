@@ -26,3 +26,14 @@ func (l *Log) ActsQuery(s ActSearch) Statement {
 	query, arguments := l.overviewer.actsOfOneQuery(s)
 	return Statement{l.overviewer.sql.dialect.SQL(query), arguments}
 }
+
+// CountQuery is the statement of Count, up to the end of a window.
+func (l *Log) CountQuery(s Search, end Place) Statement {
+	query, arguments := l.finder.countQuery(l.finder.index(s), s, end, 1000)
+	return Statement{query, arguments}
+}
+
+// UnfinishedQuery is the statement of Unfinished.
+func (l *Log) UnfinishedQuery() Statement {
+	return Statement{SQL: l.overviewer.sql.overview.unfinished}
+}

@@ -172,9 +172,14 @@ func TestFindUsesAnIndex(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		fill(t, db, 20_000)
 		dialect := db.Name()
-		sqltest.Exec(t, db, map[string]string{"mysql": "ANALYZE TABLE saga_transactions, saga_labels", "postgres": "ANALYZE", "sqlite": "ANALYZE"}[dialect])
+		sqltest.Exec(t, db, map[string]string{"mysql": "ANALYZE TABLE saga_transactions, saga_labels, saga_branches, saga_attempts", "postgres": "ANALYZE", "sqlite": "ANALYZE"}[dialect])
 		log, err := txlog.New(db)
 		sagatest.Must(t, err)
+		planOf := func(query txlog.Statement) string {
+			var plan []map[string]any
+			sagatest.Must(t, db.Raw(explain[dialect]+query.SQL, query.Arguments...).Scan(&plan).Error)
+			return fmt.Sprint(plan)
+		}
 		after := txlog.Place{Micros: time.Date(2026, 1, 1, 3, 0, 0, 0, time.UTC).UnixMicro(), GID: "order-010800"}
 		end := txlog.Place{Micros: after.Micros - 100_000_000, GID: "order-010700"}
 		for name, c := range map[string]struct {
@@ -193,11 +198,22 @@ func TestFindUsesAnIndex(t *testing.T) {
 			"label, next":      {txlog.Search{Limit: 50, Label: "customer", Value: "c3", After: after}, "saga_labels_value", txlog.Place{}},
 		} {
 			for _, query := range log.FindQueries(c.search, c.end) {
-				var plan []map[string]any
-				sagatest.Must(t, db.Raw(explain[dialect]+query.SQL, query.Arguments...).Scan(&plan).Error)
-				text := fmt.Sprint(plan)
+				text := planOf(query)
 				if !strings.Contains(text, c.index) || strings.Contains(text, "filesort") && !strings.Contains(text, "saga_labels") || strings.Contains(text, "Seq Scan on saga_transactions") || strings.Contains(text, "TEMP B-TREE") {
 					t.Errorf("%s: %s\n%s", name, query.SQL, text)
+				}
+			}
+		}
+		if text := planOf(log.UnfinishedQuery()); !strings.Contains(text, "saga_transactions_finished") {
+			t.Errorf("unfinished: %s", text)
+		}
+		// The branches and attempts are those of the transactions of the window.
+		for _, search := range []txlog.Search{{Kind: "none"}, {Text: "none"}} {
+			search.Limit = 50
+			queries := append(log.FindQueries(search, end), log.CountQuery(search, txlog.Place{Micros: end.Micros - 5_000_000_000, GID: "order-000100"}))
+			for _, query := range queries {
+				if text := planOf(query); strings.Contains(text, "Seq Scan") || strings.Contains(text, "semi") {
+					t.Errorf("%s\n%s", query.SQL, text)
 				}
 			}
 		}

@@ -26,8 +26,8 @@ func overviewStatements(d dialect.Dialect) overviewQueries {
 	return overviewQueries{
 		unfinished: d.SQL(fmt.Sprintf(`SELECT state, attention, paused, n, {micros began} FROM (
 			SELECT state, attention <> '' AS attention, paused_at IS NOT NULL AS paused, COUNT(*) AS n, MIN(created_at) AS began FROM (
-				SELECT state, attention, paused_at, created_at FROM saga_transactions WHERE finished_at IS NULL ORDER BY created_at, gid LIMIT %d
-			) AS oldest GROUP BY 1, 2, 3) AS grouped`, Window+1)),
+				SELECT state, attention, paused_at, created_at FROM saga_transactions WHERE finished_at IS NULL ORDER BY %s LIMIT %d
+			) AS oldest GROUP BY 1, 2, 3) AS grouped`, oldestUnfinished(d), Window+1)),
 		now: d.SQL(`SELECT {micros now}`),
 		instances: d.SQL(fmt.Sprintf(`SELECT instance, host, pid, {micros started_at}, {micros lease_until}, lease_until > {now}
 			FROM saga_instances ORDER BY started_at, instance LIMIT %d`, maxInstances)),
@@ -35,6 +35,14 @@ func overviewStatements(d dialect.Dialect) overviewQueries {
 		activity: d.SQL(fmt.Sprintf(`SELECT {micros finished_at}, {micros created_at}, state, failures FROM saga_transactions
 			WHERE finished_at >= {at ?} AND finished_at < {at ?} ORDER BY finished_at, created_at LIMIT %d`, activitySample)),
 	}
+}
+
+// oldestUnfinished is an order that is that of an index, if finished_at is NULL in all rows.
+func oldestUnfinished(d dialect.Dialect) string {
+	if d == dialect.Postgres {
+		return "finished_at, created_at, gid"
+	}
+	return "created_at, gid"
 }
 
 // Group is the number of unfinished transactions that are alike.

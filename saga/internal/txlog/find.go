@@ -56,7 +56,7 @@ func (l finder) Find(ctx context.Context, s Search) (Found, error) {
 	}
 	query, arguments := l.pageQuery(along, s, end)
 	found := Found{Next: end}
-	if found.Records, err = (reader{l.store}).records(ctx, l.db, query, arguments...); err != nil {
+	if found.Records, err = reader(l).records(ctx, l.db, query, arguments...); err != nil {
 		return Found{}, err
 	}
 	if len(found.Records) > s.Limit {

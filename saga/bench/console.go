@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/console"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 )
 
@@ -218,7 +221,12 @@ func (s *Suite) refresh(ctx context.Context, e *Embedded, ops *embedded.Operatio
 	if s.Short {
 		pairs, window = 3, time.Second
 	}
-	cost, err := costOf(ctx, e, ops)
+	pages, err := console.New(ops, console.Config{Authorize: func(*http.Request, console.Verb) (string, error) { return "ann", nil }})
+	if err != nil {
+		return err
+	}
+	defer pages.Close()
+	cost, err := s.costOf(ctx, e, pages)
 	if err != nil {
 		return err
 	}
@@ -248,7 +256,7 @@ func (s *Suite) refresh(ctx context.Context, e *Embedded, ops *embedded.Operatio
 			began, before := time.Now(), placed.Load()
 			for next := began; next.Before(began.Add(window)); {
 				if with == 1 {
-					if err := refreshOnce(ctx, ops); err != nil {
+					if err := refreshOnce(ctx, pages); err != nil {
 						return err
 					}
 				}
@@ -273,29 +281,46 @@ func (s *Suite) refresh(ctx context.Context, e *Embedded, ops *embedded.Operatio
 	}
 }
 
-func refreshOnce(ctx context.Context, ops *embedded.Operations) error {
-	for _, r := range homeReadings {
-		if _, err := r.ask(ctx, ops); err != nil {
-			return fmt.Errorf("%s, %s: %w", r.page, r.name, err)
+// refreshOnce gets the home and the list from the console, as a browser does.
+func refreshOnce(ctx context.Context, pages http.Handler) error {
+	for _, path := range []string{"/console/", "/console/transactions?unfinished=1"} {
+		answer := httptest.NewRecorder()
+		pages.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
+		if answer.Code != http.StatusOK {
+			return fmt.Errorf("%s: status %d: %.300s", path, answer.Code, answer.Body)
 		}
 	}
 	return nil
 }
 
-// costOf returns how much time of the processors a refresh takes.
-func costOf(ctx context.Context, e *Embedded, ops *embedded.Operations) (time.Duration, error) {
-	before, err := e.db.counters()
-	if err != nil {
-		return 0, err
+// costOf returns how much time of the processors a refresh takes, if there is one each second
+// and the engine has nothing to do.
+func (s *Suite) costOf(ctx context.Context, e *Embedded, pages http.Handler) (time.Duration, error) {
+	seconds := 10
+	if s.Short {
+		seconds = 3
 	}
-	client := clientCPU()
-	const refreshes = 50
-	for range refreshes {
-		if err := refreshOnce(ctx, ops); err != nil {
+	var used [2]time.Duration // without and with the refreshes
+	for with := range used {
+		before, err := e.db.counters()
+		if err != nil {
 			return 0, err
 		}
+		client := clientCPU()
+		for range seconds {
+			if with == 1 {
+				if err := refreshOnce(ctx, pages); err != nil {
+					return 0, err
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		client = clientCPU() - client
+		after, err := e.db.counters()
+		if err != nil {
+			return 0, err
+		}
+		used[with] = after.CPU - before.CPU + client
 	}
-	client = clientCPU() - client
-	after, err := e.db.counters()
-	return (after.CPU - before.CPU + client) / refreshes, err
+	return max(0, used[1]-used[0]) / time.Duration(seconds), nil
 }

@@ -1,9 +1,9 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check all race-short race dtm short simulate guards guards-short fuzz cover chaos bench bench-short clean
+.PHONY: help run test check all race-short race dtm short simulate guards guards-short fuzz cover chaos bench bench-short bench-against clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 run: ## run the example order service
 	go run ./examples/order
@@ -57,6 +57,10 @@ bench: ## tccsaga, the same work by hand, and a DTM server, side by side, in abo
 
 bench-short: ## the same in some minutes: a line "ratio CASE VALUE TARGET" for each case
 	@.ci/servers sh -c 'cd saga/bench && go run . -short'
+
+bench-against: ONLY ?= spread
+bench-against: ## this library and that of another checkout, in turns: OTHER=../before ONLY=spread
+	.ci/servers sh -c 'cd saga/bench && go run . -against "$(abspath $(OTHER))" -only $(ONLY) -callers 1,64 -rounds 5'
 
 clean: ## remove the data of the example
 	rm -rf order-data

@@ -43,7 +43,13 @@ func (s *Suite) consuming() []consuming {
 // consume measures each way once.
 func (s *Suite) consume(ctx context.Context) error {
 	for _, e := range s.consuming() {
+		if s.Only != "" && s.Only != "consume" || s.Database != "" && s.Database != e.Database {
+			continue
+		}
 		for _, contender := range e.Contenders {
+			if !s.wantedCase(contender, 1) {
+				continue
+			}
 			perSecond, err := drain(ctx, e, contender)
 			if err != nil {
 				return fmt.Errorf("%s on %s, %s: %w", e.Name, e.Database, contender, err)

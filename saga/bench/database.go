@@ -22,6 +22,8 @@ import (
 type Database struct {
 	*gorm.DB
 	dialect string
+	name    string
+	turns   chan struct{} // of the writers; nil if the database has a queue of its own
 	drop    func()
 }
 
@@ -31,7 +33,7 @@ const maxConnections = 80
 // openDatabase creates a database of its own for each contender.
 func openDatabase(ctx context.Context, dialect string) (*Database, error) {
 	name := fmt.Sprintf("bench_%d", time.Now().UnixNano())
-	d := &Database{dialect: dialect, drop: func() {}}
+	d := &Database{dialect: dialect, name: name, drop: func() {}}
 	var err error
 	switch dialect {
 	case "mysql":
@@ -44,26 +46,61 @@ func openDatabase(ctx context.Context, dialect string) (*Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dialect, err)
 	}
-	pool, err := d.DB.DB()
-	if err != nil {
+	if err := d.limit(); err != nil {
 		return nil, err
 	}
-	pool.SetMaxOpenConns(maxConnections)
-	pool.SetMaxIdleConns(maxConnections)
 	if err := schema.Migrate(ctx, d.DB); err != nil {
 		return nil, err
 	}
 	return d, d.stock()
 }
 
+// connect opens a database that another process has created.
+func (d *Database) connect() (err error) {
+	switch d.dialect {
+	case "mysql":
+		var config *mysqldriver.Config
+		if config, err = mysqlConfig(); err == nil {
+			config.DBName = d.name
+			d.DB, err = gorm.Open(mysql.Open(config.FormatDSN()), quiet)
+		}
+	case "postgres":
+		d.DB, err = gorm.Open(postgres.Open(postgresDSN(d.name)), quiet)
+	default:
+		err = fmt.Errorf("%s has no server", d.dialect)
+	}
+	if err != nil {
+		return err
+	}
+	return d.limit()
+}
+
+func (d *Database) limit() error {
+	pool, err := d.DB.DB()
+	if err != nil {
+		return err
+	}
+	pool.SetMaxOpenConns(maxConnections)
+	pool.SetMaxIdleConns(maxConnections)
+	return nil
+}
+
 var quiet = &gorm.Config{Logger: logger.Discard}
 
-func (d *Database) openMySQL(name string) error {
+func mysqlConfig() (*mysqldriver.Config, error) {
 	config, err := mysqldriver.ParseDSN(os.Getenv("TCCSAGA_TEST_MYSQL"))
 	if err != nil || config.Addr == "" {
-		return fmt.Errorf("TCCSAGA_TEST_MYSQL names no server: %v", err)
+		return nil, fmt.Errorf("TCCSAGA_TEST_MYSQL names no server: %v", err)
 	}
 	config.InterpolateParams = true
+	return config, nil
+}
+
+func (d *Database) openMySQL(name string) error {
+	config, err := mysqlConfig()
+	if err != nil {
+		return err
+	}
 	admin, err := gorm.Open(mysql.Open(config.FormatDSN()), quiet)
 	if err != nil {
 		return err
@@ -101,6 +138,7 @@ func (d *Database) openSQLite(name string) (err error) {
 		return err
 	}
 	d.drop = func() { os.RemoveAll(dir) }
+	d.turns = make(chan struct{}, 1)
 	d.DB, err = gorm.Open(sqlite.Open(filepath.Join(dir, name+".db")+
 		"?_txlock=immediate&_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"), quiet)
 	return err
@@ -133,7 +171,10 @@ func (d *Database) stock() error {
 }
 
 // Counters are the server's own.
-type Counters struct{ Commits, Statements int64 }
+type Counters struct {
+	Commits, Statements int64
+	CPU                 time.Duration // 0 if the server is on another machine
+}
 
 // counters reads them. SQLite has none.
 func (d *Database) counters() (c Counters, err error) {
@@ -156,6 +197,9 @@ func (d *Database) counters() (c Counters, err error) {
 		// The counters arrive with a delay.
 		time.Sleep(1100 * time.Millisecond)
 		err = d.Raw("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()").Scan(&c.Commits).Error
+	}
+	if pid, unknown := d.process(); unknown == nil && err == nil {
+		c.CPU, err = cpuOf(pid)
 	}
 	return c, err
 }

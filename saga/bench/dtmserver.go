@@ -148,7 +148,11 @@ func handleBranch(mux *http.ServeMux, path string, pool *sql.DB, work func(tx *s
 }
 
 func answer(w http.ResponseWriter, err error) {
-	if err != nil {
+	switch {
+	case errors.Is(err, dtmcli.ErrFailure):
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

@@ -36,6 +36,7 @@ type Figures struct {
 	Commits    float64       `json:"commits_per_order"`    // by the server's counter
 	Statements float64       `json:"statements_per_order"` // by the server's counter
 	ClientCPU  time.Duration `json:"client_cpu_per_order_ns"`
+	ServerCPU  time.Duration `json:"server_cpu_per_order_ns"` // of the database server
 	Allocs     float64       `json:"allocations_per_order"`
 	Failed     float64       `json:"failed_per_order"`
 }
@@ -43,6 +44,8 @@ type Figures struct {
 // failed is the error of an order that a contender gave up, which is counted and
 // not measured.
 type failed struct{ error }
+
+func (f failed) Unwrap() error { return f.error }
 
 var orders atomic.Int64
 
@@ -77,6 +80,7 @@ func run(ctx context.Context, c Contender, counters func() (Counters, error), ca
 		PerSecond: float64(n) / elapsed.Seconds(), P50: took[n/2], P99: took[n*99/100],
 		Commits:    float64(after.Commits-before.Commits) / float64(n),
 		Statements: float64(after.Statements-before.Statements) / float64(n),
+		ServerCPU:  (after.CPU - before.CPU) / time.Duration(n),
 		ClientCPU:  cpu / time.Duration(n), Allocs: float64(allocs) / float64(n),
 		Failed: float64(gaveUp) / float64(n),
 	}, nil

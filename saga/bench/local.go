@@ -65,11 +65,14 @@ func (s *Suite) messages(callers int) int {
 // postings measures each way once.
 func (s *Suite) postings(ctx context.Context) error {
 	for _, e := range s.posting() {
-		if s.Only != "" && s.Only != e.Name {
+		if !s.wanted(e.Name, e.Database) {
 			continue
 		}
 		for _, callers := range e.Callers {
 			for _, contender := range e.Contenders {
+				if !s.wantedCase(contender, callers) {
+					continue
+				}
 				f, err := post(ctx, e.Database, contender, callers, s.messages(callers))
 				if err != nil {
 					return fmt.Errorf("%s on %s, %s, %d callers: %w", e.Name, e.Database, contender, callers, err)
@@ -210,6 +213,6 @@ func (d *delivery) measure(ctx context.Context, p poster, db *Database, callers 
 		PerSecond: float64(int64(n)-d.givenUp.Load()) / elapsed.Seconds(),
 		P50:       d.took[n/2], P99: d.took[n*99/100], LagP50: lag[n/2], LagP99: lag[n*99/100],
 		Commits: float64(after.Commits-before.Commits) / float64(n), Statements: float64(after.Statements-before.Statements) / float64(n),
-		ClientCPU: cpu / time.Duration(n), Allocs: float64(allocs) / float64(n), Failed: float64(d.givenUp.Load()) / float64(n),
+		ServerCPU: (after.CPU - before.CPU) / time.Duration(n), ClientCPU: cpu / time.Duration(n), Allocs: float64(allocs) / float64(n), Failed: float64(d.givenUp.Load()) / float64(n),
 	}, nil
 }

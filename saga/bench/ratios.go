@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -12,6 +13,14 @@ type Ratio struct {
 	AtMost bool    `json:"at_most"` // the target is the most that the value may be, not the least
 }
 
+// goal is the target for people and scripts. A figure with the target 0 has none.
+func (r Ratio) goal() string {
+	if r.Target == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", r.Target)
+}
+
 // Reached says whether the value is what it should be.
 func (r Ratio) Reached() bool { return r.AtMost == (r.Value < r.Target) || r.Value == r.Target }
 
@@ -20,6 +29,9 @@ type findings struct {
 	runs                          map[Key][]Figures
 	recovered, placed, peakMemory []float64
 	drained, undisturbed          []float64
+	profile                       []Profile
+	questions                     []Question
+	refreshing                    []Refreshing
 }
 
 // median is the median of each figure of the runs.
@@ -37,6 +49,7 @@ func (m *findings) median(k Key) Figures {
 		Commits:    middle(runs, func(f Figures) float64 { return f.Commits }),
 		Statements: middle(runs, func(f Figures) float64 { return f.Statements }),
 		ClientCPU:  middle(runs, func(f Figures) time.Duration { return f.ClientCPU }),
+		ServerCPU:  middle(runs, func(f Figures) time.Duration { return f.ServerCPU }),
 		Allocs:     middle(runs, func(f Figures) float64 { return f.Allocs }),
 		Failed:     middle(runs, func(f Figures) float64 { return f.Failed }),
 	}
@@ -61,9 +74,10 @@ func (m *findings) Ratios() []Ratio {
 	faster("64-callers/raw", "spread", "mysql", "tccsaga", "raw", 64, 5)
 	add("64-callers/dtm", at("spread", "mysql", "tccsaga", 64).PerSecond, at("dtm", "mysql", "dtm", 64).PerSecond, 30, false)
 	faster("64-callers-hot/raw", "hot", "mysql", "tccsaga", "raw", 64, 9)
-	faster("64-callers-plain/raw", "spread", "mysql", "plain", "raw", 64, 2)
+	faster("64-callers-plain/raw", "spread", "mysql", "plain", "raw", 64, 1.5)
 	add("64-callers-p99/raw", float64(at("spread", "mysql", "tccsaga", 64).P99), float64(at("spread", "mysql", "raw", 64).P99), 1, true)
-	faster("publish/without", "publish", "mysql", "jetstream", "tccsaga", 64, 0.7)
+	faster("publish/without", "publish", "mysql", "jetstream", "tccsaga", 64, 0)
+	faster("publish/by-hand", "publish", "mysql", "jetstream", "publish by hand", 64, 3)
 	faster("full-log/empty", "full-log", "mysql", "full", "empty", 64, 0.95)
 	if len(m.recovered) > 0 {
 		add("recovery/normal", middle(m.recovered, same), at("spread", "mysql", "tccsaga", 64).PerSecond, 0.8, false)
@@ -81,6 +95,17 @@ func (m *findings) Ratios() []Ratio {
 	add("services-1-caller-p50/dtm", float64(at("services", "mysql", "services", 1).P50), float64(at("services", "mysql", "dtm services", 1).P50), 0.45, true)
 	add("services-64-callers-p99/dtm", float64(at("services", "mysql", "services", 64).P99), float64(at("services", "mysql", "dtm services", 64).P99), 0.3, true)
 	faster("services-hot-64-callers-bulk/dtm", "services-hot", "mysql", "services bulk", "dtm services", 64, 18)
+	faster("services-cancelled-64-callers/dtm", "services-cancelled", "mysql", "services, cancelled", "dtm services, cancelled", 64, 8)
+	faster("other-database-64-callers-plain/raw", "other-database", "mysql", "other database", "raw", 64, 1.5)
+	faster("two-other-databases-64-callers-plain/raw", "other-database", "mysql", "two other databases", "raw", 64, 0)
+	faster("open-64-callers/raw", "open", "mysql", "open", "raw", 64, 1.5)
+	faster("open-plain-64-callers/raw", "open", "mysql", "open plain", "raw", 64, 0)
+	faster("2-processes/1-process", "processes", "mysql", "2 processes", "1 process", 64, 0.9)
+	faster("4-processes/1-process", "processes", "mysql", "4 processes", "1 process", 64, 0.9)
+	for _, f := range m.refreshing {
+		add("console-"+f.Database+"-refreshing/without", f.ratio(), 1, 0.98, false)
+		add("console-"+f.Database+"-slowest/300ms", m.slowest(f.Database).Seconds(), 0.3, 1, true)
+	}
 	faster("xa-64-callers/by-hand", "xa", "mysql", "xa", "xa by hand", 64, 0.9)
 	faster("saga-64-callers/dtm", "saga", "mysql", "saga", "dtm saga", 64, 8)
 	faster("half-message-64-callers/dtm", "half-message", "mysql", "half", "dtm msg", 64, 8)
@@ -93,4 +118,4 @@ func (m *findings) Ratios() []Ratio {
 	return all
 }
 
-func same(v float64) float64 { return v }
+func same[T any](v T) T { return v }

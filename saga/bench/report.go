@@ -44,6 +44,9 @@ func (r report) keys() []Key {
 	for _, e := range r.experiments() {
 		order[e.Name+e.Database] = len(order)
 	}
+	for _, e := range r.sharing() {
+		order[e.Name+e.Database] = len(order)
+	}
 	for _, e := range r.posting() {
 		order[e.Name+e.Database] = len(order)
 	}
@@ -76,6 +79,10 @@ type results struct {
 	Drained    []float64
 	Normal     []float64 // the pace without an outage
 	Backlog    int
+	Failing    int
+	Profiles   []Profile
+	Questions  []Question
+	Refreshing []Refreshing
 	Ratios     []Ratio
 }
 
@@ -85,7 +92,7 @@ type measured struct {
 }
 
 func (r report) figures() ([]byte, error) {
-	found := results{runtime.Version(), runtime.NumCPU(), r.Rounds, r.Length, r.Finished, r.Left, r.Idle, nil, r.recovered, r.placed, r.peakMemory, r.drained, r.undisturbed, r.Backlog, r.Ratios()}
+	found := results{runtime.Version(), runtime.NumCPU(), r.Rounds, r.Length, r.Finished, r.Left, r.Idle, nil, r.recovered, r.placed, r.peakMemory, r.drained, r.undisturbed, r.Backlog, r.Failing, r.profile, r.questions, r.refreshing, r.Ratios()}
 	for _, k := range r.keys() {
 		found.Measured = append(found.Measured, measured{k, r.runs[k]})
 	}
@@ -105,6 +112,7 @@ func (r report) Read(file string) error {
 	r.Rounds, r.Length, r.Finished, r.Left, r.Idle = found.Rounds, found.Length, found.Finished, found.Left, found.Idle
 	r.drained, r.undisturbed, r.Backlog = found.Drained, found.Normal, found.Backlog
 	r.recovered, r.placed, r.peakMemory = found.Recovered, found.Placed, found.PeakMemory
+	r.Failing, r.profile, r.questions, r.refreshing = found.Failing, found.Profiles, found.Questions, found.Refreshing
 	r.runs = make(map[Key][]Figures)
 	for _, m := range found.Measured {
 		r.runs[m.Key] = m.Runs
@@ -116,15 +124,26 @@ const contenders = `
 All contenders lock stock of 1 of 1,000 articles, or always the same (hot), and write a
 message; all of it is durable.
 
-- raw: the statements by hand, in four local transactions, coordinated by nobody
+- raw: the statements by hand, in four local transactions, coordinated by nobody; on SQLite,
+  the callers take turns
+- raw, shared: the same statements, one by one, for orders that come at the same time, in one
+  local transaction: the limit of branches without a bulk interface
 - alone: tccsaga, but no two callers share a commit
 - plain: tccsaga, with branches that have no bulk interface
 - tccsaga: as the README shows it, with the ready-made branches; where they publish for
-  real it is called jetstream
+  real it is called jetstream; publish by hand: raw, with a publish that the broker has
+  acknowledged before the last local transaction
 - dtm: a DTM server, through its own client, with its own barrier
 - services: two branches that a user wrote, each in a service with a database of its own,
   over signed HTTP, and the log in a third database; services bulk: the same with branches
   that have a bulk interface; dtm services: a DTM server with the same two services
+- services, cancelled; dtm services, cancelled: the same with orders that are cancelled by
+  the second Try
+- other database, two other databases: plain, with both branches in this process, in a
+  database that is not that of the log, or in two
+- open, open plain: tccsaga and plain as open transactions: Begin, two Trys and Confirm
+- 1 process, 2 processes, 4 processes: tccsaga with that many engines, each in a process of its
+  own, on one database, with 64 callers in all
 - saga: two actions in two services, each with a database of its own; dtm saga: DTM's
   pattern saga
 - local: an order of the caller's own and a message for the broker, in one local
@@ -150,16 +169,19 @@ func (r report) text() string {
 	fmt.Fprintf(&b, "# What the benchmark measured\n\nRounds: %d of %s, of which the medians count. Measured on %d processors that servers, clients and contenders share.\nOnly figures of one run compare.\n\n", r.Rounds, r.Length, runtime.NumCPU())
 	fmt.Fprintf(&b, "| case | ratio | target | |\n|---|---:|---:|---|\n")
 	for _, r := range r.Ratios() {
-		sign, verdict := "at least", "missed"
+		sign, verdict := "at least ", "missed"
 		if r.AtMost {
-			sign = "at most"
+			sign = "at most "
 		}
 		if r.Reached() {
 			verdict = "reached"
 		}
-		fmt.Fprintf(&b, "| %s | %.2f | %s %.2f | %s |\n", r.Case, r.Value, sign, r.Target, verdict)
+		if r.Target == 0 {
+			sign, verdict = "", ""
+		}
+		fmt.Fprintf(&b, "| %s | %.2f | %s%s | %s |\n", r.Case, r.Value, sign, r.goal(), verdict)
 	}
-	b.WriteString(contenders)
+	b.WriteString(r.limitsText() + contenders)
 	last := ""
 	for _, k := range r.keys() {
 		if title := k.Experiment + " on " + k.Database; title != last {
@@ -171,13 +193,13 @@ func (r report) text() string {
 			if r.median(k).LagP99 > 0 {
 				fmt.Fprint(&b, "The latency is of the local transaction.\n\n")
 			}
-			fmt.Fprint(&b, "| contender | callers | per second | p50 | p99 | commits | statements | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+			fmt.Fprint(&b, "| contender | callers | per second | p50 | p99 | commits | statements | server CPU | client CPU | allocations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 		}
 		f := r.median(k)
-		fmt.Fprintf(&b, "| %s | %d | %.0f | %s | %s | %s | %s | %s | %s |\n", k.Contender, k.Callers, f.PerSecond,
-			took(f.P50, 10*time.Microsecond), took(f.P99, 10*time.Microsecond), known("%.2f", f.Commits), known("%.2f", f.Statements), took(f.ClientCPU, time.Microsecond), known("%.0f", f.Allocs))
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %s | %s | %s | %s | %s | %s | %s |\n", k.Contender, k.Callers, f.PerSecond,
+			took(f.P50, 10*time.Microsecond), took(f.P99, 10*time.Microsecond), known("%.2f", f.Commits), known("%.2f", f.Statements), took(f.ServerCPU, time.Microsecond), took(f.ClientCPU, time.Microsecond), known("%.0f", f.Allocs))
 	}
-	b.WriteString("\nCommits and statements are the database server's own counts, per transaction; the\nclient's CPU time and allocations are of the process that places the orders.\n")
+	b.WriteString("\nCommits and statements are the database server's own counts, per transaction. The\nserver's CPU time is of all that it does meanwhile. The client's CPU time and allocations are of the process that places\nthe orders.\n")
 	for _, k := range r.keys() {
 		if f := r.median(k); f.LagP99 > 0 {
 			fmt.Fprintf(&b, "\nIn %s on %s, with %d callers, %s has published a message %s (p50), %s (p99) after the commit.\n",
@@ -197,6 +219,7 @@ func (r report) text() string {
 		fmt.Fprintf(&b, "\n## outage of the broker on mysql\n\n%d orders that were decided while the broker was down were confirmed at %.0f per second\nafterwards; without an outage 64 callers place %.0f per second.\n",
 			r.Backlog, middle(r.drained, same), middle(r.undisturbed, same))
 	}
+	b.WriteString(r.profileText() + r.consoleText())
 	return b.String()
 }
 

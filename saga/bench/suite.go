@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,11 +11,14 @@ import (
 
 // Suite is all that is measured.
 type Suite struct {
-	Length                        time.Duration
-	Rounds                        int
-	Finished, Left, Idle, Backlog int
-	Only                          string
-	Short                         bool
+	Length              time.Duration
+	Rounds              int
+	Finished, Failing   int
+	Left, Idle, Backlog int
+	Only, Database      string   // all if empty
+	Contenders          []string // all if empty
+	Callers             []int    // all if empty
+	Short               bool
 	findings
 }
 
@@ -50,10 +54,14 @@ func (s *Suite) experiments() []Experiment {
 		{"saga", "mysql", []string{"dtm saga", "saga"}, some, spread},
 		// Two branches in two services, each with its own database.
 		{"services", "mysql", []string{"dtm services", "raw", "services", "services bulk"}, []int{1, 16, 64}, spread},
+		// The same, cancelled by the second Try.
+		{"services-cancelled", "mysql", []string{"dtm services, cancelled", "services, cancelled"}, some, spread},
 		{"services-hot", "mysql", []string{"dtm services", "services bulk"}, some, hot},
 		{"hot", "mysql", hand, some, hot},
+		{"other-database", "mysql", []string{"raw", "other database", "two other databases"}, some, spread},
+		{"open", "mysql", []string{"raw", "open plain", "open"}, some, spread},
 		{"branches", "mysql", []string{"1 branch", "2 branches", "4 branches", "8 branches"}, some, spread},
-		{"publish", "mysql", []string{"tccsaga", "jetstream"}, some, spread},
+		{"publish", "mysql", []string{"tccsaga", "jetstream", "publish by hand"}, some, spread},
 		{"full-log", "mysql", []string{"empty", "full"}, some, spread},
 		{"idle", "mysql", []string{"none", "waiting"}, some, spread},
 		{"xa", "mysql", []string{"xa by hand", "xa by hand, unlogged", "xa"}, some, spread},
@@ -67,12 +75,15 @@ func (s *Suite) experiments() []Experiment {
 func (s *Suite) Run(ctx context.Context) error {
 	s.runs = make(map[Key][]Figures)
 	for _, e := range s.experiments() {
-		if s.Only != "" && s.Only != e.Name || s.Short && e.Name == "branches" {
+		if !s.wanted(e.Name, e.Database) || s.Short && e.Name == "branches" {
 			continue
 		}
 		for range s.Rounds {
 			for _, callers := range e.Callers {
 				for _, contender := range e.Contenders {
+					if !s.wantedCase(contender, callers) {
+						continue
+					}
 					if err := s.measure(ctx, e, contender, callers); err != nil {
 						return fmt.Errorf("%s on %s, %s, %d callers: %w", e.Name, e.Database, contender, callers, err)
 					}
@@ -80,38 +91,36 @@ func (s *Suite) Run(ctx context.Context) error {
 			}
 		}
 	}
-	for range s.Rounds {
-		if s.Only != "" && s.Only != "drain" {
-			break
+	for _, part := range []struct {
+		name    string // empty if the part chooses itself
+		measure func(context.Context) error
+	}{{"", s.processes}, {"drain", s.drain}, {"", s.postings}, {"", s.consume}, {"recovery", s.recovery}, {"", s.profiles}} {
+		if part.name != "" && !s.wanted(part.name, "mysql") {
+			continue
 		}
-		drained, normal, err := outage{s.Backlog}.drain(ctx, "mysql")
-		if err != nil {
-			return fmt.Errorf("drain: %w", err)
-		}
-		s.drained, s.undisturbed = append(s.drained, drained), append(s.undisturbed, normal)
-		if !s.Short {
-			fmt.Fprintf(os.Stderr, "drain     mysql     %7.0f/s after an outage, %.0f/s otherwise\n", drained, normal)
-		}
-	}
-	for range s.Rounds {
-		if err := s.postings(ctx); err != nil {
-			return err
-		}
-	}
-	if s.Only == "" || s.Only == "consume" {
 		for range s.Rounds {
-			if err := s.consume(ctx); err != nil {
-				return err
+			if err := part.measure(ctx); err != nil {
+				return fmt.Errorf("%s: %w", cmp.Or(part.name, "measuring"), err)
 			}
 		}
 	}
-	if s.Only != "" && s.Only != "recovery" {
-		return nil
-	}
-	for range s.Rounds {
-		if err := s.recovery(ctx); err != nil {
-			return fmt.Errorf("recovery: %w", err)
+	if consoleExperiment != nil && (s.Only == "" || s.Only == "console") {
+		if err := consoleExperiment(s, ctx); err != nil {
+			return fmt.Errorf("console: %w", err)
 		}
+	}
+	return nil
+}
+
+// drain measures an outage of the broker once.
+func (s *Suite) drain(ctx context.Context) error {
+	drained, normal, err := outage{s.Backlog}.drain(ctx, "mysql")
+	if err != nil {
+		return err
+	}
+	s.drained, s.undisturbed = append(s.drained, drained), append(s.undisturbed, normal)
+	if !s.Short {
+		fmt.Fprintf(os.Stderr, "drain     mysql     %7.0f/s after an outage, %.0f/s otherwise\n", drained, normal)
 	}
 	return nil
 }
@@ -132,19 +141,44 @@ func (s *Suite) measure(ctx context.Context, e Experiment, contender string, cal
 	if err != nil {
 		return err
 	}
-	k := Key{e.Name, e.Database, contender, callers}
+	s.add(Key{e.Name, e.Database, contender, callers}, f)
+	return nil
+}
+
+// wanted says whether an experiment is to be run.
+func (s *Suite) wanted(experiment, database string) bool {
+	return (s.Only == "" || s.Only == experiment) && (s.Database == "" || s.Database == database)
+}
+
+// wantedCase says whether a case of it is to be run.
+func (s *Suite) wantedCase(contender string, callers int) bool {
+	return (len(s.Contenders) == 0 || slices.Contains(s.Contenders, contender)) && (len(s.Callers) == 0 || slices.Contains(s.Callers, callers))
+}
+
+func (s *Suite) add(k Key, f Figures) {
 	s.runs[k] = append(s.runs[k], f)
 	if !s.Short {
-		fmt.Fprintf(os.Stderr, "%-9s %-9s %-9s %4d callers %7.0f/s  p50 %8s  p99 %8s\n", e.Name, e.Database, contender, callers,
+		fmt.Fprintf(os.Stderr, "%-9s %-9s %-9s %4d callers %7.0f/s  p50 %8s  p99 %8s\n", k.Experiment, k.Database, k.Contender, k.Callers,
 			f.PerSecond, f.P50.Round(10*time.Microsecond), f.P99.Round(10*time.Microsecond))
 	}
-	return nil
 }
 
 func (s *Suite) contender(ctx context.Context, name string, db *Database) (Contender, error) {
 	switch name {
 	case "raw":
 		return Raw{db}, nil
+	case "raw, shared":
+		return newRawShared(db), nil
+	case "publish by hand":
+		return newHandPublish(ctx, db)
+	case "other database", "two other databases":
+		return newElsewhere(ctx, name, db)
+	case "open", "open plain":
+		return newOpened(ctx, name, db)
+	case "services, cancelled":
+		return newServicesRefused(ctx, name, db)
+	case "dtm services, cancelled":
+		return newDTMRefused(ctx, db)
 	case "dtm":
 		return newDTM(ctx, db)
 	case "dtm saga":

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -68,7 +67,7 @@ func withMessages(n int) func(string) func(o Order) []tcc.Payload {
 func lock(o Order) stock.Lock { return stock.Lock{Items: []stock.Item{{SKU: o.SKU, Quantity: 1}}} }
 
 func newEmbedded(ctx context.Context, name string, db *Database) (*Embedded, error) {
-	config := embedded.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	config := embedded.Config{Logger: warnings}
 	if name == "drain" { // thousands of calls fail in an outage
 		config.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -131,7 +130,7 @@ func newXA(ctx context.Context, a *Database) (*XA, error) {
 	if err != nil {
 		return nil, err
 	}
-	orch, err := embedded.Open(ctx, a.DB, embedded.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	orch, err := embedded.Open(ctx, a.DB, embedded.Config{Logger: warnings})
 	if err != nil {
 		return nil, err
 	}

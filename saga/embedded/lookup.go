@@ -25,6 +25,7 @@ type viewer struct {
 	registry *txn.Registry
 	calls    *call.Caller
 	running  bool // the engine of this process may run
+	past     *past
 }
 
 // LogID returns the id of the log, which was made when its schema was installed. The calls of

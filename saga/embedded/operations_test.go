@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -234,6 +235,11 @@ func TestOverview(t *testing.T) {
 		if o.OldestUndecided == nil || o.OldestUndecided.GID != "first" || o.OldestUnfinished == nil || o.OldestUnfinished.GID != "failing" {
 			t.Errorf("%+v, %+v", o.OldestUndecided, o.OldestUnfinished)
 		}
+		_, err = orch.Cancel(t.Context(), "first", "")
+		sagatest.Must(t, err)
+		if o, err := orch.Operations().Overview(t.Context()); err != nil || o.Trying.N != 1 || o.OldestUndecided == nil || o.OldestUndecided.GID != "second" {
+			t.Errorf("%+v, %v", o, err)
+		}
 		if len(o.Kinds) != 3 || o.Kinds[0].PausedAt.IsZero() || o.Kinds[1].Circuit.Failed != 1 || o.Kinds[2].Kind != "unknown" || o.Kinds[2].Registered {
 			t.Errorf("%+v", o.Kinds)
 		}
@@ -297,6 +303,22 @@ func TestActivity(t *testing.T) {
 		}
 		if p := parts[2]; p.Rate < 9.9 || p.Rate > 10.1 || p.P50 != 50*time.Millisecond {
 			t.Errorf("%+v", p)
+		}
+		// These parts do not change any more, and are not read again. Those of another step are.
+		sqltest.Exec(t, db, "DELETE FROM saga_transactions")
+		if again, err := o.Activity(t.Context(), until, time.Minute, 3); err != nil || !slices.Equal(again, parts) {
+			t.Errorf("%+v, %v, before %+v", again, err, parts)
+		}
+		if other, err := o.Activity(t.Context(), until, time.Second, 1); err != nil || other[0].Rate != 0 {
+			t.Errorf("%+v, %v", other, err)
+		}
+		// What has just ended may change.
+		recent := time.Now().UTC().Truncate(time.Second)
+		for n := range 2 {
+			insert(fmt.Sprint("c", n), "confirmed", 0, recent.Add(-time.Second), time.Millisecond)
+			if parts, err := o.Activity(t.Context(), recent, time.Second, 1); err != nil || parts[0].Rate != float64(n+1) {
+				t.Errorf("%+v, %v", parts, err)
+			}
 		}
 		if parts, err := o.Activity(t.Context(), time.Time{}, time.Minute, 2); err != nil || len(parts) != 2 || time.Since(parts[1].From) > 3*time.Minute+5*time.Second {
 			t.Errorf("%+v, %v", parts, err)

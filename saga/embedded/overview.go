@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -27,10 +26,10 @@ func (v *viewer) overview(ctx context.Context) (o *saga.Overview, err error) {
 		return nil, err
 	}
 	count(o, groups)
-	if o.OldestUndecided, err = v.oldest(ctx, txlog.Trying); err != nil {
+	if o.OldestUndecided, err = v.oldest(ctx, groups, txlog.Trying); err != nil {
 		return nil, err
 	}
-	if o.OldestUnfinished, err = v.oldest(ctx, txlog.Confirming, txlog.Cancelling); err != nil {
+	if o.OldestUnfinished, err = v.oldest(ctx, groups, txlog.Confirming, txlog.Cancelling); err != nil {
 		return nil, err
 	}
 	if o.Kinds, err = v.kinds(ctx); err != nil {
@@ -63,11 +62,22 @@ func count(o *saga.Overview, groups []txlog.Group) {
 	}
 }
 
-// oldest returns the oldest unfinished transaction in one of the states; nil if there is none.
-func (v *viewer) oldest(ctx context.Context, states ...string) (*saga.Summary, error) {
-	found, err := v.log.Find(ctx, txlog.Search{States: states, Unfinished: true, OldestFirst: true, Limit: 1})
+// oldest returns the oldest transaction in one of the states among those that were grouped; nil
+// if there is none.
+func (v *viewer) oldest(ctx context.Context, groups []txlog.Group, states ...string) (*saga.Summary, error) {
+	var began time.Time
+	for _, g := range groups {
+		if slices.Contains(states, g.State) && (began.IsZero() || g.Oldest.Before(began)) {
+			began = g.Oldest
+		}
+	}
+	if began.IsZero() {
+		return nil, nil
+	}
+	found, err := v.log.Find(ctx, txlog.Search{States: states, Unfinished: true, OldestFirst: true, Limit: 1,
+		CreatedAfter: began.Add(-time.Millisecond), CreatedBefore: began.Add(time.Millisecond)}) // SQLite has milliseconds
 	if err != nil || len(found.Records) == 0 {
-		return nil, err
+		return nil, err // it is finished meanwhile
 	}
 	oldest := summary(found.Records[0])
 	return &oldest, nil
@@ -155,68 +165,4 @@ func (v *viewer) instances(ctx context.Context) ([]saga.Instance, error) {
 			This: v.running && l.ID == v.calls.Instance()}
 	}
 	return instances, nil
-}
-
-// maxParts is the most parts of time that Activity returns.
-const maxParts = 240
-
-// Activity returns what finished in the last n parts of time before until, the oldest part
-// first. The parts begin at multiples of step. A zero until is now, by the database's clock. N
-// is 1 to 240, and step at least a second. It reads at most 300 transactions of each part, so a
-// rate, a share or a duration is an estimate if more finished.
-func (v *viewer) Activity(ctx context.Context, until time.Time, step time.Duration, n int) ([]saga.Activity, error) {
-	parts, err := v.activity(ctx, until, step, n)
-	return parts, txn.Wrap("activity", "", err)
-}
-
-func (v *viewer) activity(ctx context.Context, until time.Time, step time.Duration, n int) (parts []saga.Activity, err error) {
-	switch {
-	case n < 1 || n > maxParts:
-		return nil, txn.Invalid("%d parts of time are asked for, it must be 1 to %d", n, maxParts)
-	case step < time.Second || step > 24*time.Hour:
-		return nil, txn.Invalid("the step is %s, it must be between a second and a day", step)
-	case outOfRange(until):
-		return nil, txn.Invalid("the time must be in the years 1970 to 9999")
-	case until.IsZero():
-		if until, err = v.log.Now(ctx); err != nil {
-			return nil, err
-		}
-	}
-	end := until.UTC().Truncate(step)
-	for i := n; i > 0; i-- {
-		from := end.Add(-time.Duration(i) * step)
-		sample, more, err := v.log.Sample(ctx, from, from.Add(step))
-		if err != nil {
-			return nil, fmt.Errorf("of %s: %w", from.Format(time.RFC3339), err)
-		}
-		parts = append(parts, estimate(from, step, sample, more))
-	}
-	return parts, nil
-}
-
-// estimate describes a part of time by a sample. More says that the sample may not be all.
-func estimate(from time.Time, step time.Duration, sample []txlog.Ended, more bool) saga.Activity {
-	a := saga.Activity{From: from, For: step}
-	if len(sample) == 0 {
-		return a
-	}
-	span := step
-	if more {
-		span = max(sample[len(sample)-1].Finished.Sub(from), time.Millisecond)
-	}
-	all := float64(len(sample))
-	a.Rate = all / span.Seconds()
-	took := make([]time.Duration, len(sample))
-	for i, e := range sample {
-		took[i] = e.Finished.Sub(e.Created)
-		if e.State == txlog.Cancelled {
-			a.Cancelled += 1 / all
-		}
-		if e.Failures > 0 {
-			a.Failed += 1 / all
-		}
-	}
-	slices.Sort(took)
-	a.P50, a.P99 = took[(len(took)-1)/2], took[(len(took)-1)*99/100]
-	return a
 }

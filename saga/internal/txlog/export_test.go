@@ -20,3 +20,20 @@ func (l *Log) FindQueries(s Search, end Place) []Statement {
 	page, pageArguments := l.finder.pageQuery(a, s, end)
 	return []Statement{{window, windowArguments}, {page, pageArguments}}
 }
+
+// ActsQuery is the statement of FindActs for one transaction or one kind.
+func (l *Log) ActsQuery(s ActSearch) Statement {
+	query, arguments := l.overviewer.actsOfOneQuery(s)
+	return Statement{l.overviewer.sql.dialect.SQL(query), arguments}
+}
+
+// CountQuery is the statement of Count, up to the end of a window.
+func (l *Log) CountQuery(s Search, end Place) Statement {
+	query, arguments := l.finder.countQuery(l.finder.index(s), s, end, 1000)
+	return Statement{query, arguments}
+}
+
+// UnfinishedQuery is the statement of Unfinished.
+func (l *Log) UnfinishedQuery() Statement {
+	return Statement{SQL: l.overviewer.sql.overview.unfinished}
+}

@@ -56,7 +56,7 @@ func (l finder) Find(ctx context.Context, s Search) (Found, error) {
 	}
 	query, arguments := l.pageQuery(along, s, end)
 	found := Found{Next: end}
-	if found.Records, err = (reader{l.store}).records(ctx, l.db, query, arguments...); err != nil {
+	if found.Records, err = reader(l).records(ctx, l.db, query, arguments...); err != nil {
 		return Found{}, err
 	}
 	if len(found.Records) > s.Limit {
@@ -78,8 +78,7 @@ func (l finder) Count(ctx context.Context, s Search, most int) (n int, more bool
 	if err != nil {
 		return 0, false, err
 	}
-	where, arguments := l.conditions(along, s, end)
-	query := l.sql.dialect.SQL(fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 AS one FROM saga_transactions%s%s LIMIT %d) AS counted", along.joined, where, most+1))
+	query, arguments := l.countQuery(along, s, end, most)
 	counts, err := scan(ctx, l.db, query, arguments, func(row scanner) (n int, err error) {
 		err = row.Scan(&n)
 		return n, err
@@ -89,6 +88,12 @@ func (l finder) Count(ctx context.Context, s Search, most int) (n int, more bool
 	}
 	n = counts[0]
 	return min(n, most), n > most || end != Place{}, nil
+}
+
+// countQuery returns the statement that counts to one more than most, up to the end of the window.
+func (l finder) countQuery(a along, s Search, end Place, most int) (query string, arguments []any) {
+	where, arguments := l.conditions(a, s, end)
+	return l.sql.dialect.SQL(fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 AS one FROM saga_transactions%s%s LIMIT %d) AS counted", a.joined, where, most+1)), arguments
 }
 
 // along is an index along which a search reads.
@@ -272,17 +277,24 @@ func (l finder) filters(s Search) (where []string, arguments []any) {
 		add("owner = ?", s.Owner)
 	}
 	if s.Kind != "" {
-		add("EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND saga_branches.kind = ?)", s.Kind)
+		add(anyRow("saga_branches", "saga_branches.kind = ?"), s.Kind)
 	}
 	if s.Label != "" {
 		add("saga_labels.name = ?", s.Label)
 	}
 	if s.Text != "" {
 		like := "%" + likeEscape.Replace(strings.ToLower(s.Text)) + "%"
-		add("(LOWER(reason) LIKE ? ESCAPE '!' OR LOWER(attention) LIKE ? ESCAPE '!' OR failures > 0 AND EXISTS (SELECT 1 FROM saga_attempts "+
-			"WHERE saga_attempts.gid = saga_transactions.gid AND LOWER(saga_attempts.error) LIKE ? ESCAPE '!'))", like, like, like)
+		add("(LOWER(reason) LIKE ? ESCAPE '!' OR LOWER(attention) LIKE ? ESCAPE '!' OR failures > 0 AND "+
+			anyRow("saga_attempts", "LOWER(saga_attempts.error) LIKE ? ESCAPE '!'")+")", like, like, like)
 	}
 	return where, arguments
+}
+
+// anyRow returns the condition that a table has a row of the transaction with which a condition
+// holds. It is not EXISTS: PostgreSQL would read all of the table first, instead of some rows
+// of each transaction.
+func anyRow(table, condition string) string {
+	return fmt.Sprintf("(SELECT COUNT(*) FROM %s WHERE %[1]s.gid = saga_transactions.gid AND %s) > 0", table, condition)
 }
 
 func (l finder) addCreated(add func(string, ...any), s Search) {

@@ -172,9 +172,14 @@ func TestFindUsesAnIndex(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		fill(t, db, 20_000)
 		dialect := db.Name()
-		sqltest.Exec(t, db, map[string]string{"mysql": "ANALYZE TABLE saga_transactions, saga_labels", "postgres": "ANALYZE", "sqlite": "ANALYZE"}[dialect])
+		sqltest.Exec(t, db, map[string]string{"mysql": "ANALYZE TABLE saga_transactions, saga_labels, saga_branches, saga_attempts", "postgres": "ANALYZE", "sqlite": "ANALYZE"}[dialect])
 		log, err := txlog.New(db)
 		sagatest.Must(t, err)
+		planOf := func(query txlog.Statement) string {
+			var plan []map[string]any
+			sagatest.Must(t, db.Raw(explain[dialect]+query.SQL, query.Arguments...).Scan(&plan).Error)
+			return fmt.Sprint(plan)
+		}
 		after := txlog.Place{Micros: time.Date(2026, 1, 1, 3, 0, 0, 0, time.UTC).UnixMicro(), GID: "order-010800"}
 		end := txlog.Place{Micros: after.Micros - 100_000_000, GID: "order-010700"}
 		for name, c := range map[string]struct {
@@ -193,12 +198,51 @@ func TestFindUsesAnIndex(t *testing.T) {
 			"label, next":      {txlog.Search{Limit: 50, Label: "customer", Value: "c3", After: after}, "saga_labels_value", txlog.Place{}},
 		} {
 			for _, query := range log.FindQueries(c.search, c.end) {
-				var plan []map[string]any
-				sagatest.Must(t, db.Raw(explain[dialect]+query.SQL, query.Arguments...).Scan(&plan).Error)
-				text := fmt.Sprint(plan)
+				text := planOf(query)
 				if !strings.Contains(text, c.index) || strings.Contains(text, "filesort") && !strings.Contains(text, "saga_labels") || strings.Contains(text, "Seq Scan on saga_transactions") || strings.Contains(text, "TEMP B-TREE") {
 					t.Errorf("%s: %s\n%s", name, query.SQL, text)
 				}
+			}
+		}
+		if text := planOf(log.UnfinishedQuery()); !strings.Contains(text, "saga_transactions_finished") || strings.Contains(text, "Sort Key: saga_transactions.created_at") {
+			t.Errorf("unfinished: %s", text)
+		}
+		// The branches and attempts are those of the transactions of the window.
+		for _, search := range []txlog.Search{{Kind: "none"}, {Text: "none"}} {
+			search.Limit = 50
+			queries := append(log.FindQueries(search, end), log.CountQuery(search, txlog.Place{Micros: end.Micros - 5_000_000_000, GID: "order-000100"}))
+			for _, query := range queries {
+				if text := planOf(query); strings.Contains(text, "Seq Scan") || strings.Contains(text, "semi") {
+					t.Errorf("%s\n%s", query.SQL, text)
+				}
+			}
+		}
+	})
+}
+
+// The acts on one transaction or kind are read along the primary key, however many others there are.
+func TestActsUseAnIndex(t *testing.T) {
+	explain := map[string]string{"mysql": "EXPLAIN FORMAT=JSON ", "postgres": "EXPLAIN ", "sqlite": "EXPLAIN QUERY PLAN "}
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		for first := 0; first < 5_000; first += 1000 {
+			var rows []string
+			for i := first; i < first+1000; i++ {
+				rows = append(rows, fmt.Sprintf("('order-%d', '', 1, 'retry', 'ann', 'a test', '2026-01-01 00:00:00.000')", i))
+			}
+			sqltest.Exec(t, db, "INSERT INTO saga_acts (gid, kind, number, act, who, why, acted_at) VALUES "+strings.Join(rows, ", "))
+		}
+		dialect := db.Name()
+		sqltest.Exec(t, db, map[string]string{"mysql": "ANALYZE TABLE saga_acts", "postgres": "ANALYZE", "sqlite": "ANALYZE"}[dialect])
+		log, err := txlog.New(db)
+		sagatest.Must(t, err)
+		for _, s := range []txlog.ActSearch{{GID: "order-7", Limit: 20}, {Kind: "none", Limit: 20, Who: "ann"}, {GID: "order-7", Limit: 20, After: txlog.ActPlace{Micros: 1, GID: "order-7", Number: 7}}} {
+			query := log.ActsQuery(s)
+			var plan []map[string]any
+			sagatest.Must(t, db.Raw(explain[dialect]+query.SQL, query.Arguments...).Scan(&plan).Error)
+			text := fmt.Sprint(plan)
+			key := map[string]string{"mysql": "PRIMARY", "postgres": "saga_acts_pkey", "sqlite": "sqlite_autoindex_saga_acts_1"}[dialect]
+			if !strings.Contains(text, key) || strings.Contains(text, "filesort") || strings.Contains(text, "Sort") || strings.Contains(text, "TEMP B-TREE") || strings.Contains(text, "Seq Scan") {
+				t.Errorf("%s\n%s", query.SQL, text)
 			}
 		}
 	})

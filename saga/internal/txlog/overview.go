@@ -24,8 +24,10 @@ type overviewQueries struct {
 
 func overviewStatements(d dialect.Dialect) overviewQueries {
 	return overviewQueries{
-		unfinished: d.SQL(fmt.Sprintf(`SELECT state, attention <> '', paused_at IS NOT NULL, COUNT(*) FROM (SELECT state, attention, paused_at
-			FROM saga_transactions WHERE finished_at IS NULL ORDER BY created_at, gid LIMIT %d) AS oldest GROUP BY 1, 2, 3`, Window+1)),
+		unfinished: d.SQL(fmt.Sprintf(`SELECT state, attention, paused, n, {micros began} FROM (
+			SELECT state, attention <> '' AS attention, paused_at IS NOT NULL AS paused, COUNT(*) AS n, MIN(created_at) AS began FROM (
+				SELECT state, attention, paused_at, created_at FROM saga_transactions WHERE finished_at IS NULL ORDER BY %s LIMIT %d
+			) AS oldest GROUP BY 1, 2, 3) AS grouped`, oldestUnfinished(d), Window+1)),
 		now: d.SQL(`SELECT {micros now}`),
 		instances: d.SQL(fmt.Sprintf(`SELECT instance, host, pid, {micros started_at}, {micros lease_until}, lease_until > {now}
 			FROM saga_instances ORDER BY started_at, instance LIMIT %d`, maxInstances)),
@@ -35,17 +37,28 @@ func overviewStatements(d dialect.Dialect) overviewQueries {
 	}
 }
 
+// oldestUnfinished is an order that is that of an index, if finished_at is NULL in all rows.
+func oldestUnfinished(d dialect.Dialect) string {
+	if d == dialect.Postgres {
+		return "finished_at, created_at, gid"
+	}
+	return "created_at, gid"
+}
+
 // Group is the number of unfinished transactions that are alike.
 type Group struct {
 	State             string
 	Attention, Paused bool
 	N                 int
+	Oldest            time.Time // when the oldest one began
 }
 
 // Unfinished groups the oldest unfinished transactions, at most Window and one more.
 func (l overviewer) Unfinished(ctx context.Context) ([]Group, error) {
 	return scan(ctx, l.db, l.sql.overview.unfinished, nil, func(row scanner) (g Group, err error) {
-		err = row.Scan(&g.State, &g.Attention, &g.Paused, &g.N)
+		var oldest int64
+		err = row.Scan(&g.State, &g.Attention, &g.Paused, &g.N, &oldest)
+		g.Oldest = dialect.Time(oldest)
 		return g, err
 	})
 }
@@ -128,9 +141,15 @@ type ActSearch struct {
 	Limit                        int
 }
 
-// FindActs reads acts, the newest first. It looks at no more than Window acts. Next is where
-// the search continues, and zero at its end.
+// FindActs reads acts, the newest first. It looks at no more than Window acts, unless the
+// search names a transaction or a kind. Next is where the search continues, and zero at its end.
 func (l overviewer) FindActs(ctx context.Context, s ActSearch) (acts []Act, next ActPlace, err error) {
+	if s.GID != "" || s.Kind != "" {
+		query, arguments := l.actsOfOneQuery(s)
+		acts, err = l.acts(ctx, query, arguments)
+		acts, next = s.page(acts, ActPlace{})
+		return acts, next, err
+	}
 	order := " ORDER BY acted_at DESC, gid DESC, kind DESC, number DESC"
 	where, arguments := actsBehind(s.After, "<", "")
 	end := ActPlace{}
@@ -151,23 +170,47 @@ func (l overviewer) FindActs(ctx context.Context, s ActSearch) (acts []Act, next
 		}
 		where, arguments = append(where, filters...), append(arguments, values...)
 	}
-	query := "SELECT gid, kind, act, who, why, branch_id, believed, bulk_id, number, {micros acted_at} FROM saga_acts" + whereAll(where) + order + fmt.Sprintf(" LIMIT %d", s.Limit+1)
-	acts, err = scan(ctx, l.db, l.sql.dialect.SQL(query), arguments, func(row scanner) (a Act, err error) {
+	acts, err = l.acts(ctx, selectActs+whereAll(where)+order+fmt.Sprintf(" LIMIT %d", s.Limit+1), arguments)
+	acts, next = s.page(acts, end)
+	return acts, next, err
+}
+
+const selectActs = "SELECT gid, kind, act, who, why, branch_id, believed, bulk_id, number, {micros acted_at} FROM saga_acts"
+
+// actsOfOneQuery returns the statement that reads the acts on one transaction or one kind, whose
+// numbers are in the order of their times. It reads along the primary key.
+func (l overviewer) actsOfOneQuery(s ActSearch) (query string, arguments []any) {
+	where, arguments := []string{"gid = ?", "kind = ?"}, []any{s.GID, s.Kind}
+	if s.After != (ActPlace{}) {
+		where, arguments = append(where, "number < ?"), append(arguments, s.After.Number)
+	}
+	filters, values := s.filters()
+	return selectActs + whereAll(append(where, filters...)) + fmt.Sprintf(" ORDER BY gid DESC, kind DESC, number DESC LIMIT %d", s.Limit+1), append(arguments, values...)
+}
+
+func (l overviewer) acts(ctx context.Context, query string, arguments []any) ([]Act, error) {
+	return scan(ctx, l.db, l.sql.dialect.SQL(query), arguments, func(row scanner) (a Act, err error) {
 		var at int64
 		err = row.Scan(&a.GID, &a.Kind, &a.Name, &a.Who, &a.Why, &a.BranchID, &a.Believed, &a.BulkID, &a.Number, &at)
 		a.At = dialect.Time(at)
 		return a, err
 	})
-	if err != nil || len(acts) <= s.Limit {
-		return acts, end, err
+}
+
+// page cuts what was read to the limit, and returns where the search continues: behind the
+// last act, or at end if all of them were read.
+func (s ActSearch) page(acts []Act, end ActPlace) ([]Act, ActPlace) {
+	if len(acts) <= s.Limit {
+		return acts, end
 	}
 	acts = acts[:s.Limit]
 	last := acts[s.Limit-1]
-	return acts, ActPlace{Micros: last.At.UnixMicro(), GID: last.GID, Kind: last.Kind, Number: last.Number}, nil
+	return acts, ActPlace{Micros: last.At.UnixMicro(), GID: last.GID, Kind: last.Kind, Number: last.Number}
 }
 
+// filters returns the conditions that no index has.
 func (s ActSearch) filters() (where []string, arguments []any) {
-	for _, f := range []struct{ column, value string }{{"gid", s.GID}, {"kind", s.Kind}, {"who", s.Who}, {"act", s.Name}, {"bulk_id", s.BulkID}} {
+	for _, f := range []struct{ column, value string }{{"who", s.Who}, {"act", s.Name}, {"bulk_id", s.BulkID}} {
 		if f.value != "" {
 			where = append(where, f.column+" = ?")
 			arguments = append(arguments, f.value)

@@ -100,7 +100,7 @@ func TestPublic(t *testing.T) {
 		t.Errorf("%v", answer)
 	}
 	text := banner(service, "0.0.0.0:8080")
-	if !strings.Contains(text, "PUBLIC") || strings.Contains(text, "ADDR/faults") || strings.Contains(text, "--json '{\"die") {
+	if strings.Contains(text, "/console\n") || !strings.Contains(text, "PUBLIC") || strings.Contains(text, "ADDR/faults") || strings.Contains(text, "--json '{\"die") {
 		t.Errorf("the banner does not say so: %s", text)
 	}
 	if _, err := web.Listen("0.0.0.0:0", nil); err == nil {

@@ -36,6 +36,7 @@ func (a api) routes() http.Handler {
 	web.Get(r, "/metrics", a.telemetry.page())
 	web.Get(r, "/transactions/:gid", a.getTransaction)
 	r.POST("/transactions/:gid/:act", a.postAct)
+	a.mountConsole(r)
 	web.Get(r, "/faults", func(c *gin.Context) { c.JSON(http.StatusOK, a.faults.get()) })
 	r.POST("/faults", a.postFaults)
 	return r

@@ -15,6 +15,7 @@ import (
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/examples/internal/web"
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/console"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -30,6 +31,7 @@ type Service struct {
 	faults    *faults
 	health    *health
 	telemetry *telemetry
+	console   *console.Console
 	public    web.Hosts
 	ran       chan struct{} // closed when Run has returned
 	failed    error         // what Run returned; readable after ran
@@ -96,6 +98,9 @@ func (s *Service) start(ctx context.Context) error {
 	letters, err := message.NewDeadLetters(db, broker, stream, "")
 	if err == nil {
 		err = s.telemetry.gauges(s, letters)
+	}
+	if err == nil {
+		err = s.openConsole(letters)
 	}
 	if err != nil {
 		return err

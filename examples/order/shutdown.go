@@ -17,7 +17,7 @@ import (
 //     no more requests. The service still answers those that come.
 //  2. The HTTP server refuses new requests and answers those under way: their handlers
 //     use the engine.
-//  3. The engine finishes the calls under way, and releases its lease, so that another
+//  3. The console ends its bulk actions, and the engine finishes the calls under way, and releases its lease, so that another
 //     instance takes over at once. Its branches use the broker and the database.
 //  4. The publisher and the consumer finish their messages.
 //  5. The connections to the broker and to the database are closed.
@@ -66,6 +66,9 @@ func (s *Service) drain(wait time.Duration, served <-chan error) error {
 // Stop takes the steps after the HTTP server. It ends with ctx at the latest.
 func (s *Service) Stop(ctx context.Context) error {
 	var errs []error
+	if s.console != nil {
+		s.console.Close()
+	}
 	if s.engine != nil {
 		errs = append(errs, within(ctx, workGrace, s.engine.Stop))
 	}

@@ -7,11 +7,23 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/tccsaga/tccsaga/branches/message"
+	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/saga/console"
 )
 
-// openConsole makes the pages of /console.
-func (s *Service) openConsole(letters *message.DeadLetters) (err error) {
+// openTools makes the gauges of /metrics and the pages of /console.
+func (s *Service) openTools(broker *natsjs.Broker) error {
+	outbox, err := message.NewOutbox(s.backend.db)
+	if err != nil {
+		return err
+	}
+	letters, err := message.NewDeadLetters(s.backend.db, broker, stream, "")
+	if err != nil {
+		return err
+	}
+	if err := s.telemetry.gauges(s, outbox, letters); err != nil {
+		return err
+	}
 	s.console, err = console.New(s.engine.Operations(), console.Config{
 		Title:       "Orders",
 		Authorize:   operator,

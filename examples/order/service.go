@@ -95,14 +95,7 @@ func (s *Service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	letters, err := message.NewDeadLetters(db, broker, stream, "")
-	if err == nil {
-		err = s.telemetry.gauges(s, letters)
-	}
-	if err == nil {
-		err = s.openConsole(letters)
-	}
-	if err != nil {
+	if err := s.openTools(broker); err != nil {
 		return err
 	}
 	go func() {

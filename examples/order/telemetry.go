@@ -25,7 +25,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tccsaga/tccsaga/branches/message"
-	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/otelsaga"
 )
 
@@ -85,12 +84,19 @@ func (t *telemetry) close(ctx context.Context) error {
 
 // gauges adds the metrics of the log, of the outbox and of the dead letters. They are read when
 // /metrics is, at most once a second.
-func (t *telemetry) gauges(s *Service, letters *message.DeadLetters) error {
+func (t *telemetry) gauges(s *Service, outbox *message.Outbox, letters *message.DeadLetters) error {
 	_, err := otelsaga.NewGauges(otelsaga.GaugesConfig{
 		Operations:    s.engine.Operations(),
 		MeterProvider: t.meters,
 		Every:         time.Second,
-		Outboxes:      s.outboxes,
+		Outboxes: func(ctx context.Context) ([]otelsaga.Outbox, error) {
+			stats, err := outbox.Stats(ctx)
+			all := []otelsaga.Outbox{{Stream: stream}} // also if no message waits
+			for _, waiting := range stats.Streams {
+				all = append(all, otelsaga.Outbox{Stream: waiting.Stream, Pending: int64(waiting.Due.N), Lag: waiting.Lag})
+			}
+			return all, err
+		},
 		DeadLetters: func(ctx context.Context) (map[string]int64, error) {
 			if !s.backend.nats.IsConnected() {
 				return nil, errors.New("the broker is not connected") // without waiting for it
@@ -104,28 +110,6 @@ func (t *telemetry) gauges(s *Service, letters *message.DeadLetters) error {
 	})
 	return err
 }
-
-// outboxes returns the messages that wait for the broker: those of transactions that are
-// decided.
-func (s *Service) outboxes(ctx context.Context) ([]otelsaga.Outbox, error) {
-	operations, here := s.engine.Operations(), otelsaga.Outbox{Stream: stream}
-	view, err := operations.Overview(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found, err := operations.Find(ctx, saga.Query{States: []saga.State{saga.Confirming}, Kind: message.Publish{}.Branch(), OldestFirst: true, Limit: maxWaiting})
-	if err != nil {
-		return nil, err
-	}
-	here.Pending = int64(len(found.Transactions))
-	for _, one := range found.Transactions {
-		here.Lag = max(here.Lag, view.Now.Sub(one.DecidedAt))
-	}
-	return []otelsaga.Outbox{here}, nil
-}
-
-// maxWaiting bounds the count of messages that wait.
-const maxWaiting = 1000
 
 // maxLetters bounds the count of dead letters.
 const maxLetters = 1000

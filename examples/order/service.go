@@ -91,7 +91,7 @@ func (s *Service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.consumer, err = message.Consume(ctx, db, broker, message.ConsumerConfig{Stream: stream, Name: "notifications", Subjects: []string{orderPlaced}}, notify)
+	s.consumer, err = message.Consume(ctx, db, broker, message.ConsumerConfig{Stream: stream, Name: "notifications", Subjects: []string{orderPlaced}, Observers: observers}, notify)
 	if err != nil {
 		return err
 	}

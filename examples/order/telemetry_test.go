@@ -61,6 +61,7 @@ func TestTracesPropagate(t *testing.T) {
 	}
 	for name, parent := range map[string]string{
 		"tccsaga execute": "POST /orders", "stock.lock try": "tccsaga execute", "message.publish try": "tccsaga execute",
+		"process ORDERS": "message.publish try",
 	} {
 		if got := names[parents[name]]; got != parent {
 			t.Errorf("%q is a child of %q, want %q", name, got, parent)

@@ -67,7 +67,7 @@ func TestRequestsFromElsewhere(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/", "/faults", "/transactions/reservation-1", "/stock/phone", "/notifications"} {
+	for _, path := range []string{"/", "/faults", "/transactions/reservation-1", "/stock/phone", "/notifications", "/metrics", "/readyz"} {
 		if status, _, text := c.as("GET", path, "", map[string]string{"Host": "evil.example"}); status != 421 {
 			t.Errorf("GET %s: %d %s", path, status, text)
 		}
@@ -88,7 +88,7 @@ func TestPublic(t *testing.T) {
 	for _, path := range []string{"/faults", "/transactions/reservation-1/cancel"} {
 		c.expect("POST", path, `{"who":"eve","why":"fun"}`, 404, nil)
 	}
-	for _, path := range []string{"/", "/faults", "/transactions/reservation-1"} {
+	for _, path := range []string{"/", "/faults", "/transactions/reservation-1", "/metrics", "/console", "/console/"} {
 		c.expect("GET", path, "", 404, nil)
 	}
 	if status, _, text := c.as("GET", "/stock/phone", "", map[string]string{"Host": "shop.example"}); status != 200 {
@@ -100,7 +100,7 @@ func TestPublic(t *testing.T) {
 		t.Errorf("%v", answer)
 	}
 	text := banner(service, "0.0.0.0:8080")
-	if !strings.Contains(text, "PUBLIC") || strings.Contains(text, "ADDR/faults") || strings.Contains(text, "--json '{\"die") {
+	if strings.Contains(text, "/console\n") || !strings.Contains(text, "PUBLIC") || strings.Contains(text, "ADDR/faults") || strings.Contains(text, "--json '{\"die") {
 		t.Errorf("the banner does not say so: %s", text)
 	}
 	if _, err := web.Listen("0.0.0.0:0", nil); err == nil {
@@ -159,7 +159,7 @@ func TestStrangeNames(t *testing.T) {
 			t.Errorf("%s: %d, Allow %q, %s", page, status, header.Get("Allow"), text)
 		}
 	}
-	for path, want := range map[string]int{"/": 200, "/faults": 200, "/notifications": 200, "/stock/none": 404, "/transactions/none": 404} {
+	for path, want := range map[string]int{"/": 200, "/faults": 200, "/metrics": 200, "/notifications": 200, "/stock/none": 404, "/transactions/none": 404} {
 		if status, _, text := c.as("HEAD", path, "", nil); status != want || text != "" {
 			t.Errorf("HEAD %s: %d %q, want %d", path, status, text, want)
 		}

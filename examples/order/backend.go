@@ -92,6 +92,14 @@ func (b *backend) openNATS(config Config) error {
 	return nil
 }
 
+// askBroker returns an error if the broker does not answer.
+func (b *backend) askBroker(ctx context.Context) error {
+	if !b.nats.IsConnected() {
+		return nats.ErrDisconnected // Flush would wait until it is connected again
+	}
+	return b.nats.FlushWithContext(ctx)
+}
+
 // natsName returns the address for people, without a password or a token. An address
 // may be several URLs with commas between them, with or without a scheme.
 func natsName(address string) (string, error) {

@@ -7,7 +7,7 @@ import (
 
 // banner returns what the service prints at its start: what it runs on, and what to try.
 func banner(s *Service, addr string) string {
-	text := headText + tourText + operatorText + footText
+	text := headText + consoleText + tourText + operatorText + footText
 	if s.public.Any() {
 		text = headText + publicText + tourText + footText
 		if _, port, err := net.SplitHostPort(addr); err == nil {
@@ -23,9 +23,12 @@ Orders on tccsaga, at http://ADDR
   broker    NATS
 `
 
+const consoleText = `  console   http://ADDR/console
+`
+
 const publicText = `
 PUBLIC: anybody who reaches HOSTS can order, pay, set the stock and read the notifications.
-The operator's pages (/, /transactions, /faults) are left out.
+The operator's pages (/, /console, /transactions, /faults, /metrics) are left out.
 `
 
 const tourText = `
@@ -45,13 +48,16 @@ Reserve now and pay later; the second reservation is given back after 5 seconds:
 `
 
 const operatorText = `
-Look at a transaction, make something fail, and watch the recovery (only from this machine):
+Make something fail, and see in the console why an order is not finished (only from this machine):
 
-  curl ADDR/transactions/order-1001                       # the transaction and its barrier rows
+  curl ADDR/transactions/order-1001                       # the same for programs: the transaction and its barrier rows
   curl ADDR/faults --json '{"broker_unreachable":true}'   # an order is answered 202; then set it to false
   curl ADDR/faults --json '{"fail_confirms":3}'           # an order is answered 202
   curl ADDR/transactions/order-ID/retry --json '{"who":"me","why":"it works again"}'   # now, not at its next attempt
   curl ADDR/faults --json '{"die_after_decision":true}'   # an order ends the process; start it again
+
+ADDR/metrics is for Prometheus; saga/otelsaga/monitoring has alert rules and a dashboard.
+ADDR/healthz and ADDR/readyz are for an orchestrator of containers.
 `
 
 const footText = `

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -29,7 +30,13 @@ func main() {
 	flag.StringVar(&config.DB, "db", "", "database `URL` instead of SQLite: mysql://user:password@host:port/database or postgres://user:password@host:port/database")
 	flag.StringVar(&config.NATS, "nats", "", "`URL` of a NATS server with JetStream instead of the embedded one: nats://host:port")
 	flag.Var(&config.Public, "public", "`hosts` by which other machines call the service, with commas between them: needed if they reach -addr; leaves out the operator's pages")
+	flag.StringVar(&config.Traces, "traces", "", "`file` that gets the spans of OpenTelemetry, one JSON object a line")
+	flag.DurationVar(&config.Drain, "drain", 0, "`time` for which requests are still answered after SIGTERM or Ctrl-C, while /readyz says that the service stops: 5s behind a load balancer; a second signal ends it")
 	flag.Parse()
+	if config.Drain < 0 || config.Drain > maxDrain {
+		fmt.Fprintf(os.Stderr, "order: -drain %s must be between 0s and %s\n", config.Drain, maxDrain)
+		os.Exit(2)
+	}
 	if flag.NArg() > 0 {
 		// The argument is not printed: it may be a URL with a password.
 		fmt.Fprintln(os.Stderr, "order: there is an argument without a flag")
@@ -53,6 +60,9 @@ type Config struct {
 	Data   string    // folder
 	DB     string    // URL; empty is SQLite in the folder
 	NATS   string    // URL; empty is a server in this process
+	Traces string    // file of the spans; empty for none
+
+	Drain time.Duration // between the signal and the end of the HTTP server
 }
 
 // run serves until ctx ends, and then shuts down.
@@ -74,6 +84,7 @@ func run(ctx context.Context, config Config) error {
 	select {
 	case <-ctx.Done():
 		fmt.Println("stopping: waiting for requests and calls under way")
+		err = service.drain(config.Drain, served)
 	case err = <-served:
 	case <-service.ran:
 		err = service.failed

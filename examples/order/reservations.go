@@ -56,7 +56,7 @@ func (a api) postReservation(c *gin.Context) {
 	ctx, gid := c.Request.Context(), reservationPrefix+r.OrderID
 	plan, err := r.plan()
 	if err == nil {
-		err = a.reserve(ctx, gid, plan, within)
+		err = a.reserve(ctx, gid, plan, saga.Options{Timeout: within, Labels: r.labels()})
 	}
 	var rejection *saga.Rejection
 	switch {
@@ -77,8 +77,8 @@ func (a api) postReservation(c *gin.Context) {
 
 // reserve tries the branches and leaves the decision open. If it is repeated, the engine
 // recognises each branch, and nothing is tried twice.
-func (a api) reserve(ctx context.Context, gid string, plan []tcc.Payload, within time.Duration) error {
-	tx, err := tcc.BeginWith(ctx, a.engine, gid, saga.Options{Timeout: within})
+func (a api) reserve(ctx context.Context, gid string, plan []tcc.Payload, options saga.Options) error {
+	tx, err := tcc.BeginWith(ctx, a.engine, gid, options)
 	if err != nil {
 		return err
 	}

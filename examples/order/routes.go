@@ -20,18 +20,23 @@ type api struct{ *Service }
 // pages, because this example does not authenticate.
 func (a api) routes() http.Handler {
 	r := web.New()
+	r.Use(nameSpan)
 	r.POST("/orders", a.postOrder)
 	r.POST("/reservations", a.postReservation)
 	r.POST("/reservations/:id/pay", a.payReservation)
 	r.POST("/reservations/:id/cancel", a.cancelReservation)
 	web.Stock(r, a.stock)
 	web.Get(r, "/notifications", a.getNotifications)
+	web.Get(r, "/healthz", a.health.getHealth)
+	web.Get(r, "/readyz", a.health.getReady)
 	if a.public.Any() {
 		return r
 	}
 	web.Get(r, "/", func(c *gin.Context) { c.String(http.StatusOK, banner(a.Service, c.Request.Host)) })
+	web.Get(r, "/metrics", a.telemetry.page())
 	web.Get(r, "/transactions/:gid", a.getTransaction)
 	r.POST("/transactions/:gid/:act", a.postAct)
+	a.mountConsole(r)
 	web.Get(r, "/faults", func(c *gin.Context) { c.JSON(http.StatusOK, a.faults.get()) })
 	r.POST("/faults", a.postFaults)
 	return r
@@ -58,7 +63,7 @@ func (a api) postOrder(c *gin.Context) {
 		a.answer(c, http.StatusCreated, gid, saga.Outcome{}, err)
 		return
 	}
-	outcome, err := tcc.Execute(c.Request.Context(), a.engine, gid, plan...)
+	outcome, err := tcc.ExecuteWith(c.Request.Context(), a.engine, gid, saga.Options{Labels: order.labels()}, plan...)
 	a.answer(c, http.StatusCreated, gid, outcome, err)
 }
 
@@ -135,6 +140,9 @@ func valid(c *gin.Context, o Order) bool {
 	err := web.CheckItem(o.SKU, o.Quantity)
 	if !validOrderID.MatchString(o.OrderID) {
 		err = errors.New("order_id must be 1 to 100 letters, digits, dots, dashes, colons and underscores")
+	}
+	if err == nil {
+		err = saga.ValidateLabels(o.labels())
 	}
 	if err != nil {
 		web.Fail(c, http.StatusBadRequest, err.Error())

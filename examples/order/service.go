@@ -14,6 +14,8 @@ import (
 	"github.com/tccsaga/tccsaga/branches/message/natsjs"
 	"github.com/tccsaga/tccsaga/branches/stock"
 	"github.com/tccsaga/tccsaga/examples/internal/web"
+	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/console"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/schema"
 	"github.com/tccsaga/tccsaga/tcc"
@@ -27,6 +29,9 @@ type Service struct {
 	publisher *message.Publisher
 	consumer  *message.Consumer
 	faults    *faults
+	health    *health
+	telemetry *telemetry
+	console   *console.Console
 	public    web.Hosts
 	ran       chan struct{} // closed when Run has returned
 	failed    error         // what Run returned; readable after ran
@@ -44,7 +49,12 @@ func Start(ctx context.Context, config Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{backend: backend, faults: &faults{dialer: backend.dialer}, public: config.Public, ran: make(chan struct{})}
+	telemetry, err := openTelemetry(config.Traces)
+	if err != nil {
+		backend.close()
+		return nil, err
+	}
+	s := &Service{backend: backend, telemetry: telemetry, faults: &faults{dialer: backend.dialer}, health: &health{backend: backend}, public: config.Public, ran: make(chan struct{})}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
 	}
@@ -63,14 +73,16 @@ func (s *Service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	observers := []saga.Observer{s.telemetry.observer}
 	s.publisher, err = message.NewPublisher(ctx, db, broker, message.Config{Stream: stream, Subjects: []string{"orders.>"}})
 	if err != nil {
 		return err
 	}
 	s.stock = stock.New(db)
-	if s.engine, err = embedded.Open(ctx, db, embedded.Config{MaxBackoff: 5 * time.Second}); err != nil {
+	if s.engine, err = embedded.Open(ctx, db, embedded.Config{MaxBackoff: 5 * time.Second, Observers: observers}); err != nil {
 		return err
 	}
+	s.health.engine = s.engine
 	// A service without the fault switches registers s.stock and s.publisher.
 	err = errors.Join(
 		tcc.Register(s.engine, faultyStock{s.stock, s.faults}),
@@ -79,8 +91,11 @@ func (s *Service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.consumer, err = message.Consume(ctx, db, broker, message.ConsumerConfig{Stream: stream, Name: "notifications", Subjects: []string{orderPlaced}}, notify)
+	s.consumer, err = message.Consume(ctx, db, broker, message.ConsumerConfig{Stream: stream, Name: "notifications", Subjects: []string{orderPlaced}, Observers: observers}, notify)
 	if err != nil {
+		return err
+	}
+	if err := s.openTools(broker); err != nil {
 		return err
 	}
 	go func() {
@@ -95,6 +110,16 @@ type Order struct {
 	OrderID  string `json:"order_id"`
 	SKU      string `json:"sku"`
 	Quantity int64  `json:"quantity"`
+	Customer string `json:"customer,omitempty"`
+}
+
+// labels are what people search the transaction by.
+func (o Order) labels() map[string]string {
+	labels := map[string]string{"order_id": o.OrderID}
+	if o.Customer != "" {
+		labels["customer"] = o.Customer
+	}
+	return labels
 }
 
 // plan returns the branches of an order: stock is locked, and a message published.
@@ -130,4 +155,6 @@ func notify(ctx context.Context, tx *gorm.DB, m message.Received) error {
 }
 
 // Handler returns the HTTP interface: the routes behind their guard.
-func (s *Service) Handler() http.Handler { return web.Guard(api{s}.routes(), s.public) }
+func (s *Service) Handler() http.Handler {
+	return web.Guard(s.telemetry.trace(api{s}.routes(), s.public.Any()), s.public)
+}

@@ -24,6 +24,7 @@ type TransactionView struct {
 	DecidedBy  string       `json:"decided_by,omitempty"`
 	Attention  string       `json:"attention,omitempty"`
 	Owner      string       `json:"owner,omitempty"`
+	Trace      string       `json:"trace,omitempty"` // as W3C traceparent
 	Epoch      int64        `json:"epoch"`
 	CreatedAt  *time.Time   `json:"created_at"`
 	DeadlineAt *time.Time   `json:"deadline_at"`
@@ -85,7 +86,7 @@ func (a api) getTransaction(c *gin.Context) {
 		return
 	}
 	view := TransactionView{GID: found.GID, State: string(found.State), Explained: found.State.Explain(), Reason: found.Reason,
-		DecidedBy: found.DecidedBy, Attention: found.Attention, Owner: found.Owner, Epoch: found.Epoch,
+		DecidedBy: found.DecidedBy, Attention: found.Attention, Owner: found.Owner, Trace: found.Trace, Epoch: found.Epoch,
 		CreatedAt: at(found.CreatedAt), DeadlineAt: at(found.DeadlineAt), DecidedAt: at(found.DecidedAt),
 		FinishedAt: at(found.FinishedAt), NextAt: at(found.DueAt), PausedAt: at(found.PausedAt), Branches: []BranchView{}}
 	for _, act := range found.Acts {

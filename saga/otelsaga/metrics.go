@@ -46,6 +46,12 @@ func newMetrics(meter metric.Meter) (metrics, error) {
 
 		patterns: &names{}, kinds: &names{}, streams: &names{}, consumers: &names{},
 	}
+	if make.err == nil {
+		// A series that begins with its first event has no increase.
+		for _, counter := range []metric.Int64Counter{m.takeovers, m.leases, m.commits} {
+			counter.Add(context.Background(), 0)
+		}
+	}
 	return m, make.err
 }
 

@@ -195,7 +195,7 @@ func (full) Overview(context.Context) (*saga.Overview, error) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	return &saga.Overview{Now: now, Trying: saga.Count{N: 1}, Confirming: saga.Count{N: 2}, Cancelling: saga.Count{N: 3}, Attention: saga.Count{N: 4}, Paused: saga.Count{N: 5},
 		OldestUndecided: &saga.Summary{CreatedAt: now.Add(-time.Minute)}, OldestUnfinished: &saga.Summary{CreatedAt: now.Add(-time.Hour), DecidedAt: now.Add(-time.Second)},
-		Kinds: []saga.KindView{{Kind: "stock", PausedAt: now, Circuit: &saga.Circuit{Open: true}}, {Kind: "card", Circuit: &saga.Circuit{}}, {Kind: "gone"}},
+		Kinds:     []saga.KindView{{Kind: "stock", PausedAt: now, Circuit: &saga.Circuit{Open: true}}, {Kind: "card", Circuit: &saga.Circuit{}}, {Kind: "gone"}},
 		Instances: []saga.Instance{{Alive: true}, {Alive: true}, {}}}, nil
 }
 

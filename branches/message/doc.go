@@ -158,5 +158,5 @@
 //
 // Try writes the trace context of its caller into the headers, by default as W3C
 // traceparent. It is stored with the message, so it survives a crash. The handler gets it in
-// its context.
+// its context. Observers of the [ConsumerConfig] are told of each call of the handler.
 package message

@@ -121,6 +121,19 @@
 // The repeated calls of a kind of branch are limited, and held back while all of them fail; see
 // [Limits].
 //
+// # Observers, metrics and logs
+//
+// Observers of the [Config] are told of every call of a branch, decision, end, takeover, lost lease
+// and shared commit; see [saga.Observer]. Package
+// [github.com/tccsaga/tccsaga/saga/otelsaga] makes OpenTelemetry metrics and spans of these
+// events. Without observers, an engine makes no events and allocates nothing for them.
+//
+// If an observer keeps traces, the trace context of the call that begins a transaction is stored
+// with it, and an instance that drives the transaction later continues that trace.
+//
+// The log lines about a transaction have the attribute gid, and those about a call also branch,
+// kind, operation and attempt.
+//
 // # Processes that know fewer kinds
 //
 // An instance drives only transactions whose kinds of branches are all registered in it. It

@@ -47,7 +47,9 @@ func TestEventsOfACancel(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		s, r := newShop(t, db), newRecorder()
 		engine := s.start(embedded.Config{}, r)
-		reject := func(context.Context, *gorm.DB, saga.Call) error { return saga.RejectCode("card.limit", errors.New("no")) }
+		reject := func(context.Context, *gorm.DB, saga.Call) error {
+			return saga.RejectCode("card.limit", errors.New("no"))
+		}
 		s.on(card, barrier.Try, reject)
 		gid, alone := sagatest.GID(), sagatest.GID()
 		if _, err := engine.Execute(t.Context(), plan(gid, stock, card)); !errors.Is(err, saga.ErrCancelled) {

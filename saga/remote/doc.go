@@ -69,8 +69,8 @@
 // The header Tccsaga-Request is required. The first line of the body is a JSON object. The
 // payloads and results follow it without anything in between, so they arrive byte by byte:
 //
-//	calls  a list of {gid, branch_id, op, kind, caller, payload, results}; the last two are
-//	       numbers of bytes
+//	calls  a list of {gid, branch_id, op, kind, caller, payload, results, trace}; payload and
+//	       results are numbers of bytes, and an older host does not read the trace
 //
 // A batch has at most 256 calls and 1 MiB, or the MaxPayload of the host if that is more. The
 // host makes the calls side by side. It answers 200, and then each call as soon as it has
@@ -86,6 +86,13 @@
 // Any other status refuses the whole batch. After 400, 404, 405 or 413, as of an older host, the
 // Service makes the calls one by one, and tries a batch again after a minute. A service of
 // [ServiceConfig.PlainDTM] gets no batches.
+//
+// # Traces
+//
+// If the engine has an observer that keeps traces, such as that of package otelsaga, a call names
+// its trace context: in the header traceparent of the W3C, and in a batch in the list of calls,
+// because each call belongs to another transaction. The header is not signed. A host with such an
+// observer continues the trace; see [HostConfig.Observers].
 //
 // # What can get lost
 //

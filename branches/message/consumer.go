@@ -87,7 +87,7 @@ func consume(ctx context.Context, db *gorm.DB, b broker.Broker, config ConsumerC
 	if config.observers, err = saga.NewObservers(config.Logger, config.Observers); err != nil {
 		return nil, fmt.Errorf("message: consume: ConsumerConfig.Observers: %w: %w", err, ErrInvalid)
 	}
-	if err := schema.Check(ctx, db); err != nil {
+	if err = schema.Check(ctx, db); err != nil {
 		return nil, fmt.Errorf("message: consume: the database of the inbox: %w", err)
 	}
 	inbox, err := newInbox(ctx, db, config)

@@ -149,7 +149,7 @@ func events(kind string) []saga.Event {
 	return []saga.Event{
 		saga.OperationStarted{Name: "execute", GID: "g"}, saga.OperationEnded{Name: "execute", GID: "g", Took: time.Second},
 		saga.CallStarted{BranchCall: call}, saga.CallEnded{BranchCall: call, Result: saga.CallOK, Verdict: barrier.Run, Took: time.Second},
-		saga.MessageStarted(message), saga.MessageEnded{MessageStarted: message, Took: time.Second},
+		message, saga.MessageEnded{MessageStarted: message, Took: time.Second},
 		saga.Decided{Subject: subject, State: saga.Confirming, By: "caller", Took: time.Second},
 		saga.Finished{Subject: subject, State: saga.Confirmed, Took: time.Second},
 		saga.AttentionRaised{Subject: subject, Why: "age: old"}, saga.TakenOver{Transactions: 1}, saga.LeaseLost{}, saga.LeaseHeldAgain{},

@@ -82,7 +82,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Path == "" {
 		c.Path = "/console"
 	}
-	if !strings.HasPrefix(c.Path, "/") || path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") && c.Path != "/" ||
+	if !strings.HasPrefix(c.Path, "/") || strings.Contains(c.Path, "//") || path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") && c.Path != "/" ||
 		strings.ContainsFunc(c.Path, func(r rune) bool {
 			return !strings.ContainsRune("/-._~", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 		}) {

@@ -66,6 +66,9 @@ type Config struct {
 	// shown. Several requests can call it at the same time.
 	Redact func(kind string, data []byte) []byte
 
+	// Outbox are the messages that wait to be published. Nil if there are none to show.
+	Outbox *message.Outbox
+
 	// DeadLetters are the dead letters to show, by a name for people.
 	DeadLetters map[string]*message.DeadLetters
 

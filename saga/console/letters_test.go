@@ -116,6 +116,7 @@ func TestLetters(t *testing.T) {
 	act("resend", "why", "my words", "number", "3").want(t, http.StatusConflict, "0 of 1", "my words")
 	left, err := letters.List(t.Context(), message.LetterFilter{})
 	sagatest.Must(t, err)
+	s.get("/console/letters?stream=payments").want(t, http.StatusOK, `id="letter-acts"`, "ann: Send again 3 – mended", "of no use")
 	if len(left) != 25 || left[0].Number != 4 {
 		t.Errorf("%d letters are left, the first is %d", len(left), left[0].Number)
 	}
@@ -144,4 +145,24 @@ func TestBrokerGone(t *testing.T) {
 	s.get("/console/messages").want(t, http.StatusOK, "The broker did not answer", "there")
 	s.get("/console/letters?stream=lost").want(t, http.StatusOK, "The broker did not answer")
 	s.get("/console/letter?stream=lost&number=1").want(t, http.StatusServiceUnavailable, "The broker did not answer")
+}
+
+// The outbox is shown with what waits, why, and for how long.
+func TestOutbox(t *testing.T) {
+	t.Parallel()
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		w := newWorld(t, db)
+		sqltest.Exec(t, db, `INSERT INTO saga_outbox_delayed (message_id, gid, branch_id, destination, subject, headers, data, due_at, failures, error)
+			VALUES ('m1', '', '', 'ORDERS', 'orders.placed', '{}', 'x', '2026-01-01 12:00:00', 3, '`+strings.ReplaceAll(nasty, "'", "''")+`')`)
+		outbox, err := message.NewOutbox(db)
+		sagatest.Must(t, err)
+		s := serve(t, w.engine.Operations(), console.Config{Outbox: outbox})
+		s.get("/console/").want(t, http.StatusOK, "1 message cannot be published")
+		a := s.get("/console/messages").want(t, http.StatusOK, "orders.placed", "ORDERS", "m1", "1 wait, 1 due, 1 failing", "alert(1)")
+		checkMarkup(t, "messages", a.body)
+		s.get("/console/messages?state=failing&stream=ORDERS").want(t, http.StatusOK, "orders.placed")
+		s.get("/console/messages?state=delayed").want(t, http.StatusOK, `id="empty"`)
+		s.get("/console/messages?state=lost").want(t, http.StatusBadRequest, "must be undecided")
+		s.get("/console/messages?after=x").want(t, http.StatusBadRequest)
+	})
 }

@@ -109,4 +109,7 @@ func TestFormats(t *testing.T) {
 	if p.AtLeast(1000, true) != "1,000+" || p.N("list.count", 1) != "1 transaction" || p.N("list.count", 2000) != "2,000 transactions" {
 		t.Error("numbers with bounds or nouns")
 	}
+	if got := p.N("need.kind", 1); got != "A kind is paused" {
+		t.Error(got)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -81,6 +82,36 @@ func TestDatabaseGone(t *testing.T) {
 	if !strings.Contains(a.body, "not known whether this was done") {
 		t.Error(a.body)
 	}
+}
+
+// Only a number of pages read the database at once. Others are answered soon, and acts are not
+// held up.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqltest.Open(t, "sqlite"))
+	const places = 4
+	in, out := make(chan struct{}, 100), make(chan struct{})
+	s := serve(t, w.engine.Operations(), console.Config{Authorize: as("ann"), Redact: func(_ string, data []byte) []byte {
+		in <- struct{}{}
+		<-out
+		return data
+	}})
+	var pages sync.WaitGroup
+	for range places {
+		pages.Go(func() {
+			if a := s.get("/console/transaction?gid=done-1"); a.StatusCode != http.StatusOK {
+				t.Error(a.Status)
+			}
+		})
+	}
+	for range places {
+		<-in
+	}
+	s.get("/console/").want(t, http.StatusServiceUnavailable, "as many requests as it may")
+	s.post("/console/kinds/act", "kind", "pay", "act", "pause", "why", "x").want(t, http.StatusSeeOther)
+	close(out)
+	pages.Wait()
+	s.get("/console/").want(t, http.StatusOK)
 }
 
 // The console can be mounted in several ways, and its links are the same in all of them.

@@ -87,8 +87,10 @@ func bulkNew(v *visit) error {
 		http.Redirect(v.w, v.r, v.link("transactions", page.Values()), http.StatusSeeOther)
 		return nil
 	}
+	q := page.Query
+	q.Unfinished, q.After = true, "" // nothing can be done to the others
 	var err error
-	if page.Count, err = v.ops.Count(v.r.Context(), page.Query); err != nil {
+	if page.Count, err = v.ops.Count(v.r.Context(), q); err != nil {
 		return err
 	}
 	for _, name := range sorted(page.Values()) {
@@ -125,7 +127,9 @@ func bulkFreeze(v *visit) error {
 	if len(form.Problems) > 0 {
 		return &problem{status: http.StatusBadRequest, key: "error.form", typed: why, back: back}
 	}
-	b, err := v.bulks.FreezeBulk(v.r.Context(), string(verb), form.Query, saga.Operator{Who: v.who, Why: why})
+	q := form.Query
+	q.After, q.Limit = "", 0
+	b, err := v.bulks.FreezeBulk(v.r.Context(), string(verb), q, saga.Operator{Who: v.who, Why: why})
 	if err != nil {
 		return withForm(err, why, back)
 	}

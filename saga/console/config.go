@@ -66,6 +66,9 @@ type Config struct {
 	// shown. Several requests can call it at the same time.
 	Redact func(kind string, data []byte) []byte
 
+	// Outbox are the messages that wait to be published. Nil if there are none to show.
+	Outbox *message.Outbox
+
 	// DeadLetters are the dead letters to show, by a name for people.
 	DeadLetters map[string]*message.DeadLetters
 
@@ -82,7 +85,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Path == "" {
 		c.Path = "/console"
 	}
-	if !strings.HasPrefix(c.Path, "/") || path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") && c.Path != "/" ||
+	if !strings.HasPrefix(c.Path, "/") || strings.Contains(c.Path, "//") || path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") && c.Path != "/" ||
 		strings.ContainsFunc(c.Path, func(r rune) bool {
 			return !strings.ContainsRune("/-._~", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 		}) {

@@ -166,6 +166,9 @@ func (a answer) want(t testing.TB, status int, texts ...string) answer {
 	if a.StatusCode != status {
 		t.Fatalf("%s: %s, %d was expected:\n%s", a.Request.URL, a.Status, status, a.body)
 	}
+	if strings.Contains(a.body, "%!") {
+		t.Fatalf("%s: a text has other arguments than it needs:\n%s", a.Request.URL, a.body)
+	}
 	for _, text := range texts {
 		if !strings.Contains(a.body, text) {
 			t.Fatalf("%s: the answer has no %q:\n%s", a.Request.URL, text, a.body)

@@ -30,6 +30,7 @@ type lettersPage struct {
 	Next, First    string
 	Resend, Delete string // why the sender may not
 	Problem        string // key of a text
+	Acts           []message.LetterAct
 }
 
 type letterRow struct {
@@ -41,11 +42,11 @@ type letterRow struct {
 // count returns the number of dead letters, counted to a bound.
 func countLetters(v *visit, name string) (saga.Count, error) {
 	return gate.Get(v.r.Context(), &v.cache, "letters "+name, 10*time.Second, slow, func(ctx context.Context) (saga.Count, error) {
-		found, err := v.config.DeadLetters[name].List(ctx, message.LetterFilter{Limit: lettersCounted + 1})
+		page, err := v.config.DeadLetters[name].Newest(ctx, message.LetterFilter{Limit: lettersCounted}, 0)
 		if errors.Is(err, message.ErrNoDeadLetters) {
 			err = nil // no message has died yet
 		}
-		return saga.Count{N: min(len(found), lettersCounted), More: len(found) > lettersCounted}, err
+		return saga.Count{N: len(page.Letters), More: page.Next != 0}, err
 	})
 }
 
@@ -65,25 +66,28 @@ func letters(v *visit) error {
 		return err
 	}
 	page := lettersPage{Name: name, Consumer: strings.TrimSpace(v.r.FormValue("consumer")), Resend: v.denied(Resend), Delete: v.denied(Delete)}
-	filter := message.LetterFilter{Consumer: page.Consumer, Limit: lettersLength}
-	if after := v.r.FormValue("after"); after != "" {
-		if filter.After, err = strconv.ParseUint(after, 10, 64); err != nil {
+	before := uint64(0)
+	if text := v.r.FormValue("before"); text != "" {
+		if before, err = strconv.ParseUint(text, 10, 64); err != nil {
 			return &problem{status: http.StatusBadRequest, key: "error.form"}
 		}
 		page.First = v.link("letters", parameters([]string{"stream", name, "consumer", page.Consumer}))
 	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), slow)
 	defer cancel()
-	found, err := dead.List(ctx, filter)
+	found, err := dead.Newest(ctx, message.LetterFilter{Consumer: page.Consumer, Limit: lettersLength}, before)
 	if err != nil && !errors.Is(err, message.ErrNoDeadLetters) {
 		v.config.Logger.Warn("console: dead letters could not be listed", "stream", name, "error", err)
 		page.Problem = "error.broker"
 	}
-	for _, l := range found {
+	for _, l := range found.Letters {
 		page.Letters = append(page.Letters, letterRow{Letter: l})
 	}
-	if len(found) == lettersLength {
-		page.Next = v.link("letters", parameters([]string{"stream", name, "consumer", page.Consumer, "after", strconv.FormatUint(found[len(found)-1].Number, 10)}))
+	if found.Next != 0 {
+		page.Next = v.link("letters", parameters([]string{"stream", name, "consumer", page.Consumer, "before", strconv.FormatUint(found.Next, 10)}))
+	}
+	if page.Acts, _, err = dead.LatestActs(v.r.Context(), "", lettersLength); err != nil {
+		return err
 	}
 	return v.render("letters", "title.letters", http.StatusOK, page)
 }

@@ -70,7 +70,7 @@ func parameters(pairs []string) url.Values {
 
 // moment is a time as a page shows it.
 type moment struct {
-	Is                       bool // false for no time
+	Is                              bool // false for no time
 	Machine, UTC, Clock, Exact, Ago string
 }
 

@@ -68,11 +68,14 @@ func (p *Printer) T(key string, args ...any) string {
 }
 
 // N returns the text of KEY.one or KEY.other, as n needs it. The first argument of the text is n,
-// written as by [Printer.Number].
+// written as by [Printer.Number]; a text may do without.
 func (p *Printer) N(key string, n int, args ...any) string {
 	form := ".other"
 	if n == 1 && p.Has(key+".one") {
 		form = ".one"
+	}
+	if text := p.T(key + form); !strings.Contains(text, "%") {
+		return text
 	}
 	return p.T(key+form, append([]any{p.Number(n)}, args...)...)
 }

@@ -78,7 +78,7 @@ func (d Diagnosis) cause(t *saga.Transaction, worst Standing) Cause {
 		return WaitsForParent
 	case t.State == saga.Trying && worst.Due == "ask":
 		return WaitsForAnswer
-	case t.State == saga.Trying && t.Owner == "":
+	case t.State == saga.Trying && !t.Planned:
 		return WaitsForCaller
 	case t.State == saga.Trying:
 		return WaitsForTry

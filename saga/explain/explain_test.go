@@ -22,7 +22,7 @@ func clock(t time.Time) string { return t.Format("15:04:05") }
 // confirming is a decided transaction: branch 01 is confirmed, and branch 02 is tried.
 func confirming() *saga.Transaction {
 	return &saga.Transaction{
-		Summary: saga.Summary{GID: "order-1", Pattern: "tcc", State: saga.Confirming, DecidedBy: "caller", Owner: "i1",
+		Summary: saga.Summary{GID: "order-1", Pattern: "tcc", State: saga.Confirming, DecidedBy: "caller", Owner: "i1", Planned: true,
 			CreatedAt: after(0), DeadlineAt: after(60), DueAt: after(90), DecidedAt: after(2)},
 		Branches: []saga.BranchView{
 			{ID: "01", Kind: "stock.lock", DoneAt: after(3), Barrier: &barrier.Row{State: barrier.StateConfirmed, TriedAt: after(1), ConfirmedAt: after(3)}},
@@ -58,7 +58,7 @@ func TestDiagnose(t *testing.T) {
 		want explain.Cause
 		text string
 	}{
-		{"open", undecided(func(t *saga.Transaction) { t.Owner = "" }), explain.WaitsForCaller,
+		{"open", undecided(func(t *saga.Transaction) { t.Planned, t.Owner = false, "" }), explain.WaitsForCaller,
 			"It is undecided: it waits for the Confirm or Cancel of its caller, and is cancelled at 10:01:00."},
 		{"executing", undecided(func(*saga.Transaction) {}), explain.WaitsForTry, "It is undecided: instance i1 tries its branches."},
 		{"prepared", undecided(func(t *saga.Transaction) { t.Parent, t.PreparedAt = "log/trip/01", after(2) }), explain.WaitsForParent,

@@ -129,7 +129,7 @@ func (s *Standing) due(t *saga.Transaction, b saga.BranchView) {
 	case t.State == saga.Trying && s.Did == DidTry:
 	case t.State == saga.Trying && asked(b):
 		s.Due = barrier.Ask
-	case t.State == saga.Trying && t.Owner != "" && b.Role != saga.RoleAfter:
+	case t.State == saga.Trying && t.Planned && b.Role != saga.RoleAfter:
 		s.Due = barrier.Try
 	case t.State == saga.Confirming && b.Role == saga.RoleAfter:
 		s.Due = barrier.Apply

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -32,15 +33,18 @@ func (r *run) killHost(ctx context.Context) (*Report, error) {
 		if err := r.nemesis.err(); err != nil {
 			return nil, fmt.Errorf("chaos: kill %d of the host: %w", n+1, err)
 		}
-		if err := r.awaitIdle(ctx); err != nil {
-			return nil, fmt.Errorf("chaos: after kill %d of the host: %w", n+1, err)
-		}
-		if r.batches.Load() == before {
+		idle := r.awaitIdle(ctx)
+		if idle != nil {
+			idle = fmt.Errorf("chaos: after kill %d of the host: %w", n+1, idle)
+		} else if r.batches.Load() == before {
 			return nil, fmt.Errorf("chaos: no calls travelled together around kill %d of the host", n+1)
 		}
 		report.took, report.starts, report.batches = time.Since(began), r.host.starts, r.batches.Load()
-		if err := r.check(ctx, report); err != nil || !report.OK() {
-			return report, err
+		if err := r.check(ctx, report); err != nil {
+			return nil, errors.Join(idle, err)
+		}
+		if idle != nil || !report.OK() {
+			return report, idle
 		}
 	}
 	return report, nil

@@ -212,7 +212,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	var starts sync.WaitGroup
 	started := make([]error, workers+1)
 	for n := range workers {
-		w, err := r.newWorker(n, program, rand.New(rand.NewPCG(source.Uint64(), source.Uint64())))
+		w, err := newWorker(r, n, program, rand.New(rand.NewPCG(source.Uint64(), source.Uint64())))
 		if err != nil {
 			return err
 		}
@@ -220,7 +220,7 @@ func (r *run) open(ctx context.Context) (err error) {
 		starts.Go(func() { started[n] = w.start(ctx) })
 	}
 	host := rand.New(rand.NewPCG(source.Uint64(), source.Uint64()))
-	if r.host, err = r.newHost(program, host); err != nil {
+	if r.host, err = newHost(r, program, host); err != nil {
 		return err
 	}
 	starts.Go(func() { started[workers] = r.host.start(ctx) })

@@ -48,7 +48,7 @@ func buildWorker(ctx context.Context, dir string) (string, error) {
 // lease is that of the workers' engines. It is short, so that many of them end.
 const lease = time.Second
 
-func (r *run) newWorker(number int, program string, rng *rand.Rand) (w *worker, err error) {
+func newWorker(r *run, number int, program string, rng *rand.Rand) (w *worker, err error) {
 	w = &worker{rng: rng}
 	if w.database, err = newProxy(r.mariadb.address, mysqlCommits); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (r *run) newWorker(number int, program string, rng *rand.Rand) (w *worker, 
 }
 
 // newHost returns the process that hosts branches.
-func (r *run) newHost(program string, rng *rand.Rand) (w *worker, err error) {
+func newHost(r *run, program string, rng *rand.Rand) (w *worker, err error) {
 	w = &worker{rng: rng}
 	if w.database, err = newProxy(r.mariadb.address, mysqlCommits); err != nil {
 		return nil, err

@@ -87,12 +87,14 @@ func (x *exchange) wait(ctx context.Context, from *process, ready func() bool) e
 		is := ready()
 		x.mu.Unlock()
 		switch {
+		case from.dead():
+			return errReset
+		case ctx.Err() != nil: // the host notices at the same moment, and may answer something
+			return ctx.Err()
 		case is:
 			return nil
-		case x.host.dead() || from.dead():
+		case x.host.dead():
 			return errReset
-		case ctx.Err() != nil:
-			return ctx.Err()
 		}
 		select {
 		case <-x.wake:

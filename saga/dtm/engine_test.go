@@ -156,7 +156,7 @@ func TestLimits(t *testing.T) {
 		"half a second":     {execute("a", saga.Options{Timeout: 1500 * time.Millisecond}, ring{1}), "whole seconds"},
 		"negative":          {execute("a", saga.Options{Timeout: -time.Second}, ring{1}), "whole seconds"},
 		"labels":            {execute("a", saga.Options{Labels: map[string]string{"order": "1"}}, ring{1}), "Labels"},
-		"labels of Begin":   {b.engine.Begin(ctx, saga.Opening{GID: "a", Labels: map[string]string{"order": "1"}}), "Labels"},
+		"labels of Begin":   {b.engine.Begin(ctx, saga.Opening{GID: "a", Pattern: "tcc", Labels: map[string]string{"order": "1"}}), "Labels"},
 		"labels of Confirm": {second(b.engine.Confirm(ctx, "a", saga.Options{Labels: map[string]string{"order": "1"}})), "Labels"},
 		"100 branches":      {execute("a", saga.Options{}, many...), "100 branches"},
 		"no branches":       {execute("a", saga.Options{}), "0 branches"},

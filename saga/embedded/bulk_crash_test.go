@@ -188,9 +188,11 @@ func TestBulkWithAListThatIsOutOfDate(t *testing.T) {
 	for _, act := range []string{"retry", "pause", "cancel"} {
 		t.Run(act, func(t *testing.T) {
 			t.Parallel()
-			db, loss := sqltest.OpenLossy(t)
+			database := sqltest.Create(t, "sqlite")
+			db, loss := sqltest.ConnectLossy(t, database)
 			config := embedded.Config{Lease: time.Hour, Poll: time.Hour, Retention: embedded.Forever}
-			first, second := sagatest.Open(t, db, config).Operations(), sagatest.Open(t, db, config).Operations()
+			first := sagatest.Open(t, db, config).Operations()
+			second := sagatest.Open(t, sqltest.Connect(t, database, &gorm.Config{}), config).Operations()
 			openMany(t, db, "open", 5)
 			if act == "retry" { // it can be made again and again
 				sqltest.Exec(t, db, "UPDATE saga_transactions SET state = 'confirming', decided_at = created_at")
@@ -291,9 +293,11 @@ func TestBulkCleaning(t *testing.T) {
 // A list that a person starts in the moment in which it would be removed stays.
 func TestBulkThatBeginsWhileItIsCleaned(t *testing.T) {
 	t.Parallel()
-	db, loss := sqltest.OpenLossy(t)
-	engine := sagatest.Open(t, db, embedded.Config{Lease: time.Hour, Poll: time.Hour, Retention: time.Hour})
-	o, ctx := engine.Operations(), t.Context()
+	database := sqltest.Create(t, "sqlite")
+	db, loss := sqltest.ConnectLossy(t, database)
+	config := embedded.Config{Lease: time.Hour, Poll: time.Hour, Retention: time.Hour}
+	engine, ctx := sagatest.Open(t, db, config), t.Context()
+	o := sagatest.Open(t, sqltest.Connect(t, database, &gorm.Config{}), config).Operations()
 	openMany(t, db, "open", 3)
 	for range 2 {
 		freeze(t, o, "pause", "open", 3)

@@ -35,7 +35,7 @@ func (d *DeadLetters) Newest(ctx context.Context, filter LetterFilter, before ui
 	}
 	first, last, err := d.broker.Range(ctx, d.dead)
 	if err != nil {
-		return LetterPage{}, d.failed("list dead letters", err)
+		return LetterPage{}, d.listFailed(err)
 	}
 	w := letterWindow{d: d, pattern: d.pattern(filter), first: max(first, filter.After+1, 1), end: last + 1}
 	if before != 0 && before < w.end {
@@ -45,7 +45,7 @@ func (d *DeadLetters) Newest(ctx context.Context, filter LetterFilter, before ui
 	for looked := 0; looked < maxLettersLooked; {
 		found, err := w.back(ctx)
 		if err != nil {
-			return page, d.failed("list dead letters", err)
+			return page, d.listFailed(err)
 		}
 		if len(found) == 0 {
 			return page, nil
@@ -100,10 +100,10 @@ func (w *letterWindow) back(ctx context.Context) (found []broker.Stored, err err
 	// The last part of this window that has one.
 	for begin = m.Sequence; w.end-begin > windowSize; {
 		middle := begin + (w.end-begin)/2
-		later, in, err := w.next(ctx, middle, w.end)
+		later, in, nextErr := w.next(ctx, middle, w.end)
 		switch {
-		case err != nil:
-			return nil, err
+		case nextErr != nil:
+			return nil, nextErr
 		case in:
 			begin, m = later.Sequence, later
 		default:
@@ -146,9 +146,9 @@ func (d *DeadLetters) LatestActs(ctx context.Context, after string, limit int) (
 	}
 	where, arguments := "", []any(nil)
 	if after != "" {
-		p, err := placeOf[actPlace](after)
-		if err != nil {
-			return nil, "", fmt.Errorf("message: acts on dead letters: %w", err)
+		p, placeErr := placeOf[actPlace](after)
+		if placeErr != nil {
+			return nil, "", fmt.Errorf("message: acts on dead letters: %w", placeErr)
 		}
 		db := d.db.WithContext(ctx)
 		where = " AND acted_at <= " + at(db) + " AND (acted_at < " + at(db) + " OR consumer > ? OR consumer = ? AND (message_id > ? OR message_id = ? AND number > ?))"

@@ -71,7 +71,7 @@ func (f LetterFilter) fits(l Letter) bool {
 func (d *DeadLetters) List(ctx context.Context, filter LetterFilter) (letters []Letter, err error) {
 	_, last, err := d.broker.Range(ctx, d.dead)
 	if err != nil {
-		return nil, d.failed("list dead letters", err)
+		return nil, d.listFailed(err)
 	}
 	pattern := d.pattern(filter)
 	for next := filter.After + 1; filter.Limit <= 0 || len(letters) < filter.Limit; {
@@ -80,7 +80,7 @@ func (d *DeadLetters) List(ctx context.Context, filter LetterFilter) (letters []
 			return letters, nil
 		}
 		if err != nil {
-			return letters, d.failed("list dead letters", err)
+			return letters, d.listFailed(err)
 		}
 		if l, ok := d.letter(stored); ok && filter.fits(l) {
 			letters = append(letters, l)
@@ -112,11 +112,11 @@ func (d *DeadLetters) letter(stored broker.Stored) (Letter, bool) {
 	return l, true
 }
 
-func (d *DeadLetters) failed(operation string, err error) error {
+func (d *DeadLetters) listFailed(err error) error {
 	if errors.Is(err, broker.ErrNotFound) {
 		err = fmt.Errorf("%w: %s", ErrNoDeadLetters, d.dead)
 	}
-	return fmt.Errorf("message: %s: %w", operation, err)
+	return fmt.Errorf("message: list dead letters: %w", err)
 }
 
 var (

@@ -49,18 +49,18 @@ func asksForBarrier(r *http.Request) bool {
 
 // serveBarrier answers one question; see "Barrier rows" in the documentation of the package.
 func (h *Host) serveBarrier(w http.ResponseWriter, r *http.Request) {
-	head, err := h.verifier.readHead(r, h.now())
+	question, err := h.verifier.readHead(r, h.now())
 	if err == nil {
-		err = checkQuestion(r, head, http.MethodPost)
+		err = checkQuestion(r, question, http.MethodPost)
 	}
 	var rows []barrier.Row
 	if err == nil {
-		rows, err = h.barrierOf(r.Context(), head.query.Get("gid"), head.query.Get(wire.Caller))
+		rows, err = h.barrierOf(r.Context(), question.query.Get("gid"), question.query.Get(wire.Caller))
 	}
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close") // the body is not read
 	}
-	status, reply := h.barrierReply(head, r, err)
+	status, reply := h.barrierReply(question, r, err)
 	for _, row := range rows {
 		one := barrierRow{Row: row}
 		if row.UnderWay != nil {
@@ -72,7 +72,7 @@ func (h *Host) serveBarrier(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(err) // texts and times of the database
 	}
-	head.signed.write(w, status, body)
+	question.signed.write(w, status, body)
 }
 
 // barrierOf reads barrier rows.
@@ -89,8 +89,8 @@ func (h *Host) barrierOf(ctx context.Context, gid, caller string) ([]barrier.Row
 }
 
 // barrierReply returns the answer to a question with the error err, without the rows.
-func (h *Host) barrierReply(head head, r *http.Request, err error) (status int, reply barrierReply) {
-	reply = barrierReply{Caller: wire.Clip(head.query.Get(wire.Caller), maxShown), GID: wire.Clip(head.query.Get("gid"), maxShown), Request: head.id}
+func (h *Host) barrierReply(question head, r *http.Request, err error) (status int, reply barrierReply) {
+	reply = barrierReply{Caller: wire.Clip(question.query.Get(wire.Caller), maxShown), GID: wire.Clip(question.query.Get("gid"), maxShown), Request: question.id}
 	var refused *refusal
 	switch {
 	case err == nil:

@@ -1,6 +1,6 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check all race-short race dtm short simulate guards guards-short fuzz cover chaos bench bench-short bench-against clean
+.PHONY: help run test check all race-short race dtm browser short simulate guards guards-short fuzz cover chaos bench bench-short bench-against clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -8,8 +8,8 @@ help: ## list the commands
 run: ## run the example order service
 	go run ./examples/order
 
-test: SEEDS ?= 120
-test: check all race-short dtm simulate guards-short ## all checks and all tests, on private servers that it installs and starts
+test: SEEDS ?= 60
+test: check all race-short dtm browser simulate guards-short ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
 	.ci/check
@@ -26,6 +26,10 @@ race: ## all tests with the race detector, on private servers
 
 dtm: ## DTM's own tests, against our server of its API, on private servers
 	CI=true .ci/servers sh -c 'cd saga/dtm/server/dtmtests && go test -count 1 .'
+
+browser: ## the console in headless Chromium, which it installs
+	.ci/packages chromium
+	cd saga/console/browsertest && CI=true go test -count 1 .
 
 short: ## the tests that need no server; the others say that they skip
 	go test -short ./...

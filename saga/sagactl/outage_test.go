@@ -108,3 +108,27 @@ func TestDatabaseGoesAway(t *testing.T) {
 		})
 	}
 }
+
+// The database goes away in the middle of a command: the exit code says so.
+func TestDatabaseGoesAwayInTheMiddle(t *testing.T) {
+	for _, dialect := range []string{"mysql", "postgres"} {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			s, line := throughLine(t, newWorld(t, dialect))
+			exporting := s.command("tx", "export", "-")
+			gids, err := exporting.StdinPipe()
+			sagatest.Must(t, err)
+			out := start(t, exporting)
+			io.WriteString(gids, "ok-1\n")
+			out.waitFor(t, `"gid":"ok-1"`)
+			line.set(true)
+			io.WriteString(gids, "odd-1\n")
+			gids.Close()
+			exporting.Wait()
+			if code := exporting.ProcessState.ExitCode(); code != ctl.CodeUnreachable {
+				t.Errorf("exit code %d: %s", code, out)
+			}
+			has(t, out.String(), "the database cannot be reached")
+		})
+	}
+}

@@ -1,5 +1,7 @@
 package txlog
 
+import "fmt"
+
 // ListQuery is the statement of List.
 func (l *Log) ListQuery(f Filter) (query string, arguments []any) { return l.reader.listQuery(f) }
 
@@ -19,4 +21,16 @@ func (l *Log) FindQueries(s Search, end Place) []Statement {
 	window, windowArguments := l.finder.windowQuery(a, s)
 	page, pageArguments := l.finder.pageQuery(a, s, end)
 	return []Statement{{window, windowArguments}, {page, pageArguments}}
+}
+
+// Inserts returns the statements that insert transactions without a trace, by state, of all
+// databases.
+func Inserts() map[string]func(int) string {
+	all := map[string]func(int) string{}
+	for d, q := range statements {
+		for state, statement := range q.insert {
+			all[fmt.Sprint(d, " ", state)] = statement
+		}
+	}
+	return all
 }

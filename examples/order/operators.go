@@ -21,7 +21,7 @@ func (s *Service) openTools(broker *natsjs.Broker) error {
 	if err != nil {
 		return err
 	}
-	if err := s.telemetry.gauges(s, outbox, letters); err != nil {
+	if err = s.telemetry.gauges(s, outbox, letters); err != nil {
 		return err
 	}
 	s.console, err = console.New(s.engine.Operations(), console.Config{

@@ -56,9 +56,9 @@ func openTelemetry(traces string) (*telemetry, error) {
 		if t.file, err = os.OpenFile(traces, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 			return nil, fmt.Errorf("write the spans: %w", err)
 		}
-		spans, err := stdouttrace.New(stdouttrace.WithWriter(t.file))
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("write the spans: %w", err), t.file.Close())
+		spans, failed := stdouttrace.New(stdouttrace.WithWriter(t.file))
+		if failed != nil {
+			return nil, errors.Join(fmt.Errorf("write the spans: %w", failed), t.file.Close())
 		}
 		options = append(options, sdktrace.WithBatcher(spans, sdktrace.WithBatchTimeout(time.Second)))
 	}

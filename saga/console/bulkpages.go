@@ -56,7 +56,7 @@ func bulkList(v *visit) error {
 		return err
 	}
 	after := v.r.FormValue("after")
-	found, next, err := v.bulks.Bulks(v.r.Context(), after, 50)
+	found, next, err := v.ops.Bulks(v.r.Context(), after, 50)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func bulkFreeze(v *visit) error {
 	}
 	q := form.Query
 	q.After, q.Limit = "", 0
-	b, err := v.bulks.FreezeBulk(v.r.Context(), string(verb), q, saga.Operator{Who: v.who, Why: why})
+	b, err := v.ops.FreezeBulk(v.r.Context(), string(verb), q, saga.Operator{Who: v.who, Why: why})
 	if err != nil {
 		return withForm(err, why, back)
 	}
@@ -154,7 +154,7 @@ func bulk(v *visit) error {
 		return err
 	}
 	id := v.r.FormValue("id")
-	b, err := v.bulks.Bulk(v.r.Context(), id)
+	b, err := v.ops.Bulk(v.r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func bulk(v *visit) error {
 		}
 		page.First = v.link("bulk", url.Values{"id": {id}})
 	}
-	if page.Targets, err = v.bulks.BulkTargets(v.r.Context(), id, after, targetsLength); err != nil {
+	if page.Targets, err = v.ops.BulkTargets(v.r.Context(), id, after, targetsLength); err != nil {
 		return err
 	}
 	if n := len(page.Targets); n == targetsLength && page.Targets[n-1].Number < b.Total {
@@ -181,7 +181,7 @@ func bulk(v *visit) error {
 // bulkRun begins or continues a bulk action.
 func bulkRun(v *visit) error {
 	id := v.r.PostFormValue("id")
-	b, err := v.bulks.Bulk(v.r.Context(), id)
+	b, err := v.ops.Bulk(v.r.Context(), id)
 	if err != nil {
 		return err
 	}

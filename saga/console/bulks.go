@@ -6,21 +6,12 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/embedded"
 )
-
-// bulker keeps bulk actions, and acts on their transactions.
-type bulker interface {
-	FreezeBulk(ctx context.Context, act string, q saga.Query, by saga.Operator) (saga.BulkAction, error)
-	RunBulk(ctx context.Context, id string, progress func(saga.BulkAction)) (saga.BulkAction, error)
-	Bulk(ctx context.Context, id string) (saga.BulkAction, error)
-	Bulks(ctx context.Context, after string, limit int) (page []saga.BulkAction, next string, err error)
-	BulkTargets(ctx context.Context, id string, after, limit int) ([]saga.BulkTarget, error)
-}
 
 // bulks are the bulk actions that this process runs in the background.
 type bulks struct {
-	bulker
+	ops    *embedded.Operations
 	logger *slog.Logger
 	ctx    context.Context
 	end    context.CancelFunc
@@ -40,8 +31,8 @@ var (
 	errClosed       = errors.New("the console is closed")
 )
 
-func newBulks(of bulker, logger *slog.Logger) *bulks {
-	b := &bulks{bulker: of, logger: logger, running: make(map[string]bool), failed: make(map[string]string)}
+func newBulks(ops *embedded.Operations, logger *slog.Logger) *bulks {
+	b := &bulks{ops: ops, logger: logger, running: make(map[string]bool), failed: make(map[string]string)}
 	b.ctx, b.end = context.WithCancel(context.Background())
 	return b
 }
@@ -65,7 +56,7 @@ func (b *bulks) start(id string) error {
 }
 
 func (b *bulks) run(id string) {
-	_, err := b.RunBulk(b.ctx, id, nil)
+	_, err := b.ops.RunBulk(b.ctx, id, nil)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.running, id)

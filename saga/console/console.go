@@ -58,8 +58,7 @@ func New(ops *embedded.Operations, config Config) (*Console, error) {
 	}
 	c := &Console{ops: ops, config: config, guard: http.NewCrossOriginProtection(), gate: gate.New(places, patience),
 		sets: make(map[string]*set), dialect: ops.Dialect()}
-	of, _ := any(ops).(bulker)
-	c.bulks = newBulks(of, config.Logger)
+	c.bulks = newBulks(ops, config.Logger)
 	for _, lang := range words.Languages {
 		c.sets[lang] = parse(c, words.For(lang))
 	}

@@ -19,7 +19,7 @@ func TestPages(t *testing.T) {
 		for _, page := range []string{"", "?span=1h", "?span=6h", "?span=24h", "transactions", "transactions?show=all", "transactions?state=trying&state=cancelled",
 			"transactions?attention=1", "transactions?text=bank&order=oldest&limit=100", "transactions?prefix=don&show=all",
 			"transactions?kind=pay&from=2020-01-01T00:00&to=2999-01-01T00:00&owner=x", "transaction?gid=done-1", "transaction?gid=rejected-1",
-			"transaction?gid=failing-1", "transaction?gid=conflict-1", "transaction?gid=open-1", "kinds", "instances", "acts", "acts?who=ann&act=retry"} {
+			"transaction?gid=failing-1", "transaction?gid=conflict-1", "transaction?gid=open-1", "kinds", "instances", "bulks", "bulk/new?kind=pay", "messages", "indoubt", "acts", "acts?who=ann&act=retry"} {
 			for _, lang := range []string{"en", "zh"} {
 				s.header.Set("Accept-Language", lang)
 				a := s.get("/console/"+page).want(t, http.StatusOK, "<!doctype html>", "Orders")

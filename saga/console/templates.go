@@ -135,10 +135,7 @@ func (f *frame) Menu() []item {
 	if len(f.config.XA) > 0 {
 		menu = append(menu, item{"indoubt", "nav.indoubt"})
 	}
-	if f.bulks.bulker != nil {
-		menu = append(menu, item{"bulks", "nav.bulks"})
-	}
-	return append(menu, item{"acts", "nav.acts"})
+	return append(menu, item{"bulks", "nav.bulks"}, item{"acts", "nav.acts"})
 }
 
 // item is a link of the menu.

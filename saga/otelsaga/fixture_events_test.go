@@ -14,13 +14,14 @@ import (
 
 // recorder is an observer that keeps the events, as text.
 type recorder struct {
-	mu     sync.Mutex
-	events map[string][]string // by "gid", "gid/branch", or empty for those of no transaction
-	sizes  map[string]int      // members of batches
+	mu      sync.Mutex
+	events  map[string][]string // by "gid", "gid/branch", or empty for those of no transaction
+	sizes   map[string]int      // members of batches
+	largest map[string]int      // members of the largest batch
 }
 
 func newRecorder() *recorder {
-	return &recorder{events: map[string][]string{}, sizes: map[string]int{}}
+	return &recorder{events: map[string][]string{}, sizes: map[string]int{}, largest: map[string]int{}}
 }
 
 func (r *recorder) Observe(ctx context.Context, e saga.Event) context.Context {
@@ -29,6 +30,7 @@ func (r *recorder) Observe(ctx context.Context, e saga.Event) context.Context {
 	of, text := describe(e)
 	if b, is := e.(saga.BatchCommitted); is {
 		r.sizes[b.Batch] += b.Size
+		r.largest[b.Batch] = max(r.largest[b.Batch], b.Size)
 		return ctx
 	}
 	r.events[of] = append(r.events[of], text)
@@ -69,6 +71,13 @@ func (r *recorder) size(name string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sizes[name]
+}
+
+// most returns how many members the largest batch of a name has had.
+func (r *recorder) most(name string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.largest[name]
 }
 
 // has reports whether an event of no transaction came.

@@ -3,6 +3,7 @@ package otelsaga_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,3 +188,48 @@ func TestTracesInABatch(t *testing.T) {
 type sampled struct{ saga.TraceKeeper }
 
 func (sampled) Observe(ctx context.Context, _ saga.Event) context.Context { return ctx }
+
+// The Confirms of different transactions that share their last commit are each called in the span
+// of their own call.
+func TestSpansOfSharedConfirms(t *testing.T) {
+	t.Parallel()
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		s, p, r := newShop(t, db), newProcess(t), newRecorder()
+		engine := s.open(embedded.Config{}, p.observer, r)
+		var mu sync.Mutex
+		called := map[string][]trace.SpanID{} // by gid: of the effect, and of the work
+		note := func(ctx context.Context, call saga.Call) {
+			mu.Lock()
+			defer mu.Unlock()
+			called[call.GID] = append(called[call.GID], trace.SpanContextFromContext(ctx).SpanID())
+		}
+		work := func(ctx context.Context, _ *gorm.DB, call saga.Call) error {
+			if call.Op == barrier.Confirm {
+				note(ctx, call)
+			}
+			return nil
+		}
+		effect := func(ctx context.Context, call saga.Call) (any, error) { note(ctx, call); return nil, nil }
+		sagatest.Must(t, engine.Register(saga.NewLocal("mail", encode, saga.Local{Work: work, Effects: map[barrier.Op]saga.Effect{barrier.Confirm: effect}})))
+		sagatest.Run(t, engine)
+		for r.most("finish") < 2 { // whether transactions share a commit depends on the time
+			var running sync.WaitGroup
+			for range 20 {
+				running.Go(func() {
+					if _, err := engine.Execute(t.Context(), plan(sagatest.GID(), "mail")); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			running.Wait()
+		}
+		for gid, spans := range called {
+			want := p.one(gid, "mail confirm").SpanContext.SpanID()
+			for _, got := range spans {
+				if got != want {
+					t.Errorf("%s: a call is in the span %s, want %s", gid, got, want)
+				}
+			}
+		}
+	})
+}

@@ -1,5 +1,7 @@
 package txlog
 
+import "fmt"
+
 // ListQuery is the statement of List.
 func (l *Log) ListQuery(f Filter) (query string, arguments []any) { return l.reader.listQuery(f) }
 
@@ -36,4 +38,16 @@ func (l *Log) CountQuery(s Search, end Place) Statement {
 // UnfinishedQuery is the statement of Unfinished.
 func (l *Log) UnfinishedQuery() Statement {
 	return Statement{SQL: l.overviewer.sql.overview.unfinished}
+}
+
+// Inserts returns the statements that insert transactions without a trace, by state, of all
+// databases.
+func Inserts() map[string]func(int) string {
+	all := map[string]func(int) string{}
+	for d, q := range statements {
+		for state, statement := range q.insert {
+			all[fmt.Sprint(d, " ", state)] = statement
+		}
+	}
+	return all
 }

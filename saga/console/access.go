@@ -54,7 +54,7 @@ func local(r *http.Request) bool {
 		return false
 	}
 	host := r.Host
-	if name, _, err := net.SplitHostPort(host); err == nil {
+	if name, _, splitErr := net.SplitHostPort(host); splitErr == nil {
 		host = name
 	}
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")

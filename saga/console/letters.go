@@ -142,8 +142,8 @@ func actOnLetters(v *visit) error {
 	}
 	var numbers []uint64
 	for _, text := range v.r.PostForm["number"] {
-		number, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
+		number, parseErr := strconv.ParseUint(text, 10, 64)
+		if parseErr != nil {
 			return &problem{status: http.StatusBadRequest, key: "error.form"}
 		}
 		numbers = append(numbers, number)

@@ -262,7 +262,16 @@ func (b *tab) text() string {
 // shows waits until the page has a text.
 func (b *tab) shows(text string) {
 	b.t.Helper()
-	sagatest.Eventually(b.t, "the page shows "+text, func() bool { return strings.Contains(b.text(), text) })
+	shown := ""
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("%s shows: %s", b.url(), shown)
+		}
+	}()
+	sagatest.Eventually(b.t, "the page shows "+text, func() bool {
+		shown = b.text()
+		return strings.Contains(shown, text)
+	})
 }
 
 // click clicks on an element, and waits for the page that follows.

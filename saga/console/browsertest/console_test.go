@@ -35,7 +35,6 @@ func (s *site) pages() map[string]string {
 		s.page("kinds"):                                         "stock.lock",
 		s.page("instances"):                                     "",
 		s.page("messages"):                                      "",
-		s.page("letters"):                                       "",
 		s.page("indoubt"):                                       "",
 		s.page("acts"):                                          "carol",
 		s.page("bulks"):                                         "",

@@ -68,10 +68,10 @@ var driveGuards = []guard{
 	{
 		name: "presume-failed", file: "saga/internal/recovery/recovery.go",
 		text: `			r.InFlight.Release(entry)
-			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err)
+			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err, slog.String("gid", t.GID))
 			return
 `,
-		with: `			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err)
+		with: `			r.Warn.Warn(ctx, "saga: deciding an undecided transaction failed; it is due again later", err, slog.String("gid", t.GID))
 `,
 		pkg: "saga/embedded", run: "^TestNoCancelBeforeTheDecision$",
 		why: "branches are cancelled although the decision to cancel could not be written",

@@ -30,6 +30,9 @@ var engineGuards = []guard{
 		name: "stale-drive", file: "saga/internal/drive/driver.go",
 		text: `	case errors.Is(err, txlog.ErrStale) || errors.Is(err, local.ErrCommitUnknown):
 		if record, readErr := d.Reader.Locked(ctx, t.GID); readErr == nil {
+			if state := saga.State(record.State); errors.Is(err, local.ErrCommitUnknown) && state.Finished() && record.Epoch == t.Epoch {
+				d.Observe.Finished(ctx, t.Subject(), state, t.Begun)
+			}
 			return saga.State(record.State)
 		}
 `,

@@ -5,12 +5,14 @@ package guards
 var outsideGuards = []guard{
 	{
 		name: "try-marked", file: "saga/internal/call/try.go",
-		text: `	if err := t.mark(ctx, b, call, mark); err != nil {
-		return err
+		text: `	verdict, err := t.mark(ctx, b, call, mark)
+	if err != nil {
+		return verdict, err
 	}
 `,
-		with: ``,
-		pkg:  "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^lost_lease$/^sqlite$",
+		with: `	verdict, err := barrier.Run, error(nil)
+`,
+		pkg: "tcc", run: "^TestCancelWaitsForTheEndOfATry$/^lost_lease$/^sqlite$",
 		why: "a Try is made again, and a Cancel overtakes it",
 	},
 	{
@@ -60,7 +62,7 @@ var outsideGuards = []guard{
 	{
 		name: "try-abandoned", file: "saga/internal/call/try.go",
 		text: `	if errors.Is(err, errAbandoned) {
-		return err // it goes on, and its mark stays
+		return verdict, err // it goes on, and its mark stays
 	}
 `,
 		with: ``,

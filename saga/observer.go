@@ -81,7 +81,7 @@ func (o *Observers) Observe(ctx context.Context, e Event) context.Context {
 		return ctx
 	}
 	for _, g := range o.all {
-		ctx, _ = g.run(ctx, func() (context.Context, string) { return g.Observer.Observe(ctx, e), "" })
+		ctx, _ = g.run(ctx, func(ctx context.Context) (context.Context, string) { return g.Observer.Observe(ctx, e), "" })
 	}
 	return ctx
 }
@@ -91,7 +91,9 @@ func (o *Observers) Inject(ctx context.Context) string {
 	if o == nil || o.keeper == nil {
 		return ""
 	}
-	_, trace := o.keeper.run(ctx, func() (context.Context, string) { return ctx, o.keeper.Observer.(TraceKeeper).Inject(ctx) })
+	_, trace := o.keeper.run(ctx, func(ctx context.Context) (context.Context, string) {
+		return ctx, o.keeper.Observer.(TraceKeeper).Inject(ctx)
+	})
 	if len(trace) > MaxTrace {
 		return ""
 	}
@@ -103,7 +105,9 @@ func (o *Observers) Extract(ctx context.Context, trace string) context.Context {
 	if o == nil || o.keeper == nil || trace == "" || len(trace) > MaxTrace {
 		return ctx
 	}
-	ctx, _ = o.keeper.run(ctx, func() (context.Context, string) { return o.keeper.Observer.(TraceKeeper).Extract(ctx, trace), "" })
+	ctx, _ = o.keeper.run(ctx, func(ctx context.Context) (context.Context, string) {
+		return o.keeper.Observer.(TraceKeeper).Extract(ctx, trace), ""
+	})
 	return ctx
 }
 
@@ -124,9 +128,9 @@ type observed struct {
 	trace string
 }
 
-// run calls an observer in a goroutine of its own, and waits for it. It returns ctx if the
+// run calls an observer with ctx, in a goroutine of its own, and waits for it. It returns ctx if the
 // observer panics or blocks.
-func (g *guarded) run(ctx context.Context, call func() (context.Context, string)) (context.Context, string) {
+func (g *guarded) run(ctx context.Context, call func(context.Context) (context.Context, string)) (context.Context, string) {
 	if g.blocked.Load() > 0 {
 		return ctx, ""
 	}
@@ -147,7 +151,7 @@ func (g *guarded) run(ctx context.Context, call func() (context.Context, string)
 	return ctx, ""
 }
 
-func (g *guarded) protect(ctx context.Context, call func() (context.Context, string), ended chan<- observed) {
+func (g *guarded) protect(ctx context.Context, call func(context.Context) (context.Context, string), ended chan<- observed) {
 	result, returned := observed{ctx: ctx}, false
 	defer func() {
 		if !returned {
@@ -156,7 +160,7 @@ func (g *guarded) protect(ctx context.Context, call func() (context.Context, str
 		}
 		ended <- result
 	}()
-	derived, trace := call()
+	derived, trace := call(ctx)
 	if derived != nil {
 		result = observed{derived, trace}
 	}

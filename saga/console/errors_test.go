@@ -91,6 +91,8 @@ func TestBusy(t *testing.T) {
 	w := newWorld(t, sqltest.Open(t, "sqlite"))
 	const places = 4
 	in, out := make(chan struct{}, 100), make(chan struct{})
+	release := sync.OnceFunc(func() { close(out) })
+	defer release()
 	s := serve(t, w.engine.Operations(), console.Config{Authorize: as("ann"), Redact: func(_ string, data []byte) []byte {
 		in <- struct{}{}
 		<-out
@@ -109,7 +111,7 @@ func TestBusy(t *testing.T) {
 	}
 	s.get("/console/").want(t, http.StatusServiceUnavailable, "as many requests as it may")
 	s.post("/console/kinds/act", "kind", "pay", "act", "pause", "why", "x").want(t, http.StatusSeeOther)
-	close(out)
+	release()
 	pages.Wait()
 	s.get("/console/").want(t, http.StatusOK)
 }

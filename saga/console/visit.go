@@ -248,7 +248,7 @@ func (v *visit) self() string {
 func (v *visit) back() string {
 	to := v.r.PostFormValue("back")
 	if u, err := url.Parse(to); err == nil && u.Host == "" && u.Scheme == "" && strings.HasPrefix(u.Path, v.config.Path+"/") &&
-		!strings.HasPrefix(to, "//") && !strings.Contains(to, `\`) {
+		!strings.Contains(to, `\`) {
 		return to
 	}
 	return v.link("", nil)

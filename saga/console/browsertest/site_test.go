@@ -39,6 +39,7 @@ type site struct {
 // serve starts a site. Change may change the configuration of the console.
 func serve(t *testing.T, change func(*console.Config)) *site {
 	t.Helper()
+	t.Parallel()
 	s := &site{db: sqltest.Open(t, "sqlite")}
 	s.engine = sagatest.Open(t, s.db, embedded.Config{AttentionAttempts: 2, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Timeout: time.Hour})
 	s.register(t)
@@ -107,6 +108,10 @@ func (s *site) fill(t *testing.T) {
 	if !errors.Is(err, saga.ErrCancelled) {
 		t.Fatal(err)
 	}
+	sagatest.Eventually(t, "the end of all", func() bool {
+		found, err := s.engine.Count(ctx, saga.Query{Unfinished: true})
+		return err == nil && found.N == 0
+	})
 	s.broken.Store(true)
 	for i := range 5 {
 		s.order(t, fmt.Sprintf("order-%d", 3001+i), "8")

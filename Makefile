@@ -1,6 +1,6 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check all race-short race dtm browser short simulate guards guards-short fuzz cover chaos bench bench-short bench-against clean
+.PHONY: help run test check all race-short race dtm browser screenshots short simulate guards guards-short fuzz cover chaos bench bench-short bench-against clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -30,6 +30,10 @@ dtm: ## DTM's own tests, against our server of its API, on private servers
 browser: ## the console in headless Chromium, which it installs
 	.ci/packages chromium
 	cd saga/console/browsertest && CI=true go test -count 1 .
+
+screenshots: ## the pictures of the console in the README
+	.ci/packages chromium
+	cd saga/console/browsertest && go test -count 1 -run '^TestScreenshots$$' . -args -screenshots ../screenshots
 
 short: ## the tests that need no server; the others say that they skip
 	go test -short ./...

@@ -34,14 +34,21 @@ type site struct {
 	db     *gorm.DB
 	server *httptest.Server
 	broken atomic.Bool // the Confirms of kind "message.publish" fail
+	text   string      // is in errors, reasons and payloads
 }
 
 // serve starts a site. Change may change the configuration of the console.
 func serve(t *testing.T, change func(*console.Config)) *site {
 	t.Helper()
 	t.Parallel()
-	s := &site{db: sqltest.Open(t, "sqlite")}
-	s.engine = sagatest.Open(t, s.db, embedded.Config{AttentionAttempts: 2, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Timeout: time.Hour})
+	return serveTexts(t, attack, 10*time.Millisecond, change)
+}
+
+// serveTexts starts a site with a text in its transactions, and a backoff of failed calls.
+func serveTexts(t *testing.T, text string, backoff time.Duration, change func(*console.Config)) *site {
+	t.Helper()
+	s := &site{db: sqltest.Open(t, "sqlite"), text: text}
+	s.engine = sagatest.Open(t, s.db, embedded.Config{AttentionAttempts: 2, MinBackoff: backoff, MaxBackoff: 5 * backoff, Timeout: time.Hour})
 	s.register(t)
 	sagatest.Run(t, s.engine)
 	s.fill(t)
@@ -82,13 +89,13 @@ func (s *site) register(t *testing.T) {
 	ok := func(context.Context, saga.Call) (any, error) { return nil, nil }
 	reserve := func(_ context.Context, c saga.Call) (any, error) {
 		if strings.Contains(string(c.Payload), "reject") {
-			return nil, saga.Reject(errors.New("sold out " + attack))
+			return nil, saga.Reject(errors.New("sold out " + s.text))
 		}
 		return nil, nil
 	}
 	publish := func(context.Context, saga.Call) (any, error) {
 		if s.broken.Load() {
-			return nil, errors.New("broker unreachable " + attack)
+			return nil, errors.New("broker unreachable " + s.text)
 		}
 		return nil, nil
 	}
@@ -103,8 +110,10 @@ func (s *site) fill(t *testing.T) {
 	for i := range 60 {
 		s.order(t, fmt.Sprintf("order-%d", 1001+i), "7")
 	}
-	s.order(t, attackGID, attack)
-	_, err := s.engine.Execute(ctx, plan("order-2001", "reject "+attack))
+	if s.text != "" {
+		s.order(t, attackGID, attack)
+	}
+	_, err := s.engine.Execute(ctx, s.plan("order-2001", "reject "+s.text))
 	if !errors.Is(err, saga.ErrCancelled) {
 		t.Fatal(err)
 	}
@@ -123,20 +132,20 @@ func (s *site) fill(t *testing.T) {
 	sagatest.Must(t, s.engine.Begin(ctx, saga.Opening{GID: "reservation-1", Pattern: "tcc", Timeout: time.Hour}))
 	sagatest.Must(t, s.engine.Try(ctx, "reservation-1", "01", saga.Step{Kind: "stock.lock", Input: map[string]any{"sku": "phone"}}))
 	sagatest.Must(t, s.engine.Begin(ctx, saga.Opening{GID: "reservation-2", Pattern: "tcc", Timeout: time.Hour}))
-	sagatest.Must(t, s.engine.Pause(ctx, "order-3005", saga.Operator{Who: "carol", Why: "looking at it " + attack}))
+	sagatest.Must(t, s.engine.Pause(ctx, "order-3005", saga.Operator{Who: "carol", Why: "looking at it " + s.text}))
 }
 
-func plan(gid, sku string) saga.Plan {
+func (s *site) plan(gid, sku string) saga.Plan {
 	return saga.Plan{GID: gid, Pattern: "tcc", Steps: []saga.Step{
 		{Kind: "stock.lock", Input: map[string]any{"sku": sku, "quantity": 1}},
-		{Kind: "message.publish", Input: map[string]any{"subject": "orders.placed", "data": attack}},
+		{Kind: "message.publish", Input: map[string]any{"subject": "orders.placed", "data": s.text}},
 	}}
 }
 
 // order executes an order with a label.
 func (s *site) order(t *testing.T, gid, customer string) {
 	t.Helper()
-	p := plan(gid, "phone")
+	p := s.plan(gid, "phone")
 	p.Options = saga.Options{Labels: map[string]string{"customer": customer}, ReturnDecided: true}
 	_, err := s.engine.Execute(t.Context(), p)
 	sagatest.Must(t, err)

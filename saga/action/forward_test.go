@@ -149,6 +149,7 @@ func TestForwardDeath(t *testing.T) {
 				})
 				b.die()
 				config.MinBackoff, config.MaxBackoff = 0, 0
+				config.Lease = 2 * time.Second // a transaction that it cannot continue is due again soon
 				second := b.open(config)
 				sagatest.Run(t, second)
 				var found *saga.Transaction

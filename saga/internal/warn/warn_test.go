@@ -30,7 +30,7 @@ func TestWarn(t *testing.T) {
 		}
 		time.Sleep(warn.Every)
 		w.Warn(t.Context(), "saga: one", errors.New("down"))
-		if !strings.Contains(out.String(), `last one"=4`) {
+		if !strings.Contains(out.String(), `not_shown=4`) {
 			t.Errorf("logged:\n%s", &out)
 		}
 	})

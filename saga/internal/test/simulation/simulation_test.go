@@ -148,21 +148,26 @@ func sameTrace(t *testing.T, n int, run func(t *testing.T, seed uint64, log, oth
 // allKindsSeed draws transactions with all kinds of branches.
 const allKindsSeed = 5
 
-// TestEachCallInTurn lets exactly one call fail, each in turn, in each way.
+// TestEachCallInTurn lets exactly one call fail, each in turn, in each way. With few seeds, it
+// takes every second call, others for each way.
 func TestEachCallInTurn(t *testing.T) {
 	t.Parallel()
-	eachFault(t, allKindsSeed, 1, transactions(4))
+	eachFault(t, allKindsSeed, sparse(2), transactions(4))
 }
 
 // TestEachCallOfLocalsInTurn does the same where plans are executed in local transactions of the
-// processes. With few seeds, it leaves two of three calls out, others for each fault.
+// processes. With few seeds, it takes every fourth call.
 func TestEachCallOfLocalsInTurn(t *testing.T) {
 	t.Parallel()
-	every := 1
+	eachFault(t, 1, sparse(4), func(w *world) { w.locals(2) })
+}
+
+// sparse returns n if there are few seeds, and 1 if there are many.
+func sparse(n int) int {
 	if *seeds < 500 {
-		every = 3
+		return n
 	}
-	eachFault(t, 1, every, func(w *world) { w.locals(2) })
+	return 1
 }
 
 // eachFault runs a seed once for each fault and every so manyth call.

@@ -104,7 +104,7 @@ var barrierGuards = []guard{
 		name: "old-final", file: "saga/internal/barrierrows/old.go",
 		text: `see(key, final == 1 && since.Int64 > age.Microseconds())`,
 		with: `see(key, since.Int64 > age.Microseconds())`,
-		pkg:  "saga/internal/barrierrows", run: "^TestOld$/^sqlite$", short: true,
+		pkg:  "saga/internal/barrierrows", run: "^TestOld$/^sqlite$",
 		why: "the row of a branch that was not confirmed yet is removed",
 	},
 	{

@@ -77,7 +77,7 @@ var batchGuards = []guard{
 `,
 		with: `	_ = barrierrows.Remove
 `,
-		pkg: "saga/embedded", run: "^TestARefusedMemberLeavesNoBarrierRow$/^sqlite$", short: true,
+		pkg: "saga/embedded", run: "^TestARefusedMemberLeavesNoBarrierRow$/^sqlite$",
 		why: "a cancelled transaction of a batch leaves a barrier row that says it is confirmed",
 	},
 	{
@@ -113,7 +113,7 @@ var batchGuards = []guard{
 		name: "savepoint", file: "saga/internal/decide/try.go",
 		text: `return failed, call.RollBackTo(ctx, r.tx)`,
 		with: `return failed, nil`,
-		pkg:  "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$",
 		why: "the first Trys of a member that is refused later stay reserved, and nobody gives them back",
 	},
 	{

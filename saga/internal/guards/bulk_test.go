@@ -14,7 +14,7 @@ var bulkGuards = []guard{
 		name: "bulk-result", file: "saga/internal/txlog/bulk.go",
 		text: `SET result = ?, error = ?, acted_at = {now} WHERE bulk_id = ? AND number = ? AND result = ''`,
 		with: `SET result = ?, error = ?, acted_at = {now} WHERE bulk_id = ? AND number = ?`,
-		pkg:  "saga/embedded", run: "^TestBulkWithAListThatIsOutOfDate$/^pause$", short: true,
+		pkg:  "saga/embedded", run: "^TestBulkWithAListThatIsOutOfDate$/^pause$",
 		why: "a bulk action says that it has not acted on a transaction on which it has",
 	},
 	{
@@ -28,14 +28,14 @@ var bulkGuards = []guard{
 		name: "bulk-started", file: "saga/internal/txlog/bulk.go",
 		text: "SET total = -1 WHERE id = ? AND ` + old)",
 		with: "SET total = -1 WHERE id = ? AND (1 = 1 OR ` + old + `)`)",
-		pkg:  "saga/embedded", run: "^TestBulkThatBeginsWhileItIsCleaned$", short: true,
+		pkg:  "saga/embedded", run: "^TestBulkThatBeginsWhileItIsCleaned$",
 		why: "the list of a bulk action is removed while it runs",
 	},
 	{
 		name: "bulk-same", file: "saga/embedded/bulk.go",
 		text: `return !listed.IsZero() && r.CreatedAt.After(listed)`,
 		with: `return false && r.CreatedAt.After(listed)`,
-		pkg:  "saga/embedded", run: "^TestBulkTargetsThatHaveChanged$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestBulkTargetsThatHaveChanged$/^sqlite$",
 		why: "a bulk action acts on a new transaction that has the gid of one in its list",
 	},
 	{
@@ -55,7 +55,7 @@ var bulkGuards = []guard{
 `,
 		with: `	return nil
 `,
-		pkg: "saga/embedded", run: "^TestLabelsOfRejectionsShareACommit$", short: true,
+		pkg: "saga/embedded", run: "^TestLabelsOfRejectionsShareACommit$",
 		why: "a rejection of a transaction with labels dissolves its batch",
 	},
 	{
@@ -63,7 +63,7 @@ var bulkGuards = []guard{
 		text: `	q.remove = append(q.remove, labelStatements(d).remove)
 `,
 		with: ``,
-		pkg:  "saga/embedded", run: "^TestLabelsAreRemoved$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestLabelsAreRemoved$/^sqlite$",
 		why: "labels outlive their transaction, and are shown for another one with the same gid",
 	},
 }

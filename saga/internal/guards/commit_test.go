@@ -34,14 +34,14 @@ var commitGuards = []guard{
 		name: "gather-confirm-tried", file: "saga/internal/call/gatherrun.go",
 		text: "if found[i] != barrierrows.Tried {",
 		with: "if found[i] == barrierrows.Missing {",
-		pkg:  "saga/internal/call", run: "^TestVerdictsOfABatch$/^sqlite$", short: true,
+		pkg:  "saga/internal/call", run: "^TestVerdictsOfABatch$/^sqlite$",
 		why: "a Confirm of a batch is told that it was done, although the branch is cancelled",
 	},
 	{
 		name: "gather-suspend", file: "saga/internal/call/gatherrun.go",
 		text: "if len(missing) > 0 {",
 		with: "if len(missing) < 0 {",
-		pkg:  "saga/internal/call", run: "^TestVerdictsOfABatch$/^sqlite$", short: true,
+		pkg:  "saga/internal/call", run: "^TestVerdictsOfABatch$/^sqlite$",
 		why: "a Try that arrives after a Cancel of a batch reserves, and nobody cancels it",
 	},
 	{

@@ -140,7 +140,7 @@ var engineGuards = []guard{
 		name: "within-try", file: "saga/embedded/open.go",
 		text: `if err == nil && !scope.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {`,
 		with: `if err == nil && record.GID == "" || errors.Is(err, txlog.ErrNotFound) {`,
-		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API adds a branch to a transaction of another",
 	},
 	{
@@ -178,7 +178,7 @@ var engineGuards = []guard{
 		name: "resolve-conflict", file: "saga/embedded/resolve.go",
 		text: `if !lastIsConflict(attempts[key.GID], key.BranchID, op) {`,
 		with: `if false && !lastIsConflict(attempts[key.GID], key.BranchID, op) {`,
-		pkg:  "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$", short: true,
+		pkg:  "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$",
 		why: "a branch that only fails is never called again",
 	},
 	{

@@ -35,7 +35,7 @@ var lifetimeGuards = []guard{
 		name: "warn-repeated", file: "saga/internal/warn/warn.go",
 		text: `if time.Since(l.last[message]) < Every {`,
 		with: `if false {`,
-		pkg:  "saga/internal/warn", run: "^TestWarn$", short: true,
+		pkg:  "saga/internal/warn", run: "^TestWarn$",
 		why: "an outage floods the log",
 	},
 	{
@@ -52,7 +52,7 @@ var lifetimeGuards = []guard{
 		name: "pause-refuse", file: "saga/internal/pause/pause.go",
 		text: `if k.Has(s.Kind) {`,
 		with: `if false {`,
-		pkg:  "saga/internal/pause", run: "^TestWatch$", short: true,
+		pkg:  "saga/internal/pause", run: "^TestWatch$",
 		why: "a transaction with a paused kind begins",
 	},
 	{

@@ -119,7 +119,7 @@ var localGuards = []guard{
 		with: `		case number == 0:
 			return commitUnknown
 `,
-		pkg: "saga/internal/local", run: "^TestAnswersOfCommit$", short: true,
+		pkg: "saga/internal/local", run: "^TestAnswersOfCommit$",
 		why: "a COMMIT during which the server went away counts as refused, though it may have happened",
 	},
 	{
@@ -149,14 +149,14 @@ var localGuards = []guard{
 	}
 `,
 		with: ``,
-		pkg:  "saga/internal/local", run: "^TestRunWithAContextThatEnds$/^sqlite$", short: true,
+		pkg:  "saga/internal/local", run: "^TestRunWithAContextThatEnds$/^sqlite$",
 		why: "work is committed after the end of its context",
 	},
 	{
 		name: "lost-foreign", file: "saga/internal/local/tx.go",
 		text: `return askErr != nil && t.answered(askErr) == nil`,
 		with: `_ = askErr; return true`,
-		pkg:  "saga/internal/local", run: "^TestWhoseConnectionWasLost$/^sqlite$", short: true,
+		pkg:  "saga/internal/local", run: "^TestWhoseConnectionWasLost$/^sqlite$",
 		why: "a network error of the user's own makes its work run again and again",
 	},
 	{

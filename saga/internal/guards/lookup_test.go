@@ -9,7 +9,7 @@ var lookupGuards = []guard{
 		err = checkQuestion(`,
 		with: `	if err = nil; err == nil {
 		err = checkQuestion(`,
-		pkg: "saga/remote", run: "^TestStrangeBarrierQuestions$", short: true,
+		pkg: "saga/remote", run: "^TestStrangeBarrierQuestions$",
 		why: "anybody who reaches the port of a host reads its barrier rows",
 	},
 	{
@@ -30,14 +30,14 @@ var lookupGuards = []guard{
 		name: "barrier-answer-question", file: "saga/remote/barrier.go",
 		text: `case reply.Caller != asked.Caller || reply.GID != asked.GID || reply.Request != asked.Request:`,
 		with: `case false:`,
-		pkg:  "saga/remote", run: "^TestBarrierAnswersThatDoNotCount$", short: true,
+		pkg:  "saga/remote", run: "^TestBarrierAnswersThatDoNotCount$",
 		why: "an old answer of an unsigned host counts",
 	},
 	{
 		name: "barrier-answer-rows", file: "saga/remote/barrier.go",
 		text: `case row.GID != asked.GID || row.Caller != "" && row.Caller != asked.Caller:`,
 		with: `case false:`,
-		pkg:  "saga/remote", run: "^TestBarrierAnswersThatDoNotCount$", short: true,
+		pkg:  "saga/remote", run: "^TestBarrierAnswersThatDoNotCount$",
 		why: "the barrier rows of another transaction are shown",
 	},
 }

@@ -8,7 +8,7 @@ help: ## list the commands
 run: ## run the example order service
 	go run ./examples/order
 
-test: SEEDS ?= 60
+test: SEEDS ?= 40
 test: check all race-short dtm browser simulate guards-short ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages

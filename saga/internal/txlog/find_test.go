@@ -137,8 +137,12 @@ func TestFind(t *testing.T) {
 
 // A search for few of many looks at a window at a time, and says where to continue.
 func TestFindLooksAtAWindow(t *testing.T) {
-	const n = 2*txlog.Window + 500
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		windows := 1
+		if db.Name() == "sqlite" {
+			windows = 2
+		}
+		n := windows*txlog.Window + 500
 		fill(t, db, n)
 		log, err := txlog.New(db)
 		sagatest.Must(t, err)
@@ -153,7 +157,7 @@ func TestFindLooksAtAWindow(t *testing.T) {
 			if (first.Next == txlog.Place{}) {
 				t.Errorf("%s: no next", name)
 			}
-			if gids, pages := all(t, log, s); pages != 3 || s.Kind == "none" && len(gids) != 0 || s.Kind == "" && len(gids) != n/30 {
+			if gids, pages := all(t, log, s); pages != windows+1 || s.Kind == "none" && len(gids) != 0 || s.Kind == "" && len(gids) != n/30 {
 				t.Errorf("%s: %d transactions on %d pages", name, len(gids), pages)
 			}
 			if got, more, err := log.Count(t.Context(), s, 1000); err != nil || !more || got > txlog.Window/30+1 {

@@ -149,17 +149,17 @@ func sameTrace(t *testing.T, n int, run func(t *testing.T, seed uint64, log, oth
 const allKindsSeed = 5
 
 // TestEachCallInTurn lets exactly one call fail, each in turn, in each way. With few seeds, it
-// takes every second call, others for each way.
+// takes every third call, others for each way.
 func TestEachCallInTurn(t *testing.T) {
 	t.Parallel()
-	eachFault(t, allKindsSeed, sparse(2), transactions(4))
+	eachFault(t, allKindsSeed, sparse(3), transactions(4))
 }
 
 // TestEachCallOfLocalsInTurn does the same where plans are executed in local transactions of the
-// processes. With few seeds, it takes every fourth call.
+// processes. With few seeds, it takes every sixth call.
 func TestEachCallOfLocalsInTurn(t *testing.T) {
 	t.Parallel()
-	eachFault(t, 1, sparse(4), func(w *world) { w.locals(2) })
+	eachFault(t, 1, sparse(6), func(w *world) { w.locals(2) })
 }
 
 // sparse returns n if there are few seeds, and 1 if there are many.

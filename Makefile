@@ -1,6 +1,6 @@
 # One command each; "make help" lists them.
 
-.PHONY: help run test check all race-short race dtm browser screenshots short simulate guards guards-short fuzz cover chaos bench bench-short bench-against clean
+.PHONY: help run test more check all race-short race dtm browser screenshots short simulate guards guards-short fuzz cover chaos bench bench-short bench-against clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -8,8 +8,10 @@ help: ## list the commands
 run: ## run the example order service
 	go run ./examples/order
 
-test: SEEDS ?= 40
-test: check all race-short dtm browser simulate guards-short ## all checks and all tests, on private servers that it installs and starts
+test: SEEDS ?= 30
+test: check all dtm browser simulate ## all checks and all tests, on private servers that it installs and starts
+
+more: race-short guards-short ## what make test leaves out for its time: the race detector, and guards taken out
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
 	.ci/check

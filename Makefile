@@ -11,13 +11,14 @@ run: ## run the example order service
 test: SEEDS ?= 30
 test: check all dtm browser simulate ## all checks and all tests, on private servers that it installs and starts
 
-more: race-short guards-short ## what make test leaves out for its time: the race detector, and guards taken out
+more: race-short guards-short ## what make test leaves out for its time: the race detector, guards taken out, chaos
+	CI=true .ci/servers go test -count 1 ./saga/internal/test/chaos
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
 	.ci/check
 
-all: ## all tests except the simulation, on private servers; the longest packages first
-	CI=true .ci/servers go test -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message $$(go list ./... | grep -v internal/test/simulation)
+all: ## all tests except the simulation and chaos, on private servers; the longest packages first
+	CI=true .ci/servers go test -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message $$(go list ./... | grep -v -e internal/test/simulation -e "internal/test/chaos$$")
 
 race-short: ## the parts of the engine with the race detector, without servers
 	CI= go test -race -gcflags=modernc.org/...=-race=false -short -timeout 12m $$(go list ./saga/internal/... | grep -v internal/test/ | grep -v internal/guards)

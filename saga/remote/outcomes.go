@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/wire"
 	"github.com/tccsaga/tccsaga/saga/participant"
 )
@@ -114,8 +113,7 @@ type outcomeReply struct {
 	GID     string     `json:"gid"`
 	State   saga.State `json:"state,omitempty"` // with 200
 	Request string     `json:"request"`         // the id of the request
-	Message string     `json:"message,omitempty"`
-	ErrorID string     `json:"error_id,omitempty"` // finds the error in the log of the engine's service
+	questionFailure
 }
 
 // stateUnknown is the state of a transaction that is not in the log.
@@ -143,25 +141,6 @@ func (o *Outcomes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.signed.write(w, status, body)
 }
 
-// checkQuestion returns why a request is not a valid question.
-func checkQuestion(r *http.Request, h head, method string) error {
-	gid, log := h.query["gid"], h.query[wire.Caller]
-	switch {
-	case r.Method != method:
-		return refuse(http.StatusMethodNotAllowed, "the question is asked with %s", method)
-	case h.id == "":
-		return refuse(http.StatusBadRequest, "the header %s is missing", headerRequest)
-	case r.ContentLength != 0:
-		return refuse(http.StatusBadRequest, "a question has no body")
-	case len(gid) != 1 || len(log) != 1 || log[0] == "":
-		return refuse(http.StatusBadRequest, "the query must name gid and %s once", wire.Caller)
-	}
-	if err := errors.Join(barrier.ValidateGID(gid[0]), wire.CheckCaller(log[0])); err != nil {
-		return refuse(http.StatusBadRequest, "%s", wire.Clip(err.Error(), 400))
-	}
-	return nil
-}
-
 // outcome asks the engine.
 func (o *Outcomes) outcome(ctx context.Context, log, gid string) (saga.State, error) {
 	select {
@@ -182,30 +161,22 @@ func (o *Outcomes) outcome(ctx context.Context, log, gid string) (saga.State, er
 // reply returns the answer to a question with the error err.
 func (o *Outcomes) reply(h head, r *http.Request, err error) (status int, reply outcomeReply) {
 	reply = outcomeReply{Log: wire.Clip(h.query.Get(wire.Caller), maxShown), GID: wire.Clip(h.query.Get("gid"), maxShown), Request: h.id}
-	var refused *refusal
 	switch {
 	case err == nil:
 		return http.StatusOK, reply
-	case errors.As(err, &refused):
-		status, reply.Message = refused.status, refused.why
-		o.refused.log(o.config.Logger, r, status, err)
-	case errors.Is(err, errSignature):
-		status, reply = http.StatusUnauthorized, outcomeReply{Message: errSignature.Error()}
-		o.refused.log(o.config.Logger, r, status, err)
 	case errors.Is(err, saga.ErrOtherLog):
-		status, reply.Message = http.StatusMisdirectedRequest, saga.ErrOtherLog.Error()
-		o.refused.log(o.config.Logger, r, status, err)
+		o.refused.log(o.config.Logger, r, http.StatusMisdirectedRequest, err)
+		reply.Message = saga.ErrOtherLog.Error()
+		return http.StatusMisdirectedRequest, reply
 	case errors.Is(err, saga.ErrOngoing):
-		status, reply.Message = http.StatusTooEarly, "wait for the call of the engine"
-	default:
-		status, reply.ErrorID = http.StatusInternalServerError, newErrorID()
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			status = http.StatusServiceUnavailable
-		}
-		reply.Message = "the log could not be read"
-		o.config.Logger.Warn("remote: a question for an outcome failed", slog.String("error_id", reply.ErrorID), slog.String("gid", reply.GID),
-			slog.String("error", wire.Clip(err.Error(), maxLogged)))
+		reply.Message = "wait for the call of the engine"
+		return http.StatusTooEarly, reply
 	}
+	status, failed, known := failedQuestion(&o.refused, o.config.Logger, r, "the log", reply.GID, err)
+	if !known {
+		return status, outcomeReply{questionFailure: failed}
+	}
+	reply.questionFailure = failed
 	return status, reply
 }
 

@@ -2,8 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -31,8 +29,7 @@ type barrierReply struct {
 	GID     string       `json:"gid"`
 	Request string       `json:"request"`        // the id of the request
 	Rows    []barrierRow `json:"rows,omitempty"` // with 200
-	Message string       `json:"message,omitempty"`
-	ErrorID string       `json:"error_id,omitempty"` // finds the error in the log of the host
+	questionFailure
 }
 
 // barrierRow is a barrier row in an answer.
@@ -91,24 +88,13 @@ func (h *Host) barrierOf(ctx context.Context, gid, caller string) ([]barrier.Row
 // barrierReply returns the answer to a question with the error err, without the rows.
 func (h *Host) barrierReply(question head, r *http.Request, err error) (status int, reply barrierReply) {
 	reply = barrierReply{Caller: wire.Clip(question.query.Get(wire.Caller), maxShown), GID: wire.Clip(question.query.Get("gid"), maxShown), Request: question.id}
-	var refused *refusal
-	switch {
-	case err == nil:
+	if err == nil {
 		return http.StatusOK, reply
-	case errors.As(err, &refused):
-		status, reply.Message = refused.status, refused.why
-		h.refused.log(h.config.Logger, r, status, err)
-	case errors.Is(err, errSignature):
-		status, reply = http.StatusUnauthorized, barrierReply{Message: errSignature.Error()}
-		h.refused.log(h.config.Logger, r, status, err)
-	default:
-		status, reply.ErrorID = http.StatusInternalServerError, newErrorID()
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			status = http.StatusServiceUnavailable
-		}
-		reply.Message = "the barrier could not be read"
-		h.config.Logger.Warn("remote: a question for barrier rows failed", slog.String("error_id", reply.ErrorID), slog.String("gid", reply.GID),
-			slog.String("error", wire.Clip(err.Error(), maxLogged)))
 	}
+	status, failed, known := failedQuestion(&h.refused, h.config.Logger, r, "the barrier", reply.GID, err)
+	if !known {
+		return status, barrierReply{questionFailure: failed}
+	}
+	reply.questionFailure = failed
 	return status, reply
 }

@@ -76,7 +76,7 @@ var barrierGuards = []guard{
 		name: "confirm-tried", file: "saga/barrier/queries.go",
 		text: `SET state = 'confirmed', confirmed_at = {now}` + "`" + ` + ours + ` + "`" + ` AND state = 'tried'`,
 		with: `SET state = 'confirmed', confirmed_at = {now}` + "`" + ` + ours + ` + "`",
-		pkg:  "saga/barrier", run: "^TestVerdicts$/^sqlite",
+		pkg:  "saga/barrier", run: "^TestVerdicts$/^sqlite", short: true,
 		why: "a cancelled branch is confirmed",
 	},
 	{

@@ -34,7 +34,7 @@ var batchGuards = []guard{
 		name: "confirm-all-count", file: "saga/internal/barrierrows/batch.go",
 		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
-		pkg:  "saga/internal/barrierrows", run: "^TestConfirmAll$/^sqlite$",
+		pkg:  "saga/internal/barrierrows", run: "^TestConfirmAll$/^sqlite$", short: true,
 		why: "the Confirm of a branch that is not tried, or confirmed already, runs",
 	},
 	{

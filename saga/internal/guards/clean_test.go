@@ -20,7 +20,7 @@ var cleanGuards = []guard{
 		name: "old-deadline", file: "saga/internal/txlog/clean.go",
 		text: ` || now-deadline < age.Microseconds()`,
 		with: ` && now-deadline != 0`,
-		pkg:  "saga/internal/txlog", run: "^TestWhatIsOld$/^sqlite$",
+		pkg:  "saga/internal/txlog", run: "^TestWhatIsOld$/^sqlite$", short: true,
 		why: "a Try that comes before the deadline finds no barrier row, and reserves",
 	},
 	{

@@ -20,7 +20,7 @@ var commitGuards = []guard{
 		name: "commit-unanswered", file: "saga/internal/commit/commit.go",
 		text: "func isUnanswered(err error) bool { return errors.Is(err, local.ErrCommitUnknown) }",
 		with: "func isUnanswered(err error) bool { return errors.Is(err, local.ErrCommitUnknown) && false }",
-		pkg:  "saga/internal/commit", run: "^TestUnansweredCommit$",
+		pkg:  "saga/internal/commit", run: "^TestUnansweredCommit$", short: true,
 		why: "a begin whose COMMIT was not answered finds its own row, and is told that the gid is in use",
 	},
 	{

@@ -11,7 +11,7 @@ var decidingGuards = []guard{
 		}
 		return r.ask()
 `,
-		pkg: "saga/barrier", run: "^TestVerdicts$/^sqlite",
+		pkg: "saga/barrier", run: "^TestVerdicts$/^sqlite", short: true,
 		why: "a Try that comes after the answer commits, and its transaction is cancelled",
 	},
 	{

@@ -71,7 +71,7 @@ var engineGuards = []guard{
 		name: "confirm-untried", file: "saga/embedded/decision.go",
 		text: `if d.State == txlog.Confirming && !b.Tried && !d.ByBranch {`,
 		with: `if false {`,
-		pkg:  "tcc", run: "^TestConfirmNeedsEveryTry$/^sqlite$",
+		pkg:  "tcc", run: "^TestConfirmNeedsEveryTry$/^sqlite$", short: true,
 		why: "a transaction is confirmed with a branch whose Try has failed",
 	},
 	{

@@ -14,7 +14,7 @@ var lifetimeGuards = []guard{
 		name: "detach-caller", file: "saga/internal/lifetime/lifetime.go",
 		text: `detached, end := context.WithCancel(context.WithoutCancel(ctx))`,
 		with: `detached, end := context.WithCancel(ctx)`,
-		pkg:  "saga/internal/lifetime", run: "^TestDetach$",
+		pkg:  "saga/internal/lifetime", run: "^TestDetach$", short: true,
 		why: "a caller who goes breaks off the calls and the decision of its transaction",
 	},
 	{

@@ -72,7 +72,7 @@ var localGuards = []guard{
 	}
 	result, err := t.Tx.ExecContext`,
 		with: `	result, err := t.Tx.ExecContext`,
-		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$",
+		pkg:  "saga/internal/local", run: "^TestEveryWayToEndATransaction$/^sqlite$", short: true,
 		why: "user code commits half of the work",
 	},
 	{

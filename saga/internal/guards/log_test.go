@@ -122,7 +122,7 @@ var logGuards = []guard{
 		name: "claim-owner", file: "saga/internal/txlog/queries.go",
 		text: `(owner = ? OR owner NOT IN (SELECT instance FROM saga_instances WHERE lease_until > {now}))`,
 		with: `(owner = ? OR owner IS NOT NULL)`,
-		pkg:  "saga/internal/txlog", run: "^TestClaim$/^sqlite$",
+		pkg:  "saga/internal/txlog", run: "^TestClaim$/^sqlite$", short: true,
 		why: "an instance takes over what another one drives",
 	},
 	{

@@ -55,7 +55,7 @@ var outcomeGuards = []guard{
 		name: "outcome-two-errors", file: "saga/internal/outcome/outcome.go",
 		text: `errors.Is(err, saga.ErrNotFound) && !errors.Is(err, saga.ErrOtherLog)`,
 		with: `errors.Is(err, saga.ErrNotFound)`,
-		pkg:  "saga/internal/outcome", run: "^TestDue$",
+		pkg:  "saga/internal/outcome", run: "^TestDue$", short: true,
 		why: "an engine with another log cancels a branch",
 	},
 	{

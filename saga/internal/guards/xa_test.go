@@ -57,7 +57,7 @@ var xaGuards = []guard{
 		name: "xa-state-not-known", file: "saga/xa/states.go",
 		text: `p.Err = errShortened`,
 		with: `p.Err = nil`,
-		pkg:  "saga/xa", run: "^TestStatesOfMany$",
+		pkg:  "saga/xa", run: "^TestStatesOfMany$", short: true,
 		why: "an operator is told that the log does not have a transaction, although the search was given up",
 	},
 }

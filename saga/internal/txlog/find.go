@@ -279,8 +279,11 @@ func (l finder) filters(s Search) (where []string, arguments []any) {
 	if s.Kind != "" {
 		add(anyRow("saga_branches", "saga_branches.kind = ?"), s.Kind)
 	}
-	if s.Label != "" {
+	switch {
+	case s.Label != "":
 		add("saga_labels.name = ?", s.Label)
+	case s.Value != "": // a transaction with several labels of this value is found once
+		add("NOT EXISTS (SELECT 1 FROM saga_labels AS first WHERE first.gid = saga_labels.gid AND first.value = saga_labels.value AND first.name < saga_labels.name)")
 	}
 	if s.Text != "" {
 		like := "%" + likeEscape.Replace(strings.ToLower(s.Text)) + "%"

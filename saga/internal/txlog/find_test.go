@@ -37,7 +37,9 @@ func fill(t *testing.T, db *gorm.DB, n int) {
 			rows = append(rows, fmt.Sprintf("('%s', 'tcc', '%s', '', 'caller', '%s', 'instance-%d', %d, '%s', '%s', %s, %s, %s)",
 				gid, state, attention, i%2, failures, at(i), at(i), due, finished, paused))
 			branches = append(branches, fmt.Sprintf("('%s', '01', 'kind-%d', '{}')", gid, i%3))
-			labels = append(labels, fmt.Sprintf("('%s', 'customer', 'c%d', '%s')", gid, i%7, at(i)))
+			for _, name := range []string{"customer", "payer"} {
+				labels = append(labels, fmt.Sprintf("('%s', '%s', 'c%d', '%s')", gid, name, i%7, at(i)))
+			}
 		}
 		for _, insert := range []struct {
 			into string

@@ -148,26 +148,21 @@ func sameTrace(t *testing.T, n int, run func(t *testing.T, seed uint64, log, oth
 // allKindsSeed draws transactions with all kinds of branches.
 const allKindsSeed = 5
 
-// TestEachCallInTurn lets exactly one call fail, each in turn, in each way. With few seeds, it
-// takes every third call, others for each way.
+// TestEachCallInTurn lets exactly one call fail, each in turn, in each way.
 func TestEachCallInTurn(t *testing.T) {
 	t.Parallel()
-	eachFault(t, allKindsSeed, sparse(3), transactions(4))
+	eachFault(t, allKindsSeed, 1, transactions(4))
 }
 
 // TestEachCallOfLocalsInTurn does the same where plans are executed in local transactions of the
-// processes. With few seeds, it takes every sixth call.
+// processes. With few seeds, it leaves two of three calls out, others for each fault.
 func TestEachCallOfLocalsInTurn(t *testing.T) {
 	t.Parallel()
-	eachFault(t, 1, sparse(6), func(w *world) { w.locals(2) })
-}
-
-// sparse returns n if there are few seeds, and 1 if there are many.
-func sparse(n int) int {
+	every := 1
 	if *seeds < 500 {
-		return n
+		every = 3
 	}
-	return 1
+	eachFault(t, 1, every, func(w *world) { w.locals(2) })
 }
 
 // eachFault runs a seed once for each fault and every so manyth call.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -254,10 +255,14 @@ func TestLabelsCostNothingWithoutThem(t *testing.T) {
 	for name, begin := range begins {
 		sagatest.Must(t, begin(name+"-first", nil)) // statements that are made only once
 		spent := func(gid string, labels map[string]string) int {
-			before, _ := loss.Traffic()
-			sagatest.Must(t, begin(gid, labels))
-			after, _ := loss.Traffic()
-			return after - before
+			least := math.MaxInt
+			for i := range 3 { // the engine's own statements may fall into one of them
+				before, _ := loss.Traffic()
+				sagatest.Must(t, begin(fmt.Sprint(gid, i), labels))
+				after, _ := loss.Traffic()
+				least = min(least, after-before)
+			}
+			return least
 		}
 		without := spent(name+"-without", nil)
 		empty := spent(name+"-empty", map[string]string{})

@@ -194,7 +194,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	e.driver = drive.New(drive.Parts{
 		DB: db, Log: e.log, LogID: logID, Reader: reader, Calls: calls, Shared: e.shared, Commits: e.commits, Life: e.life, Paused: e.paused, InFlight: e.inFlight,
 		Logger: config.Logger, Instance: instance, CallTimeout: config.CallTimeout, MinBackoff: config.MinBackoff, MaxBackoff: config.MaxBackoff,
-		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Wake: waker.After, Alarm: alarm.raise, Observe: e.observe,
+		AttentionAttempts: config.AttentionAttempts, AttentionAge: config.AttentionAge, Again: func(t *txn.Txn, postponed bool) { e.recovery.Again(t, postponed) }, Alarm: alarm.raise, Observe: e.observe,
 	})
 	e.recovery = recovery.New(recovery.Parts{
 		DB: db, Log: e.log, Builder: builder, Life: e.life, InFlight: e.inFlight, Warn: e.warn, Instance: instance, Stopping: e.stopping,

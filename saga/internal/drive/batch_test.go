@@ -61,7 +61,7 @@ func TestFinishesShareACommit(t *testing.T) {
 				w.Fail("confirm g2/01", errPurpose)
 				want[1] = saga.Confirming
 			}
-			w.Driver.Wake = func(time.Duration) {}
+			w.Driver.Again = func(*txn.Txn, bool) {}
 			if got := w.together(all); !slices.Equal(got, want) {
 				t.Errorf("%v", got)
 			}
@@ -96,7 +96,7 @@ func TestFinishesNeedOneCommit(t *testing.T) {
 func TestEffectsInABatch(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		w := newWorld(t, db)
-		w.Driver.Wake = func(time.Duration) {}
+		w.Driver.Again = func(*txn.Txn, bool) {}
 		var sizes []int
 		var receipts []any
 		w.Register(saga.NewLocal("sent", parts.Encode, saga.Local{

@@ -46,8 +46,10 @@ type Parts struct {
 	AttentionAttempts      int
 	AttentionAge           time.Duration
 
-	Wake  func(after time.Duration) // asks recovery for a poll
-	Alarm func(*txn.Txn)            // is called when a transaction was raised to attention
+	// Again is told of each released transaction that is due again after Next. Postponed says
+	// that recovery has postponed it while it was in flight.
+	Again func(t *txn.Txn, postponed bool)
+	Alarm func(*txn.Txn) // is called when a transaction was raised to attention
 
 	Observe *observe.Notifier
 }
@@ -67,13 +69,13 @@ func New(parts Parts) *Driver {
 	return d
 }
 
-// Drive runs one round of a transaction, releases its entry, and schedules the next poll.
+// Drive runs one round of a transaction, releases its entry, and schedules the next round.
 // The entry is released first, because recovery postpones transactions in flight.
 func (d *Driver) Drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry) saga.State {
 	state := d.runRound(ctx, t)
-	d.InFlight.Release(entry)
+	postponed := d.InFlight.Release(entry)
 	if t.Next > 0 {
-		d.Wake(t.Next)
+		d.Again(t, postponed)
 	}
 	return state
 }

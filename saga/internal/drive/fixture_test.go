@@ -37,7 +37,7 @@ func newWorld(t testing.TB, db *gorm.DB) *world {
 	w.Driver = drive.New(drive.Parts{DB: db, Log: w.Kit.Log, LogID: w.Kit.LogID, Reader: w.Kit.Reader, Calls: w.Kit.Calls, Shared: w.Kit.Shared(10), Commits: w.Kit.Commits(10),
 		Life: w.Kit.Life, Paused: w.Kit.Paused, InFlight: w.Kit.InFlight, Logger: w.Kit.Logger, Instance: parts.Instance,
 		CallTimeout: parts.CallTimeout, MinBackoff: minBackoff, MaxBackoff: maxBackoff, AttentionAttempts: 3, AttentionAge: time.Hour,
-		Wake:  func(after time.Duration) { w.wakes = append(w.wakes, after) },
+		Again: func(t *txn.Txn, _ bool) { w.wakes = append(w.wakes, t.Next) },
 		Alarm: func(t *txn.Txn) { w.alarms = append(w.alarms, t.GID+": "+t.Attention) }})
 	w.Local("a", &w.Script)
 	w.Local("b", &w.Script)

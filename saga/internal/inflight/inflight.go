@@ -20,8 +20,9 @@ type Registry struct {
 
 // Entry is one transaction in flight.
 type Entry struct {
-	gid  string
-	done chan struct{}
+	gid       string
+	done      chan struct{}
+	postponed bool // Busy has found it
 }
 
 // Done is closed when the entry is released.
@@ -62,8 +63,8 @@ func (r *Registry) add(gid string) *Entry {
 	return e
 }
 
-// Release ends an entry.
-func (r *Registry) Release(e *Entry) {
+// Release ends an entry. It reports whether Busy has found the entry.
+func (r *Registry) Release(e *Entry) (postponed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byGID[e.gid] == e {
@@ -71,6 +72,7 @@ func (r *Registry) Release(e *Entry) {
 	}
 	close(e.done)
 	r.ended()
+	return e.postponed
 }
 
 // Enter counts a call that drives no transaction, so that Drain waits for it. Leave
@@ -105,6 +107,19 @@ func (r *Registry) Has(gid string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.byGID[gid] != nil
+}
+
+// Busy is Has for a claim, which postpones a transaction in flight. The transaction may have
+// its next due time already, so its entry knows of the claim.
+func (r *Registry) Busy(gid string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.byGID[gid]
+	if e == nil {
+		return false
+	}
+	e.postponed = true
+	return true
 }
 
 // Drain makes Start, TakeOver and Enter fail, and waits for the rest until ctx ends. It

@@ -35,6 +35,24 @@ func TestOneEntryForAGID(t *testing.T) {
 	}
 }
 
+// An entry knows whether a claim has found it.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	var r inflight.Registry
+	if r.Busy("a") {
+		t.Error("the gid is busy before its entry")
+	}
+	for _, busy := range []bool{false, true} {
+		e, _ := r.Start("a")
+		if busy != (busy && r.Busy("a")) {
+			t.Error("the gid is not busy")
+		}
+		if postponed := r.Release(e); postponed != busy {
+			t.Errorf("postponed: %v", postponed)
+		}
+	}
+}
+
 // Drain waits for entries and for calls, and admits nothing.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

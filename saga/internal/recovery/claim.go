@@ -21,7 +21,7 @@ func (r *Recovery) claim(ctx context.Context, slots chan struct{}, sweep *sweep)
 	ctx, cancel := context.WithTimeout(ctx, r.Lease)
 	defer cancel()
 	claims, err := r.Log.Claim(ctx, txlog.Claim{Instance: r.Instance, From: sweep.from(), Page: min(claimPage, 2*limit+minPage), Limit: limit,
-		Bytes: int(room), Due: r.Lease, Busy: r.InFlight.Has, Knows: r.Builder.Registry.Knows,
+		Bytes: int(room), Due: r.Lease, Busy: r.InFlight.Busy, Knows: r.Builder.Registry.Knows,
 		Waiting: txlog.Waiting{Due: r.AttentionAge, Attention: whyWaiting}})
 	if err != nil {
 		r.Warn.Warn(ctx, "saga: claiming due transactions failed", err)

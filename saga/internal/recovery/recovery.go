@@ -157,8 +157,19 @@ func (r *Recovery) Poll(ctx context.Context) {
 	}
 }
 
-// MakeDue makes transactions due that were postponed while the circuit of a kind was open.
-// It concerns only those that this instance still owns.
+// Again asks for a poll when a released transaction is due again. If a claim has postponed the
+// transaction while it was in flight, that may have replaced its due time, and Again makes it
+// due at that time.
+func (r *Recovery) Again(t *txn.Txn, postponed bool) {
+	if postponed {
+		time.AfterFunc(t.Next, func() { r.MakeDue([]string{t.GID}) })
+		return
+	}
+	r.wake.After(t.Next)
+}
+
+// MakeDue makes transactions due that were postponed: while the circuit of a kind was open, or
+// while they were in flight. It concerns only those that this instance still owns.
 func (r *Recovery) MakeDue(gids []string) {
 	ctx, cancel := r.Life.DetachCall(r.Life.Context())
 	defer cancel()
@@ -210,9 +221,9 @@ func (r *Recovery) decideAndDrive(ctx context.Context, record txlog.Record, t *t
 
 // leave releases an undecided transaction until it is due again.
 func (r *Recovery) leave(t *txn.Txn, entry *inflight.Entry) {
-	r.InFlight.Release(entry)
+	postponed := r.InFlight.Release(entry)
 	if t.Next > 0 {
-		r.wake.After(t.Next)
+		r.Again(t, postponed)
 	}
 }
 

@@ -40,7 +40,7 @@ func newWorld(t testing.TB, db *gorm.DB, change func(*recovery.Parts)) *world {
 	driver := drive.New(drive.Parts{DB: db, Log: k.Log, LogID: k.LogID, Reader: k.Reader, Calls: k.Calls, Shared: k.Shared(1), Commits: k.Commits(1),
 		Life: k.Life, Paused: k.Paused, InFlight: k.InFlight, Logger: k.Logger, Instance: parts.Instance,
 		CallTimeout: parts.CallTimeout, MinBackoff: time.Hour, MaxBackoff: time.Hour, AttentionAttempts: 100, AttentionAge: time.Hour,
-		Wake: w.waker.After, Alarm: alarm})
+		Again: func(t *txn.Txn, postponed bool) { w.Again(t, postponed) }, Alarm: alarm})
 	p := recovery.Parts{DB: db, Log: k.Log, Builder: k.Builder, Drive: driver.Drive, Alarm: alarm, Life: k.Life, InFlight: k.InFlight, Warn: k.Warn,
 		Instance: parts.Instance, Stopping: w.stopping, Lease: time.Minute, PollEvery: 5 * time.Millisecond, CallTimeout: parts.CallTimeout,
 		AttentionAge: time.Hour, Workers: 10, MaxBytes: 1 << 20}
@@ -268,6 +268,22 @@ func TestMakeDue(t *testing.T) {
 		if r := w.Record("taken"); r.DueAt.Sub(r.DecidedAt) < time.Minute {
 			t.Error("another instance's transaction was made due")
 		}
+	})
+}
+
+// A claim that comes between the end of a round and the release of its entry postpones the
+// transaction. It is due again in time, and not when a lease has passed.
+func TestAPostponedTransactionIsDueAgain(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		w := newWorld(t, db, unchanged)
+		w.Decided(saga.Confirming, 0, "g", "a")
+		entry, _ := w.Kit.InFlight.Start("g")
+		w.poll()
+		w.sweep()
+		w.expect("g", saga.Confirming, 1)
+		postponed := w.Kit.InFlight.Release(entry)
+		w.Again(&txn.Txn{GID: "g", Next: time.Millisecond}, postponed)
+		w.await("g", saga.Confirmed)
 	})
 }
 

@@ -228,6 +228,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	}
 	e.opened = opened{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, calls: calls, db: db, log: e.log, commits: e.commits, reader: reader,
+		tries:    call.NewLogTries(e.shared, joins{e.log, builder}),
 		inFlight: e.inFlight, finisher: finisher, instance: instance, lease: config.Lease, timeout: config.OpenTimeout, observe: e.observe,
 	}
 	e.recorder = recorder{opened: &e.opened}

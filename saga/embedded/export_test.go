@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
 
@@ -67,4 +68,9 @@ func (e *Engine) stepsOf(p saga.Plan) []*txn.Step {
 // CleanBulks removes old bulk actions, as cleaning does.
 func (e *Engine) CleanBulks(ctx context.Context) error {
 	return e.log.RemoveBulks(ctx, 24*time.Hour, e.config.Retention)
+}
+
+// GatherTries does it with the Trys that add a branch with this id to open transactions.
+func (e *Engine) GatherTries(kind, branchID string, n int) {
+	e.tries.Gather(saga.Call{Kind: kind, Op: barrier.Try, BranchID: branchID, Caller: e.planned.builder.Caller}, n)
 }

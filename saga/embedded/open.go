@@ -10,6 +10,7 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
+	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/decide"
@@ -29,6 +30,7 @@ type opened struct {
 	paused    *pause.Kinds
 	decider   *decide.Decider
 	calls     *call.Caller
+	tries     *call.LogTries
 	db        *gorm.DB
 	log       *txlog.Log
 	commits   *commit.Writer
@@ -160,30 +162,15 @@ func (o *opened) try(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 // tryOpen adds the branch to the log and tries it: in the same local transaction if it is
 // resident, and in a call of its own otherwise.
 func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
-	var joined txlog.Joined
-	room := txlog.Room{Branches: saga.MaxBranches, Bytes: o.builder.MaxBytes}
-	join := func(ctx context.Context, tx *gorm.DB) (err error) {
-		if err = o.checkScope(ctx, tx, t.GID); err != nil {
-			return err
-		}
-		joined, err = o.log.Join(ctx, tx, s.Row(t.GID), room)
-		return err
-	}
-	var err error
 	if s.Branch.TriesInLog() {
-		err = local.Run(ctx, o.db, func(tx *gorm.DB) (err error) {
-			if err = join(ctx, tx); err != nil {
-				return err
-			}
-			if err = o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
-				return err
-			}
-			return o.log.Tried(ctx, tx, t.GID, s.ID)
-		})
-	} else {
-		err = o.commits.Write(ctx, commit.Write{GID: t.GID, More: join})
+		return o.tryInLog(ctx, t, s)
 	}
-	if err != nil || s.Branch.TriesInLog() || joined.Tried {
+	var joined txlog.Joined
+	err := o.commits.Write(ctx, commit.Write{GID: t.GID, More: func(ctx context.Context, tx *gorm.DB) (err error) {
+		joined, err = o.join(ctx, tx, t, s)
+		return err
+	}})
+	if err != nil || joined.Tried {
 		return err
 	}
 	trying, cancel := context.WithTimeoutCause(ctx, joined.Left, txn.ErrDeadline)
@@ -195,6 +182,36 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 		return &txn.BranchError{ID: s.ID, Kind: s.Kind, Err: txn.CauseOf(trying, err)}
 	}
 	return o.markTried(ctx, t, s)
+}
+
+// tryInLog adds a resident branch and tries it, in a local transaction that others share if
+// possible.
+func (o *opened) tryInLog(ctx context.Context, t *txn.Txn, s *txn.Step) error {
+	if err := o.tries.Try(ctx, s.Branch, t.Call(s, barrier.Try)); !errors.Is(err, batch.ErrAlone) {
+		return err
+	}
+	return local.Run(ctx, o.db, func(tx *gorm.DB) error {
+		if _, err := o.join(ctx, tx, t, s); err != nil {
+			return err
+		}
+		if err := o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
+			return err
+		}
+		return o.log.Tried(ctx, tx, t.GID, s.ID)
+	})
+}
+
+// join adds a branch to an open transaction in the log.
+func (o *opened) join(ctx context.Context, tx *gorm.DB, t *txn.Txn, s *txn.Step) (txlog.Joined, error) {
+	if err := o.checkScope(ctx, tx, t.GID); err != nil {
+		return txlog.Joined{}, err
+	}
+	return o.log.Join(ctx, tx, s.Row(t.GID), roomOf(o.builder))
+}
+
+// roomOf returns the room of an open transaction.
+func roomOf(b *txn.Builder) txlog.Room {
+	return txlog.Room{Branches: saga.MaxBranches, Bytes: b.MaxBytes}
 }
 
 // markTried marks a branch that was called alone as tried with success. If the transaction

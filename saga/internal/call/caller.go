@@ -113,7 +113,7 @@ func (c *Caller) call(ctx context.Context, b *txn.Branch, call saga.Call, observ
 	}
 	ctx, cancel := withLimit(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
 	defer cancel()
-	gathers := c.gatherer != nil && c.gatherer.gathers(b, call)
+	gathers := c.gatherer != nil && gathers(b, call)
 	if gathers {
 		if verdict, err := c.gatherer.call(ctx, b, call); !errors.Is(err, batch.ErrAlone) {
 			observed.Saw(verdict)

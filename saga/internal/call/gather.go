@@ -40,12 +40,13 @@ type gatherer struct {
 type place struct {
 	shared *Shared
 	groups *batch.Groups[*gathered] // by the kind of branch, the operation, the branch id and the caller
+	log    Log                      // takes part in the local transactions; nil if it does not
 }
 
 // gathered is a call that waits for its batch.
 type gathered struct {
 	ctx    context.Context
-	shared *Shared
+	in     *place
 	branch *txn.Branch
 	call   saga.Call
 	result json.RawMessage // of an action's Try
@@ -72,7 +73,7 @@ func (g *gatherer) in(db *gorm.DB) (*place, error) {
 	if g.closed {
 		shared.Close()
 	}
-	p := &place{shared, batch.New(g.maxBatch, shared.Workers(), g.write)}
+	p := &place{shared: shared, groups: batch.New(g.maxBatch, shared.Workers(), g.write)}
 	g.places[db] = p
 	return p, nil
 }
@@ -88,7 +89,7 @@ func (g *gatherer) close() {
 }
 
 // gathers reports whether a call may share a local transaction now.
-func (g *gatherer) gathers(b *txn.Branch, call saga.Call) bool {
+func gathers(b *txn.Branch, call saga.Call) bool {
 	switch call.Op {
 	case barrier.Try, barrier.Confirm:
 	case barrier.Cancel:
@@ -107,7 +108,11 @@ func (g *gatherer) call(ctx context.Context, b *txn.Branch, call saga.Call) (bar
 	if err != nil {
 		return "", err
 	}
-	m := &gathered{ctx: ctx, shared: p.shared, branch: b, call: call, done: make(chan struct{})}
+	return p.call(ctx, b, call)
+}
+
+func (p *place) call(ctx context.Context, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
+	m := &gathered{ctx: ctx, in: p, branch: b, call: call, done: make(chan struct{})}
 	p.groups.Add(groupOf(call), m)
 	select {
 	case <-m.done:
@@ -123,6 +128,14 @@ func (g *gatherer) call(ctx context.Context, b *txn.Branch, call saga.Call) (bar
 		*call.Result = m.result
 	}
 	return m.found, m.err
+}
+
+// failure returns the error of a failed Try without an effect.
+func (p *place) failure(call saga.Call, err error) error {
+	if p.log != nil {
+		return &txn.BranchError{ID: call.BranchID, Kind: call.Kind, Err: err}
+	}
+	return err
 }
 
 // groupOf returns the key of the batches of a call. Calls of one batch have the same branch id
@@ -161,16 +174,16 @@ func (g *gatherer) writeShared(all []*gathered) error {
 	defer cancel()
 	first := all[0]
 	var failures []error
-	err := first.shared.Run(ctx, len(all), []*txn.Branch{first.branch}, func(ctx context.Context, tx *gorm.DB, w *Watch) (err error) {
-		failures, err = (&gatheredRun{g.calls, first.shared, tx, w, all}).run(ctx)
+	err := first.in.shared.Run(ctx, len(all), []*txn.Branch{first.branch}, func(ctx context.Context, tx *gorm.DB, w *Watch) (err error) {
+		failures, err = (&gatheredRun{g.calls, first.in, tx, w, all}).run(ctx)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	for i, m := range all {
-		if failures != nil {
-			m.err = failures[i]
+		if failures != nil && failures[i] != nil {
+			m.err = m.in.failure(m.call, failures[i])
 		}
 		if m.found == "" {
 			m.found = barrier.Run

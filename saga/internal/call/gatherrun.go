@@ -18,11 +18,11 @@ import (
 
 // gatheredRun is one run of the local transaction of a batch.
 type gatheredRun struct {
-	calls  *Caller
-	shared *Shared
-	tx     *gorm.DB
-	watch  *Watch
-	all    []*gathered
+	calls *Caller
+	in    *place
+	tx    *gorm.DB
+	watch *Watch
+	all   []*gathered
 }
 
 // run makes the calls. The failures are those of Trys without an effect.
@@ -43,6 +43,11 @@ func (r *gatheredRun) run(ctx context.Context) (failures []error, err error) {
 }
 
 func (r *gatheredRun) try(ctx context.Context, requests []barrier.Request) (failures []error, err error) {
+	if r.in.log != nil {
+		if err = r.in.log.Join(ctx, r.tx, r.batchCalls()); err != nil {
+			return nil, err
+		}
+	}
 	if err = barrierrows.TryBatch(ctx, r.tx, requests, nil); err != nil {
 		return nil, ofSomeMember(err)
 	}
@@ -66,11 +71,21 @@ func (r *gatheredRun) try(ctx context.Context, requests []barrier.Request) (fail
 		}
 	}
 	if len(failed) > 0 {
-		if err := barrierrows.Untry(ctx, r.tx, requests[0].BranchID, failed); err != nil {
+		if err := r.untry(ctx, requests[0].BranchID, failed); err != nil {
 			return nil, err
 		}
 	}
 	return failures, result.Put(ctx, r.tx, results...)
+}
+
+// untry removes the rows of branches whose Trys have failed without an effect.
+func (r *gatheredRun) untry(ctx context.Context, branchID string, gids []string) error {
+	if r.in.log != nil {
+		if err := r.in.log.Leave(ctx, r.tx, branchID, gids); err != nil {
+			return err
+		}
+	}
+	return barrierrows.Untry(ctx, r.tx, branchID, gids)
 }
 
 func (r *gatheredRun) confirm(ctx context.Context, requests []barrier.Request) error {
@@ -92,7 +107,7 @@ func (r *gatheredRun) cancel(ctx context.Context, requests []barrier.Request) er
 	if err != nil {
 		return err
 	}
-	tried := &gatheredRun{r.calls, r.shared, r.tx, r.watch, nil}
+	tried := &gatheredRun{r.calls, r.in, r.tx, r.watch, nil}
 	var triedRequests, missing []barrier.Request
 	for i, m := range r.all {
 		switch found[i] {
@@ -165,7 +180,7 @@ func (r *gatheredRun) tryWork(ctx context.Context) (failures []error, err error)
 		if err := Savepoint(ctx, r.tx, i); err != nil {
 			return nil, err
 		}
-		one := &gatheredRun{r.calls, r.shared, r.tx, r.watch, r.all[i : i+1]}
+		one := &gatheredRun{r.calls, r.in, r.tx, r.watch, r.all[i : i+1]}
 		_, err := one.work(ctx)
 		var failed *batch.MemberError
 		var rejection *saga.Rejection
@@ -185,15 +200,11 @@ func (r *gatheredRun) tryWork(ctx context.Context) (failures []error, err error)
 
 // work calls the Work of the branch for all calls.
 func (r *gatheredRun) work(ctx context.Context) (failures []error, err error) {
-	calls := make([]saga.BatchCall, len(r.all))
-	for i, m := range r.all {
-		// Without the end of the caller's context: it would break the connection of all.
-		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.call}
-		if m.call.Result != nil {
-			calls[i].Result = &m.result
-		}
+	run := r.in.shared.RunBatch
+	if r.in.log != nil {
+		run = r.in.shared.CallBatch
 	}
-	failures, err = r.shared.RunBatch(ctx, r.tx, r.watch, r.all[0].branch, calls)
+	failures, err = run(ctx, r.tx, r.watch, r.all[0].branch, r.batchCalls())
 	var one *SingleFailure
 	if errors.As(err, &one) {
 		r.noteRejection(one.Err)
@@ -203,6 +214,18 @@ func (r *gatheredRun) work(ctx context.Context) (failures []error, err error) {
 		r.noteRejection(failure)
 	}
 	return failures, err
+}
+
+func (r *gatheredRun) batchCalls() []saga.BatchCall {
+	calls := make([]saga.BatchCall, len(r.all))
+	for i, m := range r.all {
+		// Without the end of the caller's context: it would break the connection of all.
+		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.call}
+		if m.call.Result != nil {
+			calls[i].Result = &m.result
+		}
+	}
+	return calls
 }
 
 func (r *gatheredRun) noteRejection(err error) {

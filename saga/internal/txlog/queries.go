@@ -21,6 +21,10 @@ type queries struct {
 	finishAll        func(int) string
 	confirmAll       func(int) string // takes who decides, the owner, microseconds until it is due, the epoch, then gids
 	lockOpen, branch string
+	lockAllOpen      func(int) string
+	rooms            func(int) string
+	insertTried      func(rows int) string
+	removeBranches   func(int) string
 	size             string
 	decide           string // by the branch that decides
 	decideHere       string // if there is no such branch
@@ -111,11 +115,13 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const claimable = `(owner = ? OR owner NOT IN (SELECT instance FROM saga_instances WHERE lease_until > {now}))
 		AND (paused_at IS NULL OR state = 'trying' AND (try_attempts = 0 OR deadline_at <= {now}))`
 	octets := `OCTET_LENGTH(payload)`
-	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions WHERE gid = ? AND state = 'trying' AND deadline_at > {now} AND prepared_at IS NULL FOR UPDATE`
+	const open = ` WHERE state = 'trying' AND deadline_at > {now} AND prepared_at IS NULL AND gid `
+	lockOpen := `SELECT {micros deadline_at} - {micros now} FROM saga_transactions` + open + `= ? FOR UPDATE`
+	lockAllOpen := many(`SELECT gid, pattern FROM saga_transactions`+open+`IN `, ` ORDER BY gid FOR UPDATE`)
 	if d == dialect.SQLite {
 		// SQLite has no locking reads; a write locks.
-		lockOpen = `UPDATE saga_transactions SET epoch = epoch WHERE gid = ? AND state = 'trying' AND deadline_at > {now} AND prepared_at IS NULL
-			RETURNING {micros deadline_at} - {micros now}`
+		lockOpen = `UPDATE saga_transactions SET epoch = epoch` + open + `= ? RETURNING {micros deadline_at} - {micros now}`
+		lockAllOpen = many(`UPDATE saga_transactions SET epoch = epoch`+open+`IN `, ` RETURNING gid, pattern`)
 		skip = ``
 		octets = `LENGTH(CAST(payload AS BLOB))`
 	}
@@ -135,12 +141,17 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		confirmAll: many(`UPDATE saga_transactions SET state = 'confirming', decided_by = ?, owner = ?, attention = '', decided_at = `+decided+`, due_at = {after ?}
 			WHERE state = 'trying' AND epoch = ? AND (deadline_at > {now} OR prepared_at IS NOT NULL)
 			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides') AND gid IN `, ``),
-		lockOpen:     d.SQL(lockOpen),
-		branch:       d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
-		size:         d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
-		decide:       d.SQL(decide),
-		decideHere:   d.SQL(decideHere),
-		decideInTime: d.SQL(decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
+		lockOpen:    d.SQL(lockOpen),
+		lockAllOpen: lockAllOpen,
+		rooms: many(`SELECT gid, COUNT(*), COALESCE(SUM(`+octets+`), 0), SUM(CASE WHEN branch_id = ? THEN 1 ELSE 0 END) FROM saga_branches WHERE gid IN `,
+			` GROUP BY gid`),
+		insertTried:    rowsOf(d, `INSERT INTO saga_branches (gid, branch_id, kind, payload, tried_at) VALUES `, `(?, ?, ?, ?, {now})`, ``),
+		removeBranches: many(`DELETE FROM saga_branches WHERE branch_id = ? AND gid IN `, ``),
+		branch:         d.SQL(`SELECT kind, payload, tried_at IS NOT NULL FROM saga_branches WHERE gid = ? AND branch_id = ?`),
+		size:           d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
+		decide:         d.SQL(decide),
+		decideHere:     d.SQL(decideHere),
+		decideInTime:   d.SQL(decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
 		tried:       d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),

@@ -129,6 +129,8 @@ type madeDecision struct {
 	lost   bool     // an earlier run has, whose COMMIT was not answered
 	drive  *txn.Txn // the transaction, if this instance has to drive it now; else nil
 	asking *txn.Txn // the transaction, if the branch that decides has to be asked first; else nil
+
+	results []result.Result // of the branches
 }
 
 // tellDecided tells observers of a decision that this call has made.
@@ -205,26 +207,23 @@ func (o *opened) decideByBranch(ctx context.Context, d txlog.Decision, x extras,
 // decideOrRead locks the transaction, and makes the decision if the transaction is undecided.
 // It does not confirm a transaction with a plan, which Execute decides, or one whose deadline
 // has passed: the caller reads that in the record.
-func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (madeDecision, error) {
-	var decided madeDecision
+func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (decided madeDecision, err error) {
+	scope := scopeOf(ctx) // a shared local transaction has another context
+	if x.work == nil && x.act == nil && len(x.results) == 0 && !d.ByBranch {
+		err = o.commits.Write(ctx, commit.Write{GID: d.GID, Decide: func(ctx context.Context, tx *gorm.DB, t txlog.Claimed) (txlog.Decision, bool, error) {
+			decided = madeDecision{record: t.Record}
+			own, decides, err := o.toDecide(ctx, tx, scope, d, x, t, &decided)
+			if decides {
+				decided.note(o.builder, own, t)
+			}
+			return own, decides, err
+		}})
+		return decided, err
+	}
 	write := func(ctx context.Context, tx *gorm.DB) error {
 		decided = madeDecision{}
-		record, err := o.log.GetLocked(ctx, tx, d.GID)
-		if decided.record = record; err != nil {
-			return err
-		}
-		if !scopeOf(ctx).has(record.Pattern) {
-			return txlog.ErrNotFound
-		}
-		if err := checkDecider(record, d, x); err != nil {
-			return err
-		}
-		if saga.State(record.State).Decided() || d.State == txlog.Confirming && !d.ByBranch && (record.Digest != "" || record.Expired) {
-			return nil
-		}
-		return o.makeDecision(ctx, tx, d, x, &decided)
+		return o.decideAndMore(ctx, tx, scope, d, x, &decided)
 	}
-	var err error
 	if x.work == nil {
 		err = o.commits.Write(ctx, commit.Write{GID: d.GID, More: write})
 	} else { // code of the user holds up nobody else
@@ -233,35 +232,19 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (
 	return decided, err
 }
 
-// makeDecision makes the decision of a locked, undecided transaction. If this instance knows
-// all kinds of branches, it drives the transaction; otherwise another instance does.
-func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision, x extras, decided *madeDecision) error {
-	branches, err := o.log.LockedBranches(ctx, tx, d.GID)
+// decideAndMore makes the decision in the local transaction tx, and writes what goes with it.
+func (o *opened) decideAndMore(ctx context.Context, tx *gorm.DB, scope scope, d txlog.Decision, x extras, decided *madeDecision) error {
+	read, err := o.log.LockAll(ctx, tx, d.GID)
 	if err != nil {
 		return err
 	}
-	claimed := txlog.Claimed{Record: decided.record, Branches: branches[d.GID]}
-	if o.passive || x.leave {
-		d.Owner, d.Due = "", 0
+	t, there := read[d.GID]
+	if decided.record = t.Record; !there {
+		return txlog.ErrNotFound
 	}
-	if txlog.Ordered(claimed.Branches) {
-		results, readErr := o.log.Results(ctx, tx, d.GID)
-		if readErr != nil {
-			return readErr
-		}
-		claimed.Results = append(results[d.GID], x.results...)
-	}
-	if !d.ByBranch && slices.ContainsFunc(claimed.Branches, func(b txlog.Branch) bool { return b.Role == txlog.RoleDecides }) {
-		decided.asking = o.builder.Load(claimed)
-		return nil
-	}
-	for _, b := range claimed.Branches {
-		if d.State == txlog.Confirming && !b.Tried && !d.ByBranch {
-			return fmt.Errorf("branch %s, %s: %w", b.ID, b.Kind, saga.ErrNotTried)
-		}
-		if !o.builder.Registry.Knows(b.Kind) {
-			d.Owner, d.Due = "", 0
-		}
+	d, decides, err := o.toDecide(ctx, tx, scope, d, x, t, decided)
+	if err != nil || !decides {
+		return err
 	}
 	if x.work != nil {
 		if err = o.calls.LocalWork(ctx, o.db, tx, d.GID, x.work); err != nil {
@@ -283,14 +266,56 @@ func (o *opened) makeDecision(ctx context.Context, tx *gorm.DB, d txlog.Decision
 			return err
 		}
 	}
-	if decided.record, err = o.log.GetLocked(ctx, tx, d.GID); err != nil {
-		return err
-	}
-	decided.made = true
-	if claimed.Record = decided.record; d.Owner != "" && !decided.record.Paused() {
-		decided.drive = o.builder.Load(claimed)
-	}
+	decided.note(o.builder, d, t)
 	return nil
+}
+
+// toDecide returns the decision d as it has to be written for a locked transaction. It returns
+// false if there is nothing to decide: decided says why. If this instance does not know a kind of
+// branch, the decision names no owner, and another instance drives the transaction.
+func (o *opened) toDecide(ctx context.Context, tx *gorm.DB, scope scope, d txlog.Decision, x extras, t txlog.Claimed, decided *madeDecision) (txlog.Decision, bool, error) {
+	if !scope.has(t.Pattern) {
+		return d, false, txlog.ErrNotFound
+	}
+	if err := checkDecider(t.Record, d, x); err != nil {
+		return d, false, err
+	}
+	if saga.State(t.State).Decided() || d.State == txlog.Confirming && !d.ByBranch && (t.Digest != "" || t.Expired) {
+		return d, false, nil
+	}
+	if o.passive || x.leave {
+		d.Owner, d.Due = "", 0
+	}
+	if txlog.Ordered(t.Branches) {
+		results, err := o.log.Results(ctx, tx, d.GID)
+		if err != nil {
+			return d, false, err
+		}
+		t.Results = append(results[d.GID], x.results...)
+	}
+	decided.results = t.Results
+	if !d.ByBranch && slices.ContainsFunc(t.Branches, func(b txlog.Branch) bool { return b.Role == txlog.RoleDecides }) {
+		decided.asking = o.builder.Load(t)
+		return d, false, nil
+	}
+	for _, b := range t.Branches {
+		if d.State == txlog.Confirming && !b.Tried && !d.ByBranch {
+			return d, false, fmt.Errorf("branch %s, %s: %w", b.ID, b.Kind, saga.ErrNotTried)
+		}
+		if !o.builder.Registry.Knows(b.Kind) {
+			d.Owner, d.Due = "", 0
+		}
+	}
+	return d, true, nil
+}
+
+// note notes that the decision d of the transaction t is written.
+func (m *madeDecision) note(builder *txn.Builder, d txlog.Decision, t txlog.Claimed) {
+	t.Record, t.Results = d.Of(t.Record), m.results
+	m.record, m.made = t.Record, true
+	if d.Owner != "" && !t.Paused() {
+		m.drive = builder.Load(t)
+	}
 }
 
 // Wait waits until a transaction is Confirmed or Cancelled, and returns its outcome, with an

@@ -74,3 +74,6 @@ func (e *Engine) CleanBulks(ctx context.Context) error {
 func (e *Engine) GatherTries(kind, branchID string, n int) {
 	e.tries.Gather(saga.Call{Kind: kind, Op: barrier.Try, BranchID: branchID, Caller: e.planned.builder.Caller}, n)
 }
+
+// GatherWrites does it with what transactions write into the log.
+func (e *Engine) GatherWrites(n int) { e.commits.Gather(n) }

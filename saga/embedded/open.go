@@ -166,8 +166,9 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 		return o.tryInLog(ctx, t, s)
 	}
 	var joined txlog.Joined
+	scope := scopeOf(ctx) // a shared local transaction has another context
 	err := o.commits.Write(ctx, commit.Write{GID: t.GID, More: func(ctx context.Context, tx *gorm.DB) (err error) {
-		joined, err = o.join(ctx, tx, t, s)
+		joined, err = o.join(ctx, tx, scope, t, s)
 		return err
 	}})
 	if err != nil || joined.Tried {
@@ -191,7 +192,7 @@ func (o *opened) tryInLog(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 		return err
 	}
 	return local.Run(ctx, o.db, func(tx *gorm.DB) error {
-		if _, err := o.join(ctx, tx, t, s); err != nil {
+		if _, err := o.join(ctx, tx, scopeOf(ctx), t, s); err != nil {
 			return err
 		}
 		if err := o.decider.TryAll(ctx, tx, t, t.Steps); err != nil {
@@ -202,8 +203,8 @@ func (o *opened) tryInLog(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 }
 
 // join adds a branch to an open transaction in the log.
-func (o *opened) join(ctx context.Context, tx *gorm.DB, t *txn.Txn, s *txn.Step) (txlog.Joined, error) {
-	if err := o.checkScope(ctx, tx, t.GID); err != nil {
+func (o *opened) join(ctx context.Context, tx *gorm.DB, scope scope, t *txn.Txn, s *txn.Step) (txlog.Joined, error) {
+	if err := o.checkScope(ctx, tx, scope, t.GID); err != nil {
 		return txlog.Joined{}, err
 	}
 	return o.log.Join(ctx, tx, s.Row(t.GID), roomOf(o.builder))
@@ -276,9 +277,8 @@ func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 	}
 }
 
-// checkScope returns ErrNotFound if a transaction is outside of the caller's scope.
-func (o *opened) checkScope(ctx context.Context, tx *gorm.DB, gid string) error {
-	scope := scopeOf(ctx)
+// checkScope returns ErrNotFound if a transaction is outside of a scope.
+func (o *opened) checkScope(ctx context.Context, tx *gorm.DB, scope scope, gid string) error {
 	if !scope.only {
 		return nil
 	}

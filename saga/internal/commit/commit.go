@@ -25,8 +25,13 @@ type Write struct {
 	Results []result.Result // of branches
 	Confirm *txlog.Decision // decides to confirm, before the deadline
 	Finish  int64           // ends the transaction, which is driven under this epoch; 0 if it does not end
+	Decide  Decide
 	More    func(ctx context.Context, tx *gorm.DB) error
 }
+
+// Decide gets a transaction, which is read with a lock, and returns the decision to make for it:
+// one that no branch has made. If Decide returns false, nothing is decided.
+type Decide func(ctx context.Context, tx *gorm.DB, t txlog.Claimed) (d txlog.Decision, decides bool, err error)
 
 // Writer writes. It is safe for concurrent use.
 type Writer struct {
@@ -165,12 +170,56 @@ func (w *Writer) apply(ctx context.Context, tx *gorm.DB, all []Write) error {
 			return ofSomeMember(err)
 		}
 	}
+	if err := w.decide(ctx, tx, all); err != nil {
+		return err
+	}
 	for i, one := range all {
 		if one.More == nil {
 			continue
 		}
 		if err := one.More(ctx, tx); err != nil {
 			return &batch.MemberError{Index: i, Err: err}
+		}
+	}
+	return nil
+}
+
+// decide reads the transactions of writes with Decide, and makes the decisions.
+func (w *Writer) decide(ctx context.Context, tx *gorm.DB, all []Write) error {
+	var gids []string
+	for _, one := range all {
+		if one.Decide != nil {
+			gids = append(gids, one.GID)
+		}
+	}
+	if len(gids) == 0 {
+		return nil
+	}
+	read, err := w.log.LockAll(ctx, tx, gids...)
+	if err != nil {
+		return err
+	}
+	var decisions groups[txlog.Decision]
+	for i, one := range all {
+		if one.Decide == nil {
+			continue
+		}
+		t, there := read[one.GID]
+		if !there {
+			return &batch.MemberError{Index: i, Err: txlog.ErrNotFound}
+		}
+		d, decides, err := one.Decide(ctx, tx, t)
+		if err != nil {
+			return &batch.MemberError{Index: i, Err: err}
+		}
+		if decides {
+			d.GID = ""
+			decisions = decisions.add(d, one.GID)
+		}
+	}
+	for _, g := range decisions {
+		if err := w.log.DecideAll(ctx, tx, g.of, g.gids); err != nil {
+			return ofSomeMember(err)
 		}
 	}
 	return nil
@@ -202,3 +251,6 @@ func (all groups[T]) add(of T, gid string) groups[T] {
 	}
 	return append(all, group[T]{of, []string{gid}})
 }
+
+// Gather delays the next batch until it has n members. Tests use it.
+func (w *Writer) Gather(n int) { w.groups.Gather("", n) }

@@ -41,13 +41,40 @@ func (l finisher) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
 	case d.State == Confirming:
 		query = l.sql.decideInTime
 	}
-	raise := 0
-	if d.Epoch == 0 {
-		raise = 1
-	}
-	result, err := tx.Statement.ConnPool.ExecContext(ctx, query,
-		d.State, d.Reason, d.Code, d.BranchID, d.By, d.Owner, raise, d.Due.Microseconds(), d.GID, d.Epoch, d.Epoch)
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, query, append(d.arguments(), d.GID)...)
 	return l.guarded(d.GID, "deciding", result, err)
+}
+
+func (d Decision) arguments() []any {
+	return []any{d.State, d.Reason, d.Code, d.BranchID, d.By, d.Owner, d.raise(), d.Due.Microseconds(), d.Epoch, d.Epoch}
+}
+
+// raise returns by how much the decision raises the epoch.
+func (d Decision) raise() int64 {
+	if d.Epoch == 0 {
+		return 1
+	}
+	return 0
+}
+
+// Of returns the record of an undecided transaction as the decision leaves it.
+func (d Decision) Of(r Record) Record {
+	now := r.CreatedAt.Add(r.SinceBegin)
+	r.State, r.Reason, r.Code, r.BranchID, r.DecidedBy, r.Attention = d.State, d.Reason, d.Code, d.BranchID, d.By, ""
+	r.Owner, r.Epoch, r.DecidedAt, r.DueAt = d.Owner, r.Epoch+d.raise(), now, now.Add(d.Due)
+	return r
+}
+
+// DecideAll is Decide for many transactions: d, which names no gid, for each of gids. No branch
+// has decided them. If one of the decisions has no effect, it returns ErrStale, and the caller
+// rolls back.
+func (l finisher) DecideAll(ctx context.Context, tx *gorm.DB, d Decision, gids []string) error {
+	arguments := d.arguments()
+	for _, gid := range gids {
+		arguments = append(arguments, gid)
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.decideAll[d.State](len(gids)), arguments...)
+	return all(len(gids), "deciding", result, err)
 }
 
 // ConfirmAll is Decide for many decisions to confirm: d, which names no gid, for each of gids.

@@ -37,6 +37,8 @@ type queries struct {
 	attemptLast      string
 	deleteAttempts   string
 	get, getLocked   string
+	allLocked        func(int) string
+	decideAll        map[string]func(int) string // by state
 	inUse            func(int) string
 	shown            func(int) string
 	branches         func(int) string
@@ -96,9 +98,12 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 			Cancelled:  insert(`reason, reason_code, reason_branch, decided_at, finished_at`+columns, `?, ?, ?, {now}, {now}`+values),
 		}
 	}
-	decide := `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
-		attention = '', decided_at = ` + decided + `, due_at = {after ?} WHERE gid = ? AND state = 'trying' AND (epoch = ? OR ? = 0)`
-	decideHere := decide + ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
+	const byNoBranch = ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
+	const inTime = ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`
+	setDecided := `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
+		attention = '', decided_at = ` + decided + `, due_at = {after ?} WHERE state = 'trying' AND (epoch = ? OR ? = 0)`
+	decide, decideMany := setDecided+` AND gid = ?`, setDecided+byNoBranch
+	decideHere := decide + byNoBranch
 	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
 	// A stale driver may have written the attempt already. The newer epoch replaces it.
@@ -139,8 +144,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		finishAll: many(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE state IN ('confirming', 'cancelling') AND epoch = ? AND gid IN `, ``),
 		confirmAll: many(`UPDATE saga_transactions SET state = 'confirming', decided_by = ?, owner = ?, attention = '', decided_at = `+decided+`, due_at = {after ?}
-			WHERE state = 'trying' AND epoch = ? AND (deadline_at > {now} OR prepared_at IS NOT NULL)
-			AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides') AND gid IN `, ``),
+			WHERE state = 'trying' AND epoch = ?`+inTime+byNoBranch+` AND gid IN `, ``),
 		lockOpen:    d.SQL(lockOpen),
 		lockAllOpen: lockAllOpen,
 		rooms: many(`SELECT gid, COUNT(*), COALESCE(SUM(`+octets+`), 0), SUM(CASE WHEN branch_id = ? THEN 1 ELSE 0 END) FROM saga_branches WHERE gid IN `,
@@ -151,7 +155,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		size:           d.SQL(`SELECT COUNT(*), COALESCE(SUM(` + octets + `), 0) FROM saga_branches WHERE gid = ?`),
 		decide:         d.SQL(decide),
 		decideHere:     d.SQL(decideHere),
-		decideInTime:   d.SQL(decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`),
+		decideInTime:   d.SQL(decideHere + inTime),
 		finish: d.SQL(`UPDATE saga_transactions SET state = CASE state WHEN 'confirming' THEN 'confirmed' ELSE 'cancelled' END,
 			due_at = NULL, attention = '', finished_at = {now} WHERE gid = ? AND epoch = ? AND state IN ('confirming', 'cancelling')`),
 		tried:       d.SQL(`UPDATE saga_branches SET tried_at = {now} WHERE gid = ? AND branch_id = ?`),
@@ -164,9 +168,14 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		deleteAttempts: d.SQL(`DELETE FROM saga_attempts WHERE gid = ? AND branch_id = ? AND operation = ? AND attempt <= ?`),
 		get:            d.SQL(selectRecords + ` WHERE gid = ?`),
 		getLocked:      d.SQL(selectRecords + ` WHERE gid = ? {lock}`),
-		inUse:          many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
-		shown:          many(`SELECT gid, digest FROM saga_transactions WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `, ``),
-		branches:       many(branches, ` ORDER BY gid, branch_id`),
+		allLocked:      many(selectRecords+` WHERE gid IN `, ` ORDER BY gid {lock}`),
+		decideAll: map[string]func(int) string{
+			Confirming: many(decideMany+inTime+` AND gid IN `, ``),
+			Cancelling: many(decideMany+` AND gid IN `, ``),
+		},
+		inUse:    many(`SELECT gid FROM saga_transactions WHERE gid IN `, ``),
+		shown:    many(`SELECT gid, digest FROM saga_transactions WHERE state = 'confirming' AND epoch = 1 AND owner = ? AND gid IN `, ``),
+		branches: many(branches, ` ORDER BY gid, branch_id`),
 		attempts: many(`SELECT gid, branch_id, operation, attempt, error, code, instance, {micros failed_at},
 			COALESCE({micros next_at}, 0), {micros now} FROM saga_attempts WHERE gid IN `,
 			` ORDER BY gid, branch_id, operation, attempt`),

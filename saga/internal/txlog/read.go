@@ -116,6 +116,28 @@ func (l reader) BranchesIn(ctx context.Context, tx *gorm.DB, gids ...string) (ma
 	return l.branchesOf(ctx, tx, l.sql.branches, gids)
 }
 
+// LockAll locks and reads transactions with their branches, by gid, in the order of their gids.
+// It leaves out those that do not exist. It reads no attempts and no results.
+func (l reader) LockAll(ctx context.Context, tx *gorm.DB, gids ...string) (map[string]Claimed, error) {
+	arguments := make([]any, len(gids))
+	for i, gid := range gids {
+		arguments[i] = gid
+	}
+	records, err := l.records(ctx, tx, l.sql.allLocked(len(gids)), arguments...)
+	if err != nil {
+		return nil, err
+	}
+	branches, err := l.LockedBranches(ctx, tx, gids...)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]Claimed, len(records))
+	for _, r := range records {
+		all[r.GID] = Claimed{Record: r, Branches: branches[r.GID]}
+	}
+	return all, nil
+}
+
 // LockedBranches is BranchesIn with a locking read. That goes to the database that takes
 // writes, and not to a replica.
 func (l reader) LockedBranches(ctx context.Context, tx *gorm.DB, gids ...string) (map[string][]Branch, error) {

@@ -60,8 +60,8 @@ var actionGuards = []guard{
 	},
 	{
 		name: "result-cancel", file: "saga/embedded/decision.go",
-		text: `claimed.Results = append(results[d.GID], x.results...)`,
-		with: `claimed.Results = append(results[""], x.results...)`,
+		text: `t.Results = append(results[d.GID], x.results...)`,
+		with: `t.Results = append(results[""], x.results...)`,
 		pkg:  "saga/action", run: "^TestForwardIsCancelled$/^sqlite$",
 		why: "a saga that a caller cancels is compensated without results",
 	},

@@ -88,8 +88,8 @@ var decidingGuards = []guard{
 	},
 	{
 		name: "deciding-log", file: "saga/internal/txlog/queries.go",
-		text: "decideHere := decide + ` AND NOT EXISTS (",
-		with: "decideHere := decide + ` AND 1 = 1 OR NULL IN (",
+		text: "decideHere := decide + byNoBranch",
+		with: "decideHere := decide",
 		pkg:  "saga/internal/txlog", run: "^TestDecisionByABranch$/^sqlite$",
 		why: "a path that has not asked decides",
 	},

@@ -76,8 +76,8 @@ var engineGuards = []guard{
 	},
 	{
 		name: "confirm-planned", file: "saga/embedded/decision.go",
-		text: `d.State == txlog.Confirming && !d.ByBranch && (record.Digest != "" || record.Expired) {`,
-		with: `d.State == txlog.Confirming && !d.ByBranch && record.Expired {`,
+		text: `d.State == txlog.Confirming && !d.ByBranch && (t.Digest != "" || t.Expired) {`,
+		with: `d.State == txlog.Confirming && !d.ByBranch && t.Expired {`,
 		pkg:  "tcc", run: "^(TestDecideWhileExecuting|TestTransactionWithAPlanFromOutside)$",
 		why: "a transaction is confirmed from outside while its Trys are under way",
 	},
@@ -91,7 +91,7 @@ var engineGuards = []guard{
 	},
 	{
 		name: "decide-paused", file: "saga/embedded/decision.go",
-		text: `d.Owner != "" && !decided.record.Paused() {`,
+		text: `d.Owner != "" && !t.Paused() {`,
 		with: `d.Owner != "" {`,
 		pkg:  "tcc", run: "^TestPauseAndResume$/^sqlite$",
 		why: "a paused transaction is driven",
@@ -145,11 +145,11 @@ var engineGuards = []guard{
 	},
 	{
 		name: "within-decide", file: "saga/embedded/decision.go",
-		text: `		if !scopeOf(ctx).has(record.Pattern) {
-			return txlog.ErrNotFound
-		}
-		if err := checkDecider`,
-		with: `		if err := checkDecider`,
+		text: `	if !scope.has(t.Pattern) {
+		return d, false, txlog.ErrNotFound
+	}
+`,
+		with: ``,
 		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API decides a transaction of another",
 	},
@@ -197,5 +197,55 @@ var engineGuards = []guard{
 		with: `return nil`,
 		pkg:  "saga/embedded", run: "^TestResolveIsRefused$/^sqlite$",
 		why: "a branch that can be confirmed now is given up",
+	},
+	{
+		name: "open-batch-scope", file: "saga/embedded/decision.go",
+		text: `o.toDecide(ctx, tx, scope, d, x, t, &decided)`,
+		with: `o.toDecide(ctx, tx, scopeOf(ctx), d, x, t, &decided)`,
+		pkg:  "saga/embedded", run: "^TestDecisionsOfOpenTransactionsInABatch$/^sqlite$",
+		why: "a client of one API decides a transaction of another, if others share the commit",
+	},
+	{
+		name: "open-batch-scope-try", file: "saga/embedded/open.go",
+		text: `	scope := scopeOf(ctx) // a`,
+		with: `	scope := scope{} // a`,
+		pkg:  "saga/embedded", run: "^TestForeignTriesInABatch$/^sqlite$",
+		why: "a client of one API adds a branch to a transaction of another, if others share the commit",
+	},
+	{
+		name: "open-batch-scope-resident", file: "saga/embedded/joins.go",
+		text: `if i == unfit || !scopeOf(c.Context).has(all[i].Pattern) {`,
+		with: `if _ = c; i == unfit {`,
+		pkg:  "saga/embedded", run: "^TestTriesOfOpenTransactionsInABatch$/^sqlite$",
+		why: "a client of one API tries a branch in a transaction of another, if others share the commit",
+	},
+	{
+		name: "open-batch-failed", file: "saga/internal/call/gatherrun.go",
+		text: `if err := r.in.log.Leave(ctx, r.tx, branchID, gids); err != nil {`,
+		with: `if err := ctx.Err(); err != nil {`,
+		pkg:  "saga/embedded", run: "^TestTriesOfOpenTransactionsInABatch$/^sqlite$",
+		why: "a rejected branch stays in the log as tried, and is confirmed",
+	},
+	{
+		name: "open-batch-full", file: "saga/internal/txlog/join.go",
+		text: ` || h.Bytes+len(b.Payload) > room.Bytes`,
+		with: ``,
+		pkg:  "saga/embedded", run: "^TestTriesOfOpenTransactionsInABatch$/^sqlite$",
+		why: "a transaction has more branches than fit into it",
+	},
+	{
+		name: "open-batch-decided", file: "saga/internal/txlog/join.go",
+		text: `if !open || slices.Contains(gids[:i], all[i].GID) {`,
+		with: `if _ = open; slices.Contains(gids[:i], all[i].GID) {`,
+		pkg:  "saga/embedded", run: "^TestTriesOfOpenTransactionsInABatch$/^sqlite$",
+		why: "a branch is added to a transaction that is decided, and is never ended",
+	},
+	{
+		name: "postponed-while-released", file: "saga/internal/inflight/inflight.go",
+		text: `	e.postponed = true
+`,
+		with: ``,
+		pkg:  "saga/internal/inflight", run: "^TestBusy$",
+		why: "a retry waits for a lease if a claim has come between the end of a round and its release",
 	},
 }

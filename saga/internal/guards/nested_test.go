@@ -46,8 +46,8 @@ var nestedGuards = []guard{
 	},
 	{
 		name: "nested-join-prepared", file: "saga/internal/txlog/queries.go",
-		text: "AND deadline_at > {now} AND prepared_at IS NULL\n\t\t\tRETURNING",
-		with: "AND deadline_at > {now}\n\t\t\tRETURNING",
+		text: "AND deadline_at > {now} AND prepared_at IS NULL AND gid `",
+		with: "AND deadline_at > {now} AND gid `",
 		pkg:  "saga/internal/txlog", run: "^TestPrepare$/^sqlite$",
 		why: "a branch joins a prepared child, and may fail after the parent's Try has succeeded",
 	},
@@ -60,7 +60,7 @@ var nestedGuards = []guard{
 	},
 	{
 		name: "nested-decide-late", file: "saga/internal/txlog/queries.go",
-		text: "decideHere + ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`",
+		text: "decideHere + inTime",
 		with: "decideHere + ` AND deadline_at > {now}`",
 		pkg:  "saga/internal/txlog", run: "^TestDecideAPreparedTransaction$/^sqlite$",
 		why: "a child cannot be confirmed after its deadline, although its parent is",

@@ -12,14 +12,14 @@ run: ## run the example order service
 test check all race-short dtm browser simulate guards-short: export GOGC = 400
 
 test: SEEDS ?= 120
-test: check all race-short dtm browser simulate guards-short ## all checks and all tests, on private servers that it installs and starts
+test: check all race-short dtm browser simulate ## all checks and all tests, on private servers that it installs and starts
 
 check: ## formatting, go.mod, vet, linter, and the arrows between packages
 	.ci/check
 
 # Without vet, which check runs on all of it.
 all: ## all tests except the simulation, on private servers; the longest packages first
-	CI=true .ci/servers go test -vet=off -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message $$(go list ./... | grep -v internal/test/simulation)
+	CI=true .ci/servers go test -vet=off -parallel 4 -timeout 12m ./tcc ./saga/embedded ./branches/message ./saga/xa ./saga/internal/test/chaos ./saga/remote $$(go list ./... | grep -v internal/test/simulation)
 
 race-short: ## the parts of the engine with the race detector, without servers
 	CI= go test -race -gcflags=modernc.org/...=-race=false -short -timeout 12m $$(go list ./saga/internal/... | grep -v internal/test/ | grep -v internal/guards)
@@ -53,7 +53,7 @@ simulate: ## the engine in a simulated world, in SEEDS=2000 ways
 guards: ## take out each guard of the code, and see its test fail, on private servers; writes saga/internal/guards/README.md
 	CI=true .ci/servers go test -v -count 1 -timeout 0 -parallel 2 -run '^TestGuards$$' ./saga/internal/guards -guards all -guards.write
 
-guards-short: ## the same for the first ones, on SQLite, in less than a minute
+guards-short: ## the same for the first ones, on SQLite, in about a minute
 	go test -count 1 -run '^TestGuards$$' ./saga/internal/guards -guards short
 
 cover: ## test coverage by package, on private servers

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	faultsFor = flag.Duration("chaos.for", 40*time.Second, "how long faults come")
+	faultsFor = flag.Duration("chaos.for", 20*time.Second, "how long faults come")
 	hostKills = flag.Int("chaos.hostkills", 0, "how often TestHostIsKilled kills the host; 0 skips it")
 	seed      = flag.Uint64("chaos.seed", 0, "the seed of the orders and the faults; 0 draws one")
 )

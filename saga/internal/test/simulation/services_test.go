@@ -118,6 +118,6 @@ func TestSameServiceSeedSameTrace(t *testing.T) {
 func TestEachRequestInTurn(t *testing.T) {
 	t.Parallel()
 	for f := cut; f < endOfFaults; f++ {
-		eachCall(t, f, 1, 1, services(4), withHost)
+		eachCall(t, f, 1, every(2), services(4), withHost)
 	}
 }

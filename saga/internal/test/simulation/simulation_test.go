@@ -148,21 +148,26 @@ func sameTrace(t *testing.T, n int, run func(t *testing.T, seed uint64, log, oth
 // allKindsSeed draws transactions with all kinds of branches.
 const allKindsSeed = 5
 
+// every returns 1, or with few seeds n: then each fault comes at every n-th call only, at others
+// for each fault.
+func every(n int) int {
+	if *seeds < 500 {
+		return n
+	}
+	return 1
+}
+
 // TestEachCallInTurn lets exactly one call fail, each in turn, in each way.
 func TestEachCallInTurn(t *testing.T) {
 	t.Parallel()
-	eachFault(t, allKindsSeed, 1, transactions(4))
+	eachFault(t, allKindsSeed, every(2), transactions(4))
 }
 
 // TestEachCallOfLocalsInTurn does the same where plans are executed in local transactions of the
-// processes. With few seeds, it leaves two of three calls out, others for each fault.
+// processes.
 func TestEachCallOfLocalsInTurn(t *testing.T) {
 	t.Parallel()
-	every := 1
-	if *seeds < 500 {
-		every = 3
-	}
-	eachFault(t, 1, every, func(w *world) { w.locals(2) })
+	eachFault(t, 1, every(6), func(w *world) { w.locals(2) })
 }
 
 // eachFault runs a seed once for each fault and every so manyth call.

@@ -208,21 +208,21 @@ func (o *opened) decideByBranch(ctx context.Context, d txlog.Decision, x extras,
 // It does not confirm a transaction with a plan, which Execute decides, or one whose deadline
 // has passed: the caller reads that in the record.
 func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (decided madeDecision, err error) {
-	scope := scopeOf(ctx) // a shared local transaction has another context
+	limit := scopeOf(ctx) // a shared local transaction has another context
 	if x.work == nil && x.act == nil && len(x.results) == 0 && !d.ByBranch {
 		err = o.commits.Write(ctx, commit.Write{GID: d.GID, Decide: func(ctx context.Context, tx *gorm.DB, t txlog.Claimed) (txlog.Decision, bool, error) {
 			decided = madeDecision{record: t.Record}
-			own, decides, err := o.toDecide(ctx, tx, scope, d, x, t, &decided)
+			own, decides, whyNot := o.toDecide(ctx, tx, limit, d, x, t, &decided)
 			if decides {
 				decided.note(o.builder, own, t)
 			}
-			return own, decides, err
+			return own, decides, whyNot
 		}})
 		return decided, err
 	}
 	write := func(ctx context.Context, tx *gorm.DB) error {
 		decided = madeDecision{}
-		return o.decideAndMore(ctx, tx, scope, d, x, &decided)
+		return o.decideAndMore(ctx, tx, limit, d, x, &decided)
 	}
 	if x.work == nil {
 		err = o.commits.Write(ctx, commit.Write{GID: d.GID, More: write})
@@ -233,7 +233,7 @@ func (o *opened) decideOrRead(ctx context.Context, d txlog.Decision, x extras) (
 }
 
 // decideAndMore makes the decision in the local transaction tx, and writes what goes with it.
-func (o *opened) decideAndMore(ctx context.Context, tx *gorm.DB, scope scope, d txlog.Decision, x extras, decided *madeDecision) error {
+func (o *opened) decideAndMore(ctx context.Context, tx *gorm.DB, limit scope, d txlog.Decision, x extras, decided *madeDecision) error {
 	read, err := o.log.LockAll(ctx, tx, d.GID)
 	if err != nil {
 		return err
@@ -242,7 +242,7 @@ func (o *opened) decideAndMore(ctx context.Context, tx *gorm.DB, scope scope, d 
 	if decided.record = t.Record; !there {
 		return txlog.ErrNotFound
 	}
-	d, decides, err := o.toDecide(ctx, tx, scope, d, x, t, decided)
+	d, decides, err := o.toDecide(ctx, tx, limit, d, x, t, decided)
 	if err != nil || !decides {
 		return err
 	}
@@ -273,8 +273,8 @@ func (o *opened) decideAndMore(ctx context.Context, tx *gorm.DB, scope scope, d 
 // toDecide returns the decision d as it has to be written for a locked transaction. It returns
 // false if there is nothing to decide: decided says why. If this instance does not know a kind of
 // branch, the decision names no owner, and another instance drives the transaction.
-func (o *opened) toDecide(ctx context.Context, tx *gorm.DB, scope scope, d txlog.Decision, x extras, t txlog.Claimed, decided *madeDecision) (txlog.Decision, bool, error) {
-	if !scope.has(t.Pattern) {
+func (o *opened) toDecide(ctx context.Context, tx *gorm.DB, limit scope, d txlog.Decision, x extras, t txlog.Claimed, decided *madeDecision) (txlog.Decision, bool, error) {
+	if !limit.has(t.Pattern) {
 		return d, false, txlog.ErrNotFound
 	}
 	if err := checkDecider(t.Record, d, x); err != nil {

@@ -50,11 +50,13 @@
 //	what shares a commit                          with what
 //	a plan of resident branches                   plans of the same kinds of branches
 //	begin, decision, end, failed calls of other   each other, whatever their branches are
-//	plans, and of open transactions
+//	plans; begins and decisions of open
+//	transactions
+//	a resident Try of an open transaction         Trys of the same kind and branch id
 //	a call in another database of this process    calls of the same kind and operation
 //	a call of a host, see package remote          the same, in the database of the host
 //
-// Alone are: the Trys of resident branches beside other branches, LocalWork, ExecuteIn, and
+// Alone are: the Trys of resident branches beside other branches in a plan, LocalWork, ExecuteIn, and
 // calls of External branches.
 //
 // A branch with WorkBatch is called once per batch, other branches once per transaction. The

@@ -2,12 +2,10 @@ package embedded
 
 import (
 	"context"
-	"errors"
 
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
-	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -19,24 +17,20 @@ type joins struct {
 	builder *txn.Builder
 }
 
-// errJoinAlone says that a branch has to be added alone, which shows why.
-var errJoinAlone = errors.New("the branch cannot be added in a batch")
-
-func (j joins) Join(ctx context.Context, tx *gorm.DB, calls []saga.BatchCall) error {
+func (j joins) Join(ctx context.Context, tx *gorm.DB, calls []saga.BatchCall) (unfit int, err error) {
 	all := make([]txlog.Joining, len(calls))
 	for i, c := range calls {
 		all[i].Branch = txlog.Branch{GID: c.GID, ID: c.BranchID, Kind: c.Kind, Payload: string(c.Payload)}
 	}
-	unfit, err := j.log.JoinAll(ctx, tx, all, roomOf(j.builder))
-	if err != nil {
-		return err
+	if unfit, err = j.log.JoinAll(ctx, tx, all, roomOf(j.builder)); err != nil || unfit >= 0 {
+		return unfit, err
 	}
 	for i, c := range calls {
-		if i == unfit || !scopeOf(c.Context).has(all[i].Pattern) {
-			return &batch.MemberError{Index: i, Err: errJoinAlone}
+		if !scopeOf(c.Context).has(all[i].Pattern) {
+			return i, nil
 		}
 	}
-	return nil
+	return -1, nil
 }
 
 func (j joins) Leave(ctx context.Context, tx *gorm.DB, branchID string, gids []string) error {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
-	"github.com/tccsaga/tccsaga/saga/internal/batch"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
 	"github.com/tccsaga/tccsaga/saga/internal/commit"
 	"github.com/tccsaga/tccsaga/saga/internal/decide"
@@ -166,9 +165,9 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 		return o.tryInLog(ctx, t, s)
 	}
 	var joined txlog.Joined
-	scope := scopeOf(ctx) // a shared local transaction has another context
+	limit := scopeOf(ctx) // a shared local transaction has another context
 	err := o.commits.Write(ctx, commit.Write{GID: t.GID, More: func(ctx context.Context, tx *gorm.DB) (err error) {
-		joined, err = o.join(ctx, tx, scope, t, s)
+		joined, err = o.join(ctx, tx, limit, t, s)
 		return err
 	}})
 	if err != nil || joined.Tried {
@@ -188,7 +187,7 @@ func (o *opened) tryOpen(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 // tryInLog adds a resident branch and tries it, in a local transaction that others share if
 // possible.
 func (o *opened) tryInLog(ctx context.Context, t *txn.Txn, s *txn.Step) error {
-	if err := o.tries.Try(ctx, s.Branch, t.Call(s, barrier.Try)); !errors.Is(err, batch.ErrAlone) {
+	if alone, err := o.tries.Try(ctx, s.Branch, t.Call(s, barrier.Try)); !alone {
 		return err
 	}
 	return local.Run(ctx, o.db, func(tx *gorm.DB) error {
@@ -203,8 +202,8 @@ func (o *opened) tryInLog(ctx context.Context, t *txn.Txn, s *txn.Step) error {
 }
 
 // join adds a branch to an open transaction in the log.
-func (o *opened) join(ctx context.Context, tx *gorm.DB, scope scope, t *txn.Txn, s *txn.Step) (txlog.Joined, error) {
-	if err := o.checkScope(ctx, tx, scope, t.GID); err != nil {
+func (o *opened) join(ctx context.Context, tx *gorm.DB, limit scope, t *txn.Txn, s *txn.Step) (txlog.Joined, error) {
+	if err := o.checkScope(ctx, tx, limit, t.GID); err != nil {
 		return txlog.Joined{}, err
 	}
 	return o.log.Join(ctx, tx, s.Row(t.GID), roomOf(o.builder))
@@ -278,12 +277,12 @@ func (o *opened) notOpen(ctx context.Context, gid string, s *txn.Step) error {
 }
 
 // checkScope returns ErrNotFound if a transaction is outside of a scope.
-func (o *opened) checkScope(ctx context.Context, tx *gorm.DB, scope scope, gid string) error {
-	if !scope.only {
+func (o *opened) checkScope(ctx context.Context, tx *gorm.DB, limit scope, gid string) error {
+	if !limit.only {
 		return nil
 	}
 	record, err := o.log.GetLocked(ctx, tx, gid)
-	if err == nil && !scope.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {
+	if err == nil && !limit.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {
 		return saga.ErrNotFound
 	}
 	return err

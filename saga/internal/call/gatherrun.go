@@ -44,8 +44,12 @@ func (r *gatheredRun) run(ctx context.Context) (failures []error, err error) {
 
 func (r *gatheredRun) try(ctx context.Context, requests []barrier.Request) (failures []error, err error) {
 	if r.in.log != nil {
-		if err = r.in.log.Join(ctx, r.tx, r.batchCalls()); err != nil {
-			return nil, err
+		unfit, joinErr := r.in.log.Join(ctx, r.tx, r.batchCalls())
+		if joinErr != nil {
+			return nil, joinErr
+		}
+		if unfit >= 0 {
+			return nil, &batch.MemberError{Index: unfit, Err: errUnfit}
 		}
 	}
 	if err = barrierrows.TryBatch(ctx, r.tx, requests, nil); err != nil {

@@ -138,14 +138,14 @@ var engineGuards = []guard{
 	},
 	{
 		name: "within-try", file: "saga/embedded/open.go",
-		text: `if err == nil && !scope.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {`,
+		text: `if err == nil && !limit.has(record.Pattern) || errors.Is(err, txlog.ErrNotFound) {`,
 		with: `if err == nil && record.GID == "" || errors.Is(err, txlog.ErrNotFound) {`,
 		pkg:  "saga/embedded", run: "^TestWithin$/^sqlite$",
 		why: "a client of one API adds a branch to a transaction of another",
 	},
 	{
 		name: "within-decide", file: "saga/embedded/decision.go",
-		text: `	if !scope.has(t.Pattern) {
+		text: `	if !limit.has(t.Pattern) {
 		return d, false, txlog.ErrNotFound
 	}
 `,
@@ -200,22 +200,22 @@ var engineGuards = []guard{
 	},
 	{
 		name: "open-batch-scope", file: "saga/embedded/decision.go",
-		text: `o.toDecide(ctx, tx, scope, d, x, t, &decided)`,
+		text: `o.toDecide(ctx, tx, limit, d, x, t, &decided)`,
 		with: `o.toDecide(ctx, tx, scopeOf(ctx), d, x, t, &decided)`,
 		pkg:  "saga/embedded", run: "^TestDecisionsOfOpenTransactionsInABatch$/^sqlite$",
 		why: "a client of one API decides a transaction of another, if others share the commit",
 	},
 	{
 		name: "open-batch-scope-try", file: "saga/embedded/open.go",
-		text: `	scope := scopeOf(ctx) // a`,
-		with: `	scope := scope{} // a`,
+		text: `	limit := scopeOf(ctx) // a`,
+		with: `	limit := scope{} // a`,
 		pkg:  "saga/embedded", run: "^TestForeignTriesInABatch$/^sqlite$",
 		why: "a client of one API adds a branch to a transaction of another, if others share the commit",
 	},
 	{
 		name: "open-batch-scope-resident", file: "saga/embedded/joins.go",
-		text: `if i == unfit || !scopeOf(c.Context).has(all[i].Pattern) {`,
-		with: `if _ = c; i == unfit {`,
+		text: `if !scopeOf(c.Context).has(all[i].Pattern) {`,
+		with: `if c.Context == nil {`,
 		pkg:  "saga/embedded", run: "^TestTriesOfOpenTransactionsInABatch$/^sqlite$",
 		why: "a client of one API tries a branch in a transaction of another, if others share the commit",
 	},

@@ -42,9 +42,9 @@ func (l starter) holdAll(ctx context.Context, tx *gorm.DB, all []Joining) (unfit
 	patterns := make(map[string]string, len(all))
 	_, err = byGID(ctx, tx, l.sql.lockAllOpen, gids, func(row scanner) (struct{}, error) {
 		var gid, pattern string
-		err := row.Scan(&gid, &pattern)
+		scanErr := row.Scan(&gid, &pattern)
 		patterns[gid] = pattern
-		return struct{}{}, err
+		return struct{}{}, scanErr
 	})
 	if err != nil {
 		return -1, err
@@ -73,9 +73,9 @@ func (l starter) fitAll(ctx context.Context, tx *gorm.DB, all []Joining, room Ro
 	_, err = scan(ctx, tx, l.sql.rooms(len(all)), arguments, func(row scanner) (struct{}, error) {
 		var gid string
 		var h held
-		err := row.Scan(&gid, &h.Branches, &h.Bytes, &h.named)
+		scanErr := row.Scan(&gid, &h.Branches, &h.Bytes, &h.named)
 		rooms[gid] = h
-		return struct{}{}, err
+		return struct{}{}, scanErr
 	})
 	if err != nil {
 		return -1, err

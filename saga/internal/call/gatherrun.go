@@ -176,12 +176,12 @@ func (r *gatheredRun) tryWork(ctx context.Context) (failures []error, err error)
 		return r.work(ctx)
 	}
 	failures = make([]error, len(r.all))
-	began := time.Now()
+	began, point := time.Now(), NewSavepoint(r.tx)
 	for i := range r.all {
 		if TooSlow(began, i) {
 			return nil, ErrSlow
 		}
-		if err := Savepoint(ctx, r.tx, i); err != nil {
+		if err := point.Set(ctx); err != nil {
 			return nil, err
 		}
 		one := &gatheredRun{r.calls, r.in, r.tx, r.watch, r.all[i : i+1]}
@@ -190,7 +190,7 @@ func (r *gatheredRun) tryWork(ctx context.Context) (failures []error, err error)
 		var rejection *saga.Rejection
 		switch {
 		case errors.As(err, &rejection):
-			if failures[i], err = rejection, RollBackTo(ctx, r.tx); err != nil {
+			if failures[i], err = rejection, point.RollBack(ctx); err != nil {
 				return nil, err
 			}
 		case errors.As(err, &failed):

@@ -24,6 +24,8 @@ type Write struct {
 	Begin   *txlog.Start    // writes the transaction as undecided, without forward recovery
 	Results []result.Result // of branches
 	Confirm *txlog.Decision // decides to confirm, before the deadline
+	Cancel  *txlog.Decision // decides to cancel; no branch decides the transaction
+	Failed  *txlog.Failure  // the Try because of which it is cancelled
 	Finish  int64           // ends the transaction, which is driven under this epoch; 0 if it does not end
 	Decide  Decide
 	More    func(ctx context.Context, tx *gorm.DB) error
@@ -137,6 +139,8 @@ func (w *Writer) apply(ctx context.Context, tx *gorm.DB, all []Write) error {
 	var begins []txlog.Start
 	var results []result.Result
 	var confirms groups[txlog.Decision]
+	var cancels groups[txlog.Decision]
+	var failed []txlog.FailedTry
 	var ends groups[int64] // by epoch
 	for _, one := range all {
 		if one.Begin != nil {
@@ -147,6 +151,14 @@ func (w *Writer) apply(ctx context.Context, tx *gorm.DB, all []Write) error {
 			key := *one.Confirm
 			key.GID = ""
 			confirms = confirms.add(key, one.GID)
+		}
+		if one.Cancel != nil {
+			key := *one.Cancel
+			key.GID = ""
+			cancels = cancels.add(key, one.GID)
+		}
+		if one.Failed != nil {
+			failed = append(failed, txlog.FailedTry{GID: one.GID, Failure: *one.Failed})
 		}
 		if one.Finish != 0 {
 			ends = ends.add(one.Finish, one.GID)
@@ -164,6 +176,14 @@ func (w *Writer) apply(ctx context.Context, tx *gorm.DB, all []Write) error {
 		if err := w.log.ConfirmAll(ctx, tx, g.of, g.gids); err != nil {
 			return ofSomeMember(err)
 		}
+	}
+	for _, g := range cancels {
+		if err := w.log.DecideAll(ctx, tx, g.of, g.gids); err != nil {
+			return ofSomeMember(err)
+		}
+	}
+	if err := w.log.FailedTries(ctx, tx, failed); err != nil {
+		return err
 	}
 	for _, g := range ends {
 		if err := w.log.FinishAll(ctx, tx, g.of, g.gids); err != nil {

@@ -56,10 +56,11 @@ func (e *execution) cancel(ctx context.Context, failed *txn.Step, cause error) e
 	deciding, stop := d.Life.DetachCall(ctx)
 	defer stop()
 	why := cause
-	var failures []txlog.Failure
+	write := commit.Write{GID: t.GID, Results: t.Results(e.newResults)}
 	if failed != nil {
 		branch := &txn.BranchError{ID: failed.ID, Kind: failed.Kind, Err: cause}
-		why, failures = branch, []txlog.Failure{reason.FailedTry(branch, d.Instance)}
+		failure := reason.FailedTry(branch, d.Instance)
+		why, write.Failed = branch, &failure
 	}
 	done := e.markWithoutCancel(failed, cause)
 	e.reason = reason.Of(why)
@@ -68,15 +69,22 @@ func (e *execution) cancel(ctx context.Context, failed *txn.Step, cause error) e
 	}
 	decision := txlog.Decision{GID: t.GID, Epoch: t.Epoch, State: txlog.Cancelling, Reason: e.reason.Text, Code: e.reason.Code,
 		BranchID: e.reason.BranchID, By: txlog.ByCaller, Owner: d.Instance, Due: d.Lease, ByBranch: t.Deciding() != nil}
-	write := commit.Write{GID: t.GID, Results: t.Results(e.newResults), More: func(ctx context.Context, tx *gorm.DB) error {
-		if err := d.Log.Decide(ctx, tx, decision); err != nil {
-			return err
+	if failed != nil {
+		decision.Failures = 1
+	}
+	if !decision.ByBranch {
+		write.Cancel = &decision
+	}
+	if decision.ByBranch || len(done) > 0 {
+		write.More = func(ctx context.Context, tx *gorm.DB) error {
+			if decision.ByBranch {
+				if err := d.Log.Decide(ctx, tx, decision); err != nil {
+					return err
+				}
+			}
+			return d.Log.Done(ctx, tx, t.GID, done...)
 		}
-		if err := d.Log.Done(ctx, tx, t.GID, done...); err != nil {
-			return err
-		}
-		return d.Log.Fail(ctx, tx, txlog.Retry{GID: t.GID, Epoch: t.Epoch, Due: d.Lease}, failures)
-	}}
+	}
 	err := e.settle(deciding, decision, func() error { return d.Commits.Write(deciding, write) })
 	switch {
 	case err != nil:

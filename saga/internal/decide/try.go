@@ -17,9 +17,9 @@ func (r *batchRun) try(ctx context.Context) (remaining []*item, err error) {
 	if r.oneByOne() {
 		return r.tryOneByOne(ctx)
 	}
-	undoable := r.needsSavepoint()
+	undoable, point := r.needsSavepoint(), call.NewSavepoint(r.tx)
 	if undoable {
-		if err := call.Savepoint(ctx, r.tx, 0); err != nil {
+		if err := point.Set(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -35,7 +35,7 @@ func (r *batchRun) try(ctx context.Context) (remaining []*item, err error) {
 				return nil, err
 			}
 		case undoable && len(remaining) == len(r.batch) && allRejected(failures):
-			return r.tryRest(ctx, failures)
+			return r.tryRest(ctx, point, failures)
 		default:
 			// The effects of their other branches have to be undone.
 			return nil, failureOf(barrier.Try, remaining, failures)
@@ -44,10 +44,10 @@ func (r *batchRun) try(ctx context.Context) (remaining []*item, err error) {
 	return remaining, nil
 }
 
-// tryRest undoes all Trys and makes those of the members that were not rejected. If one
+// tryRest undoes all Trys, which were made after a savepoint, and makes those of the members that were not rejected. If one
 // of them fails now, the other rejections may depend on it, so the run fails.
-func (r *batchRun) tryRest(ctx context.Context, failures []error) (remaining []*item, err error) {
-	if err := call.RollBackTo(ctx, r.tx); err != nil {
+func (r *batchRun) tryRest(ctx context.Context, point *call.Savepoint, failures []error) (remaining []*item, err error) {
+	if err := point.RollBack(ctx); err != nil {
 		return nil, err
 	}
 	r.forgetResults()
@@ -97,15 +97,15 @@ func (r *batchRun) needsSavepoint() bool {
 // the effects of its member only.
 func (r *batchRun) tryOneByOne(ctx context.Context) (remaining []*item, err error) {
 	failures := make([]error, len(r.batch))
-	began := time.Now()
+	began, point := time.Now(), call.NewSavepoint(r.tx)
 	for i, m := range r.batch {
 		if call.TooSlow(began, i*len(m.e.txn.Steps)) {
 			return nil, call.ErrSlow
 		}
-		if err = call.Savepoint(ctx, r.tx, i); err != nil {
+		if err = point.Set(ctx); err != nil {
 			return nil, err
 		}
-		if failures[i], err = r.tryMember(ctx, i); err != nil {
+		if failures[i], err = r.tryMember(ctx, point, i); err != nil {
 			return nil, err
 		}
 	}
@@ -117,7 +117,7 @@ func (r *batchRun) tryOneByOne(ctx context.Context) (remaining []*item, err erro
 
 // tryMember makes all Trys of the n-th member. If one is rejected, it undoes them and
 // returns the rejection. Any other failure is an error.
-func (r *batchRun) tryMember(ctx context.Context, n int) (rejected, err error) {
+func (r *batchRun) tryMember(ctx context.Context, point *call.Savepoint, n int) (rejected, err error) {
 	for position := range r.batch[n].e.txn.Steps {
 		_, err := r.call(ctx, r.batch[n:n+1], position, barrier.Try)
 		var failed *txn.BranchError
@@ -128,7 +128,7 @@ func (r *batchRun) tryMember(ctx context.Context, n int) (rejected, err error) {
 		case !errors.As(err, &rejection) || !errors.As(err, &failed):
 			return nil, err
 		}
-		return failed, call.RollBackTo(ctx, r.tx)
+		return failed, point.RollBack(ctx)
 	}
 	return nil, nil
 }

@@ -126,6 +126,25 @@ func TestABranchWaits(t *testing.T) {
 	}
 }
 
+// An operator's retry during a round is not lost: the round leaves the transaction due.
+func TestARetryDuringARound(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		w := newWorld(t, db)
+		transaction := w.Decided(saga.Confirming, time.Minute, "g", "a", "remote")
+		transaction.Steps[0].Wait = 10 * time.Minute // as it was before the retry
+		w.Do("confirm g/02", func(ctx context.Context) error {
+			w.In(func(tx *gorm.DB) error { return w.Kit.Log.Retry(ctx, tx, "g") })
+			return nil
+		})
+		if got := w.round(transaction); got != saga.Confirming {
+			t.Error(got)
+		}
+		if r := w.Record("g"); r.DueAt.Sub(r.DecidedAt) > 30*time.Second {
+			t.Errorf("it is due %s after its decision", r.DueAt.Sub(r.DecidedAt))
+		}
+	})
+}
+
 // A transaction with a kind that is not known here is released to any instance, at once.
 func TestAnUnknownKind(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {

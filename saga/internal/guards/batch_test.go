@@ -111,19 +111,29 @@ var batchGuards = []guard{
 	},
 	{
 		name: "savepoint", file: "saga/internal/decide/try.go",
-		text: `return failed, call.RollBackTo(ctx, r.tx)`,
+		text: `return failed, point.RollBack(ctx)`,
 		with: `return failed, nil`,
 		pkg:  "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$",
 		why: "the first Trys of a member that is refused later stay reserved, and nobody gives them back",
 	},
 	{
-		name: "savepoint-each", file: "saga/internal/call/savepoint.go",
-		text: `	if n == 0 || tx.Name() == "mysql" {`,
-		with: `	if n > 0 {
+		name: "savepoint-sent", file: "saga/internal/call/savepoint.go",
+		text: `	if s.isCurrent() {
 		return nil
 	}
-	if n == 0 || tx.Name() == "mysql" {`,
+	return s.exec(ctx, "ROLL`,
+		with: `	if true {
+		return nil
+	}
+	return s.exec(ctx, "ROLL`,
 		pkg: "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$",
+		why: "what a rejected member has written stays",
+	},
+	{
+		name: "savepoint-each", file: "saga/internal/call/savepoint.go",
+		text: `	if s.set && s.isCurrent() {`,
+		with: `	if s.set {`,
+		pkg:  "saga/embedded", run: "^TestRejectionsOneByOne$/^sqlite$",
 		why: "a rejection undoes what other members have reserved",
 	},
 	{

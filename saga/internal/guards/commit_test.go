@@ -53,7 +53,7 @@ var commitGuards = []guard{
 	},
 	{
 		name: "gather-savepoint", file: "saga/internal/call/gatherrun.go",
-		text: "failures[i], err = rejection, RollBackTo(ctx, r.tx); err != nil {",
+		text: "failures[i], err = rejection, point.RollBack(ctx); err != nil {",
 		with: "failures[i], err = rejection, nil; err != nil {",
 		pkg:  "saga/internal/call", run: "^TestRejectionUndoesItsWork$/^sqlite$",
 		why: "what a rejected Try of a batch has written stays",

@@ -111,7 +111,7 @@ var decideGuards = []guard{
 	},
 	{
 		name: "rest-again", file: "saga/internal/decide/try.go",
-		text: `	if err := call.RollBackTo(ctx, r.tx); err != nil {
+		text: `	if err := point.RollBack(ctx); err != nil {
 		return nil, err
 	}
 	r.forgetResults()`,

@@ -36,6 +36,7 @@ type Tx struct {
 	twoPhase bool // it is prepared at its end, on a connection of a pool of its own
 
 	mu          sync.Mutex
+	sent        int   // statements
 	aborted     error // why it is over; nil if it is not
 	mustAsk     bool  // the server has to be asked whether it is over
 	lockingRead bool  // because of a locking read: its error may come with its rows
@@ -87,6 +88,7 @@ func (t *Tx) ready(ctx context.Context) error {
 	t.mu.Lock()
 	mustAsk, aborted := t.mustAsk, t.aborted
 	t.mustAsk = false
+	t.sent++
 	t.mu.Unlock()
 	if aborted == nil && mustAsk {
 		aborted = t.askServer(ctx)
@@ -161,6 +163,14 @@ func (t *Tx) isUnusable() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.unusable
+}
+
+// Sent returns how many statements were sent, or prepared to be sent. It says whether something
+// was done between two calls.
+func (t *Tx) Sent() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sent
 }
 
 // answered returns err if the server sent it, and nil otherwise.

@@ -158,11 +158,11 @@ func (r *Recovery) Poll(ctx context.Context) {
 }
 
 // Again asks for a poll when a released transaction is due again. If a claim has postponed the
-// transaction while it was in flight, that may have replaced its due time, and Again makes it
-// due at that time.
+// transaction while it was in flight, its due time is lost: that of its next attempt, or that of
+// an operator's retry. Then Again makes it due now. The branches know when they are due.
 func (r *Recovery) Again(t *txn.Txn, postponed bool) {
 	if postponed {
-		time.AfterFunc(t.Next, func() { r.MakeDue([]string{t.GID}) })
+		go r.MakeDue([]string{t.GID})
 		return
 	}
 	r.wake.After(t.Next)

@@ -272,7 +272,7 @@ func TestMakeDue(t *testing.T) {
 }
 
 // A claim that comes between the end of a round and the release of its entry postpones the
-// transaction. It is due again in time, and not when a lease has passed.
+// transaction. It is due again at once, and not when a lease has passed.
 func TestAPostponedTransactionIsDueAgain(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
 		w := newWorld(t, db, unchanged)
@@ -282,7 +282,7 @@ func TestAPostponedTransactionIsDueAgain(t *testing.T) {
 		w.sweep()
 		w.expect("g", saga.Confirming, 1)
 		postponed := w.Kit.InFlight.Release(entry)
-		w.Again(&txn.Txn{GID: "g", Next: time.Millisecond}, postponed)
+		w.Again(&txn.Txn{GID: "g", Next: time.Hour}, postponed)
 		w.await("g", saga.Confirmed)
 	})
 }

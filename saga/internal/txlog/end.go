@@ -23,6 +23,7 @@ type Decision struct {
 	BranchID   string        // the branch that failed; empty if none did
 	Owner      string        // the instance that drives it from now on
 	Due        time.Duration // when another instance takes it over if it is not finished, from now
+	Failures   int           // failed calls that are written with the decision
 
 	// ByBranch says that the State follows from what the branch that decides has done. A
 	// transaction with such a branch cannot be decided without it. The deadline does not
@@ -46,7 +47,7 @@ func (l finisher) Decide(ctx context.Context, tx *gorm.DB, d Decision) error {
 }
 
 func (d Decision) arguments() []any {
-	return []any{d.State, d.Reason, d.Code, d.BranchID, d.By, d.Owner, d.raise(), d.Due.Microseconds(), d.Epoch, d.Epoch}
+	return []any{d.State, d.Reason, d.Code, d.BranchID, d.By, d.Owner, d.raise(), d.Failures, d.Due.Microseconds(), d.Epoch, d.Epoch}
 }
 
 // raise returns by how much the decision raises the epoch.
@@ -61,6 +62,7 @@ func (d Decision) raise() int64 {
 func (d Decision) Of(r Record) Record {
 	now := r.CreatedAt.Add(r.SinceBegin)
 	r.State, r.Reason, r.Code, r.BranchID, r.DecidedBy, r.Attention = d.State, d.Reason, d.Code, d.BranchID, d.By, ""
+	r.Failures += d.Failures
 	r.Owner, r.Epoch, r.DecidedAt, r.DueAt = d.Owner, r.Epoch+d.raise(), now, now.Add(d.Due)
 	return r
 }
@@ -160,7 +162,8 @@ type Retry struct {
 }
 
 // Fail writes failed attempts and the next due time, if the transaction is still driven
-// under the epoch. Otherwise it returns ErrStale.
+// under the epoch. Otherwise it returns ErrStale. If the transaction is due now, it stays so:
+// an operator's retry may have come meanwhile.
 func (l finisher) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Failure) error {
 	pool, gid := tx.Statement.ConnPool, r.GID
 	release := 0
@@ -172,6 +175,27 @@ func (l finisher) Fail(ctx context.Context, tx *gorm.DB, r Retry, failures []Fai
 		return err
 	}
 	return l.Attempted(ctx, tx, gid, failures...)
+}
+
+// FailedTry is a failed call of a transaction that is not repeated.
+type FailedTry struct {
+	GID string
+	Failure
+}
+
+// FailedTries writes failed calls, with one statement.
+func (l finisher) FailedTries(ctx context.Context, tx *gorm.DB, all []FailedTry) error {
+	if len(all) == 0 {
+		return nil
+	}
+	arguments := make([]any, 0, 7*len(all))
+	for _, f := range all {
+		arguments = append(arguments, f.GID, f.BranchID, f.Operation, f.Attempt, f.Error, f.Code, f.Instance)
+	}
+	if _, err := tx.Statement.ConnPool.ExecContext(ctx, l.sql.attemptsLast(len(all)), arguments...); err != nil {
+		return fmt.Errorf("log: recording %d failed calls: %w", len(all), err)
+	}
+	return nil
 }
 
 // Attempted writes failed attempts.

@@ -35,6 +35,7 @@ type queries struct {
 	fail             string
 	attempt          string
 	attemptLast      string
+	attemptsLast     func(rows int) string
 	deleteAttempts   string
 	get, getLocked   string
 	allLocked        func(int) string
@@ -101,11 +102,12 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 	const byNoBranch = ` AND NOT EXISTS (SELECT 1 FROM saga_branches WHERE saga_branches.gid = saga_transactions.gid AND role = 'decides')`
 	const inTime = ` AND (deadline_at > {now} OR prepared_at IS NOT NULL)`
 	setDecided := `UPDATE saga_transactions SET state = ?, reason = ?, reason_code = ?, reason_branch = ?, decided_by = ?, owner = ?, epoch = epoch + ?,
-		attention = '', decided_at = ` + decided + `, due_at = {after ?} WHERE state = 'trying' AND (epoch = ? OR ? = 0)`
+		failures = failures + ?, attention = '', decided_at = ` + decided + `, due_at = {after ?} WHERE state = 'trying' AND (epoch = ? OR ? = 0)`
 	decide, decideMany := setDecided+` AND gid = ?`, setDecided+byNoBranch
 	decideHere := decide + byNoBranch
-	const attempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, {now}, `
+	const insertAttempt = `INSERT INTO saga_attempts (gid, branch_id, operation, attempt, error, code, instance, failed_at, next_at) VALUES `
+	const attemptValues = `(?, ?, ?, ?, ?, ?, ?, {now}, `
+	const attempt = insertAttempt + attemptValues
 	// A stale driver may have written the attempt already. The newer epoch replaces it.
 	overwrite := ` ON CONFLICT (gid, branch_id, operation, attempt) DO UPDATE SET error = excluded.error, code = excluded.code,
 		instance = excluded.instance, failed_at = excluded.failed_at, next_at = excluded.next_at`
@@ -162,9 +164,11 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		holdForward: d.SQL(`SELECT paused_at IS NOT NULL FROM saga_transactions WHERE gid = ? AND epoch = ? AND state = 'trying' {lock}`),
 		done:        many(`UPDATE saga_branches SET done_at = {now} WHERE done_at IS NULL AND gid = ? AND branch_id IN `, ``),
 		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
-			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = {after ?} WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
+			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = CASE WHEN due_at <= {now} THEN due_at ELSE {after ?} END
+			WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
 		attempt:        d.SQL(attempt + `{after ?})` + overwrite),
 		attemptLast:    d.SQL(attempt + `NULL)` + overwrite),
+		attemptsLast:   rowsOf(d, insertAttempt, attemptValues+`NULL)`, overwrite),
 		deleteAttempts: d.SQL(`DELETE FROM saga_attempts WHERE gid = ? AND branch_id = ? AND operation = ? AND attempt <= ?`),
 		get:            d.SQL(selectRecords + ` WHERE gid = ?`),
 		getLocked:      d.SQL(selectRecords + ` WHERE gid = ? {lock}`),

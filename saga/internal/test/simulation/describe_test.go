@@ -20,7 +20,12 @@ func describe(ctx context.Context, query string, arguments []driver.NamedValue) 
 	}
 	values := make([]string, len(arguments))
 	for i, a := range arguments {
-		if values[i] = fmt.Sprint(a.Value); len(values[i]) > 40 {
+		values[i] = fmt.Sprint(a.Value)
+		// Package net/http does not always say in the same words that a host has died.
+		if before, _, cut := strings.Cut(values[i], "no answer: "); cut {
+			values[i] = before + "no answer"
+		}
+		if len(values[i]) > 40 {
 			values[i] = values[i][:40]
 		}
 	}

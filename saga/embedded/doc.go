@@ -49,15 +49,15 @@
 //
 //	what shares a commit                          with what
 //	a plan of resident branches                   plans of the same kinds of branches
-//	begin, decision, end, failed calls of other   each other, whatever their branches are
-//	plans; begins and decisions of open
-//	transactions
+//	a begin with the first resident Trys          plans whose first branches are of these kinds
+//	other begins, decisions, ends, failed calls   each other, whatever their branches are
+//	of plans and of open transactions
 //	a resident Try of an open transaction         Trys of the same kind and branch id
 //	a call in another database of this process    calls of the same kind and operation
 //	a call of a host, see package remote          the same, in the database of the host
 //
-// Alone are: the Trys of resident branches beside other branches in a plan, LocalWork, ExecuteIn, and
-// calls of External branches.
+// Alone are: the Trys of resident branches after other branches of a plan, LocalWork, ExecuteIn,
+// transactions with forward recovery, and calls of External branches.
 //
 // A branch with WorkBatch is called once per batch, other branches once per transaction. The
 // effects of Confirms share calls in the same way, by EffectBatches; see [saga.Local]. Calls to

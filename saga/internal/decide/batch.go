@@ -21,6 +21,9 @@ import (
 // needs one commit, which holds every Try, the decision, and every Confirm that works only
 // in the database. Plans with the same kinds of branches share the commit.
 //
+// If a plan has other branches too, the batch begins it, undecided, with the Trys of its first
+// resident branches.
+//
 // A failed member is decided again alone, so its error rests on committed data. There
 // are two exceptions: a rejection by a branch that tries many members at once, and a
 // batch of one.
@@ -29,10 +32,16 @@ type item struct {
 	e    *execution
 	done chan struct{}
 
+	steps  []*txn.Step // that are tried in the batch
+	begins bool        // the transaction is begun and not decided
+	start  txlog.Start // of a transaction that is begun
+
 	// The result, when done is closed. If all three are zero, the plan is confirmed.
 	err       error            // nothing was written because of err; a BranchError if a Try failed
 	cancelled *txn.BranchError // the failed Try; the transaction is recorded as cancelled because of it
-	alone     bool             // it has to be decided alone
+	alone     bool             // it has to be written alone
+
+	unanswered bool // the COMMIT was not answered: alone, it may meet its own transaction
 }
 
 // decideBatch decides the members of a batch.
@@ -46,7 +55,7 @@ func (d *Decider) decideBatch(batch []*item) {
 // and wait instead of deadlocking.
 func sortByInput(batch []*item) {
 	slices.SortFunc(batch, func(a, b *item) int {
-		return cmp.Or(bytes.Compare(a.e.txn.Steps[0].Payload, b.e.txn.Steps[0].Payload), cmp.Compare(a.e.txn.GID, b.e.txn.GID))
+		return cmp.Or(bytes.Compare(a.steps[0].Payload, b.steps[0].Payload), cmp.Compare(a.e.txn.GID, b.e.txn.GID))
 	})
 }
 
@@ -83,6 +92,9 @@ func (d *Decider) tryBatch(batch []*item) {
 	default:
 		// Alone, each member gets its own error. If the COMMIT was made and not answered,
 		// each finds its own transaction in the log.
+		for _, m := range batch {
+			m.unanswered = errors.Is(err, local.ErrCommitUnknown)
+		}
 		decideEachAlone(batch)
 	}
 }
@@ -90,7 +102,7 @@ func (d *Decider) tryBatch(batch []*item) {
 // writeDecisions writes a batch in one local transaction. It returns the members that
 // are recorded as cancelled, each with its first failed Try.
 func (d *Decider) writeDecisions(ctx context.Context, batch []*item) (cancelled map[*item]*txn.BranchError, err error) {
-	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].e.txn.Steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: map[*item]*txn.BranchError{}}
 		if writeErr := run.write(ctx); writeErr != nil {
 			return writeErr
@@ -120,9 +132,9 @@ func (d *Decider) tryMember(batch []*item) {
 		m.cancelled = cancelled[m]
 		d.Observe.Batch(m.ctx, batchDecide, 1)
 	case errors.Is(err, local.ErrCommitUnknown), errors.Is(err, barrierrows.ErrNotAll), errors.Is(err, local.ErrCommitRefused), local.Aborted(err):
-		m.alone = true // its own run shows the cause
+		m.alone, m.unanswered = true, errors.Is(err, local.ErrCommitUnknown) // its own run shows the cause
 	case errors.As(err, &failure) && failure.op == barrier.Confirm && errors.As(err, &failed):
-		m.e.txn.Steps[failed.Index].BatchError = failed.Err
+		m.steps[failed.Index].BatchError = failed.Err
 		m.alone = true
 	case errors.Is(err, errCallerGone):
 		m.err = local.Expired(m.ctx)

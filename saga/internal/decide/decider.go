@@ -97,7 +97,7 @@ func (d *Decider) DecideIn(ctx context.Context, tx *gorm.DB, t *txn.Txn, start t
 	if err := d.Log.Insert(ctx, tx, start); err != nil {
 		return "", err
 	}
-	tried, confirmed := requestsOf(t)
+	tried, confirmed := requestsOf(t, t.Before(), true)
 	err := barrierrows.TryBatch(ctx, tx, tried, confirmed)
 	if errors.Is(err, barrierrows.ErrNotAll) {
 		return "", txn.Invalid("the barrier has rows of an earlier transaction with this gid; take a new gid")

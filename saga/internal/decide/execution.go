@@ -29,6 +29,8 @@ type execution struct {
 	taken  bool          // another instance has taken the transaction over
 	made   bool          // this execution has made the decision
 
+	unanswered bool // a shared COMMIT was not answered: the log may have the row of this execution
+
 	newResults []*txn.Step // their results are not in the log yet
 	notTried   []*txn.Step // their Trys were not called, or were rolled back: they need no Cancel
 

@@ -76,11 +76,7 @@ func (w *world) batch(gids []string, kinds ...string) []decide.Decision {
 	for i, gid := range gids {
 		transactions[i] = w.Prepare(gid, kinds...)
 	}
-	key, shared := w.Decider.Shared.Key(transactions[0].Steps)
-	if !shared {
-		w.t.Fatal("they share no commit")
-	}
-	w.Gather(key, len(gids))
+	w.gather(transactions[0], len(gids))
 	decisions := make([]decide.Decision, len(gids))
 	done := make(chan struct{})
 	for i, t := range transactions {
@@ -93,6 +89,23 @@ func (w *world) batch(gids []string, kinds ...string) []decide.Decision {
 		<-done
 	}
 	return decisions
+}
+
+// gather delays the next batch of first local transactions of plans like t until it has n members.
+func (w *world) gather(t *txn.Txn, n int) {
+	w.t.Helper()
+	first, prefix := t.Steps, ""
+	for i, s := range t.Steps {
+		if !s.Branch.TriesInLog() {
+			first, prefix = t.Steps[:i], "begin\n"
+			break
+		}
+	}
+	key, shared := w.Decider.Shared.Key(first)
+	if !shared {
+		w.t.Fatal("they share no commit")
+	}
+	w.Gather(prefix+key, n)
 }
 
 // expect compares a transaction with its state in the log, its barrier rows in the log's

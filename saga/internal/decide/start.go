@@ -23,17 +23,11 @@ func (e *execution) decideInBatch(ctx context.Context) error {
 	if !shared {
 		return e.decideAlone(ctx)
 	}
-	m := &item{ctx: ctx, e: e, done: make(chan struct{})}
-	d.batches.Add(key, m)
-	<-m.done
-	switch {
-	case m.alone:
+	m := &item{ctx: ctx, e: e, steps: t.Steps, done: make(chan struct{})}
+	if alone, err := e.writeInBatch(ctx, key, m); alone {
 		return e.decideAlone(ctx)
-	case m.err != nil:
-		return e.recordCancelled(ctx, m.err)
-	case m.cancelled != nil:
-		t.State, e.reason, e.made = saga.Cancelled, reason.Of(m.cancelled), true
-		return m.cancelled.Err
+	} else if err != nil {
+		return err
 	}
 	t.State, t.Fresh, e.made = saga.Confirmed, true, true
 	for _, s := range t.Steps {
@@ -44,6 +38,24 @@ func (e *execution) decideInBatch(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// writeInBatch writes a member in a batch of a key. Alone says that it has to be written alone.
+// If a Try has failed, the transaction is recorded as cancelled, and writeInBatch returns why.
+func (e *execution) writeInBatch(ctx context.Context, key string, m *item) (alone bool, err error) {
+	e.d.batches.Add(key, m)
+	<-m.done
+	switch {
+	case m.alone:
+		e.unanswered = m.unanswered
+		return true, nil
+	case m.err != nil:
+		return false, e.recordCancelled(ctx, m.err)
+	case m.cancelled != nil:
+		e.txn.State, e.reason, e.made = saga.Cancelled, reason.Of(m.cancelled), true
+		return false, m.cancelled.Err
+	}
+	return false, nil
 }
 
 // decideAlone decides a plan of resident branches in a local transaction of its own: it
@@ -57,11 +69,20 @@ func (e *execution) decideAlone(ctx context.Context) error {
 }
 
 // begin writes the transaction as undecided, before a branch outside the log's database is
-// called, and tries the first steps in the same local transaction. If one of these fails,
-// nothing was begun, and the transaction is recorded as cancelled.
+// called, and tries the first steps in the same local transaction, in a shared one if possible.
+// If one of these fails, nothing was begun, and the transaction is recorded as cancelled.
 func (e *execution) begin(ctx context.Context, first []*txn.Step) error {
 	start := e.start
 	start.State, start.Due, start.TryAttempts = txlog.Trying, min(e.d.Lease, start.Deadline), e.txn.TryAttempts
+	if key, shared := e.d.Shared.Key(first); shared && len(first) > 0 && start.TryAttempts == 0 {
+		m := &item{ctx: ctx, e: e, steps: first, begins: true, start: start, done: make(chan struct{})}
+		if alone, err := e.writeInBatch(ctx, "begin\n"+key, m); !alone {
+			if err == nil {
+				e.txn.State = saga.Trying
+			}
+			return err
+		}
+	}
 	return e.startWith(ctx, start, nil, first)
 }
 
@@ -147,7 +168,7 @@ func (e *execution) recordTry(ctx context.Context, tx *gorm.DB, failed *txn.Bran
 // and sets the state. After an unanswered COMMIT the next run waits for that COMMIT, and finds
 // the row if it was committed. ErrExists says that another execution has the gid.
 func (e *execution) insert(ctx context.Context, start txlog.Start, write func() error) error {
-	d, unanswered := e.d, false
+	d, unanswered := e.d, e.unanswered
 	for run := 1; ; run++ {
 		err := write()
 		switch {

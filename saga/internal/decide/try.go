@@ -24,7 +24,7 @@ func (r *batchRun) try(ctx context.Context) (remaining []*item, err error) {
 		}
 	}
 	remaining = r.batch
-	for position := range r.batch[0].e.txn.Steps {
+	for position := range r.batch[0].steps {
 		failures, err := r.call(ctx, remaining, position, barrier.Try)
 		switch {
 		case err != nil:
@@ -56,7 +56,7 @@ func (r *batchRun) tryRest(ctx context.Context, point *call.Savepoint, failures 
 			remaining = append(remaining, m)
 		}
 	}
-	for position := range r.batch[0].e.txn.Steps {
+	for position := range r.batch[0].steps {
 		again, err := r.call(ctx, remaining, position, barrier.Try)
 		if err != nil {
 			return nil, err
@@ -82,7 +82,7 @@ func allRejected(failures []error) bool {
 // oneByOne reports whether the members are tried one after the other, each after a
 // savepoint. They are if a branch without WorkBatch has rejected recently.
 func (r *batchRun) oneByOne() bool {
-	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].e.txn.Steps, func(s *txn.Step) bool {
+	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].steps, func(s *txn.Step) bool {
 		return s.Branch.WorkBatch == nil && s.Branch.Rejected.Recent()
 	})
 }
@@ -90,7 +90,7 @@ func (r *batchRun) oneByOne() bool {
 // needsSavepoint reports whether the Trys of the batch are made after a savepoint. They are
 // if a branch that is not the first one has rejected recently.
 func (r *batchRun) needsSavepoint() bool {
-	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].e.txn.Steps[1:], func(s *txn.Step) bool { return s.Branch.Rejected.Recent() })
+	return len(r.batch) > 1 && slices.ContainsFunc(r.batch[0].steps[1:], func(s *txn.Step) bool { return s.Branch.Rejected.Recent() })
 }
 
 // tryOneByOne makes all Trys of a member, then those of the next one. A rejection undoes
@@ -99,7 +99,7 @@ func (r *batchRun) tryOneByOne(ctx context.Context) (remaining []*item, err erro
 	failures := make([]error, len(r.batch))
 	began, point := time.Now(), call.NewSavepoint(r.tx)
 	for i, m := range r.batch {
-		if call.TooSlow(began, i*len(m.e.txn.Steps)) {
+		if call.TooSlow(began, i*len(m.steps)) {
 			return nil, call.ErrSlow
 		}
 		if err = point.Set(ctx); err != nil {
@@ -118,7 +118,7 @@ func (r *batchRun) tryOneByOne(ctx context.Context) (remaining []*item, err erro
 // tryMember makes all Trys of the n-th member. If one is rejected, it undoes them and
 // returns the rejection. Any other failure is an error.
 func (r *batchRun) tryMember(ctx context.Context, point *call.Savepoint, n int) (rejected, err error) {
-	for position := range r.batch[n].e.txn.Steps {
+	for position := range r.batch[n].steps {
 		_, err := r.call(ctx, r.batch[n:n+1], position, barrier.Try)
 		var failed *txn.BranchError
 		var rejection *saga.Rejection

@@ -34,7 +34,7 @@ type batchRun struct {
 // Try, then the Confirms. The Trys lock the rows that many transactions want, so they come
 // late: another batch that needs the same locks writes its log rows meanwhile.
 func (r *batchRun) write(ctx context.Context) error {
-	if err := r.logConfirmed(ctx); err != nil {
+	if err := r.logAll(ctx); err != nil {
 		return err
 	}
 	r.forgetResults()
@@ -59,19 +59,21 @@ func (r *batchRun) write(ctx context.Context) error {
 // forgetResults removes the results of Trys that are rolled back.
 func (r *batchRun) forgetResults() {
 	for _, m := range r.batch {
-		forget(m.e.txn.Steps)
+		forget(m.steps)
 	}
 }
 
-// logConfirmed writes the transactions of a batch as decided. It writes them as finished
+// logAll writes the transactions of a batch as decided, or as begun. It writes them as finished
 // if all their Confirms are in the same commit.
-func (r *batchRun) logConfirmed(ctx context.Context) error {
+func (r *batchRun) logAll(ctx context.Context) error {
 	starts := make([]txlog.Start, len(r.batch))
 	var tried, confirmed []barrier.Request
 	for i, m := range r.batch {
-		triedHere, confirmedHere := requestsOf(m.e.txn)
+		triedHere, confirmedHere := requestsOf(m.e.txn, m.steps, !m.begins)
 		tried, confirmed = append(tried, triedHere...), append(confirmed, confirmedHere...)
-		starts[i] = startConfirmed(m.e.start, m.e.txn, r.d.Lease)
+		if starts[i] = m.start; !m.begins {
+			starts[i] = startConfirmed(m.e.start, m.e.txn, r.d.Lease)
+		}
 	}
 	if err := r.d.Log.Insert(ctx, r.tx, starts...); err != nil {
 		return err
@@ -79,12 +81,12 @@ func (r *batchRun) logConfirmed(ctx context.Context) error {
 	return barrierrows.TryBatch(ctx, r.tx, tried, confirmed)
 }
 
-// requestsOf returns the Trys of a plan of resident branches. Those of branches whose
-// Confirm is in the same commit are in confirmed.
-func requestsOf(t *txn.Txn) (tried, confirmed []barrier.Request) {
-	for _, s := range t.Before() {
+// requestsOf returns the Trys of resident steps of a plan. If the commit decides the plan, those
+// of branches whose Confirm is in it are in confirmed.
+func requestsOf(t *txn.Txn, steps []*txn.Step, decides bool) (tried, confirmed []barrier.Request) {
+	for _, s := range steps {
 		request := call.Request(t.Call(s, barrier.Try))
-		if s.EndsWithDecision() {
+		if decides && s.EndsWithDecision() {
 			confirmed = append(confirmed, request)
 		} else {
 			tried = append(tried, request)
@@ -109,7 +111,10 @@ func startConfirmed(start txlog.Start, t *txn.Txn, due time.Duration) txlog.Star
 // confirm makes the Confirms that work only in the database. A failed Confirm does not
 // change the decision: its member is decided alone, and confirmed later.
 func (r *batchRun) confirm(ctx context.Context, members []*item) error {
-	for position, s := range r.batch[0].e.txn.Steps {
+	if r.batch[0].begins {
+		return nil
+	}
+	for position, s := range r.batch[0].steps {
 		if !s.EndsWithDecision() {
 			continue
 		}
@@ -131,7 +136,7 @@ func (r *batchRun) call(ctx context.Context, members []*item, position int, op b
 	if len(members) == 0 {
 		return nil, nil
 	}
-	b := members[0].e.txn.Steps[position].Branch
+	b := members[0].steps[position].Branch
 	calls := make([]saga.BatchCall, len(members))
 	var results []json.RawMessage
 	if op == barrier.Try && b.Action {
@@ -140,7 +145,7 @@ func (r *batchRun) call(ctx context.Context, members []*item, position int, op b
 	for i, m := range members {
 		// Without the end of the caller's context: it would break the connection of all
 		// members.
-		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.e.txn.Call(m.e.txn.Steps[position], op)}
+		calls[i] = saga.BatchCall{Context: context.WithoutCancel(m.ctx), Call: m.e.txn.Call(m.steps[position], op)}
 		if results != nil {
 			calls[i].Result = &results[i]
 		}
@@ -157,7 +162,7 @@ func (r *batchRun) call(ctx context.Context, members []*item, position int, op b
 		}
 	}
 	for i := range results {
-		members[i].e.txn.Steps[position].Result = results[i]
+		members[i].steps[position].Result = results[i]
 	}
 	return failures, err
 }
@@ -169,19 +174,19 @@ func (r *batchRun) keepResults(ctx context.Context, members []*item) error {
 	}
 	var all []result.Result
 	for _, m := range members {
-		for position, s := range m.e.txn.Steps {
+		for position, s := range m.steps {
 			if err := call.CheckResult(s.Result); err != nil {
 				return &batchFailure{op: barrier.Try, failed: []*item{m}, err: m.branchError(position, err)}
 			}
 		}
-		all = append(all, m.e.txn.Results(m.e.txn.Steps)...)
+		all = append(all, m.e.txn.Results(m.steps)...)
 	}
 	return result.Put(ctx, r.tx, all...)
 }
 
 // branchError is the error of the member's branch at a position. It notes a rejection.
 func (m *item) branchError(position int, err error) *txn.BranchError {
-	s := m.e.txn.Steps[position]
+	s := m.steps[position]
 	var rejection *saga.Rejection
 	if errors.As(err, &rejection) {
 		s.Branch.Rejected.Note()

@@ -92,10 +92,10 @@ var batchGuards = []guard{
 	},
 	{
 		name: "refused-fresh", file: "saga/internal/decide/batch.go",
-		text: `	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].e.txn.Steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+		text: `	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: map[*item]*txn.BranchError{}}`,
 		with: `	kept := map[*item]*txn.BranchError{}
-	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].e.txn.Steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
+	err = d.Shared.Run(ctx, len(batch), branchesOf(batch[0].steps), func(ctx context.Context, tx *gorm.DB, w *call.Watch) error {
 		run := &batchRun{d: d, tx: tx, watch: w, batch: batch, cancelled: kept}`,
 		pkg: "saga/embedded", run: "^TestABatchIsRunAgain$/^sqlite$",
 		why: "a refusal of a run that was rolled back is told, although the next run has confirmed",

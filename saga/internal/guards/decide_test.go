@@ -126,4 +126,19 @@ var decideGuards = []guard{
 		pkg:  "saga/embedded", run: "^TestAnotherPlanWhoseCallerGoes$",
 		why: "a caller with another plan, whose time is over, is told confirmed",
 	},
+	{
+		name: "begin-batch-confirms", file: "saga/internal/decide/write.go",
+		text: `		if decides && s.EndsWithDecision() {`,
+		with: `		if s.EndsWithDecision() {`,
+		pkg:  "saga/internal/decide", run: "^TestABatchOfBegins$/^sqlite$",
+		why: "a branch of an undecided transaction counts as confirmed",
+	},
+	{
+		name: "begin-batch-unanswered", file: "saga/internal/decide/start.go",
+		text: `		e.unanswered = m.unanswered
+`,
+		with: ``,
+		pkg:  "saga/internal/decide", run: "^TestAnUnansweredBegin$",
+		why: "a transaction that has begun waits for a lease, and is cancelled",
+	},
 }

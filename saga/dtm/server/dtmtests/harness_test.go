@@ -17,6 +17,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/dtm/server"
 	"github.com/tccsaga/tccsaga/saga/embedded"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
@@ -108,13 +109,28 @@ func (h *harness) settle(ctx context.Context, before *saga.Transaction) {
 		switch {
 		case err != nil || found.State.Finished():
 			return
-		case found.State == saga.Cancelling && before.State == saga.Trying:
-			before = found // the failure was the reason to cancel
-		case found.Failures > before.Failures:
+		case found.Failures > known(found, before):
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// known returns how many failures do not count: those before, or the Trys because of which the
+// transaction is cancelled now.
+func known(t, before *saga.Transaction) int {
+	if t.State != saga.Cancelling || before.State != saga.Trying {
+		return before.Failures
+	}
+	trys := 0
+	for _, b := range t.Branches {
+		for _, a := range b.Attempts {
+			if a.Operation == barrier.Try {
+				trys++
+			}
+		}
+	}
+	return trys
 }
 
 // cron processes one transaction that is due ahead of time, as if it were later by now, and

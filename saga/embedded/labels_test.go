@@ -217,7 +217,7 @@ func TestLabelsOfRejectionsShareACommit(t *testing.T) {
 			hasLabels(t, db, engine, gid, map[string]string{"order": gid})
 		}
 	}
-	if commits > 3 { // the engine may have looked into its log meanwhile
+	if commits > 1 {
 		t.Errorf("%d commits for a batch of %d", commits, n)
 	}
 }

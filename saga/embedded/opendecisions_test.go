@@ -3,7 +3,6 @@ package embedded_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -16,41 +15,6 @@ import (
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
-
-// Decisions of open transactions that are made at the same time need one commit and three
-// statements; and so do the ends of their transactions.
-func TestDecisionsOfOpenTransactionsShareACommit(t *testing.T) {
-	t.Parallel()
-	const n = 10
-	db, loss := sqltest.OpenLossy(t)
-	engine := opened(t, db, embedded.Config{Lease: time.Hour, Poll: time.Hour, Retention: embedded.Forever}, rejecting("plain"), judging("bulk"))
-	var gids []string
-	for i := range n {
-		gids = append(gids, fmt.Sprint("g", i))
-		sagatest.Must(t, engine.Begin(t.Context(), saga.Opening{GID: gids[i]}))
-		sagatest.Must(t, engine.Try(t.Context(), gids[i], "01", saga.Step{Kind: "bulk"}))
-	}
-	engine.GatherWrites(n)
-	statements, before := loss.Traffic()
-	var callers sync.WaitGroup
-	for _, gid := range gids {
-		callers.Go(func() {
-			outcome, err := engine.Confirm(t.Context(), gid, saga.Options{ReturnDecided: true})
-			if err != nil || !outcome.State.Decided() {
-				t.Errorf("%+v, %v", outcome, err)
-			}
-		})
-	}
-	callers.Wait()
-	for _, gid := range gids {
-		_ = ends(t, engine, gid)
-	}
-	made, after := loss.Traffic()
-	// The ends may need more than one batch, and are awaited by reads.
-	if after-before > 2*n || made-statements > 6*n {
-		t.Errorf("%d commits and %d statements for the decisions of %d transactions", after-before, made-statements, n)
-	}
-}
 
 // Each decision in a batch has the answer that it has alone, and holds up no other. Of two
 // decisions for one transaction the first one counts.

@@ -67,7 +67,7 @@ func TestRejectionsShareACommit(t *testing.T) {
 					statements, commits = statements-before, commits-commitsBefore
 				}
 				t.Logf("%d commits, %d statements", commits, statements)
-				if commits > 3 { // the engine may have looked into its log meanwhile
+				if commits > 1 {
 					t.Errorf("%d commits for a batch of %d", commits, n)
 				}
 			})

@@ -101,6 +101,38 @@ func TestWritesShareACommit(t *testing.T) {
 	})
 }
 
+// Decisions about transactions that are read first need one commit and three statements: one reads
+// the transactions, one their branches, and one decides.
+func TestDecisionsThatReadShareStatements(t *testing.T) {
+	t.Parallel()
+	db, loss := sqltest.OpenLossy(t)
+	w := newWorld(t, db)
+	var begins, decisions []commit.Write
+	for i := range 20 {
+		gid := fmt.Sprint("g", i)
+		begins = append(begins, w.begin(gid))
+		decisions = append(decisions, commit.Write{GID: gid, Decide: func(_ context.Context, _ *gorm.DB, c txlog.Claimed) (txlog.Decision, bool, error) {
+			if c.GID != gid || len(c.Branches) != 1 {
+				t.Errorf("%s: %+v", gid, c)
+			}
+			return txlog.Decision{State: txlog.Confirming, By: txlog.ByCaller, Owner: parts.Instance, Due: time.Minute}, true, nil
+		}})
+	}
+	if err := errors.Join(w.together(begins...)...); err != nil {
+		t.Fatal(err)
+	}
+	statements, before := loss.Traffic()
+	if err := errors.Join(w.together(decisions...)...); err != nil {
+		t.Fatal(err)
+	}
+	if made, after := loss.Traffic(); after != before+1 || made != statements+3 {
+		t.Errorf("%d commits and %d statements", after-before, made-statements)
+	}
+	for i := range 20 {
+		w.states(map[string]saga.State{fmt.Sprint("g", i): saga.Confirming})
+	}
+}
+
 // A batch is one commit.
 func TestOneCommit(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/dtm-labs/client/dtmcli"
@@ -52,11 +51,15 @@ const dtmModule = "../dtm/dtmtest/dtmserver"
 // migrateDTM creates the tables of server and barrier from the files that come with
 // the server.
 func migrateDTM() error {
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dtm-labs/dtm")
-	list.Dir = dtmModule
-	folder, err := list.Output()
+	download := exec.Command("go", "mod", "download", "-json", "github.com/dtm-labs/dtm")
+	download.Dir = dtmModule
+	out, err := download.Output()
 	if err != nil {
-		return fmt.Errorf("finding the module: %w", err)
+		return fmt.Errorf("the module: %w: %s", err, out)
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return fmt.Errorf("the module: %w", err)
 	}
 	config, err := mysqldriver.ParseDSN(os.Getenv("TCCSAGA_TEST_MYSQL"))
 	if err != nil {
@@ -69,7 +72,7 @@ func migrateDTM() error {
 	}
 	defer admin.Close()
 	for _, file := range []string{"dtmsvr.storage.mysql.sql", "dtmcli.barrier.mysql.sql"} {
-		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(folder)), "sqls", file))
+		text, err := os.ReadFile(filepath.Join(module.Dir, "sqls", file))
 		if err != nil {
 			return err
 		}

@@ -181,7 +181,7 @@ func (e *Engine) wire(db *gorm.DB, logID string) (err error) {
 	if e.shared, err = call.NewShared(db, calls, config.MaxBatch); err != nil {
 		return err
 	}
-	e.commits = commit.New(db, e.log, e.life, e.shared.Local(), config.MaxBatch, e.shared.Workers(), e.observe.Log)
+	e.commits = commit.New(e.log, e.life, e.shared.Local(), e.shared.Alone(), config.MaxBatch, e.shared.Workers(), e.observe.Log)
 	builder := &txn.Builder{Registry: e.registry, Caller: logID, MaxPayload: config.MaxPayload, MaxBytes: config.MaxBytes}
 	reader := follow.New(db, e.log, config.Poll)
 	waker := recovery.NewWaker(config.Poll)

@@ -69,13 +69,14 @@ func (x *exchange) dropBody() {
 
 // reply returns the answer to a request with the outcome err.
 func (x *exchange) reply(err error) (status int, reply wire.Reply) {
+	if err == nil {
+		return http.StatusOK, reply
+	}
 	status = statusOf(x.call.Op, err)
 	var rejection *saga.Rejection
 	var refused *refusal
 	var public interface{ Public() string }
 	switch {
-	case err == nil:
-		return status, reply
 	case errors.As(err, &refused):
 		reply.Message = refused.why
 		x.logRefused(status, err)
@@ -140,14 +141,12 @@ func (r *refusals) log(logger *slog.Logger, request *http.Request, status int, e
 		slog.String("path", wire.Clip(request.URL.Path, maxShown)), slog.String("error", wire.Clip(err.Error(), maxLogged)), slog.Int64("more_like_it", missed))
 }
 
-// statusOf returns the status for the outcome of a call. A Confirm or Cancel is never
+// statusOf returns the status for a call that is not done. A Confirm or Cancel is never
 // answered 409, because it cannot reject anything.
 func statusOf(op barrier.Op, err error) int {
 	var rejection *saga.Rejection
 	var refused *refusal
 	switch {
-	case err == nil:
-		return http.StatusOK
 	case errors.As(err, &refused):
 		return refused.status
 	case errors.Is(err, errSignature):

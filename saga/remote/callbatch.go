@@ -127,9 +127,11 @@ func (b *batcher) sendOne(all []*batched) {
 		err = errors.New("the answer to a batch ended before that of the call")
 	}
 	for _, m := range all {
-		if errors.Is(err, batch.ErrAlone) {
+		switch {
+		case m.ended:
+		case errors.Is(err, batch.ErrAlone):
 			m.end(err)
-		} else {
+		default:
 			m.end(wire.Unanswered(m.call.Kind, err))
 		}
 	}
@@ -172,7 +174,7 @@ func (b *batcher) exchange(ctx context.Context, all []*batched) error {
 	default:
 		return fmt.Errorf("%s answered %d %s to a batch", r.URL.Host, response.StatusCode, http.StatusText(response.StatusCode))
 	}
-	lines := bufio.NewReaderSize(response.Body, 64<<10)
+	lines := bufio.NewReader(response.Body)
 	for range all {
 		if err := readAnswer(lines, r.URL.Host, all, id, signed); err != nil {
 			return err
@@ -192,7 +194,7 @@ func readAnswer(lines *bufio.Reader, from string, all []*batched, id string, sig
 		return fmt.Errorf("%s answered, but not as a host answers a batch: %s", from, wire.Clip(string(line), maxShown))
 	}
 	m := all[number]
-	reply, err := readReply(wire.Response{From: from, Status: status, Header: http.Header{headerAnswer: {code}}, Body: body}, m.call, id, signed)
+	reply, err := readReply(wire.Response{From: from, Status: status, Body: body}, code, m.call, id, signed)
 	if err != nil {
 		m.end(wire.Unanswered(m.call.Kind, err))
 		return nil
@@ -204,10 +206,14 @@ func readAnswer(lines *bufio.Reader, from string, all []*batched, id string, sig
 	return nil
 }
 
-// readLine reads a line of at most the length of an answer.
+// readLine reads a line of at most the length of an answer. The line is valid until the next
+// one is read.
 func readLine(lines *bufio.Reader) (line []byte, err error) {
 	for {
 		part, err := lines.ReadSlice('\n')
+		if err == nil && line == nil {
+			return part, nil
+		}
 		line = append(line, part...)
 		switch {
 		case err == nil:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"regexp"
+	"sync"
 
 	"github.com/tccsaga/tccsaga/saga"
 )
@@ -21,7 +22,7 @@ type Key struct {
 	id string
 	// A function value hides the secret from printers and encoders that read
 	// unexported fields by reflection.
-	hash func() hash.Hash
+	sum func(text []byte) []byte
 }
 
 // minSecret is the fewest bytes of a secret: the size of the hash.
@@ -42,7 +43,14 @@ func NewKey(id string, secret []byte) (Key, error) {
 		return Key{}, fmt.Errorf("remote: new key: %w: the secret of the key %s is one byte repeated: fill it from crypto/rand", saga.ErrInvalid, id)
 	}
 	secret = bytes.Clone(secret)
-	return Key{id, func() hash.Hash { return hmac.New(sha256.New, secret) }}, nil
+	free := sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }}
+	return Key{id, func(text []byte) []byte {
+		h := free.Get().(hash.Hash)
+		defer free.Put(h)
+		h.Reset()
+		h.Write(text)
+		return h.Sum(nil)
+	}}, nil
 }
 
 // String returns "key" and the id.
@@ -55,12 +63,11 @@ func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 // mac returns HMAC-SHA256 (RFC 2104) over lines of text without line breaks. The first
 // line says what is signed, so the code of a request never matches an answer.
 func (k Key) mac(lines ...string) []byte {
-	mac := k.hash()
+	text := make([]byte, 0, 256)
 	for _, line := range lines {
-		mac.Write([]byte(line))
-		mac.Write([]byte{'\n'})
+		text = append(append(text, line...), '\n')
 	}
-	return mac.Sum(nil)
+	return k.sum(text)
 }
 
 // checkKeys checks the keys of a host or a service, and the name of the service.
@@ -68,7 +75,7 @@ func checkKeys(keys []Key, name string) error {
 	seen := map[string]bool{}
 	for _, key := range keys {
 		switch {
-		case key.hash == nil:
+		case key.sum == nil:
 			return fmt.Errorf("%w: a key is empty: make keys with NewKey", saga.ErrInvalid)
 		case seen[key.id]:
 			return fmt.Errorf("%w: two keys have the id %s", saga.ErrInvalid, key.id)

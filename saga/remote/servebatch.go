@@ -2,6 +2,7 @@ package remote
 
 import (
 	"net/http"
+	"runtime"
 	"sync"
 
 	"github.com/tccsaga/tccsaga/saga"
@@ -35,6 +36,9 @@ func (x *exchange) serveBatch(calls []saga.Call) {
 	for line := range answers {
 		if _, err := x.w.Write(line); err != nil {
 			break // the caller is gone; the calls end with its context
+		}
+		if len(answers) == 0 {
+			runtime.Gosched() // calls that share a commit end at the same moment: send their answers together
 		}
 		if len(answers) == 0 {
 			_ = out.Flush() // without support for it, the answers come at the end

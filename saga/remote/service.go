@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,10 +182,23 @@ func (s *Service) Call(ctx context.Context, call saga.Call) error {
 	}
 }
 
+// post makes one call once, in a batch or alone.
 func (s *Service) post(ctx context.Context, call saga.Call) error {
+	if err := wire.CheckCaller(call.Caller); err != nil && !s.config.PlainDTM {
+		return wire.NewFault(call.Kind, "cannot be called", fmt.Errorf("%w: %w", saga.ErrInvalid, err))
+	}
+	if s.calls.takes(call) {
+		if err := s.calls.call(ctx, call); !errors.Is(err, batch.ErrAlone) {
+			return withCause(ctx, err)
+		}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.config.Timeout, fmt.Errorf("no answer within %s", s.config.Timeout))
 	defer cancel()
-	err := s.exchange(ctx, call)
+	return withCause(ctx, s.exchange(ctx, call))
+}
+
+// withCause adds the reason why ctx ended to an error.
+func withCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return fmt.Errorf("%w (%w)", err, cause)
 	}
@@ -193,14 +207,6 @@ func (s *Service) post(ctx context.Context, call saga.Call) error {
 
 // exchange sends one request and reads the answer.
 func (s *Service) exchange(ctx context.Context, call saga.Call) error {
-	if err := wire.CheckCaller(call.Caller); err != nil && !s.config.PlainDTM {
-		return wire.NewFault(call.Kind, "cannot be called", fmt.Errorf("%w: %w", saga.ErrInvalid, err))
-	}
-	if s.calls.takes(call) {
-		if err := s.calls.call(ctx, call); !errors.Is(err, batch.ErrAlone) {
-			return err
-		}
-	}
 	address, err := s.address(ctx, call.Kind)
 	if err != nil {
 		return wire.NewFault(call.Kind, "could not be found", err)
@@ -230,7 +236,7 @@ func (s *Service) exchange(ctx context.Context, call saga.Call) error {
 	if err != nil {
 		return err
 	}
-	reply, err := readReply(response, call, id, signed)
+	reply, err := readReply(response, response.Header.Get(headerAnswer), call, id, signed)
 	if err != nil {
 		return wire.Unanswered(call.Kind, err)
 	}
@@ -249,22 +255,27 @@ func (s *Service) sign(r *http.Request, body []byte) *signature {
 	return &made
 }
 
-// readReply reads an answer. It refuses an answer that is not from a host, or is to
+// readReply reads an answer with a code. It refuses an answer that is not from a host, or is to
 // another request.
-func readReply(response wire.Response, call saga.Call, id string, signed *signature) (reply wire.Reply, err error) {
+func readReply(response wire.Response, code string, call saga.Call, id string, signed *signature) (reply wire.Reply, err error) {
 	notOfHost := func(why string) error {
 		if response.Status >= 300 && response.Status < 400 {
 			return wire.Redirected(response)
 		}
 		return fmt.Errorf("%s answered %d, but not as a host of branches does: %s: %s", response.From, response.Status, why, wire.Message(response.Body))
 	}
-	if signed != nil && !signed.signs(response.Header.Get(headerAnswer), response.Status, response.Body) {
+	if signed != nil && !signed.signs(code, response.Status, response.Body) {
 		return reply, notOfHost("the answer is not signed for this request")
+	}
+	this := wire.Answer{GID: call.GID, BranchID: call.BranchID, Op: string(call.Op), Request: id}
+	var known [512]byte
+	if done, plain := wire.AppendDone(known[:0], this); plain && response.Status == http.StatusOK && bytes.Equal(response.Body, done) {
+		return wire.Reply{Result: wire.Success}, nil
 	}
 	if err := json.Unmarshal(response.Body, &reply); err != nil || response.Cut || reply.Answers == nil {
 		return reply, notOfHost("the answer does not name the request")
 	}
-	if *reply.Answers != (wire.Answer{GID: call.GID, BranchID: call.BranchID, Op: string(call.Op), Request: id}) {
+	if *reply.Answers != this {
 		return reply, notOfHost("the answer is to another request")
 	}
 	return reply, nil

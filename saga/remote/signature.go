@@ -46,7 +46,7 @@ func newRequestID() string {
 // the body, which is read later.
 type signature struct {
 	key    Key
-	mac    []byte // of the request
+	mac    string // of the request, in hexadecimal
 	length int64
 	digest string
 }
@@ -60,8 +60,8 @@ func (k Key) sign(r *http.Request, service string, body []byte, now time.Time) s
 	if err != nil {
 		panic(err) // package wire has encoded it
 	}
-	s.mac = k.requestMAC(service, at, r, r.URL, query, s)
-	r.Header.Set(headerSignature, fmt.Sprintf("key=%s, time=%s, length=%d, body=%s, mac=%x", k.id, at, s.length, s.digest, s.mac))
+	s.mac = hex.EncodeToString(k.requestMAC(service, at, r, r.URL, query, s))
+	r.Header.Set(headerSignature, fmt.Sprintf("key=%s, time=%s, length=%d, body=%s, mac=%s", k.id, at, s.length, s.digest, s.mac))
 	return s
 }
 
@@ -70,21 +70,15 @@ func (k Key) requestMAC(service, at string, r *http.Request, sent *url.URL, quer
 		strconv.FormatInt(s.length, 10), s.digest)
 }
 
-// answerMAC returns the code of an answer to a signed request.
-func (s signature) answerMAC(status int, body []byte) []byte {
-	digest := sha256.Sum256(body)
-	return s.key.mac("tccsaga-2 answer", hex.EncodeToString(s.mac), strconv.Itoa(status), hex.EncodeToString(digest[:]))
-}
-
 // answerCode returns the header of an answer to a signed request.
 func (s signature) answerCode(status int, body []byte) string {
-	return fmt.Sprintf("mac=%x", s.answerMAC(status, body))
+	digest := sha256.Sum256(body)
+	return "mac=" + hex.EncodeToString(s.key.mac("tccsaga-2 answer", s.mac, strconv.Itoa(status), hex.EncodeToString(digest[:])))
 }
 
 // signs reports whether text is the header of an answer to the request.
 func (s signature) signs(text string, status int, body []byte) bool {
-	given, err := hex.DecodeString(strings.TrimPrefix(text, "mac="))
-	return err == nil && hmac.Equal(given, s.answerMAC(status, body))
+	return hmac.Equal([]byte(text), []byte(s.answerCode(status, body)))
 }
 
 var errSignature = errors.New("the signature is missing or wrong, or its time is too far off")
@@ -142,7 +136,8 @@ func (v verifier) verify(r *http.Request, sent *url.URL, query url.Values, now t
 		if s.key.id != parts["key"] {
 			continue
 		}
-		if s.mac = s.key.requestMAC(v.service, parts["time"], r, sent, query, s); !hmac.Equal(given, s.mac) {
+		mac := s.key.requestMAC(v.service, parts["time"], r, sent, query, s)
+		if s.mac = hex.EncodeToString(mac); !hmac.Equal(given, mac) {
 			return signature{}, wrong("the code does not match the key %s and the service %s", s.key.id, v.service)
 		}
 		if r.ContentLength >= 0 && r.ContentLength != s.length {

@@ -2,6 +2,7 @@ package barrierrows
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -65,13 +66,7 @@ func ConfirmBatch(ctx context.Context, tx *gorm.DB, caller string, branchIDs, gi
 		}
 	}
 	result, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].confirmBatch(size), arguments...)
-	if err != nil {
-		return fmt.Errorf("confirm %d branches: %w", size.branches*size.gids, err)
-	}
-	if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {
-		return errors.Join(ErrNotAll, err)
-	}
-	return nil
+	return allOf(size.branches*size.gids, result, err)
 }
 
 // Finding is what the barrier row of a branch says to a Confirm or Cancel of it.
@@ -118,6 +113,38 @@ func LookBatch(ctx context.Context, tx *gorm.DB, requests []barrier.Request) (fo
 	return found, rows.Err()
 }
 
+// ConfirmMatching makes the Confirms of requests that have the same branch id, kind and caller,
+// in one statement. If a verdict is not Run, or a row does not know its input, it returns
+// ErrNotAll: LookBatch then says which one it is.
+func ConfirmMatching(ctx context.Context, tx *gorm.DB, requests []barrier.Request) error {
+	d, err := dialect.Of(tx)
+	if err != nil {
+		return err
+	}
+	first := requests[0]
+	arguments := make([]any, 0, 3+3*len(requests))
+	arguments = append(arguments, callerName(first.Caller), first.Kind, first.BranchID)
+	for _, r := range requests {
+		arguments = append(arguments, r.GID)
+	}
+	for _, r := range requests {
+		arguments = append(arguments, r.GID, barrier.Digest(r.Input))
+	}
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, statements[d].confirmMatching(len(requests)), arguments...)
+	return allOf(len(requests), result, err)
+}
+
+// allOf returns ErrNotAll if a statement has not changed n rows.
+func allOf(n int, result sql.Result, err error) error {
+	if err != nil {
+		return fmt.Errorf("end %d branches: %w", n, err)
+	}
+	if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {
+		return errors.Join(ErrNotAll, err)
+	}
+	return nil
+}
+
 // EndBatch makes the Confirms, or the Cancels, of branches that LookBatch has found tried, in
 // one statement.
 func EndBatch(ctx context.Context, tx *gorm.DB, op barrier.Op, branchID string, gids []string) error {
@@ -131,13 +158,7 @@ func EndBatch(ctx context.Context, tx *gorm.DB, op barrier.Op, branchID string, 
 	}
 	arguments := append([]any{branchID}, anys(gids)...)
 	result, err := tx.Statement.ConnPool.ExecContext(ctx, query(len(gids)), arguments...)
-	if err != nil {
-		return fmt.Errorf("%s %d branches: %w", op, len(gids), err)
-	}
-	if n, err := result.RowsAffected(); err != nil || n != int64(len(gids)) {
-		return errors.Join(ErrNotAll, err)
-	}
-	return nil
+	return allOf(len(gids), result, err)
 }
 
 // SuspendBatch makes the Cancels of branches that have no row, in one statement. If a branch

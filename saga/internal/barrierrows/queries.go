@@ -14,8 +14,9 @@ type queries struct {
 	// These take a branch id, then gids.
 	lookBatch, confirmTried, cancelTried, untry func(gids int) string
 
-	suspendBatch func(rows int) string
-	look         string // takes a gid and a branch id
+	confirmMatching func(rows int) string // takes a caller, a kind, a branch id, gids, then gids with inputs
+	suspendBatch    func(rows int) string
+	look            string // takes a gid and a branch id
 
 	// mark takes an operation, a name, microseconds, a gid and a branch id; the others
 	// take a gid, a branch id and a name.
@@ -41,6 +42,14 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		confirmTried: ofGIDs(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now}`, ` AND state = 'tried'`),
 		cancelTried:  ofGIDs(`UPDATE saga_barrier SET state = 'cancelled', cancelled_at = {now}`, ` AND state = 'tried'`),
 		untry:        ofGIDs(`DELETE FROM saga_barrier`, ` AND state = 'tried'`),
+		confirmMatching: dialect.Remembered(func(rows int) string {
+			values := ""
+			if d == dialect.SQLite {
+				values = "VALUES "
+			}
+			return d.SQL(`UPDATE saga_barrier SET state = 'confirmed', confirmed_at = {now} WHERE caller IN (?, '') AND kind IN (?, '')
+				AND branch_id = ? AND gid IN (?` + strings.Repeat(`, ?`, rows-1) + `) AND state = 'tried' AND (gid, input) IN (` + values + `(?, ?)` + strings.Repeat(`, (?, ?)`, rows-1) + `)`)
+		}),
 		suspendBatch: dialect.Remembered(func(rows int) string {
 			return d.SQL(`INSERT INTO saga_barrier (gid, branch_id, state, caller, kind, input, cancelled_at) VALUES ` +
 				strings.Repeat(`, (?, ?, 'suspended', ?, ?, ?, {now})`, rows)[2:])

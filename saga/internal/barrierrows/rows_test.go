@@ -227,6 +227,56 @@ func TestRemoveOldLeavesWhatIsNew(t *testing.T) {
 	})
 }
 
+// ConfirmMatching confirms all that it is asked for, or says that it has not. Each row has to
+// match the caller, the kind and the payload of its own call.
+func TestConfirmMatching(t *testing.T) {
+	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {
+		of := func(gid, input string, change ...func(*barrier.Request)) barrier.Request {
+			r := request(gid, barrier.Confirm)
+			r.Input = []byte(input)
+			for _, c := range change {
+				c(&r)
+			}
+			return r
+		}
+		tried := map[string]string{"a": `{"n":1}`, "b": `{"n":2}`, "c": `{"n":3}`, "d": `{"n":4}`}
+		for gid, input := range tried {
+			r := of(gid, input, func(r *barrier.Request) { r.Op = barrier.Try })
+			_, err := barrier.Do(t.Context(), db, r, nothing)
+			sagatest.Must(t, err)
+		}
+		into(t, db, "done", barrier.StateConfirmed)
+		into(t, db, "back", barrier.StateCancelled)
+		confirm := func(requests ...barrier.Request) error {
+			return inTransaction(t, db, func(tx *gorm.DB) error { return barrierrows.ConfirmMatching(t.Context(), tx, requests) })
+		}
+		sagatest.Must(t, confirm(of("b", tried["b"]), of("a", tried["a"])))
+		other := func(r *barrier.Request) { r.Caller = "log-2" }
+		another := func(r *barrier.Request) { r.Kind = "credit" }
+		for name, requests := range map[string][]barrier.Request{
+			"payload":          {of("c", `{"n":9}`), of("d", tried["d"])},
+			"swapped payloads": {of("c", tried["d"]), of("d", tried["c"])},
+			"caller":           {of("c", tried["c"], other), of("d", tried["d"], other)},
+			"kind":             {of("c", tried["c"], another)},
+			"confirmed":        {of("c", tried["c"]), of("a", tried["a"])},
+			"twice":            {of("c", tried["c"]), of("c", tried["c"])},
+			"done":             {of("done", `{"n":1}`)},
+			"cancelled":        {of("back", `{"n":1}`)},
+			"unknown":          {of("c", tried["c"]), of("e", `{"n":1}`)},
+			"case":             {of("C", tried["c"])},
+		} {
+			if err := confirm(requests...); !errors.Is(err, barrierrows.ErrNotAll) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for gid, state := range map[string]barrier.State{"a": barrier.StateConfirmed, "b": barrier.StateConfirmed, "c": barrier.StateTried, "d": barrier.StateTried} {
+			if row := rowOf(t, db, gid); row.State != state {
+				t.Errorf("%s is %s, want %s", gid, row.State, state)
+			}
+		}
+	})
+}
+
 // EndBatch and SuspendBatch do all that they are asked for, or say that they have not.
 func TestEndBatch(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, db *gorm.DB) {

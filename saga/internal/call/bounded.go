@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tccsaga/tccsaga/saga"
+	"github.com/tccsaga/tccsaga/saga/barrier"
 )
 
 // bounds limit the time of a branch call, and keep its panic from the engine.
@@ -46,7 +47,7 @@ func (noReturnError) Error() string { return "" }
 // the context has ended, even if f does not. In that case late, if it is not nil, is
 // called when f returns.
 func (b bounds) bounded(ctx context.Context, call saga.Call, f func(context.Context) error, late func()) error {
-	ctx, cancel := withLimit(ctx, b.timeout, fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, b.timeout))
+	ctx, cancel := withLimit(ctx, b.timeout, &limitError{call.Op, call.Kind, didNotReturn, b.timeout})
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
@@ -78,6 +79,24 @@ func withLimit(ctx context.Context, limit time.Duration, cause error) (context.C
 		return context.WithCancel(ctx)
 	}
 	return context.WithDeadlineCause(ctx, end, cause)
+}
+
+// limitError is the cause of a context that ends a call. It is made for every call, so its text
+// is not.
+type limitError struct {
+	op     barrier.Op
+	kind   string
+	didNot string
+	limit  time.Duration
+}
+
+const (
+	didNotReturn = "did not return"
+	didNotEnd    = "did not come to its end"
+)
+
+func (e *limitError) Error() string {
+	return fmt.Sprintf("%s of %s %s within %s", e.op, e.kind, e.didNot, e.limit)
 }
 
 // awaitAbandoned waits for the end of an abandoned call.

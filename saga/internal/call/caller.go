@@ -3,7 +3,6 @@ package call
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -111,7 +110,7 @@ func (c *Caller) call(ctx context.Context, b *txn.Branch, call saga.Call, observ
 	if b.Effect(call.Op) != nil {
 		limit *= 2 // the effect, and the local transactions before and after it
 	}
-	ctx, cancel := withLimit(ctx, limit, fmt.Errorf("%s of %s did not come to its end within %s", call.Op, call.Kind, limit))
+	ctx, cancel := withLimit(ctx, limit, &limitError{call.Op, call.Kind, didNotEnd, limit})
 	defer cancel()
 	gathers := c.gatherer != nil && gathers(b, call)
 	if gathers {
@@ -153,7 +152,7 @@ func (c *Caller) callOnce(ctx context.Context, b *txn.Branch, call saga.Call) (b
 // turns away commits as well, so that the barrier counts it.
 func (c *Caller) withBarrier(ctx context.Context, b *txn.Branch, call saga.Call, work func(tx *gorm.DB) error) (verdict barrier.Verdict, err error) {
 	var refused error
-	err = local.Run(ctx, b.Database, func(tx *gorm.DB) (err error) {
+	err = c.run(ctx, b.Database, func(tx *gorm.DB) (err error) {
 		verdict, err = barrier.Call(ctx, tx, c.Request(call))
 		if refused = nil; errors.Is(err, barrier.ErrSuspended) || errors.Is(err, barrier.ErrConflict) {
 			refused = err
@@ -168,6 +167,16 @@ func (c *Caller) withBarrier(ctx context.Context, b *txn.Branch, call saga.Call,
 		return obey(ctx, tx, call, verdict, func() error { return work(tx) })
 	})
 	return verdict, errors.Join(err, refused)
+}
+
+// run runs work in a local transaction of db.
+func (c *Caller) run(ctx context.Context, db *gorm.DB, work func(tx *gorm.DB) error) error {
+	if c.gatherer != nil {
+		if p, err := c.gatherer.in(db); err == nil {
+			return p.shared.Alone().Run(ctx, work)
+		}
+	}
+	return local.Run(ctx, db, work)
 }
 
 // obey does what a verdict says: the work, after which it stores the result, or nothing. A

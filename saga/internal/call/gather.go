@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -167,17 +168,26 @@ func (g *gatherer) write(all []*gathered) {
 	})
 }
 
+// run makes calls in one local transaction. The failures are those of Trys without an effect.
+func (g *gatherer) run(ctx context.Context, all []*gathered, look bool) (failures []error, err error) {
+	first := all[0]
+	err = first.in.shared.Run(ctx, len(all), []*txn.Branch{first.branch}, func(ctx context.Context, tx *gorm.DB, w *Watch) (err error) {
+		run := &gatheredRun{calls: g.calls, in: first.in, tx: tx, watch: w, all: all, look: look}
+		failures, err = run.run(ctx)
+		return err
+	})
+	return failures, err
+}
+
 // writeShared makes calls in one local transaction.
 func (g *gatherer) writeShared(all []*gathered) error {
 	shared := jitter.Inherit(context.Background(), all[0].ctx)
 	ctx, cancel := context.WithTimeout(g.calls.observe.Attach(shared), g.calls.timeout)
 	defer cancel()
-	first := all[0]
-	var failures []error
-	err := first.in.shared.Run(ctx, len(all), []*txn.Branch{first.branch}, func(ctx context.Context, tx *gorm.DB, w *Watch) (err error) {
-		failures, err = (&gatheredRun{g.calls, first.in, tx, w, all}).run(ctx)
-		return err
-	})
+	failures, err := g.run(ctx, all, false)
+	if errors.Is(err, errLook) {
+		failures, err = g.run(ctx, all, true)
+	}
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,12 @@ type gatheredRun struct {
 	tx    *gorm.DB
 	watch *Watch
 	all   []*gathered
+	look  bool // the barrier turns a call away, and has to be read
 }
+
+// errLook says that the barrier turns away a call of a batch, or that a row does not know its
+// input: it has to be read which one.
+var errLook = errors.New("the barrier turns a call of the batch away")
 
 // run makes the calls. The failures are those of Trys without an effect.
 func (r *gatheredRun) run(ctx context.Context) (failures []error, err error) {
@@ -93,6 +98,16 @@ func (r *gatheredRun) untry(ctx context.Context, branchID string, gids []string)
 }
 
 func (r *gatheredRun) confirm(ctx context.Context, requests []barrier.Request) error {
+	if !r.look {
+		err := barrierrows.ConfirmMatching(ctx, r.tx, requests)
+		if errors.Is(err, barrierrows.ErrNotAll) {
+			return errLook
+		}
+		if err != nil {
+			return err
+		}
+		return r.finish(ctx)
+	}
 	found, err := barrierrows.LookBatch(ctx, r.tx, requests)
 	if err != nil {
 		return err
@@ -111,7 +126,7 @@ func (r *gatheredRun) cancel(ctx context.Context, requests []barrier.Request) er
 	if err != nil {
 		return err
 	}
-	tried := &gatheredRun{r.calls, r.in, r.tx, r.watch, nil}
+	tried := &gatheredRun{calls: r.calls, in: r.in, tx: r.tx, watch: r.watch}
 	var triedRequests, missing []barrier.Request
 	for i, m := range r.all {
 		switch found[i] {
@@ -148,6 +163,11 @@ func (r *gatheredRun) end(ctx context.Context, requests []barrier.Request) error
 	if err := barrierrows.EndBatch(ctx, r.tx, requests[0].Op, requests[0].BranchID, gids); err != nil {
 		return err
 	}
+	return r.finish(ctx)
+}
+
+// finish does what a Confirm or Cancel does after the barrier.
+func (r *gatheredRun) finish(ctx context.Context) error {
 	for i, m := range r.all {
 		if !r.calls.asks(m.call) {
 			continue
@@ -184,7 +204,7 @@ func (r *gatheredRun) tryWork(ctx context.Context) (failures []error, err error)
 		if err := point.Set(ctx); err != nil {
 			return nil, err
 		}
-		one := &gatheredRun{r.calls, r.in, r.tx, r.watch, r.all[i : i+1]}
+		one := &gatheredRun{calls: r.calls, in: r.in, tx: r.tx, watch: r.watch, all: r.all[i : i+1]}
 		_, err := one.work(ctx)
 		var failed *batch.MemberError
 		var rejection *saga.Rejection

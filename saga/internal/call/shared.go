@@ -18,8 +18,12 @@ type Shared struct {
 	calls    *Caller
 	db       *gorm.DB
 	shared   *local.Shared
+	alone    *local.Shared
 	maxBatch int
 }
+
+// maxAlone is the number of connections that are kept for local transactions of one member.
+const maxAlone = 4
 
 // NewShared returns a Shared on db, whose batches have at most maxBatch members.
 func NewShared(db *gorm.DB, calls *Caller, maxBatch int) (*Shared, error) {
@@ -27,15 +31,26 @@ func NewShared(db *gorm.DB, calls *Caller, maxBatch int) (*Shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Shared{calls, db, shared, maxBatch}, nil
+	alone, err := local.NewSpare(db, maxAlone)
+	if err != nil {
+		return nil, err
+	}
+	return &Shared{calls, db, shared, alone, maxBatch}, nil
 }
 
-// Close closes the connections that are kept for shared local transactions.
-func (s *Shared) Close() { s.shared.Close() }
+// Close closes the connections that are kept for local transactions.
+func (s *Shared) Close() {
+	s.shared.Close()
+	s.alone.Close()
+}
 
 // Local returns what runs the shared local transactions, for others on the same database: so
 // they keep the same connections.
 func (s *Shared) Local() *local.Shared { return s.shared }
+
+// Alone returns what runs local transactions of one member, which wait for locks as long as the
+// database lets them.
+func (s *Shared) Alone() *local.Shared { return s.alone }
 
 // MaxBatch is the most members of a batch; 1 if nothing is shared.
 func (s *Shared) MaxBatch() int { return s.maxBatch }
@@ -129,7 +144,7 @@ func (s *Shared) transaction(members int) func(ctx context.Context, work func(tx
 	if members > 1 {
 		return s.shared.Run
 	}
-	return func(ctx context.Context, work func(tx *gorm.DB) error) error { return local.Run(ctx, s.db, work) }
+	return s.alone.Run
 }
 
 // adjustBackoff penalizes the kinds of branches of a batch that was slow, and resets them

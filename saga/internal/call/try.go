@@ -26,7 +26,7 @@ type tryEffect struct{ *Caller }
 func (t tryEffect) run(ctx context.Context, b *txn.Branch, call saga.Call) (barrier.Verdict, error) {
 	// The time begins before the mark is written, so the call ends before the end that the
 	// mark names.
-	ctx, cancel := withLimit(ctx, t.timeout, fmt.Errorf("%s of %s did not return within %s", call.Op, call.Kind, t.timeout))
+	ctx, cancel := withLimit(ctx, t.timeout, &limitError{call.Op, call.Kind, didNotReturn, t.timeout})
 	defer cancel()
 	mark := t.newMark()
 	verdict, err := t.mark(ctx, b, call, mark)

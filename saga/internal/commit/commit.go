@@ -37,20 +37,21 @@ type Decide func(ctx context.Context, tx *gorm.DB, t txlog.Claimed) (d txlog.Dec
 
 // Writer writes. It is safe for concurrent use.
 type Writer struct {
-	db     *gorm.DB
 	log    *txlog.Log
 	life   *lifetime.Lifetime
 	shared *local.Shared
+	alone  *local.Shared
 	groups *batch.Groups[*member] // all with the same key
 	most   int
 
 	committed func(ctx context.Context, writes int) // is told of each commit
 }
 
-// New returns a Writer on db, which shared is on, too. At most maxBatch transactions share a
+// New returns a Writer to the database of shared and alone, which run local transactions of
+// several and of one. At most maxBatch transactions share a
 // commit, and at most workers batches are written at once. Committed is told of each commit.
-func New(db *gorm.DB, log *txlog.Log, life *lifetime.Lifetime, shared *local.Shared, maxBatch, workers int, committed func(ctx context.Context, writes int)) *Writer {
-	w := &Writer{db: db, log: log, life: life, shared: shared, most: maxBatch, committed: committed}
+func New(log *txlog.Log, life *lifetime.Lifetime, shared, alone *local.Shared, maxBatch, workers int, committed func(ctx context.Context, writes int)) *Writer {
+	w := &Writer{log: log, life: life, shared: shared, alone: alone, most: maxBatch, committed: committed}
 	w.groups = batch.New(maxBatch, workers, w.writeBatch)
 	return w
 }
@@ -81,7 +82,7 @@ func (w *Writer) Write(ctx context.Context, one Write) error {
 }
 
 func (w *Writer) writeAlone(ctx context.Context, one Write) error {
-	err := local.Run(ctx, w.db, func(tx *gorm.DB) error { return w.apply(ctx, tx, []Write{one}) })
+	err := w.alone.Run(ctx, func(tx *gorm.DB) error { return w.apply(ctx, tx, []Write{one}) })
 	if err == nil {
 		w.committed(ctx, 1)
 	}

@@ -240,7 +240,7 @@ func (e *execution) putResults(ctx context.Context, tx *gorm.DB) error {
 // tryInLog tries steps in one local transaction. If one fails, all are rolled back.
 func (e *execution) tryInLog(ctx context.Context, steps []*txn.Step) (*txn.Step, error) {
 	for run := 1; ; run++ {
-		err := local.Run(ctx, e.d.DB, func(tx *gorm.DB) error {
+		err := e.d.Shared.Alone().Run(ctx, func(tx *gorm.DB) error {
 			if err := e.putResults(ctx, tx); err != nil {
 				return err
 			}

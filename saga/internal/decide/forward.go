@@ -120,7 +120,7 @@ func (e *execution) tryStage(ctx context.Context, stage []*txn.Step) map[*txn.St
 func (e *execution) tryMarked(ctx context.Context, s *txn.Step) error {
 	var err error
 	for range txn.MaxRuns {
-		err = local.Run(ctx, e.d.DB, func(tx *gorm.DB) error {
+		err = e.d.Shared.Alone().Run(ctx, func(tx *gorm.DB) error {
 			if tryErr := e.d.TryAll(ctx, tx, e.txn, []*txn.Step{s}); tryErr != nil {
 				return tryErr
 			}

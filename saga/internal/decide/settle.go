@@ -28,7 +28,7 @@ func (e *execution) confirm(ctx context.Context, last []*txn.Step) error {
 		})
 	}
 	return e.settle(ctx, decision, func() error {
-		return local.Run(ctx, d.DB, func(tx *gorm.DB) error {
+		return d.Shared.Alone().Run(ctx, func(tx *gorm.DB) error {
 			if err := e.runWork(ctx, tx, e.work); err != nil {
 				return err
 			}

@@ -90,7 +90,7 @@ func (e *execution) begin(ctx context.Context, first []*txn.Step) error {
 // steps, in one local transaction.
 func (e *execution) startWith(ctx context.Context, start txlog.Start, work LocalWork, steps []*txn.Step) error {
 	write := func() error {
-		return local.Run(ctx, e.d.DB, func(tx *gorm.DB) error {
+		return e.d.Shared.Alone().Run(ctx, func(tx *gorm.DB) error {
 			if err := e.d.Log.Insert(ctx, tx, start); err != nil {
 				return err
 			}

@@ -141,9 +141,9 @@ func (r *round) commit(ctx context.Context, steps []readyStep, end bool) error {
 		}
 		return d.Log.Done(ctx, tx, t.GID, ids...)
 	}
-	err := local.Run(ctx, d.DB, write)
+	err := d.Shared.Alone().Run(ctx, write)
 	for run := 1; run < txn.MaxRuns && errors.Is(err, local.ErrCommitUnknown); run++ {
-		err = local.Run(ctx, d.DB, write)
+		err = d.Shared.Alone().Run(ctx, write)
 	}
 	if err != nil {
 		return err

@@ -32,14 +32,14 @@ var batchGuards = []guard{
 	},
 	{
 		name: "confirm-all-count", file: "saga/internal/barrierrows/batch.go",
-		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
+		text: `if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
 		pkg:  "saga/internal/barrierrows", run: "^TestConfirmAll$/^sqlite$", short: true,
 		why: "the Confirm of a branch that is not tried, or confirmed already, runs",
 	},
 	{
 		name: "confirm-all-count-engine", file: "saga/internal/barrierrows/batch.go",
-		text: `if n, err := result.RowsAffected(); err != nil || n != int64(size.branches*size.gids) {`,
+		text: `if changed, err := result.RowsAffected(); err != nil || changed != int64(n) {`,
 		with: `if _, err := result.RowsAffected(); err != nil {`,
 		pkg:  "saga/embedded", run: "^TestAConflictInTheLastCommit$/^sqlite$",
 		why: "a Confirm runs whose branch is cancelled, and the transaction ends as confirmed",

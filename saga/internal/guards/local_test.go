@@ -201,4 +201,32 @@ var localGuards = []guard{
 		pkg:  "saga/internal/local", run: "^TestReserved$",
 		why: "the heartbeat stays with an old primary after a failover",
 	},
+	{
+		name: "chain-begun", file: "saga/internal/local/chain.go",
+		text: "	c.begun = false\n	return c, nil",
+		with: `	return c, nil`,
+		pkg:  "saga/internal/local", run: "^TestTransactionsFollowEachOther$",
+		why: "after a rollback, each statement commits by itself",
+	},
+	{
+		name: "chain-prepared", file: "saga/internal/local/tx.go",
+		text: `		return nil, t.leaveChain()`,
+		with: ``,
+		pkg:  "saga/internal/local", run: "^TestPreparedStatementsInAChain$",
+		why: "gorm keeps a prepared statement that only one connection knows",
+	},
+	{
+		name: "chain-again", file: "saga/internal/local/local.go",
+		text: `	case errors.Is(aborted, errChained):`,
+		with: `	case errors.Is(aborted, errChained) && !rejected(err):`,
+		pkg:  "saga/internal/local", run: "^TestPreparedStatementsInAChain$",
+		why: "a branch that prepares a statement rejects, because of an error that it does not know",
+	},
+	{
+		name: "chain-level", file: "saga/internal/local/shared.go",
+		text: `maxIdle: min(maxIdle, own.kept), setUp: []string{readCommittedSession}}`,
+		with: `maxIdle: min(maxIdle, own.kept)}`,
+		pkg:  "saga/internal/local", run: "^TestAWaitingTransactionHoldsNothing$",
+		why: "a local transaction runs with the isolation level of the server",
+	},
 }

@@ -92,8 +92,10 @@ type connection struct {
 	pool     *sql.DB
 	conn     *sql.Conn
 	options  *sql.TxOptions
-	twoPhase bool   // see Tx
-	mark     uint32 // see Shared.SetMark
+	twoPhase bool     // see Tx
+	session  *session // of a Shared
+	unchain  func()   // see Tx
+	mark     uint32   // see Shared.SetMark
 	release  func(unusable bool)
 }
 
@@ -116,6 +118,11 @@ func connect(ctx context.Context, db *gorm.DB) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	return pooled(ctx, pool, options, leave)
+}
+
+// pooled takes a connection out of pool, until whose release nobody leaves.
+func pooled(ctx context.Context, pool *sql.DB, options *sql.TxOptions, leave func()) (*connection, error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		leave()
@@ -189,6 +196,8 @@ func (t *Tx) retryable(ctx context.Context, err error) bool {
 	aborted, failure := t.aborted, t.failure
 	t.mu.Unlock()
 	switch {
+	case errors.Is(aborted, errChained):
+		return true
 	case rejected(err):
 		return false
 	case Transient(err), Aborted(err) && Transient(failure): // the failure was ignored before
@@ -256,5 +265,5 @@ func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
 	}
 	release := c.release
 	c.release = func(unusable bool) { cancel(); release(unusable) }
-	return &Tx{pool: c.pool, conn: c.conn, tx: tx, dialect: d, twoPhase: c.twoPhase}, nil
+	return &Tx{pool: c.pool, conn: c.conn, tx: tx, dialect: d, twoPhase: c.twoPhase, unchain: c.unchain}, nil
 }

@@ -6,7 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -24,7 +26,8 @@ var ErrLockWait = errors.New("the wait for a lock took too long")
 //
 // MySQL sets the isolation level and the limit of lock waits per connection, or per
 // transaction with more round trips. So Shared sets up connections of its own, keeps a few
-// of them for a second, and never gives one back to the pool.
+// of them for a second, and never gives one back to the pool. The local transactions on such a
+// connection follow each other without a round trip to begin; see chainConn.
 type Shared struct {
 	db          *gorm.DB
 	pool        *sql.DB
@@ -34,10 +37,13 @@ type Shared struct {
 	limit       bool          // lock waits are limited
 	idleTimeout time.Duration // of a kept connection
 	maxIdle     int           // kept connections
+	spare       bool          // it sets up no more connections than it keeps
+	prepares    atomic.Bool   // user code prepares statements, so that nothing is chained
 
-	mu     sync.Mutex
-	idle   []*session
-	closed bool
+	mu       sync.Mutex
+	idle     []*session
+	sessions int
+	closed   bool
 }
 
 // NewShared returns a Shared on db.
@@ -63,6 +69,17 @@ func NewKept(db *gorm.DB, maxIdle int) (*Shared, error) {
 	return &Shared{db: db, pool: pool, share: own, idleTimeout: 30 * time.Second, maxIdle: min(maxIdle, own.kept), setUp: []string{readCommittedSession}}, nil
 }
 
+// NewSpare returns a Shared like that of NewKept for callers that may run many local
+// transactions at once: those that find none of at most maxIdle connections free use the
+// pool. It keeps a connection for a second.
+func NewSpare(db *gorm.DB, maxIdle int) (*Shared, error) {
+	s, err := NewKept(db, maxIdle)
+	if err == nil {
+		s.spare, s.idleTimeout = true, time.Second
+	}
+	return s, err
+}
+
 const readCommittedSession = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 // Size returns the most local transactions that run on the pool at once; 0 is no limit.
@@ -70,9 +87,10 @@ func (s *Shared) Size() int { return cap(s.share.slots) }
 
 // session is a connection that Shared has set up.
 type session struct {
-	conn *sql.Conn
-	mark uint32      // see SetMark
-	idle *time.Timer // ends the session after the idle timeout
+	conn    *sql.Conn
+	chained *chained    // the same, as local transactions use it; nil if they do not
+	mark    uint32      // see SetMark
+	idle    *time.Timer // ends the session after the idle timeout
 }
 
 // SetMark makes Prepare call mark once for each new connection. The mark that it returns goes
@@ -96,7 +114,7 @@ func (s *Shared) Run(ctx context.Context, work func(tx *gorm.DB) error) error {
 func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) (bool, error) {
 	switch dialectOf(s.db) {
 	case dialect.MySQL:
-		return once(ctx, s.db, s.take, work)
+		return once(ctx, s.db, s.chain, work)
 	case dialect.Postgres:
 		if !s.limit {
 			break
@@ -112,40 +130,76 @@ func (s *Shared) once(ctx context.Context, work func(tx *gorm.DB) error) (bool, 
 	return once(ctx, s.db, func(ctx context.Context) (*connection, error) { return connect(ctx, s.db) }, work)
 }
 
-// take returns the connection of an idle or a new session.
+// chain is take for a local transaction that may follow the one before.
+func (s *Shared) chain(ctx context.Context) (*connection, error) {
+	c, err := s.take(ctx)
+	if err != nil || c.session == nil || s.prepares.Load() {
+		return c, err
+	}
+	if c.session.chained == nil {
+		if c.session.chained, err = chain(ctx, c.conn); err != nil {
+			c.release(true)
+			return nil, err
+		}
+	}
+	if c.session.chained != nil {
+		c.conn, c.unchain = c.session.chained.conn, func() { s.prepares.Store(true) }
+	}
+	return c, nil
+}
+
+// take returns the connection of an idle or a new session. With spare, it may be one of the
+// pool.
 func (s *Shared) take(ctx context.Context) (*connection, error) {
 	leave, err := s.share.take(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := s.kept()
+	c, full := s.kept()
+	if full {
+		return pooled(ctx, s.pool, readCommitted, leave)
+	}
 	if c == nil {
-		if c, err = s.open(ctx); err != nil {
+		if c, err = s.begin(ctx); err != nil {
+			s.ended()
 			leave()
 			return nil, err
 		}
 	}
-	return &connection{pool: s.pool, conn: c.conn, mark: c.mark, release: func(unusable bool) {
+	return &connection{pool: s.pool, conn: c.conn, session: c, mark: c.mark, release: func(unusable bool) {
 		s.put(c, unusable)
 		leave()
 	}}, nil
 }
 
-func (s *Shared) kept() *session {
+// kept returns an idle session; nil if one more has to be begun. Full says that it may not.
+func (s *Shared) kept() (c *session, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.idle) > 0 {
 		c := s.idle[len(s.idle)-1]
 		s.idle = s.idle[:len(s.idle)-1]
 		if c.idle.Stop() {
-			return c
+			return c, false
 		}
 		// Its timer has fired, and ends it.
 	}
-	return nil
+	if s.spare && s.sessions >= s.maxIdle {
+		return nil, true
+	}
+	s.sessions++
+	return nil, false
 }
 
-func (s *Shared) open(ctx context.Context) (*session, error) {
+// ended notes that a session has ended.
+func (s *Shared) ended() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions--
+}
+
+// begin begins a session. The caller notes it if that fails.
+func (s *Shared) begin(ctx context.Context) (*session, error) {
 	conn, err := s.pool.Conn(ctx)
 	if err != nil {
 		return nil, err
@@ -172,43 +226,50 @@ func (s *Shared) open(ctx context.Context) (*session, error) {
 // put keeps a session if its connection is good and less than maxIdle are kept. Otherwise
 // it ends the session.
 func (s *Shared) put(c *session, unusable bool) {
+	if !s.keep(c, unusable) {
+		c.end()
+		s.ended()
+	}
+}
+
+func (s *Shared) keep(c *session, unusable bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || unusable || len(s.idle) >= s.maxIdle || !c.good() {
-		c.end()
-		return
+		return false
 	}
 	c.idle = time.AfterFunc(s.idleTimeout, func() { s.drop(c) })
 	s.idle = append(s.idle, c)
+	return true
 }
 
 // drop ends a session after its idle timeout.
 func (s *Shared) drop(c *session) {
 	s.mu.Lock()
-	for i, other := range s.idle {
-		if other == c {
-			s.idle = append(s.idle[:i], s.idle[i+1:]...)
-			break
-		}
-	}
+	s.idle = slices.DeleteFunc(s.idle, func(other *session) bool { return other == c })
 	s.mu.Unlock()
 	c.end()
+	s.ended()
 }
 
 // Close ends the kept sessions.
 func (s *Shared) Close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for _, c := range s.idle {
+	idle := s.idle
+	s.closed, s.idle = true, nil
+	s.mu.Unlock()
+	for _, c := range idle {
 		if c.idle.Stop() {
 			c.end()
+			s.ended()
 		}
 	}
-	s.idle = nil
 }
 
 func (c *session) good() bool {
+	if c.chained != nil && c.chained.inner.broken {
+		return false
+	}
 	return c.conn.Raw(func(conn any) error {
 		if v, ok := conn.(driver.Validator); ok && !v.IsValid() {
 			return driver.ErrBadConn
@@ -219,6 +280,9 @@ func (c *session) good() bool {
 
 // end closes the connection instead of giving it back: nobody else expects its settings.
 func (c *session) end() {
+	if c.chained != nil {
+		c.chained.close()
+	}
 	discard(c.conn)
 	c.conn.Close()
 }

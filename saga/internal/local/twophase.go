@@ -54,7 +54,7 @@ func (s *Shared) prepareOnce(ctx context.Context, statements func(mark uint32) T
 			outer.release(unusable || inner.broken)
 		}
 	}()
-	if err = outer.conn.Raw(func(c any) error { inner.Conn = c.(driver.Conn); return nil }); err != nil {
+	if err = inner.own(outer.conn); err != nil {
 		return nil, beginAgain(err), fmt.Errorf("begin: %w", err)
 	}
 	// A *sql.Tx of its own, so that rows and statements of user code end with it.
@@ -99,66 +99,20 @@ type failedContext struct{ context.Context }
 
 func (c failedContext) Err() error { return context.Cause(c.Context) }
 
-// twoPhaseConn makes a connection of a pool one of package database/sql that begins,
-// prepares and rolls back with the statements of a TwoPhase. It is its own connector. Only
-// its own pool uses the connection meanwhile.
+// twoPhaseConn begins, prepares and rolls back with the statements of a TwoPhase.
 type twoPhaseConn struct {
-	driver.Conn
+	ownConn
 	statements TwoPhase
-	broken     bool // the connection must not be used again
 }
 
 var (
-	_ driver.Connector          = (*twoPhaseConn)(nil)
-	_ driver.Driver             = (*twoPhaseConn)(nil)
-	_ driver.ConnBeginTx        = (*twoPhaseConn)(nil)
-	_ driver.ConnPrepareContext = (*twoPhaseConn)(nil)
-	_ driver.ExecerContext      = (*twoPhaseConn)(nil)
-	_ driver.QueryerContext     = (*twoPhaseConn)(nil)
-	_ driver.NamedValueChecker  = (*twoPhaseConn)(nil)
-	_ driver.Validator          = (*twoPhaseConn)(nil)
-	_ driver.Tx                 = (*twoPhaseConn)(nil)
+	_ driver.Connector   = (*twoPhaseConn)(nil)
+	_ driver.ConnBeginTx = (*twoPhaseConn)(nil)
+	_ driver.Tx          = (*twoPhaseConn)(nil)
 )
 
+// Connect returns the connection itself.
 func (c *twoPhaseConn) Connect(context.Context) (driver.Conn, error) { return c, nil }
-func (c *twoPhaseConn) Driver() driver.Driver                        { return c }
-func (c *twoPhaseConn) Open(string) (driver.Conn, error)             { return c, nil }
-
-// Close does nothing: the connection belongs to another pool.
-func (c *twoPhaseConn) Close() error { return nil }
-
-func (c *twoPhaseConn) IsValid() bool {
-	v, ok := c.Conn.(driver.Validator)
-	return !c.broken && (!ok || v.IsValid())
-}
-
-func (c *twoPhaseConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if e, ok := c.Conn.(driver.ExecerContext); ok {
-		return e.ExecContext(ctx, query, args)
-	}
-	return nil, driver.ErrSkip
-}
-
-func (c *twoPhaseConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if q, ok := c.Conn.(driver.QueryerContext); ok {
-		return q.QueryContext(ctx, query, args)
-	}
-	return nil, driver.ErrSkip
-}
-
-func (c *twoPhaseConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	if p, ok := c.Conn.(driver.ConnPrepareContext); ok {
-		return p.PrepareContext(ctx, query)
-	}
-	return c.Conn.Prepare(query)
-}
-
-func (c *twoPhaseConn) CheckNamedValue(value *driver.NamedValue) error {
-	if v, ok := c.Conn.(driver.NamedValueChecker); ok {
-		return v.CheckNamedValue(value)
-	}
-	return driver.ErrSkip
-}
 
 // BeginTx begins the transaction.
 func (c *twoPhaseConn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, error) {
@@ -193,19 +147,5 @@ func (c *twoPhaseConn) Rollback() (err error) {
 		err = c.send(ctx, statement)
 	}
 	c.broken = c.broken || err != nil
-	return err
-}
-
-// send sends a statement without arguments, if it is not empty. After an error that is not an
-// answer of the server, the connection is broken.
-func (c *twoPhaseConn) send(ctx context.Context, statement string) error {
-	if statement == "" {
-		return nil
-	}
-	_, err := c.ExecContext(ctx, statement, nil)
-	if errors.Is(err, driver.ErrSkip) {
-		err = errors.New("the driver of the database cannot send a statement as text")
-	}
-	c.broken = c.broken || err != nil && !byServer(err)
 	return err
 }

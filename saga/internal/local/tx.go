@@ -33,7 +33,8 @@ type Tx struct {
 	tx      gorm.Tx   // a *sql.Tx, or what a caller has made of one
 	dialect dialect.Dialect
 
-	twoPhase bool // it is prepared at its end, on a connection of a pool of its own
+	twoPhase bool   // it is prepared at its end, on a connection of a pool of its own
+	unchain  func() // makes the next ones take prepared statements, on a chainConn; otherwise nil
 
 	mu          sync.Mutex
 	sent        int   // statements
@@ -251,6 +252,9 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 	if err := t.ready(ctx); err != nil {
 		return nil, err
 	}
+	if t.unchain != nil {
+		return nil, t.leaveChain()
+	}
 	statement, err := t.tx.PrepareContext(ctx, query)
 	t.record(ctx, err)
 	t.askBeforeNext(false)
@@ -266,8 +270,22 @@ func (t *Tx) StmtContext(ctx context.Context, statement *sql.Stmt) *sql.Stmt {
 	if t.twoPhase {
 		return t.tx.StmtContext(failedContext{ended(ctx, errPrepareStmt)}, statement)
 	}
+	if t.unchain != nil {
+		return t.tx.StmtContext(failedContext{ended(ctx, t.leaveChain())}, statement)
+	}
 	t.askBeforeNext(false)
 	return t.tx.StmtContext(ctx, statement)
+}
+
+// leaveChain ends the local transaction, which runs again on a connection without a chain.
+func (t *Tx) leaveChain() error {
+	t.unchain()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.aborted == nil {
+		t.aborted = errChained
+	}
+	return errChained
 }
 
 // Commit refuses: only [Run] commits.

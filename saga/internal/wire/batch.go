@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -118,15 +119,17 @@ func EncodeAnswer(number, status int, code string, body []byte) []byte {
 
 // DecodeAnswer reads the line that answers a call in a batch.
 func DecodeAnswer(line []byte) (number, status int, code string, body []byte, err error) {
-	parts := bytes.SplitN(bytes.TrimSuffix(line, []byte("\n")), []byte(" "), 4)
-	if len(parts) != 4 {
-		return 0, 0, "", nil, fmt.Errorf("a line of the answer has %d parts, it must be 4", len(parts))
+	first, rest, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+	second, rest, _ := bytes.Cut(rest, []byte(" "))
+	third, rest, all := bytes.Cut(rest, []byte(" "))
+	if !all {
+		return 0, 0, "", nil, errors.New("a line of the answer must have 4 parts")
 	}
-	if number, err = strconv.Atoi(string(parts[0])); err != nil {
+	if number, err = strconv.Atoi(string(first)); err != nil {
 		return 0, 0, "", nil, fmt.Errorf("the number of a call: %w", err)
 	}
-	if status, err = strconv.Atoi(string(parts[1])); err != nil || http.StatusText(status) == "" {
-		return 0, 0, "", nil, fmt.Errorf("the status %q is unknown", Clip(string(parts[1]), 20))
+	if status, err = strconv.Atoi(string(second)); err != nil || http.StatusText(status) == "" {
+		return 0, 0, "", nil, fmt.Errorf("the status %q is unknown", Clip(string(second), 20))
 	}
-	return number, status, string(parts[2]), append(parts[3], '\n'), nil
+	return number, status, string(third), append(rest, '\n'), nil
 }

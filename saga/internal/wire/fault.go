@@ -54,16 +54,17 @@ var validErrorID = regexp.MustCompile(`^[0-9a-f]{1,32}$`)
 // Outcome returns the error of an answer; nil if the call is done. It does not look for
 // DTM's words.
 func Outcome(call saga.Call, status int, reply Reply, from string) error {
+	if status == http.StatusOK {
+		return nil
+	}
 	said := Clip(reply.Message, maxMessage)
 	if reply.ErrorID != "" && !validErrorID.MatchString(reply.ErrorID) {
 		reply.ErrorID = ""
 	}
 	answered := fmt.Sprintf("%s answered %d %s: %s", from, status, http.StatusText(status), said)
 	switch {
-	case reply.Conflict && status != http.StatusOK:
+	case reply.Conflict:
 		return NewFault(call.Kind, "has done something else in this transaction before", fmt.Errorf("%s: %w", answered, barrier.ErrConflict))
-	case status == http.StatusOK:
-		return nil
 	case status == http.StatusTooEarly:
 		return NewFault(call.Kind, "has not ended the call yet", fmt.Errorf("%s: %w", answered, saga.ErrOngoing))
 	case status == http.StatusConflict && call.Op == barrier.Try:

@@ -56,3 +56,28 @@ func TestClip(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What AppendDone writes for a call that is done is what JSON would write, or it says that it
+// cannot.
+func TestAppendDone(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"", "order-1", "A b/c.~", `"`, `\`, "<&>", "é", "\x7f", "\n", "\xff", strings.Repeat("x", 300)} {
+		for i := range 4 {
+			parts := [4]string{"gid", "01", "try", "0123456789abcdef0123456789abcdef"}
+			parts[i] = part
+			a := wire.Answer{GID: parts[0], BranchID: parts[1], Op: parts[2], Request: parts[3]}
+			want, err := wire.Marshal(wire.Reply{Result: wire.Success, Answers: &a})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, plain := wire.AppendDone(nil, a); plain && string(got) != string(want)+"\n" {
+				t.Errorf("%q, want %q", got, want)
+			} else if ascii := !strings.ContainsAny(part, "\"\\\n\x7fé") && utf8.ValidString(part); plain != ascii {
+				t.Errorf("%q: plain is %t", part, plain)
+			}
+			if got := (wire.Reply{Answers: &a}).Encode(http.StatusOK); string(got) != string(want)+"\n" {
+				t.Errorf("encoded as %q, want %q", got, want)
+			}
+		}
+	}
+}

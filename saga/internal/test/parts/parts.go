@@ -90,7 +90,8 @@ func (k *Kit) Shared(maxBatch int) *call.Shared {
 // Commits returns a [commit.Writer] whose batches have at most maxBatch members.
 func (k *Kit) Commits(maxBatch int) *commit.Writer {
 	k.t.Helper()
-	return commit.New(k.DB, k.Log, k.Life, k.Shared(maxBatch).Local(), maxBatch, 2, func(context.Context, int) {})
+	shared := k.Shared(maxBatch)
+	return commit.New(k.Log, k.Life, shared.Local(), shared.Alone(), maxBatch, 2, func(context.Context, int) {})
 }
 
 // Encode encodes the input of a branch.

@@ -65,7 +65,8 @@
 // 4. Confirm or Cancel. Every branch is called, in parallel, until its call has succeeded. A
 // failed call is due again after its backoff.
 //
-// 5. End. When all branches are done, the state becomes confirmed or cancelled. The row stays
+// 5. End. When all branches are done, the state becomes confirmed or cancelled. A caller may be
+// told so before it is written, because no other end is possible from here on. The row stays
 // for the retention, and the same gid returns the same outcome during that time.
 //
 // These steps share commits. If all branches are in the engine's own database, one commit can

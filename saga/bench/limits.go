@@ -1,7 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -61,9 +65,38 @@ func (r report) limitOf(name string) string {
 	case "publish/by-hand":
 		return versus("publish", "jetstream", "publish by hand") + " Without the publish, " + versus("publish", "tccsaga", "publish by hand")
 	case "services-64-callers/dtm", "services-64-callers/raw":
-		return versus("services", "services", "raw")
+		return versus("services", "services", "raw") + atTarget(8, at("services", "dtm services", 64))
+	case "services-16-callers/dtm":
+		return "16 callers do not use all of the processors' time. An order costs " + work(at("services", "services", 16)) + "; with dtm services, it costs " + work(at("services", "dtm services", 16)) + ", and the time of the DTM server."
+	case "services-bulk-64-callers/dtm":
+		return versus("services", "services bulk", "dtm services") + atTarget(18, at("services", "dtm services", 64)) + r.partsText("services bulk")
+	case "services-hot-64-callers-bulk/dtm":
+		return versus("services-hot", "services bulk", "dtm services") + atTarget(18, at("services-hot", "dtm services", 64))
 	case "services-cancelled-64-callers/dtm":
-		return versus("services-cancelled", "services, cancelled", "dtm services, cancelled")
+		return versus("services-cancelled", "services, cancelled", "dtm services, cancelled") + atTarget(8, at("services-cancelled", "dtm services, cancelled", 64))
 	}
 	return ""
+}
+
+// atTarget says how much time of the processors an order may cost, if the target is to be reached
+// without any idle time.
+func atTarget(target float64, base Figures) string {
+	if base.PerSecond == 0 {
+		return ""
+	}
+	n := runtime.NumCPU()
+	return fmt.Sprintf(" At the target, all %d processors together have %s for an order.", n, time.Duration(float64(n)*float64(time.Second)/target/base.PerSecond).Round(time.Microsecond))
+}
+
+// partsText says where the time of the processors goes.
+func (r report) partsText(contender string) string {
+	p := r.medianProfile(contender)
+	if p.PerSecond == 0 {
+		return ""
+	}
+	var parts []string
+	for _, part := range slices.SortedFunc(maps.Keys(p.Client), func(a, b string) int { return cmp.Compare(p.Client[b], p.Client[a]) }) {
+		parts = append(parts, fmt.Sprintf("%s %s", part, p.Client[part].Round(time.Microsecond)))
+	}
+	return fmt.Sprintf(" The profile of %s shows %s of the server; and of the client: %s.", contender, p.Server.Round(time.Microsecond), strings.Join(parts, ", "))
 }

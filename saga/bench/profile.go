@@ -27,7 +27,7 @@ type Profile struct {
 	Busy       float64                  `json:"busy"`                    // the share of the processors' time that both took
 }
 
-var profiled = []string{"raw", "raw, shared", "plain", "tccsaga"}
+var profiled = []string{"raw", "raw, shared", "plain", "tccsaga", "services", "services bulk"}
 
 // profiles measures each contender once, with 64 callers on MariaDB.
 func (s *Suite) profiles(ctx context.Context) error {
@@ -161,6 +161,7 @@ var clientParts = []struct {
 	{"network, in the kernel", []string{"syscall.", "internal/runtime/syscall.", "internal/poll."}},
 	{"scheduler of Go", []string{"runtime.mcall", "runtime.schedule", "runtime.findRunnable", "runtime.park_m", "runtime.goexit0", "runtime.ready", "runtime.mstart", "runtime.netpoll", "runtime.sysmon"}},
 	{"driver of the database", []string{"github.com/go-sql-driver/", "database/sql.", "database/sql/"}},
+	{"HTTP, JSON and signatures", []string{"net/http.", "net/textproto.", "encoding/json.", "crypto/"}},
 	{"GORM", []string{"gorm.io/"}},
 	{"tccsaga", []string{"github.com/tccsaga/"}},
 	{"the benchmark", []string{"main."}},

@@ -97,6 +97,7 @@ func ignores(t *testing.T, orch *embedded.Engine, c *careless, home *gorm.DB, op
 			outcome, err := orch.Execute(t.Context(), planOf(gid, "a", "b"))
 			sagatest.Must(t, err)
 			if outcome.State == saga.Confirmed {
+				settle(t, orch, gid)
 				c.check(home, gid, saga.Confirmed, 2) // at once
 			}
 			c.check(home, gid, ends(t, orch, gid), 2)
@@ -114,6 +115,7 @@ func ignores(t *testing.T, orch *embedded.Engine, c *careless, home *gorm.DB, op
 						t.Errorf("%s: %v", gid, err)
 					}
 					if outcome.State == saga.Confirmed {
+						settle(t, orch, gid)
 						c.check(home, gid, saga.Confirmed, 2)
 					}
 					c.check(home, gid, ends(t, orch, gid), 2)

@@ -101,6 +101,7 @@ func (o *opened) decide(ctx context.Context, d txlog.Decision, x extras) (saga.O
 	}
 	return awaitOutcome(ctx, d.GID, func() (saga.Outcome, error) {
 		defer leave()
+		o.inFlight.Settle(ctx, d.GID)
 		d.Owner, d.Due = o.instance, o.lease
 		decided, err := o.decideOnce(ctx, d, x)
 		if err != nil {

@@ -126,6 +126,7 @@ func TestARepetitionBeforeTheDecision(t *testing.T) {
 	}
 	close(release)
 	sagatest.Must(t, <-ended)
+	settle(t, first, "repeated")
 	if outcome, err := second.Execute(t.Context(), planOf("repeated", "slow")); err != nil || outcome.State != saga.Confirmed {
 		t.Errorf("after the end: %+v, %v", outcome, err)
 	}

@@ -40,6 +40,22 @@
 //
 // If a resident Confirm fails, it is left out, and the others are committed without it.
 //
+// # What a caller waits for
+//
+// A caller waits for every commit of the table, except the end in a commit of its own. Execute,
+// Confirm and Cancel return the state Confirmed or Cancelled when every branch has ended. The
+// end is written afterwards, within some milliseconds, and shares a commit with whatever comes
+// next.
+//
+// The caller can rely on this state. The decision is durable, and every branch has committed
+// its Confirm or Cancel. If the process dies before it has written the end, another instance
+// repeats these calls, and the barrier turns them away as duplicates. It then writes the same
+// end.
+//
+// Who calls [Engine.Lookup], [Engine.States], or Execute, Confirm and Cancel again, in this
+// process, waits until the end is written. A search, or another process, may read confirming or
+// cancelling for these milliseconds.
+//
 // # Batches
 //
 // Commits are shared. This is group commit (D. J. DeWitt et al., Implementation Techniques for
@@ -87,7 +103,9 @@
 //
 // With several callers, lock waits are limited to a second. On PostgreSQL that is one more
 // statement. On MySQL it is a handful of the pool's connections at most, which are set up for
-// that once, and closed a second after their last use.
+// that once, and closed a second after their last use. The COMMIT of a local transaction on
+// such a connection begins the next one (COMMIT AND CHAIN), which saves a round trip. The next
+// one holds no lock and no snapshot until its first statement.
 //
 // The throughput of each technique, measured by saga/bench on MariaDB with 64 callers. It is
 // relative to the same statements by hand, without any coordination:

@@ -233,7 +233,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	}
 	e.recorder = recorder{opened: &e.opened}
 	e.nesting = nesting{opened: &e.opened, attentionAge: config.AttentionAge}
-	e.viewer = viewer{db: db, log: e.log, logID: logID, registry: e.registry, calls: calls, running: true, past: &past{}}
+	e.viewer = viewer{db: db, log: e.log, logID: logID, registry: e.registry, calls: calls, inFlight: e.inFlight, running: true, past: &past{}}
 	e.answerer = answerer{db: db, log: e.log, logID: logID}
 	e.operators = operators{
 		opened: &e.opened, viewer: &e.viewer, db: db, log: e.log, logID: logID, paused: e.paused, registry: e.registry, calls: calls, wake: waker,

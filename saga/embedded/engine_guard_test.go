@@ -82,6 +82,7 @@ func TestCleaningLeavesWhatIsUnderWayElsewhere(t *testing.T) {
 		for _, gid := range []string{"final", "tried"} {
 			_, err := cleaner.Execute(t.Context(), p.plan(gid, take{N: 1}, "plain", "bulk"))
 			sagatest.Must(t, err)
+			settle(t, cleaner, gid)
 			ageTransaction(t, db, gid, 365*24*time.Hour)
 			ageBarrier(t, other, gid, 365*24*time.Hour)
 		}
@@ -105,6 +106,7 @@ func TestCleaningGoesOnWithoutAKindThatFails(t *testing.T) {
 		for gid, kinds := range map[string][]string{"bad": {"plain", "bulk"}, "good": {"bulk"}} {
 			_, err := cleaner.Execute(t.Context(), p.plan(gid, take{N: 1}, kinds...))
 			sagatest.Must(t, err)
+			settle(t, cleaner, gid)
 			ageTransaction(t, db, gid, 365*24*time.Hour)
 			ageBarrier(t, other, gid, 365*24*time.Hour)
 		}

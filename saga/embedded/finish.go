@@ -19,8 +19,8 @@ type finisher struct {
 }
 
 // finish drives a decided transaction for one round and releases its entry. It returns
-// before the end of the round if returnDecided is set or ctx ends; the round then continues
-// in the background.
+// before the end of the round if returnDecided is set, ctx ends, or every branch has ended and
+// only the end is left to be written; the round then continues in the background.
 func (f *finisher) finish(ctx context.Context, t *txn.Txn, entry *inflight.Entry, outcome saga.Outcome, returnDecided bool) saga.Outcome {
 	if t.State.Finished() {
 		f.inFlight.Release(entry)
@@ -29,11 +29,11 @@ func (f *finisher) finish(ctx context.Context, t *txn.Txn, entry *inflight.Entry
 	if t.Decided.IsZero() {
 		t.Decided = time.Now()
 	}
-	driven := make(chan saga.State, 1)
+	driven := make(chan saga.State, 2)
 	go func() {
 		driving, cancel := f.life.Detach(ctx)
 		defer cancel()
-		driven <- f.driver.Drive(driving, t, entry)
+		driven <- f.driver.DriveFor(driving, t, entry, func(state saga.State) { driven <- state })
 	}()
 	if returnDecided {
 		return outcome

@@ -41,6 +41,13 @@ func planOf(gid string, kinds ...string) saga.Plan {
 
 func encode(any) ([]byte, error) { return []byte("{}"), nil }
 
+// settle waits until the end is written of which the caller was told.
+func settle(t *testing.T, orch *embedded.Engine, gid string) {
+	t.Helper()
+	_, err := orch.States(t.Context(), gid)
+	sagatest.Must(t, err)
+}
+
 // ends waits until a transaction is finished.
 func ends(t *testing.T, orch *embedded.Engine, gid string) saga.State {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"github.com/tccsaga/tccsaga/saga"
 	"github.com/tccsaga/tccsaga/saga/barrier"
 	"github.com/tccsaga/tccsaga/saga/internal/call"
+	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/result"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
@@ -24,6 +25,7 @@ type viewer struct {
 	logID    string
 	registry *txn.Registry
 	calls    *call.Caller
+	inFlight *inflight.Registry
 	running  bool // the engine of this process may run
 	past     *past
 }
@@ -44,6 +46,7 @@ func (v *viewer) Lookup(ctx context.Context, gid string) (*saga.Transaction, err
 	if err := barrier.ValidateGID(gid); err != nil {
 		return nil, txn.Wrap("lookup", gid, txn.Invalid("%w", err))
 	}
+	v.inFlight.Settle(ctx, gid)
 	read, err := v.read(ctx, gid)
 	if errors.Is(err, txlog.ErrNotFound) {
 		return nil, txn.Wrap("lookup", gid, saga.ErrNotFound)
@@ -157,6 +160,7 @@ func (v *viewer) States(ctx context.Context, gids ...string) (map[string]saga.St
 			return nil, txn.Wrap("states", gid, txn.Invalid("%w", err))
 		}
 	}
+	v.inFlight.Settle(ctx, gids...)
 	found := make(map[string]saga.State, len(gids))
 	// In a local transaction, a proxy reads from the database that takes writes.
 	err := local.Run(ctx, v.db, func(tx *gorm.DB) error {

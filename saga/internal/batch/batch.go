@@ -14,6 +14,9 @@ const (
 
 	// maxDelay is the longest time for which a batch delays the next one.
 	maxDelay = 20 * time.Millisecond
+
+	// patience is the longest time for which a patient item waits for another one.
+	patience = 5 * time.Millisecond
 )
 
 // Yield lets callers that are ready to run join the batch of a key before it is taken. A
@@ -50,16 +53,41 @@ func New[T any](maxItems, maxWorkers int, write func([]T)) *Groups[T] {
 func (g *Groups[T]) Add(key string, item T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	in := g.put(key, item)
+	if in.workers == 0 || in.workers < g.maxWorkers && len(in.waiting) >= minParallel {
+		in.workers++
+		go g.work(key, in)
+	}
+}
+
+// AddPatient adds item to the next batch of its key, and does not wait. If no batch is being
+// written, it begins none: the next item does, or the end of a few milliseconds.
+func (g *Groups[T]) AddPatient(key string, item T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	in := g.put(key, item)
+	if in.workers > 0 || len(in.waiting) > 1 {
+		return // a worker takes it, or a timer runs
+	}
+	time.AfterFunc(patience, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.byKey[key] == in && in.workers == 0 {
+			in.workers++
+			go g.work(key, in)
+		}
+	})
+}
+
+// put adds item to its group. The caller holds the lock.
+func (g *Groups[T]) put(key string, item T) *group[T] {
 	in := g.byKey[key]
 	if in == nil {
 		in = &group[T]{}
 		g.byKey[key] = in
 	}
 	in.waiting = append(in.waiting, item)
-	if in.workers == 0 || in.workers < g.maxWorkers && len(in.waiting) >= minParallel {
-		in.workers++
-		go g.work(key, in)
-	}
+	return in
 }
 
 // Waiting returns how many items of a key wait for a batch.
@@ -123,7 +151,7 @@ func (g *Groups[T]) take(key string, in *group[T]) []T {
 func (g *Groups[T]) Gather(key string, n int) {
 	in := &group[T]{workers: 1000} // so many that Add starts none
 	tick := time.NewTicker(time.Millisecond)
-	for !g.put(key, in) { // the last worker has not ended yet
+	for !g.setUp(key, in) { // the last worker has not ended yet
 		<-tick.C
 	}
 	go func() {
@@ -137,7 +165,7 @@ func (g *Groups[T]) Gather(key string, n int) {
 	}()
 }
 
-func (g *Groups[T]) put(key string, in *group[T]) bool {
+func (g *Groups[T]) setUp(key string, in *group[T]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.byKey[key] != nil {

@@ -107,3 +107,34 @@ func TestSlowBatchIsReplaced(t *testing.T) {
 		}
 	})
 }
+
+// A patient item begins no batch: it goes with the next item, or alone after a while.
+func TestPatientItems(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batches{takes: func([]int) time.Duration { return time.Millisecond }}
+		g := New(10, 2, b.write)
+		g.AddPatient("k", 1)
+		g.AddPatient("k", 2)
+		synctest.Wait()
+		b.check(t)
+		g.Add("k", 3)
+		synctest.Wait()
+		b.check(t, []int{1, 2, 3})
+		g.AddPatient("k", 4) // while a batch is written
+		time.Sleep(3 * time.Millisecond)
+		b.check(t, []int{1, 2, 3}, []int{4})
+		g.AddPatient("k", 5) // the timer of the first one ends before its own
+		time.Sleep(patience - time.Millisecond)
+		b.check(t, []int{1, 2, 3}, []int{4})
+		time.Sleep(2 * time.Millisecond)
+		b.check(t, []int{1, 2, 3}, []int{4}, []int{5})
+		time.Sleep(time.Second)
+		g.AddPatient("k", 6)
+		g.Add("other", 7)
+		time.Sleep(time.Second)
+		b.check(t, []int{1, 2, 3}, []int{4}, []int{5}, []int{7}, []int{6})
+		if n := g.size(); b.most != 1 || n != 0 {
+			t.Errorf("%d batches at once; %d groups are kept", b.most, n)
+		}
+	})
+}

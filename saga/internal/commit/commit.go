@@ -28,6 +28,7 @@ type Write struct {
 	Failed  *txlog.Failure  // the Try because of which it is cancelled
 	Finish  int64           // ends the transaction, which is driven under this epoch; 0 if it does not end
 	Decide  Decide
+	Patient bool // nobody waits for it: it may wait some milliseconds for others
 	More    func(ctx context.Context, tx *gorm.DB) error
 }
 
@@ -73,7 +74,11 @@ func (w *Writer) Write(ctx context.Context, one Write) error {
 		return w.writeAlone(ctx, one)
 	}
 	m := &member{ctx: ctx, write: one, done: make(chan struct{})}
-	w.groups.Add("", m)
+	if one.Patient {
+		w.groups.AddPatient("", m)
+	} else {
+		w.groups.Add("", m)
+	}
 	<-m.done
 	if m.alone {
 		return w.writeAlone(ctx, one)

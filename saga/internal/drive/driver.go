@@ -72,7 +72,22 @@ func New(parts Parts) *Driver {
 // Drive runs one round of a transaction, releases its entry, and schedules the next round.
 // The entry is released first, because recovery postpones transactions in flight.
 func (d *Driver) Drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry) saga.State {
-	state := d.runRound(ctx, t)
+	return d.drive(ctx, t, entry, nil)
+}
+
+// DriveFor is Drive for a caller who waits. Ended is called when every branch has ended, and the
+// end of the transaction is about to be written in a commit of its own. Whatever becomes of that
+// commit, the transaction has no other end: another driver would find that every call is a
+// duplicate.
+func (d *Driver) DriveFor(ctx context.Context, t *txn.Txn, entry *inflight.Entry, ended func(saga.State)) saga.State {
+	return d.drive(ctx, t, entry, func(state saga.State) {
+		d.InFlight.Ending(entry)
+		ended(state)
+	})
+}
+
+func (d *Driver) drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry, ended func(saga.State)) saga.State {
+	state := d.runRound(ctx, t, ended)
 	postponed := d.InFlight.Release(entry)
 	if t.Next > 0 {
 		d.Again(t, postponed)
@@ -83,8 +98,8 @@ func (d *Driver) Drive(ctx context.Context, t *txn.Txn, entry *inflight.Entry) s
 // runRound calls the Confirm or Cancel of every due branch once, all in parallel. It writes
 // the result: the end of the transaction, or the failed attempts and the next due time. It
 // returns the state of the transaction after the round.
-func (d *Driver) runRound(ctx context.Context, t *txn.Txn) saga.State {
-	r := &round{d: d, txn: t, end: saga.Confirmed}
+func (d *Driver) runRound(ctx context.Context, t *txn.Txn, ended func(saga.State)) saga.State {
+	r := &round{d: d, txn: t, end: saga.Confirmed, ended: ended}
 	if t.State == saga.Cancelling {
 		r.end = saga.Cancelled
 	}

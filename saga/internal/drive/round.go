@@ -24,6 +24,8 @@ type round struct {
 	txn *txn.Txn
 	end saga.State
 
+	ended func(saga.State) // is told of the end before it is written; nil if nobody waits for it
+
 	mu       sync.Mutex
 	failures map[*txn.Step]error
 	marked   map[*txn.Step]bool // of each branch that is done: whether the log shows it

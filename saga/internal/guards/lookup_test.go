@@ -40,4 +40,12 @@ var lookupGuards = []guard{
 		pkg:  "saga/remote", run: "^TestBarrierAnswersThatDoNotCount$",
 		why: "the barrier rows of another transaction are shown",
 	},
+	{
+		name: "lookup-settle", file: "saga/embedded/lookup.go",
+		text: `	v.inFlight.Settle(ctx, gid)
+`,
+		with: ``,
+		pkg:  "saga/embedded", run: "^TestToldBeforeTheEndIsWritten$",
+		why: "a caller that was told that a transaction is confirmed asks the engine, which says that it is not yet",
+	},
 }

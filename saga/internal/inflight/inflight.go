@@ -23,6 +23,7 @@ type Entry struct {
 	gid       string
 	done      chan struct{}
 	postponed bool // Busy has found it
+	ending    bool // see Ending
 }
 
 // Done is closed when the entry is released.
@@ -120,6 +121,33 @@ func (r *Registry) Busy(gid string) bool {
 	}
 	e.postponed = true
 	return true
+}
+
+// Ending says that a caller is told of the end of the transaction before its end is written.
+// Settle then waits for the entry.
+func (r *Registry) Ending(e *Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.ending = true
+}
+
+// Settle waits until the ends that callers were told of are written, or were not written because
+// of a fault. It returns early if ctx ends.
+func (r *Registry) Settle(ctx context.Context, gids ...string) {
+	for _, gid := range gids {
+		r.mu.Lock()
+		e := r.byGID[gid]
+		ending := e != nil && e.ending
+		r.mu.Unlock()
+		if !ending {
+			continue
+		}
+		select {
+		case <-e.done:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Drain makes Start, TakeOver and Enter fail, and waits for the rest until ctx ends. It

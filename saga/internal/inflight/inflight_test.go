@@ -88,3 +88,29 @@ func TestDrain(t *testing.T) {
 		}
 	})
 }
+
+// Settle waits for the ends that callers were told of, and for no other entry.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r inflight.Registry
+		ending, _ := r.Start("ending")
+		if _, started := r.Start("driven"); !started {
+			t.Fatal("it did not start")
+		}
+		r.Ending(ending)
+		r.Settle(t.Context(), "driven", "unknown")
+		settled := make(chan struct{})
+		go func() { r.Settle(t.Context(), "driven", "ending"); close(settled) }()
+		synctest.Wait()
+		select {
+		case <-settled:
+			t.Error("Settle does not wait for the end")
+		default:
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r.Settle(ctx, "ending") // returns with its context
+		r.Release(ending)
+		<-settled
+	})
+}

@@ -70,6 +70,8 @@ func TestUseAfterTheDecision(t *testing.T) {
 	confirmed := b.begin(sagatest.GID(), saga.Options{})
 	_, err := confirmed.Confirm(ctx)
 	sagatest.Must(t, err)
+	_, err = b.orch.States(ctx, confirmed.GID()) // waits until the end is written
+	sagatest.Must(t, err)
 	if err := confirmed.Try(ctx, hold{1, 1}); !errors.Is(err, saga.ErrNotOpen) || !strings.Contains(err.Error(), "confirmed") {
 		t.Errorf("Try after Confirm: %v", err)
 	}

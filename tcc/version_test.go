@@ -105,11 +105,13 @@ func TestOlderVersionFinishesWhatTheNewerOneBeganForIt(t *testing.T) {
 
 		// The same request on either version is the same transaction.
 		executed := sagatest.GID()
-		for _, engine := range []saga.Engine{newer, b.orch} {
+		for _, engine := range []*embedded.Engine{newer, b.orch} {
 			outcome, err = tcc.Execute(t.Context(), engine, executed, plan...)
 			if err != nil || outcome.State != saga.Confirmed {
 				t.Fatalf("%+v, %v", outcome, err)
 			}
+			_, err = engine.States(t.Context(), executed) // waits until the end is written
+			sagatest.Must(t, err)
 		}
 		b.books(b.db, 1, 40, 0, 60)
 	})

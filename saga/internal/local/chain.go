@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"reflect"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // chainConn is a connection of MySQL on which local transactions follow each other: COMMIT AND
@@ -32,14 +35,15 @@ type chained struct {
 	conn  *sql.Conn
 }
 
-// chain returns conn as one whose local transactions follow each other; nil if its driver does
-// not send statements as text.
+// chain returns conn as one whose local transactions follow each other; nil if it has another
+// driver than go-sql-driver/mysql, or one around it. Such a driver may count on being told of the
+// begin of each transaction.
 func chain(ctx context.Context, conn *sql.Conn) (*chained, error) {
 	inner := &chainConn{}
 	if err := inner.own(conn); err != nil {
 		return nil, err
 	}
-	if _, ok := inner.Conn.(driver.ExecerContext); !ok {
+	if t := reflect.TypeOf(inner.Conn); t.Kind() != reflect.Pointer || t.Elem().PkgPath() != reflect.TypeFor[mysql.Config]().PkgPath() {
 		return nil, nil
 	}
 	pool := sql.OpenDB(inner)

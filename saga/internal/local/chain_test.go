@@ -362,3 +362,25 @@ func TestSpareConnections(t *testing.T) {
 		t.Errorf("after Close: %v, %d in use", err, pool.Stats().InUse)
 	}
 }
+
+// Of a driver around that of MySQL, every local transaction is begun: it may count on that.
+func TestNoChainOfADriverAroundIt(t *testing.T) {
+	t.Parallel()
+	db, _ := sqltest.OpenReplicated(t, "mysql", &gorm.Config{})
+	kept, err := local.NewKept(db, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(kept.Close)
+	for n := 1; n <= 3; n++ {
+		err := kept.Run(t.Context(), func(tx *gorm.DB) error {
+			if begun, _ := counts(t, tx); begun != n {
+				t.Errorf("local transaction %d: begun %d times", n, begun)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

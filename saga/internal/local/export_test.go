@@ -16,3 +16,6 @@ func Slots(size int) (given, kept int) {
 	s := newShare(size)
 	return cap(s.slots), s.kept
 }
+
+// Kept returns how many connections of a share are kept for shared local transactions.
+func Kept(size int) int { return newShare(size).keptShared() }

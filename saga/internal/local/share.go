@@ -54,6 +54,10 @@ func newShare(size int) *share {
 	return &share{size: size, kept: kept, slots: make(chan struct{}, size-kept)}
 }
 
+// keptShared is how many of the kept connections are for shared local transactions: at least
+// two, because two batches are written at once, and half of them. The others are spare.
+func (s *share) keptShared() int { return min(s.kept, max(2, s.kept-s.kept/2)) }
+
 // take waits for a slot. The slot is free again when leave is called.
 func (s *share) take(ctx context.Context) (leave func(), err error) {
 	if s.slots == nil {

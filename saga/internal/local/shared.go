@@ -53,7 +53,7 @@ func NewShared(db *gorm.DB) (*Shared, error) {
 		return nil, err
 	}
 	own := shareOf(pool)
-	return &Shared{db: db, pool: pool, share: own, limit: true, idleTimeout: time.Second, maxIdle: own.kept,
+	return &Shared{db: db, pool: pool, share: own, limit: true, idleTimeout: time.Second, maxIdle: own.keptShared(),
 		setUp: []string{readCommittedSession, "SET innodb_lock_wait_timeout = 1"}}, nil
 }
 
@@ -71,13 +71,15 @@ func NewKept(db *gorm.DB, maxIdle int) (*Shared, error) {
 
 // NewSpare returns a Shared like that of NewKept for callers that may run many local
 // transactions at once: those that find none of at most maxIdle connections free use the
-// pool. It keeps a connection for a second.
+// pool. It keeps a connection for a second. It and NewShared divide the connections that may be
+// kept.
 func NewSpare(db *gorm.DB, maxIdle int) (*Shared, error) {
 	s, err := NewKept(db, maxIdle)
-	if err == nil {
-		s.spare, s.idleTimeout = true, time.Second
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	s.spare, s.idleTimeout, s.maxIdle = true, time.Second, min(maxIdle, s.share.kept-s.share.keptShared())
+	return s, nil
 }
 
 const readCommittedSession = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"

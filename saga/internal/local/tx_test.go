@@ -326,6 +326,8 @@ func TestShareCountsWhatIsKept(t *testing.T) {
 	for size := 1; size <= 100; size++ {
 		if slots, kept := local.Slots(size); slots < 1 || slots+kept > size {
 			t.Errorf("of a share of %d, %d are given and %d are kept", size, slots, kept)
+		} else if shared := local.Kept(size); shared > kept || shared < min(kept, 2) {
+			t.Errorf("of a share of %d, %d are kept, and %d of them for shared commits", size, kept, shared)
 		}
 	}
 }

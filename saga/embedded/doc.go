@@ -44,17 +44,17 @@
 //
 // A caller waits for every commit of the table, except the end in a commit of its own. Execute,
 // Confirm and Cancel return the state Confirmed or Cancelled when every branch has ended. The
-// end is written afterwards, within some milliseconds, and shares a commit with whatever comes
-// next.
+// end is written afterwards, normally within some milliseconds, and shares a commit with
+// whatever comes next.
 //
 // The caller can rely on this state. The decision is durable, and every branch has committed
 // its Confirm or Cancel. If the process dies before it has written the end, another instance
 // repeats these calls, and the barrier turns them away as duplicates. It then writes the same
 // end.
 //
-// Who calls [Engine.Lookup], [Engine.States], or Execute, Confirm and Cancel again, in this
-// process, waits until the end is written. A search, or another process, may read confirming or
-// cancelling for these milliseconds.
+// Who calls Lookup, States or Wait of the same engine, or Execute, Confirm or Cancel again, waits
+// for this commit, for a second at most. A search, or another engine, may read confirming or
+// cancelling until then. If the commit fails, the end is written when the lease has ended.
 //
 // # Batches
 //

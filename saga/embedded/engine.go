@@ -220,7 +220,7 @@ func (e *Engine) wireCalls(db *gorm.DB, logID string, calls *call.Caller, builde
 	finisher := &finisher{life: e.life, inFlight: e.inFlight, driver: e.driver}
 	e.planned = planned{
 		admission: admission, builder: builder, paused: e.paused, inFlight: e.inFlight, decider: e.decider, finisher: finisher,
-		reader: reader, wake: waker, instance: instance, timeout: config.Timeout, observe: e.observe,
+		reader: reader, again: e.recovery.Again, instance: instance, timeout: config.Timeout, observe: e.observe,
 	}
 	e.enlisted = enlisted{
 		admission: admission, builder: builder, paused: e.paused, decider: e.decider, db: db, log: e.log, timeout: config.Timeout,

@@ -13,7 +13,6 @@ import (
 	"github.com/tccsaga/tccsaga/saga/internal/local"
 	"github.com/tccsaga/tccsaga/saga/internal/observe"
 	"github.com/tccsaga/tccsaga/saga/internal/pause"
-	"github.com/tccsaga/tccsaga/saga/internal/recovery"
 	"github.com/tccsaga/tccsaga/saga/internal/txlog"
 	"github.com/tccsaga/tccsaga/saga/internal/txn"
 )
@@ -27,7 +26,7 @@ type planned struct {
 	decider   *decide.Decider
 	finisher  *finisher
 	reader    *follow.Reader
-	wake      *recovery.Waker
+	again     func(t *txn.Txn, postponed bool) // see recovery.Recovery.Again
 	instance  string
 	timeout   time.Duration // unless the plan says otherwise
 	observe   *observe.Notifier
@@ -112,13 +111,11 @@ func (p *planned) execute(ctx context.Context, plan saga.Plan, t *txn.Txn, timeo
 		p.inFlight.Release(entry)
 		return p.follow(ctx, t.GID, digest, nil)
 	case errors.Is(decision.Cause, decide.ErrPostponed):
-		p.inFlight.Release(entry)
-		p.wake.After(t.Next)
+		p.again(t, p.inFlight.Release(entry))
 		return p.follow(ctx, t.GID, digest, nil)
 	case !decision.State.Decided():
-		p.inFlight.Release(entry)
-		if t.Next > 0 {
-			p.wake.After(t.Next)
+		if postponed := p.inFlight.Release(entry); t.Next > 0 {
+			p.again(t, postponed)
 		}
 		return saga.Outcome{GID: t.GID}, &saga.UnknownError{GID: t.GID, Cause: decision.Cause}
 	case decision.Taken:

@@ -80,8 +80,12 @@ func (b *batcher) takes(call saga.Call) bool {
 func (b *batcher) call(ctx context.Context, call saga.Call) error {
 	m := &batched{ctx: ctx, call: call, done: make(chan struct{})}
 	b.groups.Add("", m)
+	limit := time.NewTimer(b.service.config.Timeout)
+	defer limit.Stop()
 	select {
 	case <-m.done:
+	case <-limit.C:
+		return wire.Unanswered(call.Kind, fmt.Errorf("no answer within %s", b.service.config.Timeout))
 	case <-ctx.Done():
 		return wire.Unanswered(call.Kind, ctx.Err())
 	}

@@ -187,12 +187,13 @@ func (s *Service) post(ctx context.Context, call saga.Call) error {
 	if err := wire.CheckCaller(call.Caller); err != nil && !s.config.PlainDTM {
 		return wire.NewFault(call.Kind, "cannot be called", fmt.Errorf("%w: %w", saga.ErrInvalid, err))
 	}
+	end := time.Now().Add(s.config.Timeout)
 	if s.calls.takes(call) {
 		if err := s.calls.call(ctx, call); !errors.Is(err, batch.ErrAlone) {
 			return withCause(ctx, err)
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.config.Timeout, fmt.Errorf("no answer within %s", s.config.Timeout))
+	ctx, cancel := context.WithDeadlineCause(ctx, end, fmt.Errorf("no answer within %s", s.config.Timeout))
 	defer cancel()
 	return withCause(ctx, s.exchange(ctx, call))
 }

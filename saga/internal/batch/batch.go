@@ -25,7 +25,8 @@ var Yield = func(key string) { runtime.Gosched() }
 
 // Groups collects items with the same key into batches. An item is written at once if no
 // batch of its key is being written. Items that arrive meanwhile form the next batch. So
-// an item waits only for a batch before it, and the load determines the size of a batch.
+// an item waits only for a batch before it, and the load determines the size of a batch. A
+// patient item waits for others.
 //
 // If writing a batch takes long, the next batch does not wait for its end. Groups is safe
 // for concurrent use.
@@ -61,7 +62,7 @@ func (g *Groups[T]) Add(key string, item T) {
 }
 
 // AddPatient adds item to the next batch of its key, and does not wait. If no batch is being
-// written, it begins none: the next item does, or the end of a few milliseconds.
+// written, it begins none: the next Add does, or the end of a few milliseconds.
 func (g *Groups[T]) AddPatient(key string, item T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

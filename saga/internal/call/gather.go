@@ -160,7 +160,9 @@ func (g *gatherer) write(all []*gathered) {
 		return cmp.Or(bytes.Compare(a.call.Payload, b.call.Payload), cmp.Compare(a.call.GID, b.call.GID))
 	})
 	never := func(error) bool { return false }
-	batch.Write(kept, g.writeShared, never, func(m *gathered, err error) {
+	look := false
+	write := func(some []*gathered) error { return g.writeShared(some, &look) }
+	batch.Write(kept, write, never, func(m *gathered, err error) {
 		if m.err == nil {
 			m.err = err
 		}
@@ -179,13 +181,15 @@ func (g *gatherer) run(ctx context.Context, all []*gathered, look bool) (failure
 	return failures, err
 }
 
-// writeShared makes calls in one local transaction.
-func (g *gatherer) writeShared(all []*gathered) error {
+// writeShared makes calls in one local transaction. Look says that the barrier has turned a call
+// of the batch away, so that its rows are read first.
+func (g *gatherer) writeShared(all []*gathered, look *bool) error {
 	shared := jitter.Inherit(context.Background(), all[0].ctx)
 	ctx, cancel := context.WithTimeout(g.calls.observe.Attach(shared), g.calls.timeout)
 	defer cancel()
-	failures, err := g.run(ctx, all, false)
+	failures, err := g.run(ctx, all, *look)
 	if errors.Is(err, errLook) {
+		*look = true
 		failures, err = g.run(ctx, all, true)
 	}
 	if err != nil {

@@ -48,9 +48,9 @@ type Writer struct {
 	committed func(ctx context.Context, writes int) // is told of each commit
 }
 
-// New returns a Writer to the database of shared and alone, which run local transactions of
-// several and of one. At most maxBatch transactions share a
-// commit, and at most workers batches are written at once. Committed is told of each commit.
+// New returns a Writer. Shared runs the local transactions of batches, and alone those of single
+// writes; both are on the database of the log. At most maxBatch transactions share a commit, and
+// at most workers batches are written at once. Committed is told of each commit.
 func New(log *txlog.Log, life *lifetime.Lifetime, shared, alone *local.Shared, maxBatch, workers int, committed func(ctx context.Context, writes int)) *Writer {
 	w := &Writer{log: log, life: life, shared: shared, alone: alone, most: maxBatch, committed: committed}
 	w.groups = batch.New(maxBatch, workers, w.writeBatch)

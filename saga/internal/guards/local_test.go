@@ -217,10 +217,24 @@ var localGuards = []guard{
 	},
 	{
 		name: "chain-again", file: "saga/internal/local/local.go",
-		text: `	case errors.Is(aborted, errChained):`,
+		text: `	case errors.Is(aborted, errChained), aborted != nil && looksLost(aborted) && ctx.Err() == nil:`,
 		with: `	case errors.Is(aborted, errChained) && !rejected(err):`,
 		pkg:  "saga/internal/local", run: "^TestPreparedStatementsInAChain$",
 		why: "a branch that prepares a statement rejects, because of an error that it does not know",
+	},
+	{
+		name: "chain-lost", file: "saga/internal/local/local.go",
+		text: `	case errors.Is(aborted, errChained), aborted != nil && looksLost(aborted) && ctx.Err() == nil:`,
+		with: `	case errors.Is(aborted, errChained):`,
+		pkg:  "saga/internal/local", run: "^TestARejectionBecauseOfALostConnection$",
+		why: "a branch that takes a lost connection for a rejection cancels the transaction",
+	},
+	{
+		name: "chain-aborted", file: "saga/internal/local/local.go",
+		text: `	if errors.Is(t.tx.Rollback(), sql.ErrTxDone) {`,
+		with: `	if _ = t.tx.Rollback(); false {`,
+		pkg:  "saga/internal/local", run: "^TestAnAbortedConnectionIsClosed$",
+		why: "the next transaction on the connection commits what a call that was given up has written",
 	},
 	{
 		name: "chain-level", file: "saga/internal/local/shared.go",

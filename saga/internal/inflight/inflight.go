@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Registry holds the transactions in flight, by gid. Its zero value is empty. It is
@@ -131,9 +132,14 @@ func (r *Registry) Ending(e *Entry) {
 	e.ending = true
 }
 
+// settleLimit is the longest time for which Settle waits: a write that hangs must not keep people
+// from looking.
+const settleLimit = time.Second
+
 // Settle waits until the ends that callers were told of are written, or were not written because
-// of a fault. It returns early if ctx ends.
+// of a fault. It returns early if ctx ends, and after a second.
 func (r *Registry) Settle(ctx context.Context, gids ...string) {
+	var limit <-chan time.Time
 	for _, gid := range gids {
 		r.mu.Lock()
 		e := r.byGID[gid]
@@ -142,8 +148,15 @@ func (r *Registry) Settle(ctx context.Context, gids ...string) {
 		if !ending {
 			continue
 		}
+		if limit == nil {
+			timer := time.NewTimer(settleLimit)
+			defer timer.Stop()
+			limit = timer.C
+		}
 		select {
 		case <-e.done:
+		case <-limit:
+			return
 		case <-ctx.Done():
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tccsaga/tccsaga/saga/internal/inflight"
 )
@@ -99,7 +100,7 @@ func TestSettle(t *testing.T) {
 		}
 		r.Ending(ending)
 		r.Settle(t.Context(), "driven", "unknown")
-		settled := make(chan struct{})
+		settled, limited := make(chan struct{}), make(chan struct{})
 		go func() { r.Settle(t.Context(), "driven", "ending"); close(settled) }()
 		synctest.Wait()
 		select {
@@ -110,6 +111,13 @@ func TestSettle(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		r.Settle(ctx, "ending") // returns with its context
+		go func() { r.Settle(t.Context(), "driven", "ending"); close(limited) }()
+		time.Sleep(time.Minute)
+		select {
+		case <-limited:
+		default:
+			t.Error("Settle waits for a minute")
+		}
 		r.Release(ending)
 		<-settled
 	})

@@ -55,6 +55,16 @@ func chain(ctx context.Context, conn *sql.Conn) (*chained, error) {
 	return &chained{inner, pool, c}, nil
 }
 
+// good reports whether the connection may be used again.
+func (c *chained) good() bool {
+	return c.conn.Raw(func(any) error {
+		if c.inner.broken {
+			return driver.ErrBadConn
+		}
+		return nil
+	}) == nil
+}
+
 // close gives the connection back to nobody: it belongs to another pool.
 func (c *chained) close() {
 	c.conn.Close()

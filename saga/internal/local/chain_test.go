@@ -384,3 +384,79 @@ func TestNoChainOfADriverAroundIt(t *testing.T) {
 		}
 	}
 }
+
+// idOf returns the id of the connection of a local transaction.
+func idOf(t *testing.T, tx *gorm.DB) (id int64) {
+	t.Helper()
+	if err := tx.Raw("SELECT CONNECTION_ID()").Scan(&id).Error; err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// Whatever the moment at which contexts end, the connection that is kept afterwards is good.
+func TestEndedContextsInAChain(t *testing.T) {
+	t.Parallel()
+	db, kept := chained(t, false)
+	for i := range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		err := kept.Run(ctx, func(tx *gorm.DB) error {
+			return tx.WithContext(ctx).Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error
+		})
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatalf("run %d: %v", i, err)
+		}
+		runs := 0
+		if err := kept.Run(t.Context(), func(tx *gorm.DB) error { runs++; return tx.Exec("UPDATE things SET n = 0 WHERE id = 1").Error }); err != nil || runs != 1 {
+			t.Fatalf("after run %d: %d runs, %v", i, runs, err)
+		}
+	}
+	if got := sum(t, db); got != 0 {
+		t.Errorf("the sum is %d", got)
+	}
+}
+
+// After Abort, another goroutine may still roll back. So the connection is closed, and the next
+// local transaction has another one.
+func TestAnAbortedConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	_, kept := chained(t, false)
+	reason := errors.New("given up")
+	var first, second int64
+	err := kept.Run(t.Context(), func(tx *gorm.DB) error {
+		first = idOf(t, tx)
+		local.TxOf(tx).Abort(reason)
+		return reason
+	})
+	if !errors.Is(err, reason) {
+		t.Error(err)
+	}
+	if err := kept.Run(t.Context(), func(tx *gorm.DB) error { second = idOf(t, tx); return nil }); err != nil || first == second {
+		t.Errorf("connections %d and %d: %v", first, second, err)
+	}
+}
+
+// A branch that rejects because its connection was lost does not mean it: it runs again.
+func TestARejectionBecauseOfALostConnection(t *testing.T) {
+	t.Parallel()
+	db, kept := chained(t, false)
+	var id int64
+	if err := kept.Run(t.Context(), func(tx *gorm.DB) error { id = idOf(t, tx); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Exec("KILL ?", id).Error; err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	err := kept.Run(t.Context(), func(tx *gorm.DB) error {
+		runs++
+		if tx.Exec("UPDATE things SET n = n + 1 WHERE id = 1").Error != nil {
+			return rejection{}
+		}
+		return nil
+	})
+	if err != nil || runs != 2 || sum(t, db) != 1 {
+		t.Errorf("%d runs, %v, sum %d", runs, err, sum(t, db))
+	}
+}

@@ -150,14 +150,14 @@ func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*conn
 	}
 	t, err := begin(ctx, dialectOf(db), c)
 	if err != nil {
-		c.release(false)
+		c.release(c.session != nil) // the state of its chain is not known
 		return beginAgain(err), fmt.Errorf("begin: %w", err)
 	}
 	defer func() { c.release(t.isUnusable()) }()
 	finished := false
 	defer func() {
 		if !finished { // an error, or a panic of work
-			_ = t.tx.Rollback()
+			t.rollBack()
 		}
 	}()
 	if err := work(raw(ctx, db, t)); err != nil {
@@ -196,7 +196,7 @@ func (t *Tx) retryable(ctx context.Context, err error) bool {
 	aborted, failure := t.aborted, t.failure
 	t.mu.Unlock()
 	switch {
-	case errors.Is(aborted, errChained):
+	case errors.Is(aborted, errChained), aborted != nil && looksLost(aborted) && ctx.Err() == nil: // also if the branch rejects because of it
 		return true
 	case rejected(err):
 		return false
@@ -222,7 +222,11 @@ func (t *Tx) commit(ctx context.Context) (again bool, err error) {
 	t.mu.Lock()
 	failure := t.failure
 	t.mu.Unlock()
-	switch answer := commitFailed(err); {
+	answer := commitFailed(err)
+	if number, ok := mysqlNumber(err); ok && t.unchain != nil && (number == 1205 || number == 1235) {
+		answer = commitUnknown // Galera commits, and then cannot begin the next one: see wsrep_sync_wait
+	}
+	switch {
 	case answer == commitTransient, answer == commitRefused && Transient(failure):
 		return true, fmt.Errorf("commit: %w", err)
 	case answer == commitRefused:
@@ -231,6 +235,16 @@ func (t *Tx) commit(ctx context.Context) (again bool, err error) {
 		t.unusable = true
 		tellUnanswered(ctx)
 		return false, fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	}
+}
+
+// rollBack rolls back. If another goroutine does so, the connection must not be used before that
+// has ended: it is closed, which waits.
+func (t *Tx) rollBack() {
+	if errors.Is(t.tx.Rollback(), sql.ErrTxDone) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.unusable = true
 	}
 }
 

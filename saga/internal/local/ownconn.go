@@ -23,6 +23,7 @@ var (
 	_ driver.QueryerContext     = (*ownConn)(nil)
 	_ driver.NamedValueChecker  = (*ownConn)(nil)
 	_ driver.Validator          = (*ownConn)(nil)
+	_ driver.SessionResetter    = (*ownConn)(nil)
 )
 
 // own takes the connection of the driver.
@@ -44,6 +45,10 @@ func (c *ownConn) IsValid() bool {
 	v, ok := c.Conn.(driver.Validator)
 	return !c.broken && (!ok || v.IsValid())
 }
+
+// ResetSession does nothing. Without it, package database/sql would close the connection after a
+// rollback by the end of a context.
+func (c *ownConn) ResetSession(context.Context) error { return nil }
 
 // ExecContext sends a statement.
 func (c *ownConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {

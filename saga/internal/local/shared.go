@@ -19,15 +19,17 @@ import (
 // ErrLockWait is wrapped by the error of Shared.Run if a lock wait took too long.
 var ErrLockWait = errors.New("the wait for a lock took too long")
 
-// Shared runs the work of several callers in one local transaction. One of them may need a
-// lock that another transaction holds for long. So Shared waits for each lock at most one
-// second, and does not try again. SQLite has a single lock for all writers; its busy
-// timeout applies instead.
+// Shared runs local transactions on connections of its own.
 //
-// MySQL sets the isolation level and the limit of lock waits per connection, or per
-// transaction with more round trips. So Shared sets up connections of its own, keeps a few
-// of them for a second, and never gives one back to the pool. The local transactions on such a
-// connection follow each other without a round trip to begin; see chainConn.
+// MySQL sets the isolation level and the limit of lock waits per connection, or per transaction
+// with more round trips. So Shared sets up connections, keeps a few of them for a while, and
+// never gives one back to the pool. The local transactions on such a connection follow each
+// other without a round trip to begin; see chainConn.
+//
+// NewShared is for the work of several callers in one local transaction. One of them may need a
+// lock that another transaction holds for long. So such a Shared waits for each lock at most one
+// second, and does not try again. SQLite has a single lock for all writers; its busy timeout
+// applies instead. NewKept and NewSpare do not limit lock waits.
 type Shared struct {
 	db          *gorm.DB
 	pool        *sql.DB
@@ -46,7 +48,7 @@ type Shared struct {
 	closed   bool
 }
 
-// NewShared returns a Shared on db.
+// NewShared returns a Shared on db that limits lock waits. It keeps a connection for a second.
 func NewShared(db *gorm.DB) (*Shared, error) {
 	pool, err := Pool(db)
 	if err != nil {
@@ -70,8 +72,8 @@ func NewKept(db *gorm.DB, maxIdle int) (*Shared, error) {
 }
 
 // NewSpare returns a Shared like that of NewKept for callers that may run many local
-// transactions at once: those that find none of at most maxIdle connections free use the
-// pool. It keeps a connection for a second. It and NewShared divide the connections that may be
+// transactions at once: those that find none of at most maxIdle connections free use
+// connections of the pool. It keeps a connection for a second. It and NewShared divide the connections that may be
 // kept.
 func NewSpare(db *gorm.DB, maxIdle int) (*Shared, error) {
 	s, err := NewKept(db, maxIdle)
@@ -269,7 +271,7 @@ func (s *Shared) Close() {
 }
 
 func (c *session) good() bool {
-	if c.chained != nil && c.chained.inner.broken {
+	if c.chained != nil && !c.chained.good() {
 		return false
 	}
 	return c.conn.Raw(func(conn any) error {

@@ -195,3 +195,21 @@ func TestAttemptsAreThinned(t *testing.T) {
 		}
 	})
 }
+
+// A driver that has nothing to write but the next due time of a transaction that is due already,
+// as after an operator's retry, is not stale.
+func TestFailOfWhatIsDue(t *testing.T) {
+	each(t, func(b bench) {
+		b.begin("a", "me", time.Hour, time.Hour)
+		b.want("decide", b.decide("a", 1, txlog.Confirming), nil)
+		b.want("retry", b.run(func(ctx context.Context, tx *gorm.DB) error { return b.log.Retry(ctx, tx, "a") }), nil)
+		for range 3 {
+			b.want("fail", b.run(func(ctx context.Context, tx *gorm.DB) error {
+				return b.log.Fail(ctx, tx, txlog.Retry{GID: "a", Epoch: 1, Due: time.Hour}, nil)
+			}), nil)
+		}
+		if r := b.get("a"); r.DueAt.Sub(r.DecidedAt) > time.Minute {
+			b.Errorf("it is due %s after its decision", r.DueAt.Sub(r.DecidedAt))
+		}
+	})
+}

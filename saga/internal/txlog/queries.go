@@ -164,7 +164,7 @@ var statements = dialect.Each(func(d dialect.Dialect) queries {
 		holdForward: d.SQL(`SELECT paused_at IS NOT NULL FROM saga_transactions WHERE gid = ? AND epoch = ? AND state = 'trying' {lock}`),
 		done:        many(`UPDATE saga_branches SET done_at = {now} WHERE done_at IS NULL AND gid = ? AND branch_id IN `, ``),
 		fail: d.SQL(`UPDATE saga_transactions SET failures = failures + ?, attention = CASE WHEN ? <> '' THEN ? ELSE attention END,
-			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = CASE WHEN due_at <= {now} THEN due_at ELSE {after ?} END
+			owner = CASE WHEN ? = 1 THEN '' ELSE owner END, due_at = CASE WHEN due_at <= {now} THEN {now} ELSE {after ?} END
 			WHERE gid = ? AND epoch = ? AND due_at IS NOT NULL`),
 		attempt:        d.SQL(attempt + `{after ?})` + overwrite),
 		attemptLast:    d.SQL(attempt + `NULL)` + overwrite),

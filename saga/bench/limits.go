@@ -67,7 +67,7 @@ func (r report) limitOf(name string) string {
 	case "services-64-callers/dtm", "services-64-callers/raw":
 		return versus("services", "services", "raw") + atTarget(8, at("services", "dtm services", 64))
 	case "services-16-callers/dtm":
-		return "16 callers do not use all of the processors' time. An order costs " + work(at("services", "services", 16)) + "; with dtm services, it costs " + work(at("services", "dtm services", 16)) + ", and the time of the DTM server."
+		return "an order costs " + work(at("services", "services", 16)) + "; with dtm services, it costs " + work(at("services", "dtm services", 16)) + ", and the time of the DTM server. The fewer callers there are, the fewer share a commit or a request."
 	case "services-bulk-64-callers/dtm":
 		return versus("services", "services bulk", "dtm services") + atTarget(18, at("services", "dtm services", 64)) + r.partsText("services bulk")
 	case "services-hot-64-callers-bulk/dtm":

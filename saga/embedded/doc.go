@@ -112,18 +112,18 @@
 //
 //	by hand, four local transactions                   1.0
 //	a transaction by itself, MaxBatch 1                0.5   with the log, the barrier and all promises
-//	the same, but commits are shared                   1.2   branches without WorkBatch
-//	the same, with WorkBatch                           3.6   one statement for the calls of many
-//	the same, all on one row                           6.6   one lock instead of a queue for it
-//	the same, with a real publish on JetStream         1.7   a second commit; by hand nothing is published
+//	the same, but commits are shared                   1.1   branches without WorkBatch
+//	the same, with WorkBatch                           4.4   one statement for the calls of many
+//	the same, all on one row                           7.8   one lock instead of a queue for it
+//	the same, with a real publish on JetStream         2.0   a second commit; by hand nothing is published
 //	a DTM server, with its barrier                     0.1
 //
 // The cost does not grow with the log: its secondary index, on due_at, has NULL for finished
-// transactions. (SQLite has one more, on decided_at, to which rows are added at the end.) With 5
-// million finished transactions the throughput on MariaDB is 0.97 of that with an empty log. The cost grows with the number of branches, by their rows: 1, 2, 4 and 8
-// branches reach 1.5, 1, 0.63 and 0.38 of the throughput of two. It falls with the number of
-// callers, because they share commits: 1, 16, 64 and 256 callers reach 1.1, 2.2, 3.6 and 5.3
-// times the throughput by hand.
+// transactions. (SQLite has one more, on decided_at, to which rows are added at the end.) With a
+// million finished transactions, the throughput on MariaDB is that with an empty log. The cost
+// grows with the number of branches, by their rows: 1, 2, 4 and 8 branches reach 1.4, 1, 0.59
+// and 0.33 of the throughput of two. It falls with the number of callers, because they share
+// commits: 1, 16, 64 and 256 callers reach 1.2, 2.6, 4.4 and 6.6 times the throughput by hand.
 //
 // On MySQL, open the database with interpolateParams=true: a statement with parameters is then
 // one round trip instead of two. Shared commits send statements of many different lengths, so

@@ -15,6 +15,8 @@ import (
 
 	"github.com/dtm-labs/client/dtmcli"
 	mysqldriver "github.com/go-sql-driver/mysql"
+
+	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest/source"
 )
 
 // dtmServer is the real DTM server, a process of its own with its log on the same MariaDB.
@@ -51,15 +53,9 @@ const dtmModule = "../dtm/dtmtest/dtmserver"
 // migrateDTM creates the tables of server and barrier from the files that come with
 // the server.
 func migrateDTM() error {
-	download := exec.Command("go", "mod", "download", "-json", "github.com/dtm-labs/dtm")
-	download.Dir = dtmModule
-	out, err := download.Output()
+	folder, err := source.Folder(dtmModule)
 	if err != nil {
-		return fmt.Errorf("the module: %w: %s", err, out)
-	}
-	var module struct{ Dir string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		return fmt.Errorf("the module: %w", err)
+		return err
 	}
 	config, err := mysqldriver.ParseDSN(os.Getenv("TCCSAGA_TEST_MYSQL"))
 	if err != nil {
@@ -72,7 +68,7 @@ func migrateDTM() error {
 	}
 	defer admin.Close()
 	for _, file := range []string{"dtmsvr.storage.mysql.sql", "dtmcli.barrier.mysql.sql"} {
-		text, err := os.ReadFile(filepath.Join(module.Dir, "sqls", file))
+		text, err := os.ReadFile(filepath.Join(folder, "sqls", file))
 		if err != nil {
 			return err
 		}

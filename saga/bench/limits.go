@@ -25,11 +25,19 @@ func (r report) limitsText() string {
 }
 
 func (r report) limitOf(name string) string {
+	database := "mysql"
+	if strings.HasPrefix(name, "postgres-") {
+		database = "postgres"
+	}
 	at := func(experiment, contender string, callers int) Figures {
-		return r.median(Key{experiment, "mysql", contender, callers})
+		return r.median(Key{experiment, database, contender, callers})
 	}
 	work := func(f Figures) string {
-		return fmt.Sprintf("%.2f commits, %.1f statements, %s of the server and %s of the client", f.Commits, f.Statements, f.ServerCPU.Round(time.Microsecond), f.ClientCPU.Round(time.Microsecond))
+		statements := ""
+		if f.Statements > 0 { // only MariaDB counts them
+			statements = fmt.Sprintf("%.1f statements, ", f.Statements)
+		}
+		return fmt.Sprintf("%.2f commits, %s%s of the server and %s of the client", f.Commits, statements, f.ServerCPU.Round(time.Microsecond), f.ClientCPU.Round(time.Microsecond))
 	}
 	versus := func(experiment, contender, base string) string {
 		return fmt.Sprintf("an order costs %s; with %s, it costs %s.", work(at(experiment, contender, 64)), base, work(at(experiment, base, 64)))
@@ -58,14 +66,34 @@ func (r report) limitOf(name string) string {
 			text += fmt.Sprintf(" One process with 16 callers, alone on the machine, places %.0f per second, %.2f of what one with 64 does.", few.PerSecond, few.PerSecond/one.PerSecond)
 		}
 		return text
+	case "64-callers/raw", "postgres-64-callers/raw":
+		return versus("spread", "tccsaga", "raw")
+	case "64-callers/dtm":
+		return "an order costs " + work(at("spread", "tccsaga", 64)) + "." + atTarget(30, at("dtm", "dtm", 64))
+	case "64-callers-hot/raw":
+		return versus("hot", "tccsaga", "raw")
+	case "xa-64-callers/by-hand":
+		return versus("xa", "xa", "xa by hand")
+	case "saga-64-callers/dtm":
+		return versus("saga", "saga", "dtm saga") + atTarget(8, at("saga", "dtm saga", 64))
+	case "half-message-64-callers/dtm":
+		return versus("half-message", "half", "dtm msg") + atTarget(8, at("half-message", "dtm msg", 64))
+	case "local-64-callers/outbox":
+		return versus("local", "publishin", "outbox")
 	case "open-64-callers/raw":
 		return versus("open", "open", "raw")
 	case "other-database-64-callers-plain/raw":
 		return versus("other-database", "other database", "raw")
 	case "publish/by-hand":
 		return versus("publish", "jetstream", "publish by hand") + " Without the publish, " + versus("publish", "tccsaga", "publish by hand")
-	case "services-64-callers/dtm", "services-64-callers/raw":
-		return versus("services", "services", "raw") + atTarget(8, at("services", "dtm services", 64))
+	case "services-64-callers/dtm":
+		return versus("services", "services", "dtm services") + atTarget(8, at("services", "dtm services", 64))
+	case "services-64-callers/raw":
+		return versus("services", "services", "raw") + atTarget(1, at("services", "raw", 64))
+	case "services-1-caller-p50/dtm":
+		one, dtm := at("services", "services", 1), at("services", "dtm services", 1)
+		return fmt.Sprintf("one caller shares nothing, and waits for one thing after the other. An order makes %.0f commits and %.0f statements, and takes %s; with dtm services, it makes %.0f and %.0f, and takes %s.",
+			one.Commits, one.Statements, one.P50.Round(10*time.Microsecond), dtm.Commits, dtm.Statements, dtm.P50.Round(10*time.Microsecond))
 	case "services-16-callers/dtm":
 		return "an order costs " + work(at("services", "services", 16)) + "; with dtm services, it costs " + work(at("services", "dtm services", 16)) + ", and the time of the DTM server. The fewer callers there are, the fewer share a commit or a request."
 	case "services-bulk-64-callers/dtm":

@@ -116,7 +116,7 @@
 //	the same, with WorkBatch                           4.4   one statement for the calls of many
 //	the same, all on one row                           7.8   one lock instead of a queue for it
 //	the same, with a real publish on JetStream         2.0   a second commit; by hand nothing is published
-//	a DTM server, with its barrier                     0.1
+//	a DTM server, with its barrier                     0.15
 //
 // The cost does not grow with the log: its secondary index, on due_at, has NULL for finished
 // transactions. (SQLite has one more, on decided_at, to which rows are added at the end.) With a

@@ -21,6 +21,7 @@ import (
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 
+	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest/source"
 	"github.com/tccsaga/tccsaga/sql/sqltest"
 )
 
@@ -96,13 +97,11 @@ func Start(t testing.TB) *Server {
 
 // createTables runs the script of the server, in another database than the script names.
 func createTables(config mysqldriver.Config) error {
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dtm-labs/dtm")
-	list.Dir = module()
-	folder, err := list.Output()
+	folder, err := source.Folder(module())
 	if err != nil {
-		return fmt.Errorf("finding the module: %w", err)
+		return err
 	}
-	script, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(folder)), "sqls", "dtmsvr.storage.mysql.sql"))
+	script, err := os.ReadFile(filepath.Join(folder, "sqls", "dtmsvr.storage.mysql.sql"))
 	if err != nil {
 		return err
 	}

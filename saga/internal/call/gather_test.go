@@ -250,6 +250,43 @@ func TestABatchIsOneCommit(t *testing.T) {
 	}
 }
 
+// A batch in which the barrier turns calls away is not confirmed blindly again and again: its rows
+// are read from then on, once for each such call.
+func TestABatchOfRepeatedConfirms(t *testing.T) {
+	t.Parallel()
+	db, loss := sqltest.OpenLossy(t)
+	w := newGathering(t, db, call.Config{})
+	b := w.plain()
+	const n = 20
+	confirm := func() (statements int) {
+		var calls []saga.Call
+		for i := range n {
+			calls = append(calls, w.ofGID(b, barrier.Confirm, fmt.Sprint("g", i)))
+		}
+		before, _ := loss.Traffic()
+		if err := errors.Join(w.together(b, calls...)...); err != nil {
+			t.Fatal(err)
+		}
+		after, _ := loss.Traffic()
+		return after - before
+	}
+	for i := range n {
+		if err := w.Calls.Call(t.Context(), b, w.ofGID(b, barrier.Try, fmt.Sprint("g", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	confirm()
+	before, _ := loss.Traffic()
+	if err := w.Calls.Call(t.Context(), b, w.ofGID(b, barrier.Confirm, "g0")); err != nil { // a repeated one, alone
+		t.Fatal(err)
+	}
+	after, _ := loss.Traffic()
+	// One attempt to confirm all, one look for each call but the last, which is alone, and each alone.
+	if got, want := confirm(), 1+(n-1)+n*(after-before); got > want {
+		t.Errorf("%d statements, want at most %d", got, want)
+	}
+}
+
 // If the COMMIT of a batch is not answered, each call finds out alone what has happened.
 func TestUnansweredCommitOfABatch(t *testing.T) {
 	t.Parallel()

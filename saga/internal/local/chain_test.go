@@ -224,11 +224,7 @@ func TestALostChain(t *testing.T) {
 	db, kept := chained(t, false)
 	kill := func(tx *gorm.DB) {
 		t.Helper()
-		var id int64
-		if err := tx.Raw("SELECT CONNECTION_ID()").Scan(&id).Error; err != nil {
-			t.Fatal(err)
-		}
-		if err := db.Exec("KILL ?", id).Error; err != nil {
+		if err := db.Exec("KILL ?", idOf(t, tx)).Error; err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -148,6 +148,10 @@ func once(ctx context.Context, db *gorm.DB, connect func(context.Context) (*conn
 	if err != nil {
 		return beginAgain(err), fmt.Errorf("begin: %w", err)
 	}
+	if err = ctx.Err(); err != nil {
+		c.release(false)
+		return false, fmt.Errorf("begin: %w", err)
+	}
 	t, err := begin(ctx, dialectOf(db), c)
 	if err != nil {
 		c.release(c.session != nil) // the state of its chain is not known
@@ -261,9 +265,6 @@ func Expired(ctx context.Context) error {
 // database/sql would roll it back in another goroutine at the end of ctx, even during
 // COMMIT.
 func begin(ctx context.Context, d dialect.Dialect, c *connection) (*Tx, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
 	tx, err := c.conn.BeginTx(own, c.options)

@@ -44,7 +44,7 @@ type Shared struct {
 
 	mu       sync.Mutex
 	idle     []*session
-	sessions int
+	sessions int // idle ones, and those in use
 	closed   bool
 }
 
@@ -73,8 +73,8 @@ func NewKept(db *gorm.DB, maxIdle int) (*Shared, error) {
 
 // NewSpare returns a Shared like that of NewKept for callers that may run many local
 // transactions at once: those that find none of at most maxIdle connections free use
-// connections of the pool. It keeps a connection for a second. It and NewShared divide the connections that may be
-// kept.
+// connections of the pool. It keeps a connection for a second. It and NewShared divide the
+// connections that may be kept.
 func NewSpare(db *gorm.DB, maxIdle int) (*Shared, error) {
 	s, err := NewKept(db, maxIdle)
 	if err != nil {

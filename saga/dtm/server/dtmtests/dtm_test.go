@@ -17,6 +17,7 @@ import (
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 
+	"github.com/tccsaga/tccsaga/saga/dtm/dtmtest/source"
 	"github.com/tccsaga/tccsaga/saga/sagatest"
 )
 
@@ -125,11 +126,10 @@ func (p program) run(arguments ...string) string {
 // gRPC and HTTP.
 func build(t *testing.T, ports []int) string {
 	t.Helper()
-	find := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dtm-labs/dtm")
-	dir, err := find.Output()
+	dir, err := source.Folder(".")
 	sagatest.Must(t, err)
 	to := t.TempDir()
-	sagatest.Must(t, os.CopyFS(to, os.DirFS(strings.TrimSpace(string(dir)))))
+	sagatest.Must(t, os.CopyFS(to, os.DirFS(dir)))
 	old, err := filepath.Glob(filepath.Join(to, "dtmsvr", "*.go"))
 	sagatest.Must(t, err)
 	for _, file := range old {
